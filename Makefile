@@ -1,0 +1,56 @@
+# `make serve` and `make test` each set up all they need, from nothing. ARGS passes arguments on: make serve ARGS="--port 9000"
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help install install-train install-dev serve train test check format lock clean
+
+help:
+	@echo "make serve          the service on http://127.0.0.1:8000, in its own environment"
+	@echo "make train          train the gyro denoiser (about 5 minutes), then: $(BIN)/python -m scripts.export runs/..."
+	@echo "make test           the whole test suite"
+	@echo "make check          lint, types, architecture"
+	@echo "make install        the service's environment; install-train adds PyTorch, install-dev the tools"
+	@echo "make format         format the code; make lock  pin the newest versions anew; make clean  remove $(VENV)"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per requirements file: nothing is installed twice, and a changed file is installed again.
+$(VENV)/%.stamp: requirements/%.txt | $(BIN)/python
+	@echo "Installing $<"
+	@$(PIP) -r $<
+	@touch $@
+
+install: $(VENV)/service.stamp
+install-train: install $(VENV)/torch.stamp $(VENV)/train.stamp
+install-dev: install-train $(VENV)/dev.stamp
+
+serve: install
+	@exec $(BIN)/python -m app $(ARGS)
+
+train: install-train
+	@exec $(BIN)/python -m scripts.train $(ARGS)
+
+test: install-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install-dev
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy app scripts
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: install-dev
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+lock: install-dev
+	@$(PIP) uv==0.13.9
+	@cd requirements && for name in service service-cpu train dev; do \
+		../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --custom-compile-command "make lock" \
+			$$name.in -o $$name.txt || exit 1; done
+
+clean:
+	rm -rf $(VENV)

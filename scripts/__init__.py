@@ -1,0 +1,1 @@
+"""Recurve's trainer: turns time series into a served model. Needs torch; never imports FastAPI."""

@@ -1,0 +1,126 @@
+"""The house's floors, as data: what may import what, and how long a file may be."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
+FLOORS = [
+    {"app.errors", "app.cpus", "app.logs", "app.probe"},
+    {"app.manifest", "app.settings"},
+    {"app.tensors"},
+    {"app.engine", "app.golden", "app.batcher", "app.repository", "app.codecs"},
+    {"app.lifecycle"},
+    {"app.service"},
+    {"app.api"},
+    {"app.main"},
+    {"app.__main__"},
+]
+# What scripts may use of the service: what the artifact is and what runs it, nothing that serves.
+FOR_SCRIPTS = {"app.cpus", "app.errors", "app.manifest", "app.tensors", "app.engine", "app.golden"}
+# Within the packages that hold several floors of their own, who may be imported by their siblings.
+SHARED_IN_PACKAGE = {"app.api.schemas", "app.api.request_id", "app.codecs.request", "app.codecs.plain"}
+ONLY_IN = {
+    "fastapi": {"app.api", "app.main"},
+    "starlette": {"app.api", "app.main"},
+    "fastapi_offline": {"app.main"},
+    "uvicorn": {"app.__main__"},
+    "onnxruntime": {"app.engine"},
+    "torch": set(),
+}
+CAPS = {"app": 250, "scripts": 200}
+
+
+def modules(package: str) -> dict[str, Path]:
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+APP, SCRIPTS = modules("app"), modules("scripts")
+
+
+def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Every module that a file imports, as far down as it can be told: `from app import x` is app.x where that exists."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in known else str(node.module)
+
+
+def place(module: str) -> str:
+    """The name under which a module stands in FLOORS."""
+    return ".".join(module.split(".")[:2])
+
+
+def floor(module: str) -> int:
+    return next(level for level, names in enumerate(FLOORS) if place(module) in names)
+
+
+@pytest.mark.parametrize("module", [name for name in APP if name != "app"])
+def test_imports_in_the_service_go_strictly_down(module: str) -> None:
+    """A module that reaches up or sideways makes two nouns one."""
+    for target in imports(APP[module], APP):
+        if target.split(".")[0] != "app" or target == "app" or target in SHARED_IN_PACKAGE:
+            continue
+        assert floor(target) < floor(module), f"{module} (floor {floor(module)}) imports {target} (floor {floor(target)})"
+
+
+@pytest.mark.parametrize("module", list(APP))
+def test_each_library_is_known_in_its_own_place_only(module: str) -> None:
+    """torch has no business in the service at all, and the core must not know how it is reached."""
+    for target in imports(APP[module], APP):
+        library = target.split(".")[0]
+        if library in ONLY_IN:
+            assert place(module) in ONLY_IN[library], f"{module} imports {library}"
+        assert library != "scripts", f"{module} imports {target}"
+
+
+@pytest.mark.parametrize("module", list(SCRIPTS))
+def test_scripts_use_the_artifact_and_the_engine_only(module: str) -> None:
+    """The trainer runs where FastAPI is not installed."""
+    for target in imports(SCRIPTS[module], APP | SCRIPTS):
+        library = target.split(".")[0]
+        assert library not in {"fastapi", "starlette", "uvicorn"}, f"{module} imports {library}"
+        if library == "app":
+            assert place(target) in FOR_SCRIPTS, f"{module} imports {target}"
+
+
+def test_scripts_have_no_import_cycle() -> None:
+    """The training files are read in one order."""
+    edges = {name: {t for t in imports(path, SCRIPTS) if t in SCRIPTS} for name, path in SCRIPTS.items()}
+    while leaves := {name for name, targets in edges.items() if not targets & (edges.keys() - {"scripts", "scripts.training"})}:
+        edges = {name: targets for name, targets in edges.items() if name not in leaves}
+    assert not edges, f"in a cycle or above one: {sorted(edges)}"
+
+
+@pytest.mark.parametrize("path", [*APP.values(), *SCRIPTS.values()], ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_outgrows_its_cap(path: Path) -> None:
+    """A file that does holds two nouns: part them."""
+    cap = CAPS[path.relative_to(ROOT).parts[0]]
+    assert len(path.read_text().splitlines()) <= cap
+
+
+@pytest.mark.parametrize("path", [*APP.values(), *SCRIPTS.values()], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_what_it_owns(path: Path) -> None:
+    """The first thing a reader of a file wants to know."""
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+def test_every_suppression_gives_its_reason() -> None:
+    """A check that is switched off in silence stays off."""
+    bare = re.compile(r"# (type: ignore(\[[^]]*\])?|noqa(: ?[A-Z0-9, ]+)?)\s*$")
+    for path in [*APP.values(), *SCRIPTS.values(), *sorted((ROOT / "tests").glob("*.py"))]:
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            assert not bare.search(line), f"{path}:{number} suppresses a check without a reason"
