@@ -1,0 +1,108 @@
+"""Every error a caller can meet, and the HTTP status each one means.
+
+    RecurveError                    500  a defect: generic text out, the traceback goes to the log
+    ├── MalformedBody               400  the body is not the format it claims to be
+    ├── ModelNotFound               404
+    ├── TooLarge                    413  over a limit of size, instances or steps
+    ├── UnsupportedMediaType        415
+    ├── InvalidInstances            422  well-formed but wrong; says where
+    ├── NotFinite                   422  the model's answer overflows float32
+    ├── Unavailable                 503  and when to come back
+    │   ├── QueueFull
+    │   ├── Draining
+    │   └── NotReady
+    └── DeadlineExceeded            504
+    BadArtifact                     never reaches a caller: a model version that must not be served
+    ProviderUnavailable             never reaches a caller: the device asked for cannot be had
+
+A message is a sentence with the value and the limit in it. Knows nothing of HTTP beyond the numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One wrong value: where it is, as an RFC 6901 pointer into the request, and what is wrong with it."""
+
+    pointer: str
+    detail: str
+
+
+class RecurveError(Exception):
+    """The root of the tree. `code` is stable and machine-readable; `detail` is for people."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MalformedBody(RecurveError):
+    status, code, title = 400, "malformed-body", "Malformed body"
+
+
+class ModelNotFound(RecurveError):
+    status, code, title = 404, "model-not-found", "Model not found"
+
+
+class TooLarge(RecurveError):
+    status, code, title = 413, "too-large", "Request too large"
+
+
+class UnsupportedMediaType(RecurveError):
+    status, code, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class InvalidInstances(RecurveError):
+    """The request is well-formed but cannot be predicted; nothing of it has run."""
+
+    status, code, title = 422, "invalid-instances", "Invalid instances"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        first = violations[0]
+        super().__init__(f"{first.pointer}: {first.detail}")
+        self.violations = tuple(violations)
+
+
+class NotFinite(RecurveError):
+    status, code, title = 422, "not-finite", "Prediction is not finite"
+
+
+class Unavailable(RecurveError):
+    """Come back in `retry_after` seconds."""
+
+    status, code, title = 503, "unavailable", "Unavailable"
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class QueueFull(Unavailable):
+    code, title = "queue-full", "Queue full"
+
+
+class Draining(Unavailable):
+    code, title = "draining", "Shutting down"
+
+
+class NotReady(Unavailable):
+    code, title = "not-ready", "Not ready"
+
+
+class DeadlineExceeded(RecurveError):
+    status, code, title = 504, "deadline-exceeded", "Deadline exceeded"
+
+
+class BadArtifact(Exception):
+    """A model version that must not be served; the text says which check failed and by how much."""
+
+
+class ProviderUnavailable(Exception):
+    """The execution provider that the settings insist on cannot be had; the text says why."""

@@ -1,0 +1,62 @@
+"""Padding and unpadding: what goes in comes out, whatever its neighbours are."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.manifest import StateSpec
+from app.tensors import Batch, Instance
+
+STATES = (
+    StateSpec(input="h0", output="hn", shape=(2, 3), batch_axis=1),
+    StateSpec(input="c0", output="cn", shape=(4,), batch_axis=0),
+)
+
+
+def instances(lengths: list[int], stateful: list[bool]) -> list[Instance]:
+    rng = np.random.default_rng(0)
+    return [
+        Instance(
+            steps=rng.standard_normal((length, 5)).astype(np.float32),
+            state=tuple(rng.standard_normal(state.shape).astype(np.float32) for state in STATES) if has_state else None,
+        )
+        for length, has_state in zip(lengths, stateful, strict=True)
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=12))
+def test_collating_and_splitting_gives_every_instance_back(shapes: list[tuple[int, bool]]) -> None:
+    """A batch is only a vehicle: each instance must leave it as it came in, with its own state."""
+    given_instances = instances([length for length, _ in shapes], [state for _, state in shapes])
+    batch = Batch.collate(given_instances, STATES)
+    assert batch.input.shape == (len(shapes), max(length for length, _ in shapes), 5)
+    assert [array.shape for array in batch.states] == [(2, len(shapes), 3), (len(shapes), 4)]
+    for instance, back in zip(given_instances, batch.split(batch.input, batch.states, STATES), strict=True):
+        np.testing.assert_array_equal(back.output, instance.steps)
+        for index, state in enumerate(back.state):
+            expected = np.zeros(STATES[index].shape) if instance.state is None else instance.state[index]
+            np.testing.assert_array_equal(state, expected)
+
+
+def test_padding_is_zero() -> None:
+    """Uninitialised memory may hold NaN, and NaN times a masked zero is NaN."""
+    batch = Batch.collate(instances([1, 3], [False, False]), STATES)
+    assert not batch.input[0, 1:].any()
+    assert batch.lengths.tolist() == [1, 3]
+    assert batch.lengths.dtype == np.int32
+
+
+def test_states_outlive_their_batch() -> None:
+    """A stream keeps its state for hours: it must not keep a whole batch in memory, nor share it with a neighbour."""
+    batch = Batch.collate(instances([2, 2], [True, True]), STATES)
+    first, second = batch.split(batch.input, batch.states, STATES)
+    for mine, other, whole in zip(first.state, second.state, batch.states, strict=True):
+        assert not np.shares_memory(mine, whole)
+        assert not np.shares_memory(mine, other)
+
+
+def test_an_empty_sequence_is_refused() -> None:
+    """The graph would answer a length of 0 with a zero state instead of the one it started from."""
+    with pytest.raises(ValueError, match="no steps"):
+        Batch.collate(instances([3, 0], [False, True]), STATES)
