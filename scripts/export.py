@@ -1,0 +1,70 @@
+"""Export a run to the model repository, where the service finds it.
+
+    python -m scripts.export runs/gyro-denoiser-20260101-120000
+    python -m scripts.export runs/mpu --model-dir /srv/models --name gyro-mpu
+
+Writes <model-dir>/<name>/<next version>/ = model.onnx, manifest.json, golden.npz: whole or not at all, and only when
+the served graph equals the equations, whatever the batch and however a sequence is split.
+Exits 0 when published, 1 when a check failed (nothing is published), 2 on wrong use.
+"""
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from dataclasses import replace
+from pathlib import Path
+
+from app.engine import Engine
+from app.golden import difference
+from scripts.training import export, publish, results, verify
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.data import Gyro
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = ArgumentParser(prog="python -m scripts.export", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the folder that scripts.train wrote")
+    parser.add_argument("--model-dir", type=Path, default=Path("model"), help="the model repository (model)")
+    parser.add_argument("--name", help="the model's name (the run's)")
+    results.add_option(parser)
+    args = parser.parse_args(argv)
+    try:
+        checkpoint = Checkpoint.load(args.run)
+        if args.name:
+            checkpoint.config = replace(checkpoint.config, name=args.name)
+    except (OSError, ValueError) as error:
+        print(f"{args.run} cannot be exported: {error}", file=sys.stderr)
+        return 2
+    if checkpoint.best is None:
+        print(
+            f"{args.run} has no epoch with a finite validation loss: go on with scripts.train --resume {args.run}", file=sys.stderr
+        )
+        return 2
+    gyro, network = Gyro(checkpoint.config), export.network_of(checkpoint)
+
+    with publish.staging(args.model_dir, checkpoint.config.name) as folder:
+        # -- write --------------------------------------------------------------------------------------------------
+        export.write_graph(network, checkpoint, folder)
+        golden = export.golden_of(network, gyro)
+        golden.save(folder, export.states_of(checkpoint.config))
+        spec = export.spec_of("1", checkpoint, gyro, folder)
+
+        # -- verify -------------------------------------------------------------------------------------------------
+        by_torch = difference(export.by_torch(network, golden.instances), golden.predictions, spec.tolerance)
+        checks = [verify.Check("torch equals the equations in float64", by_torch)]
+        checks += verify.verify(Engine(spec, folder, device="cpu"), golden)
+        for check in checks:
+            print(check)
+        failed = [check.name for check in checks if not check.holds]
+        if failed:
+            print(f"Nothing was published: {len(failed)} of {len(checks)} checks failed.", file=sys.stderr)
+            return 1
+
+        # -- publish ------------------------------------------------------------------------------------------------
+        target = publish.publish(folder, lambda version: export.spec_of(version, checkpoint, gyro, folder))
+    print(f"Published {target}. Serve it with: make serve")
+    results.write(args.json, {"version": str(target), "checks": {check.name: check.worst for check in checks}})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

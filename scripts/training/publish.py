@@ -1,0 +1,65 @@
+"""Puts a finished version into a model repository: whole or not at all.
+
+Owns the version number and the rename. Knows nothing of what is in the version. Everything is written to a folder
+beside the versions, whose name is no version; the rename is the moment of publication: a killed process leaves the
+repository as it was.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import file_digest
+from pathlib import Path
+from tempfile import mkdtemp
+
+from app.manifest import FILE_NAME, ModelSpec
+
+
+@contextmanager
+def staging(model_dir: Path, name: str) -> Iterator[Path]:
+    """An empty folder to build a version of the model `name` in; it is gone afterwards, published or not."""
+    (model_dir / name).mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix=".staging-", dir=model_dir / name))
+    folder.chmod(0o755)  # mkdtemp's is for one user; the service may run as another
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # not empty, or another publisher's
+            folder.parent.rmdir()
+
+
+def next_version(model_dir: Path, name: str) -> str:
+    """One above the highest version in the model's folder; "1" where there is none."""
+    taken = [int(entry.name) for entry in (model_dir / name).iterdir() if entry.name.isdecimal()]
+    return str(max(taken, default=0) + 1)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in the folder but the manifest."""
+    sums = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != FILE_NAME:
+            with path.open("rb") as file:
+                sums[path.name] = file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def publish(staged: Path, spec_of: Callable[[str], ModelSpec]) -> Path:
+    """Write the manifest and rename the staged folder to the next version; where it is now.
+
+    spec_of gives the manifest for a version number. Two publishers at once get a version each.
+    """
+    model = staged.parent
+    while True:
+        version = next_version(model.parent, model.name)
+        (staged / FILE_NAME).write_text(spec_of(version).model_dump_json(indent=2) + "\n")
+        target = model / version
+        try:
+            os.rename(staged, target)
+        except OSError:
+            if target.exists():  # another publisher was faster
+                continue
+            raise
+        return target

@@ -1,0 +1,23 @@
+"""The --json option that every script has: where the result goes, known to be writable before the work begins."""
+
+import json
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+from typing import Any
+
+
+def add_option(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", type=_target, metavar="FILE", help="write the result as JSON")
+
+
+def write(path: Path | None, result: dict[str, Any]) -> None:
+    """Write a result of plain values and arrays; nothing where no file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2, default=lambda array: array.tolist()) + "\n")
+
+
+def _target(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ArgumentTypeError(f"{text} cannot be written: its folder must exist")
+    return path

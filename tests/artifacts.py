@@ -1,0 +1,54 @@
+"""Real artifacts for the tests: small untrained networks with random weights, written by the code that exports trained ones."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.training import export, publish
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.config import Config
+from scripts.training.data import Gyro
+from scripts.training.model import Denoiser
+
+
+def checkpoint(**config: Any) -> Checkpoint:
+    """A run after one epoch, of a small network with these choices; nothing in it is zero, the head least of all."""
+    chosen = Config(**{"hidden": 8, **config})
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(chosen.seed)
+        network = Denoiser(chosen)
+        for parameter in network.parameters():
+            parameter.uniform_(-0.7, 0.7)
+        network.calibration.uniform_(-0.01, 0.01)
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    history = [{"epoch": 1, "training_loss": 1.0, "validation_loss": 0.5, "validation_rmse": 0.25}]
+    return Checkpoint(
+        config=chosen,
+        epoch=1,
+        network=weights,
+        optimizer={},
+        best_epoch=1,
+        best_loss=0.5,
+        best_network=weights,
+        history=history,
+    )
+
+
+def build(
+    model_dir: Path,
+    *,
+    name: str = "gyro-denoiser",
+    hidden: int = 8,
+    layers: int = 2,
+    cell: str = "reset_before",
+    bias: bool = True,
+    seed: int = 0,
+) -> Path:
+    """Publish the next version of a model into a repository; the version's folder. Same arguments, same predictions."""
+    made = checkpoint(name=name, hidden=hidden, layers=layers, cell=cell, bias=bias, seed=seed)
+    gyro, network = Gyro(made.config), export.network_of(made)
+    with publish.staging(model_dir, name) as folder:
+        export.write_graph(network, made, folder)
+        export.golden_of(network, gyro).save(folder, export.states_of(made.config))
+        return publish.publish(folder, lambda version: export.spec_of(version, made, gyro, folder))

@@ -1,0 +1,15 @@
+"""What many tests start from."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.artifacts import build
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with one version of one model; shared by all tests, so none may write into it."""
+    model_dir = tmp_path_factory.mktemp("model")
+    build(model_dir)
+    return model_dir

@@ -1,0 +1,401 @@
+"""What is published is what was trained: graph, torch and equations agree, or nothing is published."""
+
+import json
+import threading
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from app import manifest
+from app.engine import Engine
+from app.golden import Golden, difference
+from app.manifest import ModelSpec
+from app.tensors import Instance, Prediction
+from scripts import export as export_script
+from scripts.training import export, publish, verify
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.data import Gyro
+from scripts.training.model import Denoiser
+from tests import artifacts
+
+GRID = [
+    pytest.param({"cell": cell, "bias": bias, "layers": layers}, id=f"{cell}-{'bias' if bias else 'no_bias'}-{layers}")
+    for cell in ("reset_before", "reset_after")
+    for bias in (True, False)
+    for layers in (1, 2)
+]
+BATCHES = {"one_step": [1], "alone": [9], "one_step_each": [1, 1, 1], "equal": [6, 6], "ragged": [7, 1, 40, 3, 12]}
+
+
+def opened(folder: Path) -> Engine:
+    """The version in this folder, as the service would open it."""
+    return Engine(manifest.read(folder), folder, device="cpu")
+
+
+def draw(lengths: list[int], *, layers: int, fastest: float, seed: int = 0) -> list[Instance]:
+    """Instances at rates up to `fastest` (deg/s), each from a random state, the first from none."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for length in lengths:
+        rates, forces = rng.uniform(-fastest, fastest, (length, 3)), rng.uniform(-30, 30, (length, 3))
+        state = rng.uniform(-0.9, 0.9, (layers, 8)).astype(np.float32)
+        drawn.append(Instance(steps=np.concatenate([rates, forces], axis=1).astype(np.float32), state=(state,)))
+    drawn[0] = Instance(steps=drawn[0].steps)
+    return drawn
+
+
+def by_equations(network: Denoiser, instances: list[Instance]) -> list[Prediction]:
+    """In float64, and left in it."""
+    answers = []
+    for instance in instances:
+        (h0,) = instance.state or (np.zeros((network.config.layers, network.config.hidden)),)
+        output, hn = network.equations(instance.steps.astype(np.float64), np.asarray(h0, dtype=np.float64))
+        answers.append(Prediction(output=output, state=(hn,)))  # type: ignore[arg-type]  # more digits than the type asks for
+    return answers
+
+
+# -- the graph --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", GRID)
+def test_graph_and_torch_and_the_equations_agree(tmp_path: Path, choice: dict[str, Any]) -> None:
+    """The third equality, for every kind of cell: outputs and final states, ragged, from random states."""
+    folder = artifacts.build(tmp_path, **choice)
+    engine, network = opened(folder), export.network_of(artifacts.checkpoint(**choice))
+    for seed, lengths in enumerate(BATCHES.values()):
+        for fastest in (1.0, 50.0, 500.0):
+            instances = draw(lengths, layers=choice["layers"], fastest=fastest, seed=seed)
+            expected, served = by_equations(network, instances), engine.predict(instances)
+            assert difference(served, expected, engine.spec.tolerance) <= 1
+            assert difference(export.by_torch(network, instances), expected, engine.spec.tolerance) <= 1
+            for actual, wanted in zip(served, expected, strict=True):  # states have no large terms: they are far better
+                np.testing.assert_allclose(actual.state[0], wanted.state[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("choice", GRID)
+def test_a_large_rate_costs_no_precision(tmp_path: Path, choice: dict[str, Any]) -> None:
+    """At 1000 deg/s one rounding to float32 is allowed, the last one; what is learned in hundredths of a degree is not lost."""
+    engine = opened(artifacts.build(tmp_path, **choice))
+    network = export.network_of(artifacts.checkpoint(**choice))
+    instances = draw([50, 50], layers=choice["layers"], fastest=1000.0)
+    expected = by_equations(network, instances)
+    for predictions in (engine.predict(instances), export.by_torch(network, instances)):
+        for actual, wanted in zip(predictions, expected, strict=True):
+            rounding = np.spacing(np.abs(wanted.output).astype(np.float32)) / 2
+            assert np.all(np.abs(actual.output - wanted.output) <= rounding + 1e-5)
+
+
+def test_the_best_network_of_a_run_is_exported() -> None:
+    """Not the last one, which the run went on to and found worse."""
+    checkpoint = artifacts.checkpoint()
+    checkpoint.network = artifacts.checkpoint(seed=1).network
+    for name, tensor in export.network_of(checkpoint).state_dict().items():
+        assert torch.equal(tensor, checkpoint.best_network[name])
+
+
+@pytest.mark.parametrize(("cell", "linear_before_reset"), [("reset_before", 0), ("reset_after", 1)])
+def test_graph_says_which_cell_it_is(tmp_path: Path, cell: str, linear_before_reset: int) -> None:
+    """ONNX Runtime's CUDA provider takes one of them only; the service must not promise it the other."""
+    folder = artifacts.build(tmp_path, cell=cell)
+    graph = onnx.load(folder / "model.onnx")
+    layers = [node for node in graph.graph.node if node.op_type == "GRU"]
+    assert len(layers) == 2
+    for node in layers:
+        attributes = {attribute.name: attribute.i for attribute in node.attribute}
+        assert attributes["linear_before_reset"] == linear_before_reset
+        assert attributes["hidden_size"] == 8
+    spec = manifest.read(folder)
+    assert spec.cell.variant == cell
+    assert ("CUDAExecutionProvider" in spec.graphs) == (cell == "reset_after")
+    assert [entry.version for entry in graph.opset_import] == [spec.opset]
+
+
+# -- the checks -------------------------------------------------------------------------------------------------------
+
+
+def failing(folder: Path) -> set[str]:
+    """The first words of the checks that this version does not pass."""
+    spec = ModelSpec.model_validate_json((folder / "manifest.json").read_bytes())  # the files are altered on purpose
+    checks = verify.verify(Engine(spec, folder, device="cpu"), Golden.load(folder, spec))
+    return {check.name.split()[0] for check in checks if not check.holds}
+
+
+def rewrite(folder: Path, change: Any) -> None:
+    """Alter the graph as a defect of the exporter would."""
+    proto = onnx.load(folder / "model.onnx")
+    change(proto.graph)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, folder / "model.onnx")
+
+
+def layers_of(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    return [node for node in graph.node if node.op_type == "GRU"]
+
+
+def swap_reset(graph: onnx.GraphProto) -> None:
+    for node in layers_of(graph):
+        for attribute in node.attribute:
+            if attribute.name == "linear_before_reset":
+                attribute.i = 1 - attribute.i
+
+
+def forget_lengths(graph: onnx.GraphProto) -> None:
+    for node in layers_of(graph):
+        node.input[4] = ""
+
+
+def forget_initial_states(graph: onnx.GraphProto) -> None:
+    for node in layers_of(graph):
+        node.input[5] = ""
+
+
+def swap_final_states(graph: onnx.GraphProto) -> None:
+    (node,) = (node for node in graph.node if list(node.output) == ["hn"])
+    node.input[0], node.input[1] = node.input[1], node.input[0]
+
+
+@pytest.mark.parametrize("cell", ["reset_before", "reset_after"])
+def test_a_sound_artifact_passes_every_check(tmp_path: Path, cell: str) -> None:
+    """And by a margin: what is refused below is refused for its defect."""
+    folder = artifacts.build(tmp_path, cell=cell)
+    spec = manifest.read(folder)
+    checks = verify.verify(opened(folder), Golden.load(folder, spec))
+    assert len(checks) == 3
+    for check in checks:
+        assert check.holds
+        assert check.worst < 0.7
+        assert "holds" in str(check)
+
+
+@pytest.mark.parametrize(
+    ("defect", "seen_by"),
+    [
+        (swap_reset, {"runtime-invariant"}),
+        (forget_lengths, {"runtime-invariant", "batch-invariant"}),
+        (forget_initial_states, {"runtime-invariant", "split-invariant"}),
+        (swap_final_states, {"runtime-invariant", "split-invariant"}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_a_defect_of_the_graph_is_seen(tmp_path: Path, defect: Any, seen_by: set[str]) -> None:
+    """Each check sees what it is there for: a check that cannot fail protects nobody."""
+    folder = artifacts.build(tmp_path)
+    rewrite(folder, defect)
+    assert failing(folder) == seen_by
+
+
+def test_an_update_gate_the_wrong_way_round_is_seen(tmp_path: Path) -> None:
+    """The easiest mistake with this cell: such a graph is consistent with itself, only the equations tell."""
+    folder = artifacts.build(tmp_path)
+    checkpoint = artifacts.checkpoint()
+    with torch.no_grad():
+        for name, tensor in checkpoint.best_network.items():
+            if name.startswith("gru."):
+                tensor[8:16].neg_()  # the rows of Z
+    export.write_graph(export.network_of(checkpoint), checkpoint, folder)
+    assert failing(folder) == {"runtime-invariant"}
+
+
+def test_difference_is_what_the_tolerance_allows() -> None:
+    """One is the limit, and NaN is beyond every limit, as is another shape."""
+    tolerance = manifest.Tolerance(rtol=0.1, atol=1.0)
+    expected = [Prediction(output=np.full((2, 1), 10.0, dtype=np.float32), state=(np.zeros(1, dtype=np.float32),))]
+
+    def of(output: float, state: float, steps: int = 2) -> float:
+        actual = Prediction(output=np.full((steps, 1), output, dtype=np.float32), state=(np.full(1, state, dtype=np.float32),))
+        return difference([actual], expected, tolerance)
+
+    assert of(12.0, 0.0) == 1.0
+    assert of(10.0, -3.0) == 3.0
+    assert of(float("nan"), 0.0) > 1e300
+    assert of(10.0, float("nan")) > 1e300
+    assert of(10.0, 0.0, steps=3) == float("inf")
+
+
+# -- the artifact -----------------------------------------------------------------------------------------------------
+
+
+def test_golden_sample_is_ragged_and_starts_from_random_states(repository: Path) -> None:
+    """Length 1, unequal lengths and a state that is not zero are where a wrong graph shows."""
+    folder = repository / "gyro-denoiser" / "1"
+    golden = Golden.load(folder, manifest.read(folder))
+    assert sorted(len(instance) for instance in golden.instances) == [1, 1, 2, 7, 33, 128]
+    for instance, prediction in zip(golden.instances, golden.predictions, strict=True):
+        assert instance.state is not None
+        assert instance.state[0].shape == prediction.state[0].shape == (2, 8)
+        assert np.abs(instance.state[0]).min() > 0
+        assert prediction.output.shape == (len(instance), 3)
+        assert np.abs(prediction.output - instance.steps[:, :3]).max() > 0.1  # the network does something
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_golden_sample_holds_fast_motion(seed: int) -> None:
+    """Precision is lost at large rates: a golden sample of a body at rest would not see it."""
+    checkpoint = artifacts.checkpoint(seed=seed)
+    golden = export.golden_of(export.network_of(checkpoint), Gyro(checkpoint.config))
+    assert max(np.abs(instance.steps[:, :3]).max() for instance in golden.instances) > 100
+
+
+def test_golden_sample_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    """It is compared with to the last digit, on every start of the service."""
+    checkpoint = artifacts.checkpoint()
+    saved = export.golden_of(export.network_of(checkpoint), Gyro(checkpoint.config))
+    saved.save(tmp_path, export.states_of(checkpoint.config))
+    spec = export.spec_of("1", checkpoint, Gyro(checkpoint.config), written(checkpoint, tmp_path))
+    loaded = Golden.load(tmp_path, spec)
+    exactly = manifest.Tolerance(rtol=0, atol=1e-30)
+    assert difference(loaded.predictions, saved.predictions, exactly) == 0
+    again, before = ([Prediction(output=i.steps, state=i.state or ()) for i in golden.instances] for golden in (loaded, saved))
+    assert difference(again, before, exactly) == 0
+
+
+def written(checkpoint: Checkpoint, folder: Path) -> Path:
+    export.write_graph(export.network_of(checkpoint), checkpoint, folder)
+    return folder
+
+
+def test_same_arguments_same_artifact(tmp_path: Path) -> None:
+    """An export can be had again to the byte: what differs between two versions differs for a reason."""
+    first, second = artifacts.build(tmp_path / "a"), artifacts.build(tmp_path / "b")
+    assert (first / "manifest.json").read_bytes() == (second / "manifest.json").read_bytes()
+    assert manifest.read(first).files == manifest.read(second).files
+
+
+def test_manifest_lists_the_checksum_of_every_other_file(repository: Path) -> None:
+    """A file that was cut short or exchanged on its way must not be served."""
+    folder = repository / "gyro-denoiser" / "1"
+    content = json.loads((folder / "manifest.json").read_bytes())
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.onnx", "golden.npz", "manifest.json"}
+    assert content["files"] == {name: sha256((folder / name).read_bytes()).hexdigest() for name in names - {"manifest.json"}}
+
+
+def test_manifest_tells_where_the_model_comes_from(repository: Path) -> None:
+    """With the file alone in hand, one can train it again."""
+    spec = manifest.read(repository / "gyro-denoiser" / "1")
+    assert spec.provenance["config"] == artifacts.checkpoint().config.to_dict()
+    assert spec.provenance["metrics"] == artifacts.checkpoint().history[0]
+    assert spec.provenance["packages"]["torch"] == torch.__version__
+    assert "ADIS16448" in spec.provenance["data"]
+    assert [str(signal.unit) for signal in spec.features] == ["deg/s"] * 3 + ["m/s^2"] * 3
+    assert [signal.unit for signal in spec.outputs] == ["deg/s"] * 3
+
+
+# -- publishing -------------------------------------------------------------------------------------------------------
+
+
+def test_versions_count_up(tmp_path: Path) -> None:
+    """The next is above the highest, as a number; what is no version does not count, and no version is written over."""
+    assert [artifacts.build(tmp_path).name for _ in range(2)] == ["1", "2"]
+    (tmp_path / "gyro-denoiser" / "10").mkdir()
+    (tmp_path / "gyro-denoiser" / "latest").mkdir()
+    folder = artifacts.build(tmp_path)
+    assert folder.name == manifest.read(folder).version == "11"
+    assert artifacts.build(tmp_path, name="other").name == "1"
+
+
+def test_two_publishers_at_once_get_a_version_each(tmp_path: Path) -> None:
+    """Both chose version 1 before either had it: the slower takes the next, and its manifest says so."""
+    both_have_chosen = threading.Barrier(2)
+    published: list[Path] = []
+
+    def publisher(seed: int) -> None:
+        checkpoint = artifacts.checkpoint(seed=seed)
+        gyro, network = Gyro(checkpoint.config), export.network_of(checkpoint)
+        staged = tmp_path / "gyro-denoiser" / f".staging-{seed}"
+        staged.mkdir(parents=True)
+        export.write_graph(network, checkpoint, staged)
+        export.golden_of(network, gyro).save(staged, export.states_of(checkpoint.config))
+
+        def spec_of(version: str) -> ModelSpec:
+            if version == "1":
+                both_have_chosen.wait(timeout=30)
+            return export.spec_of(version, checkpoint, gyro, staged)
+
+        published.append(publish.publish(staged, spec_of))
+
+    threads = [threading.Thread(target=publisher, args=(seed,)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert sorted(folder.name for folder in published) == ["1", "2"]
+    specs = [manifest.read(folder) for folder in published]  # reads every checksum
+    assert {spec.provenance["config"]["seed"] for spec in specs} == {0, 1}
+
+
+def test_each_publisher_has_a_staging_folder_of_its_own(tmp_path: Path) -> None:
+    """Even in processes of the same number: in containers that share a repository, every trainer may be process 1."""
+    with publish.staging(tmp_path, "model") as first:
+        (first / "model.onnx").touch()
+        with publish.staging(tmp_path, "model") as second:
+            assert second != first
+        assert (first / "model.onnx").exists()
+
+
+def test_a_version_can_be_read_by_anyone(repository: Path) -> None:
+    """The service may run as another user than the trainer."""
+    folder = repository / "gyro-denoiser" / "1"
+    assert folder.stat().st_mode & 0o555 == 0o555
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir())
+
+
+def test_a_publication_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """A service that watches the repository sees whole versions or none."""
+    with pytest.raises(RuntimeError, match="full"), publish.staging(tmp_path, "model") as folder:  # noqa: PT012  # both are needed
+        (folder / "model.onnx").write_bytes(b"half")
+        raise RuntimeError("the disk is full")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_publication_that_fails_leaves_the_versions_before_it(tmp_path: Path) -> None:
+    """The old truth stands."""
+    folder = artifacts.build(tmp_path)
+    before = manifest.read(folder)
+    with pytest.raises(RuntimeError, match="full"), publish.staging(tmp_path, "gyro-denoiser"):
+        raise RuntimeError("the disk is full")
+    assert manifest.read(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gru.layers.1.weight_hh", "head.weight", "calibration"])
+def test_a_network_that_is_not_a_number_is_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A run that diverged must not replace a model that works; and the user learns what is wrong with it."""
+    checkpoint = artifacts.checkpoint()
+    checkpoint.best_network[name][0, 0] = float("nan")
+    checkpoint.save(tmp_path)
+    artifacts.build(tmp_path / "model")
+    assert export_script.main([str(tmp_path), "--model-dir", str(tmp_path / "model")]) == 1
+    shown = capsys.readouterr()
+    assert "Nothing was published" in shown.err
+    assert "torch equals the equations in float64: FAILS" in shown.out
+    assert "runtime-invariant (equals the equations in float64): FAILS" in shown.out
+    assert [path.name for path in (tmp_path / "model" / "gyro-denoiser").iterdir()] == ["1"]
+
+
+def test_a_network_that_is_not_a_number_leaves_no_empty_model(tmp_path: Path) -> None:
+    """A model without versions would be one that the service cannot serve."""
+    checkpoint = artifacts.checkpoint()
+    checkpoint.best_network["head.weight"].fill_(float("nan"))
+    checkpoint.save(tmp_path)
+    assert export_script.main([str(tmp_path), "--model-dir", str(tmp_path / "model")]) == 1
+    assert list((tmp_path / "model").iterdir()) == []
+
+
+def test_a_run_of_which_no_epoch_was_any_good_is_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every loss was NaN, so there is no best epoch: the network on disk is the one that was never trained."""
+    checkpoint = artifacts.checkpoint()
+    checkpoint.best_epoch, checkpoint.best_loss = 0, float("inf")
+    checkpoint.history[0].update(training_loss=float("nan"), validation_loss=float("nan"), validation_rmse=float("nan"))
+    checkpoint.save(tmp_path)
+    assert export_script.main([str(tmp_path), "--model-dir", str(tmp_path / "model")]) == 2
+    assert "finite validation loss" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()

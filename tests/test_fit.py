@@ -1,0 +1,277 @@
+"""The training loop: repeatable to the bit, stoppable at any moment, and minimising what it says it minimises."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from scripts.training import fit
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.config import Config
+from scripts.training.model import Denoiser
+from tests import artifacts
+from tests.fakes import OneEpoch, ShortGyro, interruption
+
+SMALL = Config(hidden=4, layers=2, recordings=3, recording_seconds=3.2, chunk=64, epochs=4)
+UPDATES = 5  # an epoch: chunks in a recording
+
+
+def train(config: Config, run: Path, *, interrupt_after: int | None = None) -> tuple[Checkpoint, str]:
+    """A new run as scripts.train begins it, to its end or until it is interrupted; what is then on disk, and why."""
+    run.mkdir()
+    gyro = ShortGyro(config)
+    network, checkpoint = fit.start(config, gyro)
+    checkpoint.save(run)
+    if interrupt_after is None:
+        reason = fit.fit(network, gyro, checkpoint, run, device="cpu")
+    else:
+        with pytest.raises(KeyboardInterrupt), interruption(after=interrupt_after):
+            fit.fit(network, gyro, checkpoint, run, device="cpu")
+        reason = "interrupted"
+    return Checkpoint.load(run), reason
+
+
+def resume(run: Path) -> Checkpoint:
+    """Go on as scripts.train --resume does."""
+    checkpoint = Checkpoint.load(run)
+    network = Denoiser(checkpoint.config)
+    network.load_state_dict(checkpoint.network)
+    fit.fit(network, ShortGyro(checkpoint.config), checkpoint, run, device="cpu")
+    return Checkpoint.load(run)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Equal to the last bit, however deep."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for x, y in zip(one, other, strict=True):
+            assert_same(x, y)
+    elif isinstance(one, Checkpoint):
+        for name in Checkpoint.__slots__:
+            assert_same(getattr(one, name), getattr(other, name))
+    else:
+        assert one == other
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The run of SMALL that nothing interrupted; not to be written to."""
+    checkpoint, reason = train(SMALL, tmp_path_factory.mktemp("whole") / "run")
+    assert reason == "all 4 epochs are done"
+    return checkpoint
+
+
+def test_same_seed_same_weights(whole: Checkpoint, tmp_path: Path) -> None:
+    """A result can be had again, to the last bit; and the seed is what it hangs on."""
+    again, _ = train(SMALL, tmp_path / "again")
+    assert_same(again, whole)
+    other, _ = train(Config(**{**SMALL.to_dict(), "seed": 1, "epochs": 1}), tmp_path / "other")
+    assert not torch.equal(other.network["gru.layers.0.weight_hh"], again.network["gru.layers.0.weight_hh"])
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(whole: Checkpoint, tmp_path: Path, epochs: int) -> None:
+    """Ctrl-C costs the epoch it falls into and nothing else: weights, optimizer and history are the same to the bit."""
+    stopped, _ = train(SMALL, tmp_path / "run", interrupt_after=epochs * (UPDATES + 1) + 3)
+    assert stopped.epoch == epochs == len(stopped.history)
+    assert_same(stopped.history, whole.history[:epochs])
+    assert_same(resume(tmp_path / "run"), whole)
+
+
+def test_training_learns_a_recording_by_heart(tmp_path: Path) -> None:
+    """The least that a loop must do that minimises anything: see the same few seconds until their bias is known."""
+    config = Config(**{**SMALL.to_dict(), "hidden": 8, "layers": 1, "recordings": 2, "epochs": 20, "learning_rate": 0.05})
+    gyro = OneEpoch(config)
+    network, checkpoint = fit.start(config, gyro)
+    before, rmse = fit.evaluate(network, gyro.validation(), device="cpu")
+    fit.fit(network, gyro, checkpoint, tmp_path, device="cpu")
+    best = checkpoint.history[checkpoint.best_epoch - 1]
+    assert best["validation_loss"] == checkpoint.best_loss < before / 2
+    assert best["validation_rmse"] < rmse / 2
+
+
+def test_best_network_is_the_one_of_the_lowest_validation_loss(whole: Checkpoint) -> None:
+    """It is what is exported: its loss must be the one that was recorded for it."""
+    losses = [row["validation_loss"] for row in whole.history]
+    assert whole.best_epoch == 1 + int(np.argmin(losses))
+    network = Denoiser(SMALL)
+    network.load_state_dict(whole.best_network)
+    loss, rmse = fit.evaluate(network, ShortGyro(SMALL).validation(), device="cpu")
+    assert loss == whole.best_loss == min(losses)
+    assert rmse == whole.history[whole.best_epoch - 1]["validation_rmse"]
+
+
+def test_a_run_that_gets_no_better_ends_and_says_why(tmp_path: Path) -> None:
+    """Steps too small for float32 change nothing: epoch 1 is the best, and two more are waited for."""
+    config = Config(**{**SMALL.to_dict(), "epochs": 50, "patience": 2, "learning_rate": 1e-30})
+    checkpoint, reason = train(config, tmp_path / "run")
+    assert reason == "no better validation loss in 2 epochs"
+    assert (checkpoint.best_epoch, checkpoint.epoch) == (1, 3)
+
+
+def test_a_run_that_has_ended_stays_as_it_is_when_resumed(tmp_path: Path) -> None:
+    """A run that is resumed equals the run that never stopped: there is nothing left to do."""
+    config = Config(**{**SMALL.to_dict(), "epochs": 50, "patience": 2, "learning_rate": 1e-30})
+    ended, _ = train(config, tmp_path / "run")
+    assert_same(resume(tmp_path / "run"), ended)
+
+
+def test_state_is_carried_from_chunk_to_chunk_and_its_gradient_is_not(tmp_path: Path) -> None:
+    """A bias is learned over minutes, in memory of seconds; and a recording begins from nothing."""
+    config = Config(**{**SMALL.to_dict(), "epochs": 1})
+    gyro = ShortGyro(config)
+    network, checkpoint = fit.start(config, gyro)
+    given: list[torch.Tensor | None] = []
+    returned: list[torch.Tensor] = []
+    network.register_forward_pre_hook(lambda _, arguments: given.append(arguments[1] if len(arguments) > 1 else None))
+    network.register_forward_hook(lambda _, __, result: returned.append(result[1].detach()))
+    fit.fit(network, gyro, checkpoint, tmp_path, device="cpu")
+    assert len(given) == UPDATES + 1  # the last call is the evaluation
+    assert given[0] is None
+    assert given[-1] is None
+    for state, before in zip(given[1:-1], returned, strict=False):
+        assert state is not None
+        assert torch.equal(state, before)
+        assert not state.requires_grad
+
+
+def huber(error: NDArray[np.float64]) -> float:
+    size = np.abs(error)
+    return float(np.where(size < 1, size**2 / 2, size - 0.5).mean())
+
+
+@pytest.mark.parametrize("steps", [32, 64, 100])
+def test_loss_is_what_its_words_say(steps: int) -> None:
+    """Errors in units of 0.1 deg/s, square below one and straight above; the same for what they add up to, at half the weight."""
+    rng = np.random.default_rng(0)
+    rates, truth = rng.standard_normal((2, 3, steps, 3)) * 0.15
+    errors = (rates - truth) / 0.1
+    expected = huber(errors)
+    for window in (16, 32):
+        sums = [errors[:, begin : begin + window].sum(axis=1) / np.sqrt(window) for begin in range(0, steps - window + 1, window)]
+        expected += huber(np.stack(sums)) / 2
+    actual = fit.loss_of(torch.from_numpy(rates), torch.from_numpy(truth)).item()
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+def test_a_chunk_too_short_for_the_loss_is_refused() -> None:
+    """A run whose loss is NaN from the start is a waste of its hours."""
+    with pytest.raises(ValueError, match="chunk"):
+        Config(chunk=31)
+
+
+def test_learning_rate_warms_up_then_falls_to_a_hundredth() -> None:
+    """Half a cosine: without the warm-up Adam's first steps are wild, without the fall the last ones are."""
+    config, updates = Config(learning_rate=0.004), 1000
+    rates = np.array([fit.learning_rate(config, update, updates) for update in range(updates)])
+    peak = int(rates.argmax())
+    np.testing.assert_allclose(rates[0], 0.004 / 50, rtol=1e-6)
+    assert peak == 49
+    assert 0.99 * 0.004 < rates[peak] <= 0.004
+    assert np.all(np.diff(rates[: peak + 1]) > 0)
+    assert np.all(np.diff(rates[peak:]) < 0)
+    np.testing.assert_allclose(rates[updates // 2], 0.004 * (0.01 + 0.99 / 2), rtol=1e-9)
+    np.testing.assert_allclose(rates[-1], 0.004 * 0.01, rtol=1e-3)
+
+
+def test_a_run_follows_its_schedule_to_the_end(whole: Checkpoint) -> None:
+    """Updates are counted through all epochs: a schedule that began anew with each would never come down."""
+    last = SMALL.epochs * UPDATES - 1
+    assert whole.optimizer["param_groups"][0]["lr"] == fit.learning_rate(SMALL, last, last + 1)
+
+
+def test_a_new_network_gives_the_calibrated_measurement(whole: Checkpoint) -> None:
+    """Training starts from what least squares can do, not from noise."""
+    gyro = ShortGyro(SMALL)
+    network, checkpoint = fit.start(SMALL, gyro)
+    assert checkpoint.epoch == 0
+    features = gyro.test(count=2, seconds=2.0).features
+    with torch.inference_mode():
+        rates, _ = network(torch.from_numpy(features))
+    x = features.astype(np.float64)
+    np.testing.assert_allclose(rates, x[..., :3] + x @ network.calibration.double().numpy().T, rtol=1e-6, atol=1e-5)
+    assert_same(whole.network["calibration"], checkpoint.network["calibration"])  # it is fitted once and not trained
+
+
+def test_calibration_is_the_least_squares_fit() -> None:
+    """A device with known linear errors and nothing else is corrected exactly."""
+    rng = np.random.default_rng(1)
+    errors, rates, forces = rng.uniform(-0.02, 0.02, (3, 6)), rng.uniform(-300, 300, (4, 200, 3)), rng.uniform(-20, 20, (4, 200, 3))
+    x = np.concatenate([rates, forces], axis=2)
+    network = Denoiser(SMALL)
+    network.calibrate(x.astype(np.float32), (rates + x @ errors.T).astype(np.float32))
+    np.testing.assert_allclose(network.calibration, errors, rtol=0, atol=1e-6)
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    """Bit for bit: a run goes on from it."""
+    saved = artifacts.checkpoint(seed=3)
+    saved.save(tmp_path)
+    assert_same(Checkpoint.load(tmp_path), saved)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A full disk in the middle of a save must not cost the epochs before."""
+    good, bad = artifacts.checkpoint(seed=1), artifacts.checkpoint(seed=2)
+    good.save(tmp_path)
+    bad.history.append({"epoch": lambda: 2})  # type: ignore[dict-item]  # cannot be pickled: the save fails half-way
+    with pytest.raises(Exception, match="pickle"):
+        bad.save(tmp_path)
+    assert_same(Checkpoint.load(tmp_path), good)
+
+
+class Harmful:
+    """What a pickle can do: call anything when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    """A checkpoint from elsewhere can be wrong, not harmful."""
+    torch.save({"config": Harmful(tmp_path / "harm")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        Checkpoint.load(tmp_path)
+    assert not (tmp_path / "harm").exists()
+    torch.load(tmp_path / "checkpoint.pt", weights_only=False)
+    assert (tmp_path / "harm").exists()  # it would have done harm
+
+
+def test_a_checkpoint_of_another_version_names_what_it_does_not_know() -> None:
+    """Trained with a choice that this version lacks, a run cannot be gone on with in silence."""
+    values = SMALL.to_dict()
+    with pytest.raises(ValueError, match="dropout"):
+        Config.from_dict({**values, "dropout": 0.1})
+    assert Config.from_dict(values) == SMALL
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"hidden": 0},
+        {"learning_rate": -1.0},
+        {"learning_rate": float("nan")},
+        {"seed": -1},
+        {"jitter": -0.1},
+        {"recording_seconds": 1.0},
+    ],
+    ids=lambda choice: next(iter(choice)),
+)
+def test_a_choice_that_makes_no_sense_is_refused(choice: dict[str, Any]) -> None:
+    """Before hours of training, and by name."""
+    with pytest.raises(ValueError, match=r"recording|" + next(iter(choice))):
+        Config(**choice)

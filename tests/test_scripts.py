@@ -1,0 +1,274 @@
+"""The command lines, from a simulated sensor to a version that serves: what they say, and the number they exit with."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from app import manifest
+from scripts import export, train, verify
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.config import Config
+from tests import artifacts
+from tests.fakes import interruption
+
+SIZES = {"recordings": 2, "recording-seconds": 3, "hidden": 4, "layers": 1, "epochs": 2}
+TINY = [f"--{name}={value}" for name, value in {**SIZES, "seed": 7, "name": "tiny"}.items()]
+Shown = pytest.CaptureFixture[str]
+
+
+def words(value: object) -> str:
+    """The id of a parameter: a script's or a function's name, a command line as it is."""
+    return str(getattr(value, "__name__", value)).removeprefix("scripts.") or "nothing"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run that was trained to its end; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert train.main([*TINY, "--run", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def version(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The version published from it; not to be written to."""
+    model_dir = tmp_path_factory.mktemp("model")
+    assert export.main([str(run), "--model-dir", str(model_dir)]) == 0
+    return model_dir / "tiny" / "1"
+
+
+@pytest.mark.parametrize("script", [train, export, verify], ids=["train", "export", "verify"])
+def test_help_shows_the_examples(script: ModuleType, capsys: Shown) -> None:
+    """The commands that are needed most are there to be copied; the exit codes, to be scripted with."""
+    with pytest.raises(SystemExit) as ended:
+        script.main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    examples = [line.strip() for line in str(script.__doc__).splitlines() if line.startswith("    python -m ")]
+    assert len(examples) >= 2
+    assert all(example.startswith(f"python -m {script.__name__}") and example in shown for example in examples)
+    assert "Exits 0" in shown
+
+
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [
+        (train, "--no-such-option"),
+        (train, "--part ADXL345"),
+        (train, "--cell lstm"),
+        (train, "--hidden many"),
+        (train, "--resume runs/some --seed 1"),
+        (train, "--resume runs/some --no-bias"),
+        (train, "--resume runs/some --run runs/other"),
+        (export, ""),
+        (export, "runs/some --version 3"),
+        (verify, ""),
+        (verify, "model/some/1 --device tpu"),
+    ],
+    ids=words,
+)
+def test_a_line_that_cannot_be_understood_exits_2(script: ModuleType, line: str, capsys: Shown) -> None:
+    """And says what was wrong before anything is written."""
+    with pytest.raises(SystemExit) as ended:
+        script.main(line.split())
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def nowhere(folder: Path) -> None:
+    """No such folder."""
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def of_another_version(folder: Path) -> None:
+    folder.mkdir()
+    torch.save({"config": {"dropout": 0.5}}, folder / "checkpoint.pt")
+
+
+def without_an_epoch(folder: Path) -> None:
+    folder.mkdir()
+    checkpoint = artifacts.checkpoint()
+    checkpoint.best_epoch = 0
+    checkpoint.history.clear()
+    checkpoint.save(folder)
+
+
+def cut_short(folder: Path) -> None:
+    folder.mkdir()
+    artifacts.checkpoint().save(folder)
+    path = folder / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("script", "broken", "says"),
+    [
+        (train, nowhere, "cannot be resumed"),
+        (train, empty, "cannot be resumed"),
+        (train, of_another_version, "dropout"),
+        (train, cut_short, "cannot be resumed"),
+        (export, nowhere, "cannot be exported"),
+        (export, empty, "cannot be exported"),
+        (export, of_another_version, "dropout"),
+        (export, without_an_epoch, "finite validation loss"),
+        (export, cut_short, "cannot be exported"),
+        (verify, nowhere, "is not a folder"),
+    ],
+    ids=words,
+)
+def test_a_folder_that_holds_nothing_of_use_exits_2(
+    script: ModuleType, broken: Callable[[Path], None], says: str, tmp_path: Path, capsys: Shown
+) -> None:
+    """In a sentence with the folder in it, and not in a traceback."""
+    folder = tmp_path / "folder"
+    broken(folder)
+    line = {train: ["--resume"], export: ["--model-dir", str(tmp_path / "model")], verify: []}[script]
+    assert script.main([*line, str(folder)]) == 2
+    shown = capsys.readouterr().err
+    assert str(folder) in shown
+    assert says in shown
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--hidden 0",
+        "--learning-rate nan",
+        "--recording-seconds 1",
+        "--name ../elsewhere",
+    ],
+)
+def test_a_choice_that_makes_no_sense_exits_2(line: str, tmp_path: Path, capsys: Shown) -> None:
+    """Before the first epoch, not at the export of the last."""
+    assert train.main([*TINY, *line.split(), "--run", str(tmp_path / "run")]) == 2
+    assert line.split()[0].strip("-").replace("-", "_").split("_")[0] in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_export_under_a_name_that_is_no_name_exits_2(run: Path, tmp_path: Path) -> None:
+    """A name is one folder of the repository and never a way out of it."""
+    assert export.main([str(run), "--model-dir", str(tmp_path / "model"), "--name", "../elsewhere"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_never_written_over(run: Path, capsys: Shown) -> None:
+    """Hours of work are not lost to a line that was typed twice; the message has the line that goes on."""
+    before = (run / "checkpoint.pt").read_bytes()
+    assert train.main([*TINY, "--run", str(run)]) == 2
+    assert f"--resume {run}" in capsys.readouterr().err
+    assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, capsys: Shown) -> None:
+    """What is trained, on what, where; then how good it became, and the line that exports it."""
+    run, result = tmp_path / "run", tmp_path / "result.json"
+    assert train.main([*TINY, "--cell", "reset_after", "--no-bias", "--run", str(run), "--json", str(result)]) == 0
+    shown = capsys.readouterr().out
+    assert f"Training tiny into {run}: 1 x 4 GRU, reset_after, 204 parameters" in shown  # 3 * 4 * (12 + 4) + 3 * 4
+    assert "ADIS16448 recordings at 100 Hz, seed 7" in shown
+    assert "Ended: all 2 epochs are done." in shown
+    assert f"Next: python -m scripts.export {run}" in shown
+    assert {path.name for path in run.iterdir()} == {"checkpoint.pt", "curves.png", "result.json"}
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    told = json.loads(result.read_bytes())
+    assert told == json.loads((run / "result.json").read_bytes())
+    assert told["config"] == Checkpoint.load(run).config.to_dict()
+    assert told["config"]["bias"] is False
+    assert told["config"]["cell"] == "reset_after"
+    assert [row["epoch"] for row in told["history"]] == [1, 2]
+    assert f"validation RMSE {told['best']['validation_rmse']:.4f} deg/s" in shown
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_ctrl_c_says_how_to_go_on(epochs: int, tmp_path: Path, capsys: Shown) -> None:
+    """The line it prints goes on from where it was stopped."""
+    run = tmp_path / "run"
+    calls = 300 // Config().chunk + 1  # of the network in an epoch: one for each chunk of a recording, and the evaluation
+    with interruption(after=epochs * calls + 1):
+        assert train.main([*TINY, "--run", str(run)]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == f"Stopped after epoch {epochs}. Go on with: python -m scripts.train --resume {run}"
+    assert train.main(message.split("scripts.train ")[1].split()) == 0
+    assert Checkpoint.load(run).epoch == 2
+
+
+def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: Shown) -> None:
+    """Weights beyond float32 from the first update: there is nothing to export, and the next thing to try is said."""
+    assert train.main([*TINY, "--learning-rate=1e38", "--run", str(tmp_path / "run")]) == 1
+    assert "try a lower --learning-rate" in capsys.readouterr().err
+
+
+def test_a_published_version_is_what_was_trained(run: Path, version: Path) -> None:
+    """From the folder of a run to the folder that serves: name, best epoch and choices are the run's."""
+    spec, checkpoint = manifest.read(version), Checkpoint.load(run)
+    assert (spec.name, spec.version) == ("tiny", "1")
+    assert spec.provenance["config"] == checkpoint.config.to_dict()
+    assert spec.provenance["metrics"]["epoch"] == checkpoint.best_epoch
+    assert spec.provenance["metrics"]["validation_loss"] == checkpoint.best_loss
+    assert (spec.cell.hidden_size, spec.cell.num_layers) == (4, 1)
+
+
+def test_export_tells_each_check_and_where_the_version_is(run: Path, tmp_path: Path, capsys: Shown) -> None:
+    """Under another name if asked, and the version counts up."""
+    model_dir, result = tmp_path / "model", tmp_path / "result.json"
+    line = [str(run), "--model-dir", str(model_dir), "--name", "renamed", "--json", str(result)]
+    assert export.main(line) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("holds") == 4
+    assert f"Published {model_dir / 'renamed' / '1'}" in shown
+    told = json.loads(result.read_bytes())
+    assert told["version"] == str(model_dir / "renamed" / "1")
+    assert len(told["checks"]) == 4
+    assert all(0 <= worst <= 1 for worst in told["checks"].values())
+    assert export.main(line) == 0
+    assert manifest.read(model_dir / "renamed" / "2").name == "renamed"
+
+
+def test_verify_passes_what_was_published(version: Path, tmp_path: Path, capsys: Shown) -> None:
+    """What the exporter saw, anyone can see again, on the machine that serves."""
+    result = tmp_path / "result.json"
+    assert verify.main([str(version), "--json", str(result)]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny version 1: files are whole, runs on CPUExecutionProvider; 6 golden instances." in shown
+    assert shown.count(": holds") == 3
+    told = json.loads(result.read_bytes())
+    assert (told["version"], told["provider"], len(told["checks"])) == ("tiny version 1", "CPUExecutionProvider", 3)
+
+
+def copied(version: Path, model_dir: Path) -> Path:
+    """The version in a repository of its own, to be spoiled."""
+    folder = model_dir / version.parent.name / version.name
+    folder.mkdir(parents=True)
+    for path in version.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_verify_sees_a_file_that_is_not_the_published_one(version: Path, tmp_path: Path, capsys: Shown) -> None:
+    """One byte is enough."""
+    folder = copied(version, tmp_path)
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[-100] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    assert verify.main([str(folder)]) == 1
+    assert "model.onnx is not the file that was published" in capsys.readouterr().err
+
+
+def test_verify_sees_a_graph_that_does_not_equal_its_golden_sample(version: Path, tmp_path: Path, capsys: Shown) -> None:
+    """Every checksum may be right and the answers wrong: here, the sample is another model's."""
+    other = artifacts.build(tmp_path / "other", name="tiny", hidden=4, layers=1, seed=1)
+    folder = copied(version, tmp_path / "model")
+    (folder / "golden.npz").write_bytes((other / "golden.npz").read_bytes())
+    content = json.loads((folder / "manifest.json").read_bytes())
+    content["files"]["golden.npz"] = manifest.read(other).files["golden.npz"]
+    (folder / "manifest.json").write_text(json.dumps(content))
+    assert verify.main([str(folder)]) == 1
+    assert "runtime-invariant (equals the equations in float64): FAILS" in capsys.readouterr().out
