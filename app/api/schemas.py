@@ -1,0 +1,89 @@
+"""The bodies of requests and answers as OpenAPI describes them.
+
+Owns the documentation of the wire format; the codecs own the format itself, which pydantic would be too slow for.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Step = Annotated[list[float], Field(description="one number per feature, in the manifest's order", min_length=1)]
+Sequence = Annotated[list[Step], Field(description="time steps, oldest first", min_length=1)]
+
+EXAMPLE_STEP: list[JsonValue] = [0.52, -0.31, 0.08, 0.02, 0.01, 9.81]
+
+
+class Instance(BaseModel):
+    """A sequence in an object of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: Sequence
+
+
+class PredictRequest(BaseModel):
+    """Sequences of any lengths from 1 up, in raw units."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"instances": [[EXAMPLE_STEP], [EXAMPLE_STEP, EXAMPLE_STEP]]}]}
+    )
+
+    instances: Annotated[list[Sequence | Instance], Field(min_length=1)]
+    model: Annotated[str, Field(description="the default model when absent")] = ""
+    version: Annotated[str, Field(description="the newest ready version when absent")] = ""
+    return_sequences: Annotated[bool, Field(description="false: a prediction for the last step only")] = True
+    timeout_ms: Annotated[float, Field(gt=0, description="deadline, in milliseconds")] = 30_000
+
+
+class PredictResponse(BaseModel):
+    """Predictions in the order of the instances, each exactly as long as its instance."""
+
+    predictions: list[list[list[float]] | list[float]]
+    model: str
+    version: str
+    provider: Annotated[str, Field(description="the execution provider that is in use")]
+
+
+class ModelHealth(BaseModel):
+    """One model version and where it runs."""
+
+    name: str
+    version: str
+    ready: bool
+    provider: Annotated[str | None, Field(description="the execution provider in use")] = None
+    provider_requested: str | None = None
+    fallback_reason: Annotated[str | None, Field(description="why it is not the one asked for, or why it is not ready")] = None
+
+
+class Health(BaseModel):
+    """What is served, on what, and what is wrong with it."""
+
+    status: Literal["ok", "degraded", "starting", "draining"]
+    models: list[ModelHealth]
+    uptime_seconds: float
+    version: str
+
+
+class Violation(BaseModel):
+    """Where a value is, as an RFC 6901 pointer, and what is wrong with it."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: Annotated[str, Field(description="the request id")]
+    error: Annotated[str, Field(description="the same text as detail")]
+    errors: list[Violation] = []
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for its OpenAPI description."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {status: {"description": "", "content": {"application/problem+json": {"schema": schema}}} for status in statuses}

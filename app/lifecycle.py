@@ -1,0 +1,77 @@
+"""The life of one model version: load -> warm up -> replay the golden sample -> serve -> drain.
+
+Owns the order, and that nothing serves before it has proved itself. Knows nothing of requests or HTTP.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from app import golden, manifest
+from app.batcher import Batcher, Limits
+from app.engine import Device, Engine
+from app.errors import BadArtifact
+from app.manifest import ModelSpec
+from app.tensors import Instance
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One loaded version, ready to predict."""
+
+    spec: ModelSpec
+    engine: Engine
+    batcher: Batcher
+
+    async def close(self, *, timeout: float) -> None:
+        await self.batcher.close(timeout=timeout)
+
+
+def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
+    """Load the version in `folder` inside a running event loop.
+
+    Raises BadArtifact when its files, its graph or its answers are not what its manifest says, and
+    ProviderUnavailable when `device` insists on a provider that cannot be had.
+    """
+    started = perf_counter()
+    spec = manifest.read(folder)
+    engine = Engine(spec, folder, device=device)
+    _warm_up(engine, limits)
+    worst = _replay(engine, folder)
+    model = Model(spec=spec, engine=engine, batcher=Batcher(engine.predict, limits, lanes=lanes))
+    log.info(
+        "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
+        "tolerance, %d lanes, in %.0f ms.",
+        spec,
+        engine.provider.in_use,
+        engine.provider.requested,
+        f"; {engine.provider.fallback_reason}" if engine.provider.fallback_reason else "",
+        len(spec.features),
+        len(spec.outputs),
+        100 * worst,
+        lanes,
+        1000 * (perf_counter() - started),
+    )
+    return model
+
+
+def _warm_up(engine: Engine, limits: Limits) -> None:
+    """Run the smallest batch and a full one, so that no request pays for a first allocation."""
+    for size in (1, limits.max_batch_size):
+        engine.predict([Instance(steps=np.zeros((1, len(engine.spec.features)), dtype=np.float32))] * size)
+
+
+def _replay(engine: Engine, folder: Path) -> float:
+    sample = golden.Golden.load(folder, engine.spec)
+    worst = golden.difference(engine.predict(sample.instances), sample.predictions, engine.spec.tolerance)
+    if worst > 1:
+        raise BadArtifact(
+            f"{engine.spec} does not reproduce its golden sample on {engine.provider.in_use}: the largest difference is "
+            f"{worst:.3g} times the tolerance of {engine.spec.tolerance.atol:g} + {engine.spec.tolerance.rtol:g} |value|."
+        )
+    return worst

@@ -1,0 +1,67 @@
+"""The application: everything wired together, started and stopped in order.
+
+Owns the wiring, and alone turns `Settings` into what the parts take. Knows nothing of sockets or signals.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from app import __version__, batcher
+from app.api import health, predict, problems, schemas
+from app.api.request_id import RequestId
+from app.codecs.request import Limits as RequestLimits
+from app.repository import Repository
+from app.service import Service
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application; its models are loaded when its lifespan starts, and drained when it ends."""
+    service = Service(default_model=settings.default_model)
+    limits = batcher.Limits(
+        max_batch_size=settings.max_batch_size,
+        max_batch_steps=settings.max_batch_steps,
+        max_padding_waste=settings.max_padding_waste,
+        max_queue_size=settings.max_queue_size,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        log.info("Recurve %s with %s.", __version__, ", ".join(f"{k}={v}" for k, v in settings.public().items()))
+        service.load(Repository(settings.model_dir), device=settings.device, limits=limits, lanes=settings.resolved_lanes)
+        yield
+        await service.close(timeout=settings.drain_timeout)
+        log.info("Stopped: everything that was accepted has been answered.")
+
+    app = FastAPIOffline(title="Recurve", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    problems.install(app)
+    app.add_middleware(RequestId)
+    app.include_router(
+        predict.router(
+            service,
+            limits=RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps),
+            max_body_bytes=settings.max_body_bytes,
+            timeout=settings.request_timeout,
+        )
+    )
+    app.include_router(health.router(service))
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """Add to the OpenAPI document the bodies that routes read and write without pydantic."""
+    components: dict[str, Any] = app.openapi().setdefault("components", {}).setdefault("schemas", {})
+    for model in (schemas.PredictRequest, schemas.PredictResponse, schemas.Problem):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components.update(schema.pop("$defs", {}))
+        components[model.__name__] = schema

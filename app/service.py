@@ -1,0 +1,112 @@
+"""What the product does, in Python objects: no bytes, no HTTP.
+
+Owns the loaded models and which of them answers. Knows nothing of wire formats, routes or settings.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Literal
+
+import numpy as np
+
+from app import lifecycle
+from app.batcher import Limits
+from app.engine import Device
+from app.errors import BadArtifact, ModelNotFound, NotFinite, NotReady
+from app.lifecycle import Model
+from app.repository import Repository
+from app.tensors import Instance, Prediction
+
+log = logging.getLogger(__name__)
+
+Status = Literal["starting", "ok", "degraded", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A version that is on disk and must not be served, and why."""
+
+    name: str
+    version: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Service:
+    """Every model of a repository, each in its newest version that proved itself."""
+
+    default_model: str
+    models: dict[str, Model] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+    draining: bool = False
+    started: float = field(default_factory=monotonic)
+
+    @property
+    def status(self) -> Status:
+        if self.draining:
+            return "draining"
+        if self.default_model not in self.models:
+            return "starting"
+        fallen_back = any(model.engine.provider.fallback_reason for model in self.models.values())
+        return "degraded" if fallen_back or self.refused else "ok"
+
+    @property
+    def ready(self) -> bool:
+        return self.status in ("ok", "degraded")
+
+    def load(self, repository: Repository, *, device: Device, limits: Limits, lanes: int) -> None:
+        """Load the newest good version of every model; BadArtifact when the default model has none."""
+        for name in repository.names():
+            for version in repository.versions(name):
+                try:
+                    self.models[name] = lifecycle.load(repository.folder(name, version), device=device, limits=limits, lanes=lanes)
+                    break
+                except BadArtifact as error:
+                    log.error("Refused version %s of %s: %s", version, name, error)
+                    self.refused.append(Refused(name=name, version=version, reason=str(error)))
+        if self.default_model not in self.models:
+            raise BadArtifact(self._why_no_default(repository))
+
+    def model(self, name: str | None = None, version: str | None = None) -> Model:
+        """The model to answer with; ModelNotFound names what there is, NotReady before the models are loaded."""
+        if not self.models:
+            raise NotReady("The models are still being loaded.")
+        name = self.default_model if name is None else name
+        found = self.models.get(name)
+        if found is None:
+            raise ModelNotFound(f"There is no model {name!r}; this service has {', '.join(self.models)}.")
+        if version is not None and version != found.spec.version:
+            raise ModelNotFound(f"Version {version!r} of {name} is not loaded; version {found.spec.version!r} is.")
+        return found
+
+    async def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> list[Prediction]:
+        """Predictions in the order of the instances (one or more), within `timeout` seconds.
+
+        Raises what Batcher.predict raises, and NotFinite when an answer overflows float32.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        predictions = await model.batcher.predict(instances, deadline=deadline)
+        for index, prediction in enumerate(predictions):
+            if not np.isfinite(prediction.output).all():
+                raise NotFinite(
+                    f"The prediction for instance {index} overflows float32; its values are too large for {model.spec}."
+                )
+        return predictions
+
+    async def close(self, *, timeout: float) -> None:
+        """Finish what waits, for up to `timeout` seconds, and let the models go."""
+        self.draining = True
+        await asyncio.gather(*(model.close(timeout=timeout) for model in self.models.values()))
+
+    def _why_no_default(self, repository: Repository) -> str:
+        reasons = [f"version {r.version}: {r.reason}" for r in self.refused if r.name == self.default_model]
+        if reasons:
+            return f"No version of the default model {self.default_model!r} can be served. " + " ".join(reasons)
+        names = ", ".join(repository.names()) or "no models"
+        return (
+            f"There is no model {self.default_model!r} in {repository.root.resolve()} (it holds {names}). Set "
+            "RECURVE_MODEL_DIR and RECURVE_DEFAULT_MODEL, or train and export one: see README.md."
+        )

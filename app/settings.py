@@ -1,0 +1,67 @@
+"""Every setting of the service, with its default, its limits and its meaning.
+
+Owns names and validation: a flag of `python -m app` beats an environment variable beats .env. Only main and __main__
+read it; the rest of the service takes small value objects. Nothing is read at import.
+"""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.cpus import available
+from app.logs import LogFormat, LogLevel
+
+Auto = Literal["auto"]
+
+
+class Settings(BaseSettings):
+    """The settings of one service process. Durations are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECURVE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        cli_prog_name="python -m app",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, validation_alias=AliasChoices("RECURVE_PORT", "port"), description="port to listen on; 0 picks a free one"
+    )
+    model_dir: Path = Field(Path("model"), description="the model repository, <name>/<version>/ in it")
+    default_model: str = Field("gyro-denoiser", description="the model that answers a request without `model`")
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
+    lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field("auto", description="threads that run batches; auto: one per CPU")
+    max_batch_size: int = Field(16, ge=1, description="instances in one batch")
+    max_batch_steps: int = Field(8192, ge=1, description="padded time steps in one batch; a longer instance runs alone")
+    max_padding_waste: float = Field(0.25, ge=0, lt=1, description="share of a batch that may be padding")
+    max_queue_size: int = Field(4096, ge=1, description="instances that may wait; more are refused with 503")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
+    max_instances: int = Field(1024, ge=1, description="instances in one request")
+    max_steps: int = Field(100_000, ge=1, description="time steps in one instance")
+    request_timeout: float = Field(30.0, gt=0, description="deadline of a request that names none")
+    drain_timeout: float = Field(25.0, ge=0, description="how long a stopping service finishes what waits")
+    log_format: LogFormat = Field("auto", description="plain, json, or auto: plain on a terminal")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error")
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_an_address(cls, value: str) -> str:
+        if value != "localhost":
+            ip_address(value)
+        return value
+
+    @property
+    def resolved_lanes(self) -> int:
+        return available() if self.lanes == "auto" else self.lanes
+
+    def public(self) -> dict[str, Any]:
+        """What the service decided to run with, for the log."""
+        return {**self.model_dump(mode="json"), "lanes": self.resolved_lanes}

@@ -1,0 +1,59 @@
+"""Real servers for the tests: `python -m app` in a process of its own, on a port of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LISTENING = re.compile(r"Uvicorn running on (http://[^ ]+)")
+
+
+@dataclass(slots=True)
+class Server:
+    """A running service: where it listens, and what it has logged so far."""
+
+    process: "subprocess.Popen[str]"
+    url: str = ""
+    log: list[str] = field(default_factory=list)
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Send the signal and wait for the end; the exit code."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def serve(model_dir: Path, *flags: str, **environment: str) -> Iterator[Server]:
+    """The service over this repository until the block ends; RuntimeError with its log when it does not start."""
+    command = [sys.executable, "-m", "app", "--port", "0", "--model-dir", str(model_dir), "--log-format", "plain", *flags]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")}
+    process = subprocess.Popen(command, cwd=ROOT, env=inherited | environment, stderr=subprocess.PIPE, text=True)
+    server = Server(process)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            server.log.append(line)
+            if found := LISTENING.search(line):
+                server.url = found[1]
+                break
+        else:
+            raise RuntimeError("".join(server.log))
+        # the pipe is read to its end, or the service would block on a full one
+        reader = threading.Thread(target=server.log.extend, args=(process.stderr,), daemon=True)
+        reader.start()
+        yield server
+        if process.poll() is None:
+            server.stop()
+        reader.join()
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()

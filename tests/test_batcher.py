@@ -1,0 +1,261 @@
+"""The batcher: every caller is answered exactly once, and what runs together is decided by the limits."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.batcher import Batcher, Entry, Limits, Queue, Ticket
+from app.errors import DeadlineExceeded, Draining, QueueFull
+from app.tensors import Instance, Prediction
+
+LIMITS = Limits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
+POISON = 13.0
+
+
+def instance(length: int, value: float = 1.0) -> Instance:
+    return Instance(steps=np.full((length, 1), value, dtype=np.float32))
+
+
+class Doubler:
+    """An engine that doubles its input and remembers its batches; a POISON value makes the whole batch fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(self, instances: Sequence[Instance]) -> list[Prediction]:
+        self.batches.append(len(instances))
+        if any((each.steps == POISON).any() for each in instances):
+            raise ValueError("poison")
+        return [Prediction(output=2 * each.steps, state=()) for each in instances]
+
+
+class Gated(Doubler):
+    """A Doubler whose every batch waits at a gate, so that a test decides when it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+
+    def __call__(self, instances: Sequence[Instance]) -> list[Prediction]:
+        self.entered.release()
+        self.gate.acquire()
+        return super().__call__(instances)
+
+    async def wait_until_busy(self) -> None:
+        await asyncio.to_thread(self.entered.acquire)
+
+    def open(self, batches: int = 1000) -> None:
+        self.gate.release(batches)
+
+
+def queue_of(lengths: Sequence[int], limits: Limits = LIMITS) -> Queue:
+    queue = Queue(replace(limits, max_queue_size=max(1, len(lengths))))
+    loop = asyncio.new_event_loop()
+    for length in lengths:
+        queue.put([instance(length)], Ticket(1, loop.create_future()))
+    loop.close()
+    return queue
+
+
+def lengths_of(entries: Sequence[Entry]) -> list[int]:
+    return [len(entry.instance) for entry in entries]
+
+
+@given(st.lists(st.integers(1, 600), max_size=40), st.integers(1, 10), st.floats(0, 0.9))
+def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], size: int, waste: float) -> None:
+    """Padded steps are what a batch costs, so they are what is bounded; and no entry may fall between two batches."""
+    limits = replace(LIMITS, max_batch_size=size, max_padding_waste=waste)
+    queue = queue_of(lengths, limits)
+    waiting = lengths_of(list(queue))
+    taken: list[int] = []
+    while batch := queue.take():
+        found = lengths_of(batch)
+        assert found[0] == next(iter(waiting)), "the oldest is always served"
+        for length in found:
+            waiting.remove(length)
+        padded = len(found) * max(found)
+        assert len(found) <= size
+        assert len(found) == 1 or padded <= limits.max_batch_steps
+        assert 1 - sum(found) / padded <= waste + 1e-9
+        taken += found
+    assert sorted(taken) == sorted(lengths)
+
+
+def test_lengths_far_apart_go_in_separate_batches() -> None:
+    """One long sequence must not make ten short ones pay for its length."""
+    queue = queue_of([100, 1, 1, 95, 1])
+    assert lengths_of(queue.take()) == [100, 95]
+    assert lengths_of(queue.take()) == [1, 1, 1]
+    assert queue.take() == []
+
+
+def test_an_instance_longer_than_a_batch_runs_alone() -> None:
+    """The limit of a batch bounds company, not what a caller may ask."""
+    queue = queue_of([1000, 1000])
+    assert lengths_of(queue.take()) == [1000]
+
+
+def test_answers_come_back_in_order_and_to_their_callers() -> None:
+    """64 callers with payloads of their own, mixed lengths: each gets its own answer."""
+
+    async def scenario() -> None:
+        batcher = Batcher(Doubler(), LIMITS, lanes=2)
+        rng = np.random.default_rng(0)
+
+        async def call(caller: int) -> None:
+            mine = [instance(int(length), 100.0 * caller + index) for index, length in enumerate(rng.integers(1, 50, 3))]
+            for asked, answer in zip(mine, await batcher.predict(mine), strict=True):
+                np.testing.assert_array_equal(answer.output, 2 * asked.steps)
+
+        limits = asyncio.Semaphore(16)
+
+        async def patient(caller: int) -> None:
+            async with limits:
+                await call(caller)
+
+        await asyncio.gather(*(patient(caller) for caller in range(64)))
+        await batcher.close(timeout=1)
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_while_a_lane_is_busy_runs_together() -> None:
+    """This is where batching pays: nobody waits for company, but who waits anyway shares."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=1)
+        first = asyncio.create_task(batcher.predict([instance(5)]))
+        await engine.wait_until_busy()
+        rest = [asyncio.create_task(batcher.predict([instance(5)])) for _ in range(4)]
+        await asyncio.sleep(0)
+        engine.open()
+        await asyncio.gather(first, *rest)
+        assert engine.batches == [1, 4]
+        await batcher.close(timeout=1)
+
+    asyncio.run(scenario())
+
+
+def test_one_bad_instance_harms_no_neighbour() -> None:
+    """A batch that fails is run again one by one: only the culprit is told."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=1)
+        blocker = asyncio.create_task(batcher.predict([instance(5)]))
+        await engine.wait_until_busy()
+        calls = [asyncio.create_task(batcher.predict([instance(5, value)])) for value in (1.0, POISON, 3.0)]
+        await asyncio.sleep(0)
+        engine.open()
+        await blocker
+        good, bad, other = await asyncio.gather(*calls, return_exceptions=True)
+        assert engine.batches == [1, 3, 1, 1, 1]
+        assert isinstance(bad, ValueError)
+        for answer, value in ((good, 2.0), (other, 6.0)):
+            assert isinstance(answer, list)
+            assert answer[0].output[0, 0] == value
+        await batcher.close(timeout=1)
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
+    """Waiting in front of a queue is a queue without a bound."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, replace(LIMITS, max_queue_size=2), lanes=1)
+        running = asyncio.create_task(batcher.predict([instance(5)]))
+        await engine.wait_until_busy()
+        waiting = [asyncio.create_task(batcher.predict([instance(5)])) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull, match="limit of 2"):
+            await batcher.predict([instance(5)])
+        engine.open()
+        assert len(await asyncio.gather(running, *waiting)) == 3
+        await batcher.close(timeout=1)
+
+    asyncio.run(scenario())
+
+
+def test_a_late_or_cancelled_caller_is_dropped_before_it_reaches_a_lane() -> None:
+    """Work that nobody waits for would be taken from those who do."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=1)
+        running = asyncio.create_task(batcher.predict([instance(5)]))
+        await engine.wait_until_busy()
+        gone = asyncio.create_task(batcher.predict([instance(5)]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(DeadlineExceeded):
+            await batcher.predict([instance(5)], deadline=asyncio.get_running_loop().time())
+        stays = asyncio.create_task(batcher.predict([instance(5)]))
+        await asyncio.sleep(0)
+        engine.open()
+        await asyncio.gather(running, stays)
+        assert engine.batches == [1, 1]
+        assert gone.cancelled()
+        await batcher.close(timeout=1)
+
+    asyncio.run(scenario())
+
+
+def test_closing_finishes_what_waits_and_refuses_what_is_new() -> None:
+    """What was accepted is answered."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=1)
+        calls = [asyncio.create_task(batcher.predict([instance(5)])) for _ in range(3)]
+        await engine.wait_until_busy()
+        closing = asyncio.create_task(batcher.close(timeout=30))
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await batcher.predict([instance(5)])
+        engine.open()
+        await closing
+        assert all(len(answer) == 1 for answer in await asyncio.gather(*calls))
+
+    asyncio.run(scenario())
+
+
+def test_closing_in_a_hurry_tells_everyone_who_waits() -> None:
+    """A caller without an answer would wait for ever."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=1)
+        running = asyncio.create_task(batcher.predict([instance(5)]))
+        await engine.wait_until_busy()
+        waiting = asyncio.create_task(batcher.predict([instance(5)]))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(batcher.close(timeout=0))
+        with pytest.raises(Draining):
+            await waiting
+        engine.open()
+        await closing
+        assert len(await running) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_wrong_number_of_answers_is_an_error_for_all_of_the_batch() -> None:
+    """Answers that cannot be told apart must not be given out."""
+
+    async def scenario() -> None:
+        batcher = Batcher(lambda instances: [], LIMITS, lanes=1)  # noqa: ARG005  # an engine that lost its answers
+        with pytest.raises(Exception, match="answered 0 of 1"):
+            await batcher.predict([instance(5)])
+        await batcher.close(timeout=1)
+
+    asyncio.run(scenario())

@@ -1,0 +1,280 @@
+"""The service over real HTTP: a real process, a real socket, a client that we did not write."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app import manifest
+from scripts.training import export
+from tests import artifacts
+from tests.servers import ROOT, Server, serve
+
+STEP = [10.0, -5.0, 300.0, 0.1, -0.2, 9.8]
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[Server]:
+    with serve(repository, "--max-body-bytes", "200000", "--max-instances", "40", "--max-steps", "300") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def spec(repository: Path) -> manifest.ModelSpec:
+    return manifest.read(repository / "gyro-denoiser" / "1")
+
+
+def steps(length: int, seed: int = 0) -> Any:
+    return (np.random.default_rng([seed, length]).standard_normal((length, 6)) * 50).round(3).tolist()
+
+
+def predict(client: httpx.Client, instances: list[Any], **options: Any) -> list[Any]:
+    answer = client.post("/predict", json={"instances": instances, **options})
+    assert answer.status_code == 200, answer.text
+    found: list[Any] = answer.json()["predictions"]
+    return found
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["instance"] == answer.headers["x-request-id"]
+    assert body["error"] == body["detail"]
+    assert {"type", "title"} <= body.keys()
+    return body
+
+
+def test_lengths_1_7_and_128_together_equal_three_single_ones(client: httpx.Client, spec: manifest.ModelSpec) -> None:
+    """The promise of the service: a batch is faster, never different."""
+    sequences = [steps(length) for length in (1, 7, 128)]
+    together = predict(client, sequences)
+    assert [len(prediction) for prediction in together] == [1, 7, 128]
+    for sequence, prediction in zip(sequences, together, strict=True):
+        (alone,) = predict(client, [sequence])
+        np.testing.assert_allclose(prediction, alone, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
+
+
+def test_the_answer_is_what_the_equations_say(client: httpx.Client, spec: manifest.ModelSpec) -> None:
+    """The whole chain at once: torch's weights, the graph, the batch, JSON both ways, against float64 NumPy."""
+    network = export.network_of(artifacts.checkpoint())
+    for length in (1, 50):
+        (prediction,) = predict(client, [steps(length)])
+        expected, _ = network.equations(np.array(steps(length)), np.zeros((2, 8)))
+        np.testing.assert_allclose(prediction, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
+
+
+def test_the_last_step_is_the_last_of_the_sequence(client: httpx.Client) -> None:
+    (whole,) = predict(client, [steps(20)])
+    (last,) = predict(client, [steps(20)], return_sequences=False)
+    assert last == whole[-1]
+
+
+def test_an_answer_says_which_model_gave_it_and_where(client: httpx.Client) -> None:
+    answer = client.post("/predict", json={"instances": [[STEP]], "model": "gyro-denoiser", "version": "1"})
+    assert {k: v for k, v in answer.json().items() if k != "predictions"} == {
+        "model": "gyro-denoiser",
+        "version": "1",
+        "provider": "CPUExecutionProvider",
+    }
+
+
+def test_64_callers_at_once_each_get_their_own_answer(client: httpx.Client, spec: manifest.ModelSpec) -> None:
+    """Batches are shared, answers are not; and the bad requests among them harm nobody."""
+    network = export.network_of(artifacts.checkpoint())
+    zero = np.zeros((2, 8))
+
+    def call(caller: int) -> None:
+        if caller % 8 == 0:
+            problem(client.post("/predict", json={"instances": [[STEP], [[1, 2]]]}), 422)
+            return
+        mine = steps(1 + caller, seed=caller)
+        (prediction,) = predict(client, [mine])
+        expected, _ = network.equations(np.array(mine), zero)
+        np.testing.assert_allclose(prediction, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
+
+    with ThreadPoolExecutor(64) as threads:
+        list(threads.map(call, range(64)))
+
+
+def test_a_request_larger_than_a_batch_is_answered_whole_and_in_order(client: httpx.Client) -> None:
+    sequences = [steps(length) for length in range(1, 41)]
+    for sequence, prediction in zip(sequences[::13], predict(client, sequences)[::13], strict=True):
+        np.testing.assert_allclose(prediction, predict(client, [sequence])[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "says"),
+    [
+        pytest.param(b"{", {}, 400, "not valid JSON", id="broken-json"),
+        pytest.param(b'{"instances": [[[1,2,3,4,5]]]}', {}, 422, "/instances/0/0: expected 6 features, got 5", id="features"),
+        pytest.param(b'{"instances": [[[1,2,3,4,5,6]]], "model": "x"}', {}, 404, "has gyro-denoiser", id="model"),
+        pytest.param(b'{"instances": [[[1,2,3,4,5,6]]], "version": "9"}', {}, 404, "version '1' is", id="version"),
+        pytest.param(
+            b'{"instances": [[[3.4e38,3.4e38,3.4e38,3.4e38,3.4e38,3.4e38]]]}', {}, 422, "overflows float32", id="overflow"
+        ),
+        pytest.param(b"{}", {"Content-Type": "text/plain"}, 415, "must be application/json", id="media-type"),
+        pytest.param(b" " * 200_001, {}, 413, "at most 200000", id="declared-body"),
+        pytest.param(json.dumps({"instances": [[[0] * 6]] * 41}).encode(), {}, 413, "at most 40", id="instances"),
+        pytest.param(json.dumps({"instances": [[[0] * 6] * 301]}).encode(), {}, 413, "at most 300", id="steps"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_value_and_the_limit(
+    client: httpx.Client, content: bytes, headers: dict[str, str], status: int, says: str
+) -> None:
+    answer = client.post("/predict", content=content, headers={"Content-Type": "application/json"} | headers)
+    assert says in problem(answer, status)["detail"]
+
+
+def test_a_body_without_a_declared_length_is_cut_off_at_the_limit(client: httpx.Client) -> None:
+    """Who streams for ever must not fill the memory."""
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(300):
+            yield b" " * 1000
+
+    answer = client.post("/predict", content=endless(), headers={"Content-Type": "application/json"})
+    assert "200000" in problem(answer, 413)["detail"]
+
+
+def test_wrong_values_are_pointed_at(client: httpx.Client) -> None:
+    answer = problem(client.post("/predict", json={"instances": [[STEP], [STEP, [1, 2, "3", 4, 5, 6]]]}), 422)
+    assert answer["errors"] == [{"pointer": "/instances/1/1/2", "detail": "gyro_z: expected a number, got a string"}]
+
+
+def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> None:
+    problem(client.get("/nothing/here"), 404)
+    answer = client.get("/predict")
+    problem(answer, 405)
+    assert answer.headers["allow"] == "POST"
+
+
+def test_a_deadline_that_cannot_be_kept_is_a_504(client: httpx.Client) -> None:
+    answer = client.post("/predict", json={"instances": [[STEP]], "timeout_ms": 1e-6})
+    assert "deadline" in problem(answer, 504)["detail"]
+
+
+def test_the_callers_request_id_comes_back_if_it_is_safe(client: httpx.Client) -> None:
+    """It ends up in logs: a line break in it would forge one."""
+    assert client.get("/health", headers={"X-Request-ID": "trace-7"}).headers["x-request-id"] == "trace-7"
+    made = client.get("/health", headers={"X-Request-ID": "a" * 200}).headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", made)
+
+
+def test_health_says_what_runs_where(client: httpx.Client) -> None:
+    health = client.get("/health")
+    assert health.status_code == 200
+    body = health.json()
+    assert body["status"] == "ok"
+    assert body["models"] == [
+        {
+            "name": "gyro-denoiser",
+            "version": "1",
+            "ready": True,
+            "provider": "CPUExecutionProvider",
+            "provider_requested": "auto",
+            "fallback_reason": None,
+        }
+    ]
+    assert body["uptime_seconds"] > 0
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_the_documentation_works_offline(client: httpx.Client) -> None:
+    """A page that loads its scripts from elsewhere is blank where the sensors are."""
+    page = client.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert loaded
+    for url in loaded:
+        assert url.startswith("/"), url
+        assert client.get(url).status_code == 200
+
+
+def test_the_openapi_document_is_whole_and_its_example_works(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    components = document["components"]["schemas"]
+    referenced = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert referenced <= components.keys()
+    for example in components["PredictRequest"]["examples"]:
+        assert client.post("/predict", json=example).status_code == 200
+    assert {"/predict", "/health", "/health/live", "/health/ready"} <= document["paths"].keys()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_stops_it_cleanly(repository: Path, name: str) -> None:
+    """`docker stop` and Ctrl-C are ordinary ends, not failures; a keep-alive connection must not delay them."""
+    with serve(repository) as server, httpx.Client(base_url=server.url) as http:
+        assert http.get("/health").status_code == 200
+        assert server.stop(getattr(signal, name)) == 0
+    assert "everything that was accepted has been answered" in "".join(server.log)
+
+
+def test_a_service_that_cannot_serve_says_why_and_ends(tmp_path: Path) -> None:
+    """No traceback: the reason and the next step."""
+    with pytest.raises(RuntimeError) as caught, serve(tmp_path):
+        pass
+    assert "There is no model 'gyro-denoiser'" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_taken_port_is_told(repository: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(RuntimeError, match="address already in use"), serve(repository, "--port", port):
+            pass
+
+
+def test_wrong_settings_end_with_2_and_are_all_named() -> None:
+    """One start per mistake is no way to configure."""
+    flags = ["--port", "99999", "--lanes", "none", "--max-padding-waste", "1"]
+    result = subprocess.run([sys.executable, "-m", "app", *flags], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    for name in ("RECURVE_PORT", "RECURVE_LANES", "RECURVE_MAX_PADDING_WASTE"):
+        assert name in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_line_explains_itself() -> None:
+    result = subprocess.run([sys.executable, "-m", "app", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "--max-batch-size" in result.stdout
+
+
+def test_flags_beat_variables(repository: Path) -> None:
+    with serve(repository, "--max-instances", "2", RECURVE_MAX_INSTANCES="7", RECURVE_MAX_STEPS="5") as server:
+        assert "max_instances=2, max_steps=5" in "".join(server.log)
+
+
+def test_nothing_of_torch_is_loaded_by_the_service() -> None:
+    """It is not installed where the service runs."""
+    code = "import sys, app.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_caller_that_goes_away_while_sending_is_no_defect(repository: Path) -> None:
+    """It happens all day: it must neither fill the log with tracebacks nor hold anything up."""
+    with serve(repository) as server:
+        address = httpx.URL(server.url)
+        with socket.create_connection((address.host, address.port or 80)) as caller:
+            caller.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
+        assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}).status_code == 200
+        assert server.stop() == 0
+    assert "Traceback" not in "".join(server.log)

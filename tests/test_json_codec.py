@@ -1,0 +1,232 @@
+"""The JSON codec: exact about what is wrong and where, and two decoders that agree."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.codecs import plain
+from app.codecs.json import Decoder, encode
+from app.codecs.request import Limits, Options, PredictRequest
+from app.errors import InvalidInstances, MalformedBody, ModelNotFound, RecurveError, TooLarge
+from app.manifest import GOLDEN_NAME, Cell, ModelSpec, Signal, StateSpec, Tolerance
+from app.tensors import Prediction
+
+SPEC = ModelSpec(
+    name="pair",
+    version="3",
+    features=(Signal(name="left"), Signal(name="right")),
+    outputs=(Signal(name="sum"),),
+    states=(StateSpec(input="h0", output="hn", shape=(1, 4), batch_axis=1),),
+    cell=Cell(variant="reset_before", hidden_size=4, num_layers=1, bias=True),
+    opset=20,
+    graphs={"CPUExecutionProvider": "model.onnx"},
+    files={"model.onnx": "0" * 64, GOLDEN_NAME: "0" * 64},
+    tolerance=Tolerance(rtol=0, atol=0),
+)
+LIMITS = Limits(max_instances=4, max_steps=6)
+
+
+def choose(name: str | None, version: str | None) -> ModelSpec:
+    if name not in (None, "pair") or version not in (None, "3"):
+        raise ModelNotFound(f"There is no {name} {version}.")
+    return SPEC
+
+
+def decoder() -> Decoder:
+    return Decoder(LIMITS, choose)
+
+
+def refusal(body: bytes | dict[str, Any]) -> RecurveError:
+    with pytest.raises(RecurveError) as caught:
+        decoder().decode(body if isinstance(body, bytes) else json.dumps(body).encode())
+    return caught.value
+
+
+def pointers(body: bytes | dict[str, Any]) -> dict[str, str]:
+    error = refusal(body)
+    assert isinstance(error, InvalidInstances)
+    return {violation.pointer: violation.detail for violation in error.violations}
+
+
+def test_sequences_of_any_lengths_come_out_as_they_went_in() -> None:
+    """Ragged batches are what the service is for."""
+    body = {
+        "instances": [[[1, 2.5]], {"input": [[3, 4], [5, -6e-3]]}],
+        "model": "pair",
+        "timeout_ms": 250,
+        "return_sequences": False,
+    }
+    decoded = decoder().decode(json.dumps(body).encode())
+    assert [instance.steps.tolist() for instance in decoded.instances] == [[[1, 2.5]], [[3, 4], [5, np.float32(-6e-3)]]]
+    assert all(instance.steps.dtype == np.float32 for instance in decoded.instances)
+    assert decoded.options == Options(model="pair", version=None, return_sequences=False, timeout=0.25)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"instances": [[[1, 2], [3, 4]], [[5, 6]]]}', id="bare"),
+        pytest.param(b'{"model": "pair", "instances": [{"input": [[1, 2e3]]}], "timeout_ms": 5}', id="with-options"),
+    ],
+)
+def test_an_ordinary_body_takes_the_fast_way(body: bytes) -> None:
+    """Both ways give the same answer: only here would it show that the fast one is never taken."""
+    assert decoder()._decode(body).instances
+
+
+def test_null_is_the_same_as_absent() -> None:
+    """Clients in typed languages write every member they have."""
+    body = {"instances": [[[1, 2]]], "model": None, "version": None, "return_sequences": None, "timeout_ms": None}
+    assert decoder().decode(json.dumps(body).encode()).options == Options()
+
+
+@pytest.mark.parametrize(
+    ("sequence", "pointer", "detail"),
+    [
+        pytest.param([[1, 2], [1]], "/instances/0/1", "expected 2 features, got 1", id="ragged-step"),
+        pytest.param([[1, 2, 3]], "/instances/0/0", "expected 2 features, got 3", id="too-many-features"),
+        pytest.param([], "/instances/0", "got an empty sequence", id="empty-sequence"),
+        pytest.param([[1, 2], 3], "/instances/0/1", "got a number", id="step-is-a-number"),
+        pytest.param([[1, [2]]], "/instances/0/0/1", "right: expected a number, got an array", id="number-in-an-array-of-its-own"),
+        pytest.param([[[1], [2]]], "/instances/0/0/0", "left: expected a number, got an array", id="one-level-too-deep"),
+        pytest.param([[1, True]], "/instances/0/0/1", "got a boolean", id="boolean"),
+        pytest.param([[1, "2"]], "/instances/0/0/1", "got a string", id="string"),
+        pytest.param([[None, 2]], "/instances/0/0/0", "got null", id="null"),
+        pytest.param([[{}, 2]], "/instances/0/0/0", "got an object", id="object"),
+        pytest.param([[float("nan"), 2]], "/instances/0/0/0", "got NaN", id="nan"),
+        pytest.param([[1, 2], [float("inf"), 2]], "/instances/0/1/0", "got inf", id="infinity"),
+        pytest.param([[1, 1e39]], "/instances/0/0/1", "got 1e+39", id="beyond-float32"),
+        pytest.param([[1, 10**400]], "/instances/0/0/1", "within float32", id="beyond-float64"),
+        pytest.param("1,2", "/instances/0", "expected a sequence, an array of time steps, got a string", id="sequence-is-a-string"),
+        pytest.param({"inputs": [[1, 2]]}, "/instances/0/inputs", "did you mean input?", id="misspelt-input"),
+    ],
+)
+def test_a_wrong_value_is_named_and_pointed_at(sequence: Any, pointer: str, detail: str) -> None:
+    """Somebody has to find this value among thousands."""
+    assert detail in pointers({"instances": [sequence]})[pointer]
+
+
+def test_wrong_values_of_several_instances_are_told_at_once() -> None:
+    """One round trip per mistake is no way to debug."""
+    found = pointers({"instances": [[[1, 2]], [[1]], [["a", None]]]})
+    assert list(found) == ["/instances/1/0", "/instances/2/0/0", "/instances/2/0/1"]
+
+
+def test_the_list_of_wrong_values_is_bounded() -> None:
+    """An answer must not be larger than the question."""
+    assert len(pointers({"instances": [[[None, None]] * 6] * 4})) == 10
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        pytest.param({}, "", id="no-instances"),
+        pytest.param({"instances": []}, "/instances", id="empty-instances"),
+        pytest.param({"instances": {"0": []}}, "/instances", id="instances-is-an-object"),
+        pytest.param({"instances": [[[1, 2]]], "return_sequnces": False}, "/return_sequnces", id="misspelt-option"),
+        pytest.param({"instances": [[[1, 2]]], "return_sequences": 1}, "/return_sequences", id="flag-is-a-number"),
+        pytest.param({"instances": [[[1, 2]]], "timeout_ms": 0}, "/timeout_ms", id="timeout-zero"),
+        pytest.param({"instances": [[[1, 2]]], "timeout_ms": True}, "/timeout_ms", id="timeout-is-a-boolean"),
+        pytest.param({"instances": [[[1, 2]]], "version": 3}, "/version", id="version-is-a-number"),
+        pytest.param({"instances": [[[1, 2]]], "a/b~c": 3}, "/a~1b~0c", id="pointer-is-escaped"),
+        pytest.param(b"[1]", "", id="not-an-object"),
+    ],
+)
+def test_a_wrong_request_is_pointed_at(body: bytes | dict[str, Any], pointer: str) -> None:
+    """A misspelt option that is ignored in silence is a wrong answer."""
+    assert pointer in pointers(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"instances": [[[1, 2]]]} x', b"\xff\xfe", b"[" * 100_000, b"nul", b'{"instances": [[[01, 2]]]}']
+)
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    """400 means: your serializer is broken; 422 means: your data are."""
+    assert isinstance(refusal(body), MalformedBody)
+
+
+def test_limits_are_refused_by_name() -> None:
+    """Who hits a limit needs to know which, and how far off they are."""
+    assert "5 instances; at most 4" in refusal({"instances": [[[1, 2]]] * 5}).detail
+    long = refusal({"instances": [[[1, 2]] * 7]})
+    assert isinstance(long, TooLarge)
+    assert "7 time steps; at most 6" in long.detail
+
+
+def test_an_unknown_model_is_told_before_its_instances_are_judged() -> None:
+    """Another model's features are no measure for them."""
+    assert isinstance(refusal({"instances": [[[1, 2, 3]]], "model": "other"}), ModelNotFound)
+
+
+def test_a_refusal_does_not_disturb_the_next_request() -> None:
+    """The parser is shared: an error that is still being answered must not hold on to it."""
+    shared = decoder()
+    good = b'{"instances": [[[1, 2]]]}'
+    with pytest.raises(InvalidInstances) as kept:
+        shared.decode(b'{"instances": [[[1, 2, 3]]]}')
+    assert len(shared.decode(good).instances) == 1
+    assert kept.value.violations
+
+
+numbers = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.integers(-(10**40), 10**40), st.integers(-9, 9))
+values = st.one_of(numbers, numbers, numbers, st.none(), st.booleans(), st.text(max_size=3), st.lists(numbers, max_size=2))
+good_step = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2)
+steps = st.one_of(good_step, good_step, st.lists(values, max_size=3), values)
+sequences = st.one_of(st.lists(good_step, min_size=1, max_size=6), st.lists(steps, max_size=8), values)
+instances = st.one_of(sequences, sequences, st.fixed_dictionaries({"input": sequences}, optional={"x": values}))
+bodies = st.fixed_dictionaries(
+    {"instances": st.one_of(st.lists(instances, max_size=6), values)},
+    optional={
+        "model": st.sampled_from(["pair", "other", "[", 3]),
+        "version": st.sampled_from(["3", "[4"]),
+        "return_sequences": st.one_of(st.booleans(), values),
+        "timeout_ms": numbers,
+        "extra": values,
+    },
+)
+
+
+def outcome(decode: Any, body: bytes) -> tuple[Any, ...]:
+    try:
+        decoded: PredictRequest = decode(body)
+    except RecurveError as error:
+        return type(error), error.detail, getattr(error, "violations", None)
+    return [instance.steps.tolist() for instance in decoded.instances], decoded.options
+
+
+@given(bodies)
+@example({"instances": [[[1, [2]]]]})
+@example({"instances": [[[[1], 2]], [[1, 2]]]})
+@example({"instances": [[[1, 2]]], "model": "["})
+def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
+    """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
+    encoded = json.dumps(body).encode()
+    assert outcome(decoder().decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose), encoded)
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='[]{}:,"0123456789.eE+-nulltruefalse ', max_size=60).map(str.encode))
+def test_no_body_is_a_defect(body: bytes) -> None:
+    """Whatever comes over the wire has an answer below 500."""
+    decoded = outcome(decoder().decode, body)
+    assert isinstance(decoded[0], list) or decoded[0].status < 500
+
+
+def test_an_answer_reads_back_as_the_same_float32() -> None:
+    """No digit is lost, and none is written that means nothing."""
+    outputs = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32) * np.float32(1e-3)
+    body = encode([Prediction(output=outputs, state=())], Options(), SPEC, "CPUExecutionProvider")
+    answer = json.loads(body)
+    np.testing.assert_array_equal(np.array(answer["predictions"][0], dtype=np.float32), outputs)
+    assert len(body) < 150
+    assert (answer["model"], answer["version"], answer["provider"]) == ("pair", "3", "CPUExecutionProvider")
+
+
+def test_the_last_step_alone_is_a_vector() -> None:
+    """return_sequences=false is Keras' word, and a vector is what it gives there."""
+    outputs = np.array([[1.0], [2.0]], dtype=np.float32)
+    body = encode([Prediction(output=outputs, state=())], Options(return_sequences=False), SPEC, "CPUExecutionProvider")
+    assert json.loads(body)["predictions"] == [[2.0]]

@@ -1,0 +1,75 @@
+"""Settings: which source wins, and what is refused. And how many CPUs there really are."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from app import cpus
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PORT", "RECURVE_PORT", "RECURVE_MAX_STEPS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_flag_beats_a_variable_beats_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The nearer to the person who starts the service, the stronger."""
+    (tmp_path / ".env").write_text("RECURVE_MAX_STEPS=1\nSOMEBODY_ELSES=2\n")
+    assert Settings().max_steps == 1
+    monkeypatch.setenv("RECURVE_MAX_STEPS", "2")
+    assert Settings().max_steps == 2
+    assert CliApp.run(Settings, cli_args=["--max-steps", "3"]).max_steps == 3
+
+
+def test_port_is_understood_and_our_own_name_beats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Platforms that start a service tell it its port as PORT."""
+    monkeypatch.setenv("PORT", "1001")
+    assert Settings().port == 1001
+    monkeypatch.setenv("RECURVE_PORT", "1002")
+    assert Settings().port == 1002
+    assert CliApp.run(Settings, cli_args=["--port", "1003"]).port == 1003
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(["--host", "example.com"], id="host-is-no-address"),
+        pytest.param(["--device", "tpu"], id="unknown-device"),
+        pytest.param(["--max-padding-waste", "1"], id="all-padding"),
+        pytest.param(["--request-timeout", "0"], id="no-time"),
+        pytest.param(["--lanes", "0"], id="no-lanes"),
+    ],
+)
+def test_what_cannot_work_is_refused(flags: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        CliApp.run(Settings, cli_args=flags)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({}, None, id="no-cgroup"),
+        pytest.param({"cpu.max": "max 100000\n"}, None, id="v2-unlimited"),
+        pytest.param({"cpu.max": "50000 100000\n"}, 1, id="v2-half-a-cpu"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None, id="v1-unlimited"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1, id="v1-one-cpu"),
+    ],
+)
+def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], expected: int | None, tmp_path: Path) -> None:
+    """Sixty-four threads in a container of one CPU would fight for it."""
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert cpus.available(tmp_path) == (expected or cpus.available(tmp_path / "none"))
+
+
+def test_auto_lanes_are_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RECURVE_LANES", raising=False)
+    assert Settings().resolved_lanes == cpus.available()
+    assert CliApp.run(Settings, cli_args=["--lanes", "3"]).resolved_lanes == 3
