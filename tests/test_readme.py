@@ -1,0 +1,88 @@
+"""The README says what the code does: its tables and its commands are held against it."""
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app import errors
+from app.settings import Settings
+from scripts import train
+from tests.servers import ROOT, serve
+
+README = (ROOT / "README.md").read_text()
+
+
+def rows(pattern: str) -> dict[str, list[str]]:
+    """Rows of the README's tables whose first cell, without backticks, matches: first cell -> the others."""
+    found = {}
+    for line in README.splitlines():
+        if line.startswith("|"):
+            first, *others = (cell.strip() for cell in line.strip("|").split("|"))
+            if re.fullmatch(pattern, first.replace("`", "")):
+                found[first.replace("`", "")] = others
+    return found
+
+
+def test_every_setting_is_listed_with_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A default that is written down wrong is worse than one that is not."""
+    monkeypatch.chdir(tmp_path)  # where no .env is
+    monkeypatch.delenv("PORT", raising=False)
+    values = Settings().model_dump(mode="json")
+    listed = {name.removeprefix("RECURVE_").lower(): cells[0] for name, cells in rows(r"RECURVE_\w+").items()}
+    assert listed == {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+
+
+def test_every_error_status_is_listed() -> None:
+    statuses = {cell for first in rows(r"[45]\d\d(, [45]\d\d)*") for cell in first.split(", ")}
+    found = {
+        str(error.status)
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.RecurveError) and error.status != 500
+    }
+    assert found <= statuses
+
+
+def test_every_route_is_listed() -> None:
+    with serve(ROOT / "model") as server:
+        paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+        routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+        listed = rows(r"(GET|POST) /\S+")
+        assert routes | {"GET /docs", "GET /openapi.json"} == listed.keys()
+        for route in listed:
+            if route.startswith("GET"):
+                assert httpx.get(server.url + route.removeprefix("GET ")).status_code == 200
+
+
+def test_the_curl_command_works_as_printed() -> None:
+    """The first thing that anyone tries."""
+    (command,) = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
+    with serve(ROOT / "model") as server:
+        result = subprocess.run(
+            shlex.split(command.replace("http://127.0.0.1:8000", server.url)), capture_output=True, text=True, check=True
+        )
+    assert [len(prediction) for prediction in json.loads(result.stdout)["predictions"]] == [1, 3]
+
+
+def test_the_commands_of_make_are_those_that_are_named() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_paths_that_are_named_exist() -> None:
+    for path in re.findall(r"\]\(([^):]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_training_flags_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    known = capsys.readouterr().out
+    for flag in ("--part", "--resume", "--cell"):
+        assert flag in README
+        assert flag in known
