@@ -152,10 +152,10 @@ def huber(error: NDArray[np.float64]) -> float:
 
 @pytest.mark.parametrize("steps", [32, 64, 100])
 def test_loss_is_what_its_words_say(steps: int) -> None:
-    """Errors in units of 0.1 deg/s, square below one and straight above; the same for what they add up to, at half the weight."""
+    """Errors in units of 0.05 deg/s, square below one and straight above; the same for what they add up to, at half the weight."""
     rng = np.random.default_rng(0)
-    rates, truth = rng.standard_normal((2, 3, steps, 3)) * 0.15
-    errors = (rates - truth) / 0.1
+    rates, truth = rng.standard_normal((2, 3, steps, 3)) * 0.08
+    errors = (rates - truth) / 0.05
     expected = huber(errors)
     for window in (16, 32):
         sums = [errors[:, begin : begin + window].sum(axis=1) / np.sqrt(window) for begin in range(0, steps - window + 1, window)]

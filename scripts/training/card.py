@@ -38,7 +38,7 @@ def markdown(spec: ModelSpec, config: Config, results: Sequence[Result], figures
         f"Trained on simulated recordings of {config.recording_seconds:g} s, {config.recordings} new ones in each of at most "
         f"{config.epochs} epochs: sections of rest, slow sway and fast rotation of a rigid body, as **one simulated "
         f"specimen** of the {part.name} would report them. Its gyroscope: noise N = {gyro.white:.3g} deg/s/√Hz, bias "
-        f"instability B = {gyro.flicker * 3600:.3g} deg/h, rate random walk K = {gyro.drift:.3g} deg/s·√Hz, a new bias in "
+        f"instability {0.664 * gyro.flicker * 3600:.3g} deg/h, rate random walk K = {gyro.drift:.3g} deg/s·√Hz, a new bias in "
         f"every recording ({gyro.turn_on:g} deg/s, 1 sigma), scale factors and misalignments of its own ({gyro.scale:.1%} and "
         f"{gyro.misalignment:g} degrees, 1 sigma), {gyro.resolution:.3g} deg/s per count, clipped at ±{gyro.limit:g} deg/s. "
         f"Where the figures come from: {part.source}."

@@ -20,7 +20,7 @@ from scripts.training.config import INCREMENTS, Config
 from scripts.training.data import Gyro, Recordings
 from scripts.training.model import Denoiser
 
-NOISE = 0.1  # deg/s: errors above it count by their size, below it by their square
+NOISE = 0.05  # deg/s: errors above it count by their size, below it by their square
 WARM_UP = 50  # updates
 
 
