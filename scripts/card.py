@@ -20,7 +20,8 @@ from app.engine import Engine
 from app.errors import BadArtifact
 from app.manifest import ModelSpec
 from app.tensors import Instance, State
-from scripts.training import card, comparison, plots, results
+from scripts import results
+from scripts.training import card, comparison, plots
 from scripts.training.baselines import Array, Method, baselines
 from scripts.training.comparison import Result
 from scripts.training.config import Config

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from app.engine import Engine
 from app.golden import difference
-from scripts.training import export, publish, results, verify
+from scripts import results
+from scripts.training import export, publish, verify
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.data import Gyro
 
@@ -33,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
             checkpoint.config = replace(checkpoint.config, name=args.name)
     except (OSError, ValueError) as error:
         print(f"{args.run} cannot be exported: {error}", file=sys.stderr)
+        return 2
+    if not checkpoint.history:
+        print(f"{args.run} has not finished its first epoch: go on with scripts.train --resume {args.run}", file=sys.stderr)
         return 2
     if checkpoint.best is None:
         print(
@@ -61,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
 
         # -- publish ------------------------------------------------------------------------------------------------
         target = publish.publish(folder, lambda version: export.spec_of(version, checkpoint, gyro, folder))
-    print(f"Published {target}. Serve it with: make serve")
+    elsewhere = "" if args.model_dir == Path("model") else f' ARGS="--model-dir {args.model_dir}"'
+    print(f"Published {target}. Serve it with: make serve{elsewhere}")
     results.write(args.json, {"version": str(target), "checks": {check.name: check.worst for check in checks}})
     return 0
 

@@ -9,6 +9,7 @@ Ctrl-C stops it; what is done is saved after every epoch. Then: python -m script
 Exits 0 when trained, 1 when it failed or was stopped, 2 on wrong use.
 """
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from dataclasses import fields
@@ -18,12 +19,15 @@ from typing import Any
 
 import torch
 
-from scripts.training import curves, fit, results
+from scripts import results
+from scripts.training import curves, fit
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.config import Config
 from scripts.training.data import Gyro
 from scripts.training.model import Denoiser
 from scripts.training.sensor import PARTS
+
+PYTHON = os.path.relpath(sys.executable)
 
 
 def arguments(argv: list[str] | None) -> Namespace:
@@ -90,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         reason = fit.fit(network, gyro, checkpoint, run, device=device)
     except KeyboardInterrupt:
-        print(f"\nStopped after epoch {checkpoint.epoch}. Go on with: python -m scripts.train --resume {run}", file=sys.stderr)
+        print(f"\nStopped after epoch {checkpoint.epoch}. Go on with: {PYTHON} -m scripts.train --resume {run}", file=sys.stderr)
         return 1
 
     # -- tell -----------------------------------------------------------------------------------------------------
@@ -100,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     curves.draw(checkpoint, run / "curves.png")
     print(f"Ended: {reason}. Best epoch {checkpoint.best_epoch}: validation RMSE {best['validation_rmse']:.4f} deg/s.")
-    print(f"Curves: {run / 'curves.png'}. Next: python -m scripts.export {run}")
+    print(f"Curves: {run / 'curves.png'}. Next: {PYTHON} -m scripts.export {run}")
     result = {"run": str(run), "config": config.to_dict(), "reason": reason, "best": best, "history": checkpoint.history}
     results.write(run / "result.json", result)
     results.write(args.json, result)

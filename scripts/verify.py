@@ -14,7 +14,7 @@ from app import manifest
 from app.engine import Engine
 from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import Golden
-from scripts.training import results
+from scripts import results
 from scripts.training.verify import verify
 
 
@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     results.add_option(parser)
     args = parser.parse_args(argv)
     folder = args.artifact.resolve()
-    if not folder.is_dir():
-        print(f"{args.artifact} is not a folder; name one version, such as model/gyro-denoiser/1", file=sys.stderr)
+    if not (folder / manifest.FILE_NAME).is_file():
+        print(f"{args.artifact} holds no manifest; name one version, such as model/gyro-denoiser/1", file=sys.stderr)
         return 2
     try:
         spec = manifest.read(folder)

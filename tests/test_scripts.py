@@ -117,9 +117,9 @@ def cut_short(folder: Path) -> None:
         (export, nowhere, "cannot be exported"),
         (export, empty, "cannot be exported"),
         (export, of_another_version, "dropout"),
-        (export, without_an_epoch, "finite validation loss"),
+        (export, without_an_epoch, "has not finished its first epoch"),
         (export, cut_short, "cannot be exported"),
-        (verify, nowhere, "is not a folder"),
+        (verify, nowhere, "holds no manifest"),
     ],
     ids=words,
 )
@@ -175,7 +175,7 @@ def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, caps
     assert f"Training tiny into {run}: 1 x 4 GRU, reset_after, 204 parameters" in shown  # 3 * 4 * (12 + 4) + 3 * 4
     assert "ADIS16448 recordings at 100 Hz, seed 7" in shown
     assert "Ended: all 2 epochs are done." in shown
-    assert f"Next: python -m scripts.export {run}" in shown
+    assert f"Next: {train.PYTHON} -m scripts.export {run}" in shown
     assert {path.name for path in run.iterdir()} == {"checkpoint.pt", "curves.png", "result.json"}
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads(result.read_bytes())
@@ -195,7 +195,7 @@ def test_ctrl_c_says_how_to_go_on(epochs: int, tmp_path: Path, capsys: Shown) ->
     with interruption(after=epochs * calls + 1):
         assert train.main([*TINY, "--run", str(run)]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message == f"Stopped after epoch {epochs}. Go on with: python -m scripts.train --resume {run}"
+    assert message == f"Stopped after epoch {epochs}. Go on with: {train.PYTHON} -m scripts.train --resume {run}"
     assert train.main(message.split("scripts.train ")[1].split()) == 0
     assert Checkpoint.load(run).epoch == 2
 
