@@ -8,27 +8,21 @@ Exits 0 when stopped by a signal, 1 when it could not serve, 2 on wrong settings
 
 import asyncio
 import logging
+import socket
 import sys
-from types import FrameType
 
-import uvicorn
+import fastapi_offline  # noqa: F401  # imported here, its memory is shared by all workers
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from app import logs
+from app import __version__, logs
 from app.errors import BadArtifact, ProviderUnavailable
-from app.main import create_app
+from app.server import Server
 from app.settings import Settings
+from app.sockets import bind
+from app.supervisor import Supervisor
 
 log = logging.getLogger("app")
-
-
-class Server(uvicorn.Server):
-    """Uvicorn, but a signal that was obeyed is not raised again: a clean stop exits with 0."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
-        self.force_exit = self.should_exit
-        self.should_exit = True
 
 
 def main() -> int:
@@ -36,30 +30,42 @@ def main() -> int:
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper().removeprefix("RECURVE_")
+        wrong = {str(problem["loc"][0]).upper().removeprefix("RECURVE_"): problem for problem in error.errors()}
+        for name, problem in wrong.items():
             print(f"RECURVE_{name}: {problem['msg']} (got {problem['input']!r})", file=sys.stderr)
         return 2
+    except (UnicodeDecodeError, OSError) as error:
+        print(f".env cannot be read: {error}", file=sys.stderr)
+        return 2
     logs.configure(format=settings.log_format, level=settings.log_level)
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        lifespan="off",  # run here, around the server, so that a bad artifact ends with its reason, not a traceback
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
-    )
+    log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
+    try:
+        listener = bind(settings.host, settings.port)
+    except OSError as error:
+        log.error("Cannot listen on %s port %d: %s. Choose another with --port.", settings.host, settings.port, error.strerror)
+        return 1
+    workers = settings.resolved_workers
+    with listener:
+        if workers == 1:
+            return serve(settings, listener=listener)
+        return Supervisor(listener, lambda channel: serve(settings, channel=channel), workers).run()
 
-    async def serve() -> None:
+
+def serve(settings: Settings, *, listener: socket.socket | None = None, channel: socket.socket | None = None) -> int:
+    """Serve in this process: what comes to the listener or, in a worker, over the channel; the exit code."""
+    # Not before: ONNX Runtime and NumPy start threads when they are imported, and a supervisor with threads must not fork.
+    from app.main import create_app
+
+    app = create_app(settings)
+    server = Server(app, app.state.service, drain_timeout=settings.drain_timeout, channel=channel)
+
+    async def run() -> None:
         async with app.router.lifespan_context(app):
-            await Server(config).serve()
+            await server.serve(sockets=[listener] if listener else [])
 
     try:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(serve())
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(run())
     except (BadArtifact, ProviderUnavailable) as error:
         log.error("%s", error)
         return 1

@@ -160,17 +160,22 @@ class Batcher:
             async with asyncio.timeout_at(deadline):
                 return await future
         except TimeoutError:
-            raise DeadlineExceeded("The deadline passed before the prediction was done.") from None
+            raise DeadlineExceeded("The deadline passed while the request waited or ran; ask for less at once, or later.") from None
 
-    async def close(self, *, timeout: float) -> None:
-        """Take nothing new, finish what waits for up to `timeout` seconds, answer the rest with Draining."""
+    def refuse(self) -> int:
+        """Take nothing new and answer what waits with Draining; how many instances that were. What runs is finished."""
         self._closing = True
         self._arrived.set()
-        _, late = await asyncio.wait(self._lanes, timeout=timeout)
-        for entry in self._queue.clear():
-            entry.settle(Draining(f"The service shut down before this request's turn came, after {timeout:g} s."))
-        if late:  # a batch is running: it cannot be interrupted, but its callers get their answer
-            await asyncio.wait(late)
+        waiting = self._queue.clear()
+        for entry in waiting:
+            entry.settle(Draining("The service is shutting down and did not come to this request."))
+        return len(waiting)
+
+    async def close(self) -> None:
+        """Take nothing new, finish what waits and runs."""
+        self._closing = True
+        self._arrived.set()
+        await asyncio.gather(*self._lanes)
         self._threads.shutdown()
 
     async def _lane(self) -> None:

@@ -5,17 +5,21 @@ Owns the inference session; the only module that imports onnxruntime. Knows noth
 """
 
 import ctypes
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # since 1.29 it reports to its maker unless told not to before it is imported
 import onnxruntime as ort
 
 from app.errors import BadArtifact, ProviderUnavailable
 from app.manifest import ModelSpec
-from app.tensors import Batch, Instance, Prediction
+from app.tensors import Array, Batch, Instance, Prediction
 
 Device = Literal["auto", "cuda", "cpu"]
 
@@ -45,12 +49,20 @@ class Engine:
 
     def predict(self, instances: Sequence[Instance]) -> list[Prediction]:
         """Predictions in the order of the instances: one or more, of any lengths from 1 up, with or without states."""
-        spec = self.spec
-        batch = Batch.collate(instances, spec.states)
-        feeds = {spec.tensors.input: batch.input, spec.tensors.lengths: batch.lengths}
-        feeds.update((state.input, array) for state, array in zip(spec.states, batch.states, strict=True))
-        output, *finals = (np.asarray(array) for array in self._session.run(self._outputs, feeds))
-        return batch.split(output, finals, spec.states)
+        batch = Batch.collate(instances, self.spec.states)
+        output, *finals = self.run(self.feeds(batch))
+        return batch.split(output, finals, self.spec.states)
+
+    def feeds(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """The graph's inputs by name."""
+        tensors, states = self.spec.tensors, self.spec.states
+        feeds: dict[str, NDArray[Any]] = {tensors.input: batch.input, tensors.lengths: batch.lengths}
+        feeds.update((state.input, array) for state, array in zip(states, batch.states, strict=True))
+        return feeds
+
+    def run(self, feeds: dict[str, NDArray[Any]]) -> list[Array]:
+        """The graph's outputs: the output, then the states in the manifest's order."""
+        return [np.asarray(array) for array in self._session.run(self._outputs, feeds)]
 
     def _check_signature(self) -> None:
         spec = self.spec

@@ -66,7 +66,7 @@ class InvalidInstances(RecurveError):
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         first = violations[0]
-        super().__init__(f"{first.pointer}: {first.detail}")
+        super().__init__(f"{first.pointer}: {first.detail}" if first.pointer else f"The request: {first.detail}")
         self.violations = tuple(violations)
 
 

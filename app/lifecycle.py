@@ -1,4 +1,4 @@
-"""The life of one model version: load -> warm up -> replay the golden sample -> serve -> drain.
+"""The life of one model version: load -> replay the golden sample -> warm up -> serve -> drain.
 
 Owns the order, and that nothing serves before it has proved itself. Knows nothing of requests or HTTP.
 """
@@ -28,9 +28,6 @@ class Model:
     engine: Engine
     batcher: Batcher
 
-    async def close(self, *, timeout: float) -> None:
-        await self.batcher.close(timeout=timeout)
-
 
 def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
     """Load the version in `folder` inside a running event loop.
@@ -41,8 +38,8 @@ def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
     started = perf_counter()
     spec = manifest.read(folder)
     engine = Engine(spec, folder, device=device)
-    _warm_up(engine, limits)
     worst = _replay(engine, folder)
+    _warm_up(engine, limits)
     model = Model(spec=spec, engine=engine, batcher=Batcher(engine.predict, limits, lanes=lanes))
     log.info(
         "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
@@ -68,7 +65,11 @@ def _warm_up(engine: Engine, limits: Limits) -> None:
 
 def _replay(engine: Engine, folder: Path) -> float:
     sample = golden.Golden.load(folder, engine.spec)
-    worst = golden.difference(engine.predict(sample.instances), sample.predictions, engine.spec.tolerance)
+    try:
+        actual = engine.predict(sample.instances)
+    except Exception as error:  # ONNX Runtime raises its own and built-in types
+        raise BadArtifact(f"{engine.spec} cannot run its golden sample on {engine.provider.in_use}: {error}") from error
+    worst = golden.difference(actual, sample.predictions, engine.spec.tolerance)
     if worst > 1:
         raise BadArtifact(
             f"{engine.spec} does not reproduce its golden sample on {engine.provider.in_use}: the largest difference is "

@@ -29,3 +29,4 @@ def configure(*, format: LogFormat, level: LogLevel) -> None:
             )
         )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("uvicorn").setLevel("WARNING")  # the rest of what it says is said better here

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app import __version__, batcher
@@ -36,13 +37,18 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        log.info("Recurve %s with %s.", __version__, ", ".join(f"{k}={v}" for k, v in settings.public().items()))
         service.load(Repository(settings.model_dir), device=settings.device, limits=limits, lanes=settings.resolved_lanes)
         yield
-        await service.close(timeout=settings.drain_timeout)
-        log.info("Stopped: everything that was accepted has been answered.")
+        await service.close()
+        if service.refused_late:
+            log.warning("Stopped: %d instances had to be refused with 503.", service.refused_late)
+        else:
+            log.info("Stopped: everything that was accepted has been answered.")
 
-    app = FastAPIOffline(title="Recurve", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPIOffline(
+        title="Recurve", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None, redirect_slashes=False
+    )
+    app.state.service = service
     problems.install(app)
     app.add_middleware(RequestId)
     app.include_router(
@@ -54,6 +60,11 @@ def create_app(settings: Settings) -> FastAPI:
         )
     )
     app.include_router(health.router(service))
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")
+
     _describe(app)
     return app
 

@@ -5,7 +5,7 @@ Exits 0 when it is, 1 when it is not. Needs nothing but the standard library, so
 
 import os
 import sys
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 
 
 def main() -> int:
@@ -14,7 +14,7 @@ def main() -> int:
     try:
         connection.request("GET", "/health/ready")
         return 0 if connection.getresponse().status == 200 else 1
-    except OSError:
+    except (OSError, HTTPException):
         return 1
     finally:
         connection.close()

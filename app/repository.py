@@ -7,28 +7,35 @@ A version is published by renaming a finished folder into place, so a folder who
 import re
 from pathlib import Path
 
+from app.errors import BadArtifact
+
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class Repository:
-    """Models and versions under `root`, as they are on disk now."""
+    """Models and versions under `root`, as they are on disk now; BadArtifact where they may not be seen."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def names(self) -> list[str]:
         """Models with one version or more, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(folder.name for folder in self.root.iterdir() if folder.is_dir() and self.versions(folder.name))
+        return sorted(folder.name for folder in _folders(self.root) if self.versions(folder.name))
 
     def versions(self, name: str) -> list[str]:
         """Versions of a model, newest first."""
-        folder = self.root / name
-        if not folder.is_dir():
-            return []
-        found = (entry.name for entry in folder.iterdir() if entry.is_dir() and _VERSION.fullmatch(entry.name))
+        found = (folder.name for folder in _folders(self.root / name) if _VERSION.fullmatch(folder.name))
         return sorted(found, key=int, reverse=True)
 
     def folder(self, name: str, version: str) -> Path:
         return self.root / name / version
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The folders in `parent`, none where there is no such folder; BadArtifact where they may not be seen."""
+    try:
+        return [entry for entry in parent.iterdir() if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise BadArtifact(f"{parent} cannot be read: {error.strerror}.") from error

@@ -42,6 +42,7 @@ class Service:
     models: dict[str, Model] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
     draining: bool = False
+    refused_late: int = 0  # instances that were accepted and not come to before the end
     started: float = field(default_factory=monotonic)
 
     @property
@@ -77,9 +78,9 @@ class Service:
         name = self.default_model if name is None else name
         found = self.models.get(name)
         if found is None:
-            raise ModelNotFound(f"There is no model {name!r}; this service has {', '.join(self.models)}.")
+            raise ModelNotFound(f"There is no model {name[:64]!r}; this service has {', '.join(self.models)}.")
         if version is not None and version != found.spec.version:
-            raise ModelNotFound(f"Version {version!r} of {name} is not loaded; version {found.spec.version!r} is.")
+            raise ModelNotFound(f"Version {version[:64]!r} of {name} is not loaded; version {found.spec.version!r} is.")
         return found
 
     async def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> list[Prediction]:
@@ -96,10 +97,18 @@ class Service:
                 )
         return predictions
 
-    async def close(self, *, timeout: float) -> None:
-        """Finish what waits, for up to `timeout` seconds, and let the models go."""
+    def drain(self) -> None:
+        """Not ready any more; what comes all the same is still answered."""
         self.draining = True
-        await asyncio.gather(*(model.close(timeout=timeout) for model in self.models.values()))
+
+    def refuse(self) -> None:
+        """Answer everything that waits with Draining: there is no more time."""
+        self.refused_late += sum(model.batcher.refuse() for model in self.models.values())
+
+    async def close(self) -> None:
+        """Finish what waits and runs, and let the models go."""
+        self.draining = True
+        await asyncio.gather(*(model.batcher.close() for model in self.models.values()))
 
     def _why_no_default(self, repository: Repository) -> str:
         reasons = [f"version {r.version}: {r.reason}" for r in self.refused if r.name == self.default_model]

@@ -38,18 +38,26 @@ class Settings(BaseSettings):
     model_dir: Path = Field(Path("model"), description="the model repository, <name>/<version>/ in it")
     default_model: str = Field("gyro-denoiser", description="the model that answers a request without `model`")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
-    lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field("auto", description="threads that run batches; auto: one per CPU")
-    max_batch_size: int = Field(16, ge=1, description="instances in one batch")
+    workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field("auto", description="processes; auto: one per CPU")
+    lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
+        "auto", description="threads that run batches in each; auto: its share of the CPUs"
+    )
+    max_batch_size: int = Field(16, ge=1, le=4096, description="instances in one batch")
     max_batch_steps: int = Field(8192, ge=1, description="padded time steps in one batch; a longer instance runs alone")
     max_padding_waste: float = Field(0.25, ge=0, lt=1, description="share of a batch that may be padding")
     max_queue_size: int = Field(4096, ge=1, description="instances that may wait; more are refused with 503")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
     max_instances: int = Field(1024, ge=1, description="instances in one request")
     max_steps: int = Field(100_000, ge=1, description="time steps in one instance")
-    request_timeout: float = Field(30.0, gt=0, description="deadline of a request that names none")
-    drain_timeout: float = Field(25.0, ge=0, description="how long a stopping service finishes what waits")
+    request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
+    drain_timeout: float = Field(25.0, ge=0, le=3600, description="how long a stopping service finishes what waits")
     log_format: LogFormat = Field("auto", description="plain, json, or auto: plain on a terminal")
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
+
+    @field_validator("log_level", "log_format", "device", mode="before")
+    @classmethod
+    def _case_does_not_matter(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("host")
     @classmethod
@@ -59,9 +67,13 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def resolved_workers(self) -> int:
+        return available() if self.workers == "auto" else self.workers
+
+    @property
     def resolved_lanes(self) -> int:
-        return available() if self.lanes == "auto" else self.lanes
+        return max(1, available() // self.resolved_workers) if self.lanes == "auto" else self.lanes
 
     def public(self) -> dict[str, Any]:
         """What the service decided to run with, for the log."""
-        return {**self.model_dump(mode="json"), "lanes": self.resolved_lanes}
+        return {**self.model_dump(mode="json"), "workers": self.resolved_workers, "lanes": self.resolved_lanes}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LISTENING = re.compile(r"Uvicorn running on (http://[^ ]+)")
+LISTENING = re.compile(r"Ready on (http://[^ ]+:\d+)")
 
 
 @dataclass(slots=True)
@@ -22,6 +22,20 @@ class Server:
     process: "subprocess.Popen[str]"
     url: str = ""
     log: list[str] = field(default_factory=list)
+    _more: threading.Condition = field(default_factory=threading.Condition)
+
+    def read_on(self) -> None:
+        """Read the log to its end, or the service would block on a full pipe."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._more:
+                self.log.append(line)
+                self._more.notify_all()
+
+    def wait_for(self, text: str, *, times: int = 1) -> None:
+        """Until the log has held the text so many times; AssertionError after half a minute."""
+        with self._more:
+            assert self._more.wait_for(lambda: "".join(self.log).count(text) >= times, timeout=30), "".join(self.log)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Send the signal and wait for the end; the exit code."""
@@ -45,8 +59,7 @@ def serve(model_dir: Path, *flags: str, **environment: str) -> Iterator[Server]:
                 break
         else:
             raise RuntimeError("".join(server.log))
-        # the pipe is read to its end, or the service would block on a full one
-        reader = threading.Thread(target=server.log.extend, args=(process.stderr,), daemon=True)
+        reader = threading.Thread(target=server.read_on, daemon=True)
         reader.start()
         yield server
         if process.poll() is None:

@@ -121,7 +121,7 @@ def test_answers_come_back_in_order_and_to_their_callers() -> None:
                 await call(caller)
 
         await asyncio.gather(*(patient(caller) for caller in range(64)))
-        await batcher.close(timeout=1)
+        await batcher.close()
 
     asyncio.run(scenario())
 
@@ -139,7 +139,7 @@ def test_what_waits_while_a_lane_is_busy_runs_together() -> None:
         engine.open()
         await asyncio.gather(first, *rest)
         assert engine.batches == [1, 4]
-        await batcher.close(timeout=1)
+        await batcher.close()
 
     asyncio.run(scenario())
 
@@ -162,7 +162,7 @@ def test_one_bad_instance_harms_no_neighbour() -> None:
         for answer, value in ((good, 2.0), (other, 6.0)):
             assert isinstance(answer, list)
             assert answer[0].output[0, 0] == value
-        await batcher.close(timeout=1)
+        await batcher.close()
 
     asyncio.run(scenario())
 
@@ -181,7 +181,7 @@ def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
             await batcher.predict([instance(5)])
         engine.open()
         assert len(await asyncio.gather(running, *waiting)) == 3
-        await batcher.close(timeout=1)
+        await batcher.close()
 
     asyncio.run(scenario())
 
@@ -205,7 +205,7 @@ def test_a_late_or_cancelled_caller_is_dropped_before_it_reaches_a_lane() -> Non
         await asyncio.gather(running, stays)
         assert engine.batches == [1, 1]
         assert gone.cancelled()
-        await batcher.close(timeout=1)
+        await batcher.close()
 
     asyncio.run(scenario())
 
@@ -218,7 +218,7 @@ def test_closing_finishes_what_waits_and_refuses_what_is_new() -> None:
         batcher = Batcher(engine, LIMITS, lanes=1)
         calls = [asyncio.create_task(batcher.predict([instance(5)])) for _ in range(3)]
         await engine.wait_until_busy()
-        closing = asyncio.create_task(batcher.close(timeout=30))
+        closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0)
         with pytest.raises(Draining):
             await batcher.predict([instance(5)])
@@ -229,7 +229,7 @@ def test_closing_finishes_what_waits_and_refuses_what_is_new() -> None:
     asyncio.run(scenario())
 
 
-def test_closing_in_a_hurry_tells_everyone_who_waits() -> None:
+def test_refusing_tells_everyone_who_waits_and_finishes_what_runs() -> None:
     """A caller without an answer would wait for ever."""
 
     async def scenario() -> None:
@@ -239,11 +239,13 @@ def test_closing_in_a_hurry_tells_everyone_who_waits() -> None:
         await engine.wait_until_busy()
         waiting = asyncio.create_task(batcher.predict([instance(5)]))
         await asyncio.sleep(0)
-        closing = asyncio.create_task(batcher.close(timeout=0))
+        assert batcher.refuse() == 1
         with pytest.raises(Draining):
             await waiting
+        with pytest.raises(Draining):
+            await batcher.predict([instance(5)])
         engine.open()
-        await closing
+        await batcher.close()
         assert len(await running) == 1
 
     asyncio.run(scenario())
@@ -256,6 +258,6 @@ def test_a_wrong_number_of_answers_is_an_error_for_all_of_the_batch() -> None:
         batcher = Batcher(lambda instances: [], LIMITS, lanes=1)  # noqa: ARG005  # an engine that lost its answers
         with pytest.raises(Exception, match="answered 0 of 1"):
             await batcher.predict([instance(5)])
-        await batcher.close(timeout=1)
+        await batcher.close()
 
     asyncio.run(scenario())

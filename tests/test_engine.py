@@ -43,7 +43,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 async def load(folder: Path) -> ModelSpec:
     model = lifecycle.load(folder, device="cpu", limits=LIMITS, lanes=1)
-    await model.close(timeout=1)
+    await model.batcher.close()
     return model.spec
 
 
@@ -148,6 +148,25 @@ def test_a_graph_that_does_not_reproduce_its_golden_sample_is_refused(folder: Pa
     assert "does not reproduce its golden sample on CPUExecutionProvider" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"features": [{"name": "a"}, {"name": "b"}]}, id="fewer-features"),
+        pytest.param({"outputs": [{"name": "a"}]}, id="fewer-outputs"),
+        pytest.param({"states": [{"input": "h0", "output": "hn", "shape": [2, 3], "batch_axis": 1}]}, id="smaller-state"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_the_graph_is_refused(folder: Path, change: dict[str, object]) -> None:
+    """Whole files and a manifest that lies about their shapes: it must not come to the first request."""
+    edit(folder, **change)
+    assert "golden sample" in refusal(folder)
+
+
+def test_a_repository_that_may_not_be_read_is_refused() -> None:
+    with pytest.raises(BadArtifact, match="cannot be read"):
+        Repository(Path("x" * 300)).names()
+
+
 def test_a_file_that_is_no_graph_is_refused(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(b"not a graph")
     spec = manifest.ModelSpec.model_validate_json((folder / manifest.FILE_NAME).read_bytes())
@@ -170,7 +189,7 @@ def service_over(model_dir: Path) -> Service:
 
     async def scenario() -> None:
         service.load(Repository(model_dir), device="auto", limits=LIMITS, lanes=1)
-        await service.close(timeout=1)
+        await service.close()
         service.draining = False
 
     asyncio.run(scenario())
@@ -228,5 +247,5 @@ def test_a_golden_sample_that_is_broken_or_empty_is_refused(folder: Path) -> Non
         with pytest.raises(BadArtifact, match="golden sample"):
             Golden.load(folder, spec)
     np.savez(folder / "golden.npz", **empty)
-    with pytest.raises(BadArtifact, match="no instance"):
+    with pytest.raises(BadArtifact, match="0 instances"):
         Golden.load(folder, spec)

@@ -1,11 +1,14 @@
 """The service over real HTTP: a real process, a real socket, a client that we did not write."""
 
 import json
+import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +133,8 @@ def test_a_request_larger_than_a_batch_is_answered_whole_and_in_order(client: ht
         pytest.param(
             b'{"instances": [[[3.4e38,3.4e38,3.4e38,3.4e38,3.4e38,3.4e38]]]}', {}, 422, "overflows float32", id="overflow"
         ),
+        pytest.param(b"{}", {"Content-Encoding": "gzip"}, 415, "Content-Encoding: gzip", id="encoding"),
+        pytest.param(b'{"instances":[],"\\ud800":1}', {}, 422, "unknown member", id="half-a-character"),
         pytest.param(b"{}", {"Content-Type": "text/plain"}, 415, "must be application/json", id="media-type"),
         pytest.param(b" " * 200_001, {}, 413, "at most 200000", id="declared-body"),
         pytest.param(json.dumps({"instances": [[[0] * 6]] * 41}).encode(), {}, 413, "at most 40", id="instances"),
@@ -238,7 +243,7 @@ def test_a_service_that_cannot_serve_says_why_and_ends(tmp_path: Path) -> None:
 def test_a_taken_port_is_told(repository: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        with pytest.raises(RuntimeError, match="address already in use"), serve(repository, "--port", port):
+        with pytest.raises(RuntimeError, match="Address already in use"), serve(repository, "--port", port):
             pass
 
 
@@ -278,3 +283,120 @@ def test_a_caller_that_goes_away_while_sending_is_no_defect(repository: Path) ->
         assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}).status_code == 200
         assert server.stop() == 0
     assert "Traceback" not in "".join(server.log)
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
+def test_a_worker_that_dies_is_replaced_and_nobody_is_refused(repository: Path) -> None:
+    """One process of several is no reason for an outage."""
+    with serve(repository, "--workers", "2") as server:
+        before = children(server.process.pid)
+        assert len(before) == 2
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        for _ in range(50):  # a new connection each: whoever is alive answers
+            assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}).status_code == 200
+        server.wait_for("is replaced")
+        server.wait_for("Loaded", times=3)
+        after = children(server.process.pid)
+        assert len(after) == 2
+        assert victim not in after
+        assert server.stop() == 0
+        assert not any(Path(f"/proc/{worker}").exists() for worker in before | after)
+
+
+def test_connections_that_come_together_are_spread_evenly(repository: Path) -> None:
+    """Behind one shared socket, one worker often takes them all, and the others idle."""
+    with serve(repository, "--workers", "2") as server:
+        address = httpx.URL(server.url)
+        callers = [socket.create_connection((address.host, address.port or 80)) for _ in range(32)]
+        pids = []
+        for caller in callers:
+            caller.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert caller.recv(65536).startswith(b"HTTP/1.1 200")
+        for worker in children(server.process.pid):
+            links = [str(path.readlink()) for path in Path(f"/proc/{worker}/fd").iterdir()]
+            pids.append(sum(link.startswith("socket:") for link in links))
+        for caller in callers:
+            caller.close()
+        assert abs(pids[0] - pids[1]) <= 2
+        assert min(pids) >= 16
+
+
+def test_workers_end_with_their_supervisor(repository: Path) -> None:
+    """A supervisor that was killed must not leave workers behind that nobody stops."""
+    with serve(repository, "--workers", "2") as server:
+        workers = children(server.process.pid)
+        server.stop(signal.SIGKILL)
+        for worker in workers:
+            wait_for_end(worker)
+
+
+def wait_for_end(pid: int) -> None:
+    """Until a process that is not our child has ended; a second is plenty."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([descriptor], [], [], 10)[0], f"process {pid} goes on"
+    finally:
+        os.close(descriptor)
+
+
+def test_a_large_body_is_answered_like_a_small_one(repository: Path, spec: manifest.ModelSpec) -> None:
+    """It is decoded elsewhere, so that it holds nobody up; that must not show."""
+    sequences = [steps(2000, seed) for seed in range(8)]
+    with serve(repository) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        assert len(json.dumps(sequences)) > 2**19
+        together = predict(http, sequences)
+        assert problem(http.post("/predict", json={"instances": [*sequences, [[1]]]}), 422)["errors"]
+        alone = predict(http, sequences[3:4])
+        np.testing.assert_allclose(together[3], alone[0], rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
+
+
+HEAVY = {"instances": [[STEP] * 5000] * 40}  # tens of milliseconds of work for one lane
+
+
+def test_who_goes_away_is_not_worked_for(repository: Path) -> None:
+    """Callers with short patience and automatic retries would bury a service that works for the dead."""
+    flags = ("--workers", "1", "--lanes", "1", "--max-batch-size", "1", "--log-level", "debug")
+    with serve(repository, *flags) as server:
+        address = httpx.URL(server.url)
+        body = json.dumps(HEAVY).encode()
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        for _ in range(20):
+            with socket.create_connection((address.host, address.port or 80)) as caller:
+                caller.sendall(head.encode() + body)
+        server.wait_for("its caller went away", times=20)
+        assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}, timeout=30).status_code == 200
+        assert server.stop() == 0
+    assert "Traceback (most recent call last)" not in "".join(line for line in server.log if "ERROR" in line)
+
+
+def test_what_cannot_be_finished_in_time_is_refused_with_503(repository: Path) -> None:
+    """Stopping is announced, bounded and told: every accepted request gets an answer that says what to do."""
+    flags = ("--workers", "1", "--lanes", "1", "--max-batch-size", "1", "--drain-timeout", "0")
+    with serve(repository, *flags) as server, ThreadPoolExecutor(12) as threads:
+        started = threading.Barrier(13)
+
+        def call(_: int) -> httpx.Response:
+            with httpx.Client(timeout=60) as http:
+                http.get(f"{server.url}/health")  # connected before the end begins
+                started.wait()
+                return http.post(f"{server.url}/predict", json=HEAVY)
+
+        calls = [threads.submit(call, caller) for caller in range(12)]
+        started.wait()
+        httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}, timeout=60)  # queued behind some of them
+        assert server.stop() == 0
+        answers = [each.result() for each in calls if each.exception() is None]
+        assert answers
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        for answer in answers:
+            if answer.status_code == 503:
+                assert answer.headers["retry-after"]
+                assert "shutting down" in problem(answer, 503)["detail"]

@@ -101,6 +101,8 @@ def test_null_is_the_same_as_absent() -> None:
         pytest.param([[1, 2], [float("inf"), 2]], "/instances/0/1/0", "got inf", id="infinity"),
         pytest.param([[1, 1e39]], "/instances/0/0/1", "got 1e+39", id="beyond-float32"),
         pytest.param([[1, 10**400]], "/instances/0/0/1", "within float32", id="beyond-float64"),
+        pytest.param([[1, 10**4000]], "/instances/0/0/1", "within float32", id="beyond-pythons-patience"),
+        pytest.param([1, 2], "/instances/0", "stands in an array of its own", id="sequence-not-wrapped"),
         pytest.param("1,2", "/instances/0", "expected a sequence, an array of time steps, got a string", id="sequence-is-a-string"),
         pytest.param({"inputs": [[1, 2]]}, "/instances/0/inputs", "did you mean input?", id="misspelt-input"),
     ],
@@ -130,6 +132,7 @@ def test_the_list_of_wrong_values_is_bounded() -> None:
         pytest.param({"instances": [[[1, 2]]], "return_sequnces": False}, "/return_sequnces", id="misspelt-option"),
         pytest.param({"instances": [[[1, 2]]], "return_sequences": 1}, "/return_sequences", id="flag-is-a-number"),
         pytest.param({"instances": [[[1, 2]]], "timeout_ms": 0}, "/timeout_ms", id="timeout-zero"),
+        pytest.param({"instances": [[[1, 2]]], "timeout_ms": 10**400}, "/timeout_ms", id="timeout-beyond-float64"),
         pytest.param({"instances": [[[1, 2]]], "timeout_ms": True}, "/timeout_ms", id="timeout-is-a-boolean"),
         pytest.param({"instances": [[[1, 2]]], "version": 3}, "/version", id="version-is-a-number"),
         pytest.param({"instances": [[[1, 2]]], "a/b~c": 3}, "/a~1b~0c", id="pointer-is-escaped"),
@@ -141,8 +144,38 @@ def test_a_wrong_request_is_pointed_at(body: bytes | dict[str, Any], pointer: st
     assert pointer in pointers(body)
 
 
+def test_a_member_that_stands_there_twice_is_refused() -> None:
+    """Every reader takes another of the two."""
+    assert "version stands there twice" in refusal(b'{"instances": [[[1, 2]]], "version": "3", "version": "4"}').detail
+    assert "instances stands there twice" in refusal(b'{"instances": [[[1, 2]]], "instances": null}').detail
+
+
+def test_many_wrong_members_cost_no_more_than_a_few() -> None:
+    """What is looked at more closely is bounded: a body of a million names must not hold up the service."""
+    body = {f"k{index}": 0 for index in range(50_000)} | {"instances": [[[1, 2]]]}
+    assert list(pointers(body)) == [f"/k{index}" for index in range(10)]
+
+
+@pytest.mark.parametrize("name", ["\ud800", "\0", "x" * 100_000])
+def test_a_strange_name_can_be_told(name: str) -> None:
+    """The answer is text, whatever the question was."""
+    (pointer,) = pointers({name: 0, "instances": [[[1, 2]]]})
+    pointer.encode()
+    assert len(pointer) < 100
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"instances": [[[1, 2]]]} x', b"\xff\xfe", b"[" * 100_000, b"nul", b'{"instances": [[[01, 2]]]}']
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"instances": [[[1, 2]]]} x',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"nul",
+        b'{"instances": [[[01, 2]]]}',
+        '{"instances": [[[1, 2]]]}'.encode("utf-16"),
+    ],
 )
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
     """400 means: your serializer is broken; 422 means: your data are."""
@@ -186,6 +219,7 @@ bodies = st.fixed_dictionaries(
         "return_sequences": st.one_of(st.booleans(), values),
         "timeout_ms": numbers,
         "extra": values,
+        "instances\0": values,
     },
 )
 

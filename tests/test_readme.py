@@ -68,6 +68,17 @@ def test_the_curl_command_works_as_printed() -> None:
     assert [len(prediction) for prediction in json.loads(result.stdout)["predictions"]] == [1, 3]
 
 
+def test_the_python_example_works_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """And shows what it says: the bias of a device at rest is found and taken off."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    with serve(ROOT / "model") as server:
+        names: dict[str, list[list[float]]] = {}
+        exec(code.replace("http://127.0.0.1:8000", server.url), names)
+    assert "last" in capsys.readouterr().out
+    first, last = names["rates"][0], names["rates"][-1]
+    assert max(map(abs, last)) < max(map(abs, first)) / 4
+
+
 def test_the_commands_of_make_are_those_that_are_named() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make (\w+)", README):

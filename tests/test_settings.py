@@ -69,7 +69,19 @@ def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], 
     assert cpus.available(tmp_path) == (expected or cpus.available(tmp_path / "none"))
 
 
-def test_auto_lanes_are_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RECURVE_LANES", raising=False)
-    assert Settings().resolved_lanes == cpus.available()
-    assert CliApp.run(Settings, cli_args=["--lanes", "3"]).resolved_lanes == 3
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param([], (cpus.available(), 1), id="auto"),
+        pytest.param(["--workers", "1"], (1, cpus.available()), id="one-worker"),
+        pytest.param(["--lanes", "3"], (cpus.available(), 3), id="given-lanes"),
+    ],
+)
+def test_auto_gives_every_worker_its_share_of_the_cpus(flags: list[str], expected: tuple[int, int]) -> None:
+    settings = CliApp.run(Settings, cli_args=flags)
+    assert (settings.resolved_workers, settings.resolved_lanes) == expected
+
+
+def test_capitals_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECURVE_LOG_LEVEL", "WARNING")
+    assert Settings().log_level == "warning"

@@ -3,7 +3,14 @@
 Owns the HTTP side of a prediction. Knows nothing of the format inside the body or of how batches are made.
 """
 
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from app.api import schemas
 from app.codecs import json
@@ -12,11 +19,19 @@ from app.errors import TooLarge, UnsupportedMediaType
 from app.service import Service
 
 JSON = "application/json"
+LARGE = 2**18  # bytes, decoded in about half a millisecond
 
 
 def router(service: Service, *, limits: Limits, max_body_bytes: int, timeout: float) -> APIRouter:
     """The route; `timeout` is the deadline in seconds of a request that names none."""
-    decoder = json.Decoder(limits, lambda name, version: service.model(name, version).spec)
+    local = threading.local()
+
+    def decoder() -> json.Decoder:
+        if not hasattr(local, "decoder"):
+            local.decoder = json.Decoder(limits, lambda name, version: service.model(name, version).spec)
+        made: json.Decoder = local.decoder
+        return made
+
     routes = APIRouter()
 
     @routes.post(
@@ -35,16 +50,47 @@ def router(service: Service, *, limits: Limits, max_body_bytes: int, timeout: fl
     async def predict(request: Request) -> Response:
         """Sequences may have different lengths: each is answered exactly as if it had come alone."""
         _expect_json(request)
-        decoded = decoder.decode(await _read(request, max_body_bytes))
+        body = await _read(request, max_body_bytes)
+        # a large body must not hold up everyone else: a thread decodes it, with a parser of its own
+        decoded = decoder().decode(body) if len(body) < LARGE else await asyncio.to_thread(lambda: decoder().decode(body))
         options = decoded.options
         model = service.model(options.model, options.version)
-        predictions = await service.predict(model, decoded.instances, timeout=options.timeout or timeout)
+        limit = timeout if options.timeout is None else options.timeout
+        async with _attended(request):
+            predictions = await service.predict(model, decoded.instances, timeout=limit)
         return Response(json.encode(predictions, options, model.spec, model.engine.provider.in_use), media_type=JSON)
 
     return routes
 
 
+@asynccontextmanager
+async def _attended(request: Request) -> AsyncIterator[None]:
+    """Cancels what it holds when the caller goes away: ClientDisconnect. The body must have been read."""
+    work = asyncio.current_task()
+    assert work is not None
+    watch = asyncio.ensure_future(request.receive())
+    attending = True
+
+    def gone(watch: "asyncio.Future[Message]") -> None:
+        if attending and not watch.cancelled():
+            work.cancel()
+
+    watch.add_done_callback(gone)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if watch.done() and work.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        attending = False
+        watch.cancel()
+
+
 def _expect_json(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UnsupportedMediaType(f"The body must not be encoded, got Content-Encoding: {encoding}.")
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != JSON:
         raise UnsupportedMediaType(f"The body must be {JSON}, got {given or 'no Content-Type'}: send 'Content-Type: {JSON}'.")
@@ -52,9 +98,9 @@ def _expect_json(request: Request) -> None:
 
 async def _read(request: Request, limit: int) -> bytes:
     """The body, refused as soon as it is known to be too long."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise TooLarge(f"The body has {declared} bytes; at most {limit} are taken.")
+    declared = request.headers.get("content-length", "").lstrip("0")
+    if declared.isdecimal() and (len(declared) > 20 or int(declared) > limit):
+        raise TooLarge(f"The body has {declared[:20]} bytes; at most {limit} are taken.")
     chunks = []
     size = 0
     async for chunk in request.stream():

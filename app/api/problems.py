@@ -4,6 +4,7 @@ Owns how an error looks on the wire. What an error means is errors.py's; a defec
 goes to the log.
 """
 
+import json
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +23,9 @@ MEDIA_TYPE = "application/problem+json"
 
 class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()  # in ASCII: what the caller wrote may not be valid text
 
 
 def install(app: FastAPI) -> None:
@@ -76,7 +80,7 @@ def _problem(
         "error": detail,
         **extra,
     }
-    return ProblemResponse(content, status_code=status, headers=headers)
+    return ProblemResponse(content, status_code=status, headers=headers | {"X-Request-ID": _request_id(request)})
 
 
 def _request_id(request: Request) -> str:

@@ -6,10 +6,17 @@ Owns the documentation of the wire format; the codecs own the format itself, whi
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.config import JsonDict
 
 Step = Annotated[list[float], Field(description="one number per feature, in the manifest's order", min_length=1)]
 Sequence = Annotated[list[Step], Field(description="time steps, oldest first", min_length=1)]
 
+EXAMPLE_ANSWER: JsonDict = {
+    "predictions": [[[0.5, -0.29, 0.1]], [[0.5, -0.29, 0.1], [0.48, -0.3, 0.09]]],
+    "model": "gyro-denoiser",
+    "version": "1",
+    "provider": "CPUExecutionProvider",
+}
 EXAMPLE_STEP: list[JsonValue] = [0.52, -0.31, 0.08, 0.02, 0.01, 9.81]
 
 
@@ -37,6 +44,8 @@ class PredictRequest(BaseModel):
 
 class PredictResponse(BaseModel):
     """Predictions in the order of the instances, each exactly as long as its instance."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ANSWER]})
 
     predictions: list[list[list[float]] | list[float]]
     model: str

@@ -12,7 +12,7 @@ import simdjson
 
 from app.codecs import plain
 from app.codecs.plain import FLOAT32_MAX, Choose
-from app.codecs.request import Limits, Options, PredictRequest, options_of
+from app.codecs.request import MEMBERS, Limits, Options, PredictRequest, options_of
 from app.errors import RecurveError
 from app.manifest import ModelSpec
 from app.tensors import Array, Instance, Prediction
@@ -32,10 +32,16 @@ class Decoder:
 
     def decode(self, body: bytes) -> PredictRequest:
         """Raises MalformedBody, InvalidInstances, TooLarge, and what `choose` raises. All instances are good, or none."""
+        refusal: RecurveError | None = None
         try:
             return self._decode(body)
-        except (_Unusual, RecurveError):
-            pass  # left here, so that no traceback keeps the parser's document alive: a parser has one at a time
+        except _Unusual:
+            pass
+        except RecurveError as error:
+            refusal = error.with_traceback(None)
+        # raised here, so that no traceback keeps the parser's document alive: a parser has one at a time
+        if refusal is not None:
+            raise refusal
         return plain.decode(body, self._limits, self._choose)
 
     def _decode(self, body: bytes) -> PredictRequest:
@@ -45,7 +51,10 @@ class Decoder:
             raise _Unusual from None
         if not isinstance(document, simdjson.Object):
             raise _Unusual
-        members = {name: document[name] for name in document.keys()}  # noqa: SIM118  # items() would make Python lists of it all
+        names = [*document.keys()] if len(document) <= len(MEMBERS) else []
+        if not names or len(set(names)) < len(names) or not set(names) <= set(MEMBERS):
+            raise _Unusual
+        members = {name: document[name] for name in names}  # items() would make Python lists of it all
         options = options_of(members)
         spec = self._choose(options.model, options.version)
         instances = members["instances"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.codecs.request import MOST_VIOLATIONS, Limits, PredictRequest, escape, hint, kind, options_of
+from app.codecs.request import MOST_SHOWN, MOST_VIOLATIONS, Limits, PredictRequest, escape, kind, options_of, unknown_members
 from app.errors import InvalidInstances, MalformedBody, TooLarge, Violation
 from app.manifest import ModelSpec
 from app.tensors import Instance
@@ -36,8 +36,7 @@ def decode(body: bytes, limits: Limits, choose: Choose) -> PredictRequest:
     for index, instance in enumerate(instances):
         pointer = f"/instances/{index}"
         if isinstance(instance, dict):
-            unknown = sorted(set(instance) - {"input"})
-            violations += [Violation(f"{pointer}/{escape(name)}", f"unknown member; {hint(name, ('input',))}") for name in unknown]
+            violations += unknown_members(instance, pointer, ("input",))
             if "input" not in instance:
                 violations.append(Violation(pointer, "the member input is missing"))
                 continue
@@ -55,8 +54,10 @@ def decode(body: bytes, limits: Limits, choose: Choose) -> PredictRequest:
 
 def _parse(body: bytes) -> Any:
     """JSON, and NaN and Infinity too, so that they can be pointed at."""
+    if not body.strip():
+        raise MalformedBody("The body is empty.")
     try:
-        return json.loads(body)
+        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_members, parse_int=_integer)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise MalformedBody(f"The body is not valid JSON: {error.msg} at {where}.") from None
@@ -64,8 +65,21 @@ def _parse(body: bytes) -> Any:
         raise MalformedBody(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two members of one name each reader takes another, so there must not be two."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy
+        raise InvalidInstances([Violation("", f"the member {escape(twice)} stands there twice")])
+    return members
+
+
+def _integer(digits: str) -> int | float:
+    """Python refuses to read an integer of thousands of digits; as a float it is infinite, and said to be too large."""
+    return int(digits) if len(digits) < 1000 else float(digits)
 
 
 def _violations(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) -> list[Violation]:
@@ -75,6 +89,9 @@ def _violations(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) ->
         return [Violation(pointer, f"expected a sequence, an array of time steps, got {kind(sequence)}")]
     if not sequence:
         return [Violation(pointer, "expected one time step or more, got an empty sequence")]
+    if isinstance(sequence[0], int | float):
+        example = "a single sequence stands in an array of its own: [[[...], ...]]"
+        return [Violation(pointer, f"expected a sequence, an array of time steps, got an array of numbers; {example}")]
     if len(sequence) > limits.max_steps:
         raise TooLarge(f"{pointer}: the sequence has {len(sequence)} time steps; at most {limits.max_steps} are taken in one.")
     found: list[Violation] = []
@@ -101,5 +118,5 @@ def _problem(value: Any) -> str | None:
     if value != value:
         return "expected a finite number, got NaN"
     if abs(value) > FLOAT32_MAX:
-        return f"expected a number within float32, at most 3.4e38, got {str(value)[:24]}"
+        return f"expected a number within float32, at most 3.4e38, got {str(value)[:MOST_SHOWN]}"
     return None

@@ -3,8 +3,10 @@
 Owns the names of a request's members and what they may hold. Knows nothing of the sequences' format.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from app.errors import InvalidInstances, TooLarge, Violation
@@ -12,6 +14,8 @@ from app.tensors import Instance
 
 MEMBERS = ("instances", "model", "version", "return_sequences", "timeout_ms")
 MOST_VIOLATIONS = 10  # in one answer
+MOST_SHOWN = 64  # characters of what the caller wrote, in a message
+LONGEST_TIMEOUT = 86_400_000  # ms, a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,7 @@ class PredictRequest:
 
 def options_of(members: dict[str, Any]) -> Options:
     """The options among a request's members; null is the same as absent. InvalidInstances lists what is wrong."""
-    violations = [
-        Violation(f"/{escape(name)}", f"unknown member; {hint(name, MEMBERS)}") for name in members if name not in MEMBERS
-    ]
+    violations = unknown_members(members, "", MEMBERS)
     given = {name: value for name, value in members.items() if value is not None}
     if "instances" not in given:
         violations.append(Violation("", "the member instances is missing"))
@@ -63,8 +65,8 @@ def options_of(members: dict[str, Any]) -> Options:
     if not isinstance(given.get("return_sequences", True), bool):
         violations.append(Violation("/return_sequences", f"expected true or false, got {kind(given['return_sequences'])}"))
     timeout = given.get("timeout_ms", 1)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-        violations.append(Violation("/timeout_ms", "expected a number of milliseconds above 0"))
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_TIMEOUT:
+        violations.append(Violation("/timeout_ms", f"expected a number of milliseconds above 0, at most {LONGEST_TIMEOUT}"))
     if violations:
         raise InvalidInstances(violations[:MOST_VIOLATIONS])
     return Options(
@@ -75,9 +77,14 @@ def options_of(members: dict[str, Any]) -> Options:
     )
 
 
-def hint(name: str, known: tuple[str, ...]) -> str:
-    """What the caller may have meant by an unknown member."""
-    close = get_close_matches(name, known, n=1)
+def unknown_members(members: Iterable[str], pointer: str, known: tuple[str, ...]) -> list[Violation]:
+    """The first MOST_VIOLATIONS members that are not known, each with what its caller may have meant."""
+    unknown = islice((name for name in members if name not in known), MOST_VIOLATIONS)
+    return [Violation(f"{pointer}/{escape(name)}", f"unknown member; {_hint(name, known)}") for name in unknown]
+
+
+def _hint(name: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(name[:MOST_SHOWN], known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
 
 
@@ -91,4 +98,5 @@ def kind(value: object) -> str:
 
 def escape(name: str) -> str:
     """A member's name as a part of an RFC 6901 pointer, cut to a length that fits an error."""
-    return name[:64].replace("~", "~0").replace("/", "~1")
+    shown = name[:MOST_SHOWN].encode("utf-8", "backslashreplace").decode()  # JSON can name half a character
+    return shown.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,107 @@
+"""Uvicorn as this service needs it: one process that serves what it listens on, or what a supervisor hands it.
+
+Owns what a signal does and how connections come in. Knows nothing of models or routes.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from math import ceil
+from types import FrameType
+from typing import Protocol
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.sockets import url_of
+
+log = logging.getLogger(__name__)
+
+WRITING = 5  # seconds, for the last answers to reach their callers
+
+
+class Drain(Protocol):
+    """What a server tells those who work for it when it stops."""
+
+    def drain(self) -> None:
+        """Be not ready any more, and go on."""
+
+    def refuse(self) -> None:
+        """Answer what waits with an error."""
+
+
+class Server(uvicorn.Server):
+    """Serves `app`; under a supervisor, the connections that come over `channel`, where it says how many are open.
+
+    Stopping, it lets `work` finish for `drain_timeout` seconds, then has it refuse what is left.
+    """
+
+    def __init__(self, app: ASGIApp, work: Drain, *, drain_timeout: float, channel: socket.socket | None = None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",  # the caller's, so that a bad artifact ends with its reason, not a traceback
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=ceil(drain_timeout) + WRITING,
+            )
+        )
+        self._work = work
+        self._drain_timeout = drain_timeout
+        self._channel = channel
+        self._reported = -1
+        self._arriving: set[asyncio.Task[object]] = set()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
+        """The first signal stops cleanly, the second at once. Not raised again afterwards: a clean stop exits with 0."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        if self.force_exit:
+            self._work.refuse()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._work.drain()
+        late = asyncio.get_running_loop().call_later(self._drain_timeout, self._work.refuse)
+        await super().shutdown(sockets)
+        late.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sockets:
+            log.info("Ready on %s.", url_of(sockets[0]))
+        if self._channel is not None:
+            self._channel.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._channel, self._adopt)
+
+    async def on_tick(self, counter: int) -> bool:
+        connections = len(self.server_state.connections)
+        if self._channel is not None and connections != self._reported:
+            self._reported = connections
+            self._channel.send(b" %d" % connections)
+        return await super().on_tick(counter)
+
+    def _adopt(self) -> None:
+        """Serve the connections that the supervisor has accepted; end when it has."""
+        assert self._channel is not None
+        loop = asyncio.get_running_loop()
+        data, descriptors, *_ = socket.recv_fds(self._channel, 4096, 64)
+        if not data:
+            loop.remove_reader(self._channel)
+            self.should_exit = True
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            connection.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: "asyncio.Task[object]") -> None:
+        self._arriving.discard(task)
+        if not task.cancelled():
+            task.exception()  # a caller that is gone already is nobody's error
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state={})

@@ -1,0 +1,168 @@
+"""Several worker processes behind one address: accepts every connection and hands it to the worker with the fewest.
+
+Owns the listening socket and the lives of the workers: one that dies is replaced, a signal stops them all. Knows nothing
+of what they serve. Behind one shared socket, a worker may accept all connections that arrive together; here they are
+spread evenly, however they arrive.
+"""
+
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from app.sockets import url_of
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+PAUSE = 1.0  # seconds before a worker is replaced that died without ever being ready
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A process, and the channel on which it gets connections and says how many it has."""
+
+    pid: int
+    channel: socket.socket
+    ready: bool = False
+    reported: int = 0
+    handed: int = 0  # connections given since it last reported
+
+    @property
+    def connections(self) -> int:
+        return self.reported + self.handed
+
+    def hand(self, connection: socket.socket) -> bool:
+        """Give it a connection; False when it cannot take one now."""
+        try:
+            socket.send_fds(self.channel, [b"c"], [connection.fileno()])
+        except OSError:
+            return False
+        self.handed += 1
+        return True
+
+
+class Supervisor:
+    """`count` processes behind `listener`, each of which does `work(channel)` and ends with the exit code it returns.
+
+    Workers are forked, so that they share the memory of what is imported: nothing here may start a thread.
+    """
+
+    def __init__(self, listener: socket.socket, work: Callable[[socket.socket], int], count: int) -> None:
+        self._listener = listener
+        self._work = work
+        self._count = count
+        self._workers: list[Worker] = []
+        self._due: list[float] = []  # when the next replacements start
+        self._selector = selectors.DefaultSelector()
+        self._listening = False
+        self._signals = 0
+        self._failed = 0
+
+    def run(self) -> int:
+        """Serve until a signal comes or no worker can start; the exit code."""
+        wake, woken = socket.socketpair()
+        for end in (wake, woken):
+            end.setblocking(False)
+        signal.set_wakeup_fd(woken.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: wake.recv(64))
+        gc.freeze()  # what is shared stays shared: the collector writes into what it visits
+        for _ in range(self._count):
+            self._start()
+        while self._workers or (self._due and not self._signals):
+            for key, _ in self._selector.select(self._patience()):
+                key.data()
+            while self._due and self._due[0] <= monotonic() and not self._signals:
+                self._due.pop(0)
+                self._start()
+        return self._failed
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(self._be_worker(ours, theirs))
+        theirs.close()
+        ours.setblocking(False)
+        worker = Worker(pid, ours)
+        self._workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(worker))
+
+    def _be_worker(self, ours: socket.socket, theirs: socket.socket) -> int:
+        """In the child: let go of all that is the parent's, then work."""
+        try:
+            os.setsid()  # Ctrl-C reaches the supervisor alone, which passes it on
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            for end in (self._listener, ours, *(worker.channel for worker in self._workers)):
+                end.close()
+            self._selector.close()
+            return self._work(theirs)
+        except BaseException:
+            log.exception("A worker failed.")
+            return 1
+
+    def _hear(self, worker: Worker) -> None:
+        """A worker reports its connections, or has ended."""
+        try:
+            said = worker.channel.recv(4096)
+        except ConnectionError:
+            said = b""
+        if not said:
+            self._bury(worker)
+            return
+        worker.ready, worker.reported, worker.handed = True, int(said.split()[-1]), 0
+        if not self._listening and not self._signals and all(each.ready for each in self._workers):
+            self._listening = True
+            self._listener.listen(BACKLOG)
+            self._listener.setblocking(False)
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+            log.info("Ready on %s with %d workers.", url_of(self._listener), len(self._workers))
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # nobody waits any more, or the caller has gone
+                return
+            with connection:
+                ready = sorted((worker for worker in self._workers if worker.ready), key=lambda worker: worker.connections)
+                if not any(worker.hand(connection) for worker in ready):
+                    return  # closed: its caller sees a refusal at once
+
+    def _bury(self, worker: Worker) -> None:
+        self._selector.unregister(worker.channel)
+        worker.channel.close()
+        self._workers.remove(worker)
+        code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
+        if self._signals:
+            return
+        if not self._listening:  # it has said why; the others would fail as it did
+            self._failed = code or 1
+            self._stop(signal.SIGTERM)
+            return
+        log.error("Worker %d ended with exit code %d and is replaced.", worker.pid, code)
+        self._due.append(monotonic() + (0.0 if worker.ready else PAUSE))
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop(signal.SIGKILL if self._signals else signal.SIGTERM)
+
+    def _stop(self, number: int) -> None:
+        self._signals += 1
+        if self._listening:
+            self._listening = False
+            self._selector.unregister(self._listener)
+        self._listener.close()
+        for worker in self._workers:
+            os.kill(worker.pid, number)
+
+    def _patience(self) -> float | None:
+        return max(0.0, self._due[0] - monotonic()) if self._due else None
