@@ -5,19 +5,24 @@ Owns the order, and that nothing serves before it has proved itself. Knows nothi
 
 import logging
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from app import golden, manifest
-from app.batcher import Batcher, Limits
+from app.batcher import Batcher
+from app.cost import CostModel
 from app.engine import Device, Engine
 from app.errors import BadArtifact
 from app.manifest import ModelSpec
+from app.queue import Limits
 from app.tensors import Instance
 
 log = logging.getLogger(__name__)
+
+WARM_UP_STEPS = (1, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,8 @@ def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
     spec = manifest.read(folder)
     engine = Engine(spec, folder, device=device)
     worst = _replay(engine, folder)
-    _warm_up(engine, limits)
-    model = Model(spec=spec, engine=engine, batcher=Batcher(engine.predict, limits, lanes=lanes))
+    cost = _warm_up(engine, limits)
+    model = Model(spec=spec, engine=engine, batcher=Batcher(engine.predict, limits, lanes=lanes, cost=cost))
     log.info(
         "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
         "tolerance, %d lanes, in %.0f ms.",
@@ -57,10 +62,17 @@ def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
     return model
 
 
-def _warm_up(engine: Engine, limits: Limits) -> None:
-    """Run the smallest batch and a full one, so that no request pays for a first allocation."""
-    for size in (1, limits.max_batch_size):
-        engine.predict([Instance(steps=np.zeros((1, len(engine.spec.features)), dtype=np.float32))] * size)
+def _warm_up(engine: Engine, limits: Limits) -> CostModel:
+    """Run batches of every order of size, so that no request pays for a first allocation; what they cost."""
+    cost = CostModel()
+    sizes = sorted({1, 2, 4, 8, limits.max_batch_size})
+    for size, steps in product(sizes, WARM_UP_STEPS):
+        instances = [Instance(steps=np.zeros((steps, len(engine.spec.features)), dtype=np.float32))] * size
+        engine.predict(instances)
+        begin = perf_counter()
+        engine.predict(instances)
+        cost.learn(size, steps, perf_counter() - begin)
+    return cost
 
 
 def _replay(engine: Engine, folder: Path) -> float:

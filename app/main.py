@@ -12,10 +12,12 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from app import __version__, batcher
+from app import __version__
 from app.api import health, predict, problems, schemas
+from app.api.direct import Direct
 from app.api.request_id import RequestId
 from app.codecs.request import Limits as RequestLimits
+from app.queue import Limits
 from app.repository import Repository
 from app.service import Service
 from app.settings import Settings
@@ -28,7 +30,7 @@ DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application; its models are loaded when its lifespan starts, and drained when it ends."""
     service = Service(default_model=settings.default_model)
-    limits = batcher.Limits(
+    limits = Limits(
         max_batch_size=settings.max_batch_size,
         max_batch_steps=settings.max_batch_steps,
         max_padding_waste=settings.max_padding_waste,
@@ -50,15 +52,13 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    app.add_middleware(RequestId)
-    app.include_router(
-        predict.router(
-            service,
-            limits=RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps),
-            max_body_bytes=settings.max_body_bytes,
-            timeout=settings.request_timeout,
-        )
+    answer = predict.endpoint(
+        service,
+        limits=RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps),
+        max_body_bytes=settings.max_body_bytes,
+        timeout=settings.request_timeout,
     )
+    app.include_router(predict.router(answer))
     app.include_router(health.router(service))
 
     @app.get("/", include_in_schema=False)
@@ -66,6 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
         return RedirectResponse("docs")
 
     _describe(app)
+    # around the framework, not inside it: its own layers come first there
+    app.state.asgi = RequestId(Direct(app, path=predict.PATH, endpoint=answer))
     return app
 
 

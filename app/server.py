@@ -7,6 +7,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from math import ceil
 from types import FrameType
 from typing import Protocol
@@ -45,13 +46,14 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=ceil(drain_timeout) + WRITING,
             )
         )
         self._work = work
         self._drain_timeout = drain_timeout
         self._channel = channel
-        self._reported = -1
+        self._adopted = 0
         self._arriving: set[asyncio.Task[object]] = set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
@@ -73,14 +75,8 @@ class Server(uvicorn.Server):
             log.info("Ready on %s.", url_of(sockets[0]))
         if self._channel is not None:
             self._channel.setblocking(False)
+            self._report()
             asyncio.get_running_loop().add_reader(self._channel, self._adopt)
-
-    async def on_tick(self, counter: int) -> bool:
-        connections = len(self.server_state.connections)
-        if self._channel is not None and connections != self._reported:
-            self._reported = connections
-            self._channel.send(b" %d" % connections)
-        return await super().on_tick(counter)
 
     def _adopt(self) -> None:
         """Serve the connections that the supervisor has accepted; end when it has."""
@@ -90,6 +86,7 @@ class Server(uvicorn.Server):
         if not data:
             loop.remove_reader(self._channel)
             self.should_exit = True
+        self._adopted += len(descriptors)
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
@@ -99,9 +96,23 @@ class Server(uvicorn.Server):
 
     def _arrived(self, task: "asyncio.Task[object]") -> None:
         self._arriving.discard(task)
-        if not task.cancelled():
-            task.exception()  # a caller that is gone already is nobody's error
+        if task.cancelled() or task.exception():  # a caller that is gone already is nobody's error
+            self._report()
+
+    def _report(self) -> None:
+        """Tell the supervisor how many connections have come, and how many are open or about to be."""
+        if self._channel is not None:
+            with suppress(OSError):  # a supervisor that is gone needs no report
+                self._channel.send(b"%d:%d\n" % (self._adopted, len(self.server_state.connections) + len(self._arriving)))
 
     def _protocol(self) -> asyncio.Protocol:
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
-        return make(config=self.config, server_state=self.server_state, app_state={})
+        protocol = make(config=self.config, server_state=self.server_state, app_state={})
+        lost = protocol.connection_lost
+
+        def connection_lost(error: Exception | None) -> None:
+            lost(error)
+            self._report()
+
+        protocol.connection_lost = connection_lost  # type: ignore[assignment,method-assign]  # when a place is free again
+        return protocol

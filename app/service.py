@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from app import lifecycle
-from app.batcher import Limits
 from app.engine import Device
 from app.errors import BadArtifact, ModelNotFound, NotFinite, NotReady
 from app.lifecycle import Model
+from app.queue import Limits
 from app.repository import Repository
 from app.tensors import Instance, Prediction
 

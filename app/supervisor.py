@@ -30,12 +30,21 @@ class Worker:
     pid: int
     channel: socket.socket
     ready: bool = False
-    reported: int = 0
-    handed: int = 0  # connections given since it last reported
+    handed: int = 0  # connections it was given
+    adopted: int = 0  # of them, those that it had got when it last reported
+    open: int = 0  # of those, the ones that were open then
+    unfinished: bytes = b""  # a report that has come in part
 
     @property
     def connections(self) -> int:
-        return self.reported + self.handed
+        return self.open + self.handed - self.adopted
+
+    def hear(self, said: bytes) -> None:
+        """Take in what it reports, in lines; only the last whole one counts."""
+        *reports, self.unfinished = (self.unfinished + said).split(b"\n")
+        if reports:
+            self.ready = True
+            self.adopted, self.open = map(int, reports[-1].split(b":"))
 
     def hand(self, connection: socket.socket) -> bool:
         """Give it a connection; False when it cannot take one now."""
@@ -119,7 +128,7 @@ class Supervisor:
         if not said:
             self._bury(worker)
             return
-        worker.ready, worker.reported, worker.handed = True, int(said.split()[-1]), 0
+        worker.hear(said)
         if not self._listening and not self._signals and all(each.ready for each in self._workers):
             self._listening = True
             self._listener.listen(BACKLOG)

@@ -11,10 +11,11 @@ ROOT = Path(__file__).parent.parent
 
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
-    {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets"},
+    {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets", "app.cost"},
     {"app.manifest", "app.settings"},
     {"app.tensors"},
-    {"app.engine", "app.golden", "app.batcher", "app.repository", "app.codecs"},
+    {"app.engine", "app.golden", "app.queue", "app.repository", "app.codecs"},
+    {"app.batcher"},
     {"app.lifecycle"},
     {"app.service"},
     {"app.api"},
@@ -26,7 +27,14 @@ FOR_SCRIPTS = {"app.cpus", "app.errors", "app.manifest", "app.tensors", "app.eng
 # Servers that the service is measured beside.
 RIVALS = {"scripts.bench.afternoon", "scripts.bench.bare"}
 # Within the packages that hold several floors of their own, who may be imported by their siblings.
-SHARED_IN_PACKAGE = {"app.api.schemas", "app.api.request_id", "app.codecs.request", "app.codecs.plain"}
+SHARED_IN_PACKAGE = {
+    "app.api.schemas",
+    "app.api.request_id",
+    "app.api.direct",
+    "app.api.problems",
+    "app.codecs.request",
+    "app.codecs.plain",
+}
 ONLY_IN = {
     "fastapi": {"app.api", "app.main"},
     "starlette": {"app.api", "app.main", "app.server"},

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batcher import Batcher, Entry, Limits, Queue, Ticket
+from app.batcher import Batcher
+from app.cost import CostModel
 from app.errors import DeadlineExceeded, Draining, QueueFull
+from app.queue import Entry, Limits, Queue, Ticket
 from app.tensors import Instance, Prediction
 
 LIMITS = Limits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
@@ -73,13 +75,14 @@ def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], si
     """Padded steps are what a batch costs, so they are what is bounded; and no entry may fall between two batches."""
     limits = replace(LIMITS, max_batch_size=size, max_padding_waste=waste)
     queue = queue_of(lengths, limits)
-    waiting = lengths_of(list(queue))
     taken: list[int] = []
-    while batch := queue.take():
+    while len(queue):
+        waiting = list(queue)
+        batch = queue.take(now=0.0)
+        assert batch[0] is waiting[0], "the oldest is always served"
+        taken_now = set(map(id, batch))
+        assert [*map(id, queue)] == [id(entry) for entry in waiting if id(entry) not in taken_now], "the others keep their places"
         found = lengths_of(batch)
-        assert found[0] == next(iter(waiting)), "the oldest is always served"
-        for length in found:
-            waiting.remove(length)
         padded = len(found) * max(found)
         assert len(found) <= size
         assert len(found) == 1 or padded <= limits.max_batch_steps
@@ -91,15 +94,15 @@ def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], si
 def test_lengths_far_apart_go_in_separate_batches() -> None:
     """One long sequence must not make ten short ones pay for its length."""
     queue = queue_of([100, 1, 1, 95, 1])
-    assert lengths_of(queue.take()) == [100, 95]
-    assert lengths_of(queue.take()) == [1, 1, 1]
-    assert queue.take() == []
+    assert lengths_of(queue.take(now=0.0)) == [100, 95]
+    assert lengths_of(queue.take(now=0.0)) == [1, 1, 1]
+    assert queue.take(now=0.0) == []
 
 
 def test_an_instance_longer_than_a_batch_runs_alone() -> None:
     """The limit of a batch bounds company, not what a caller may ask."""
     queue = queue_of([1000, 1000])
-    assert lengths_of(queue.take()) == [1000]
+    assert lengths_of(queue.take(now=0.0)) == [1000]
 
 
 def test_answers_come_back_in_order_and_to_their_callers() -> None:
@@ -247,6 +250,47 @@ def test_refusing_tells_everyone_who_waits_and_finishes_what_runs() -> None:
         engine.open()
         await batcher.close()
         assert len(await running) == 1
+
+    asyncio.run(scenario())
+
+
+def test_cheap_work_runs_on_the_event_loop_and_dear_work_does_not() -> None:
+    """A hop to a thread costs more than a small batch; a large one must not hold the loop."""
+
+    async def scenario() -> None:
+        threads: list[str] = []
+
+        def predict(instances: Sequence[Instance]) -> list[Prediction]:
+            threads.append(threading.current_thread().name)
+            return [Prediction(output=each.steps, state=()) for each in instances]
+
+        cost = CostModel()
+        cost.learn(1, 1, 10e-6)
+        cost.learn(1, 100, 100 * 50e-6)
+        batcher = Batcher(predict, LIMITS, lanes=2, cost=cost)
+        await batcher.predict([instance(1)])
+        await batcher.predict([instance(300)])
+        await batcher.close()
+        assert threads[0] == "MainThread"
+        assert threads[1].startswith("lane")
+
+    asyncio.run(scenario())
+
+
+def test_work_on_the_event_loop_fails_like_any_other() -> None:
+    """Whoever waits is told, and the batcher goes on."""
+
+    async def scenario() -> None:
+        cost = CostModel()
+        cost.learn(1, 1, 1e-6)
+        batcher = Batcher(Doubler(), LIMITS, lanes=1, cost=cost)
+        good, bad = await asyncio.gather(
+            batcher.predict([instance(1)]), batcher.predict([instance(1, POISON)]), return_exceptions=True
+        )
+        assert isinstance(good, list)
+        assert isinstance(bad, ValueError)
+        assert len(await batcher.predict([instance(1)])) == 1
+        await batcher.close()
 
     asyncio.run(scenario())
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from app import lifecycle, manifest
-from app.batcher import Limits
 from app.engine import CPU, CUDA, Engine
 from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import Golden, difference
 from app.manifest import ModelSpec, Tolerance
+from app.queue import Limits
 from app.repository import Repository
 from app.service import Service
 from app.tensors import Instance, Prediction

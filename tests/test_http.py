@@ -172,7 +172,7 @@ def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> Non
 
 
 def test_a_deadline_that_cannot_be_kept_is_a_504(client: httpx.Client) -> None:
-    answer = client.post("/predict", json={"instances": [[STEP]], "timeout_ms": 1e-6})
+    answer = client.post("/predict", json={"instances": [[[1] * 6] * 300] * 40, "timeout_ms": 0.5})
     assert "deadline" in problem(answer, 504)["detail"]
 
 

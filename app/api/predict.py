@@ -13,17 +13,20 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from app.api import schemas
+from app.api.direct import Endpoint
 from app.codecs import json
 from app.codecs.request import Limits
 from app.errors import TooLarge, UnsupportedMediaType
 from app.service import Service
 
+PATH = "/predict"
 JSON = "application/json"
+GRACE = 0.02  # seconds after which it is looked whether the caller is still there
 LARGE = 2**18  # bytes, decoded in about half a millisecond
 
 
-def router(service: Service, *, limits: Limits, max_body_bytes: int, timeout: float) -> APIRouter:
-    """The route; `timeout` is the deadline in seconds of a request that names none."""
+def endpoint(service: Service, *, limits: Limits, max_body_bytes: int, timeout: float) -> Endpoint:
+    """What answers a request; `timeout` is the deadline in seconds of one that names none."""
     local = threading.local()
 
     def decoder() -> json.Decoder:
@@ -32,21 +35,6 @@ def router(service: Service, *, limits: Limits, max_body_bytes: int, timeout: fl
         made: json.Decoder = local.decoder
         return made
 
-    routes = APIRouter()
-
-    @routes.post(
-        "/predict",
-        summary="Predict for a batch of sequences",
-        tags=["prediction"],
-        response_class=Response,
-        responses={
-            200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictResponse"}}}},
-            **schemas.problems(400, 404, 413, 415, 422, 500, 503, 504),
-        },
-        openapi_extra={
-            "requestBody": {"required": True, "content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictRequest"}}}}
-        },
-    )
     async def predict(request: Request) -> Response:
         """Sequences may have different lengths: each is answered exactly as if it had come alone."""
         _expect_json(request)
@@ -60,31 +48,55 @@ def router(service: Service, *, limits: Limits, max_body_bytes: int, timeout: fl
             predictions = await service.predict(model, decoded.instances, timeout=limit)
         return Response(json.encode(predictions, options, model.spec, model.engine.provider.in_use), media_type=JSON)
 
+    return predict
+
+
+def router(predict: Endpoint) -> APIRouter:
+    """The same as a route of the framework: its documentation."""
+    routes = APIRouter()
+
+    routes.post(
+        PATH,
+        summary="Predict for a batch of sequences",
+        tags=["prediction"],
+        response_class=Response,
+        responses={
+            200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictResponse"}}}},
+            **schemas.problems(400, 404, 413, 415, 422, 500, 503, 504),
+        },
+        openapi_extra={
+            "requestBody": {"required": True, "content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictRequest"}}}}
+        },
+    )(predict)
     return routes
 
 
 @asynccontextmanager
 async def _attended(request: Request) -> AsyncIterator[None]:
     """Cancels what it holds when the caller goes away: ClientDisconnect. The body must have been read."""
-    work = asyncio.current_task()
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
     assert work is not None
-    watch = asyncio.ensure_future(request.receive())
-    attending = True
+    watches: list[asyncio.Future[Message]] = []
+
+    def watch() -> None:
+        watches.append(asyncio.ensure_future(request.receive()))
+        watches[0].add_done_callback(gone)
 
     def gone(watch: "asyncio.Future[Message]") -> None:
-        if attending and not watch.cancelled():
+        if watches and not watch.cancelled():
             work.cancel()
 
-    watch.add_done_callback(gone)
+    timer = loop.call_later(GRACE, watch)  # most answers are there before it is worth looking
     try:
         yield
     except asyncio.CancelledError:
-        if watch.done() and work.uncancel() == 0:
+        if any(watch.done() for watch in watches) and work.uncancel() == 0:
             raise ClientDisconnect from None
         raise
     finally:
-        attending = False
-        watch.cancel()
+        timer.cancel()
+        while watches:
+            watches.pop().cancel()
 
 
 def _expect_json(request: Request) -> None:

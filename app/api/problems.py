@@ -30,16 +30,16 @@ class ProblemResponse(JSONResponse):
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem."""
-    app.add_exception_handler(RecurveError, _known)
+    app.add_exception_handler(RecurveError, known)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _defect)
+    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(Exception, defect)
 
 
-async def _known(request: Request, error: Exception) -> Response:
+async def known(request: Request, error: Exception) -> Response:
     assert isinstance(error, RecurveError)
     if error.status == 500:
-        return await _defect(request, error)
+        return await defect(request, error)
     extra: dict[str, Any] = {}
     headers = {}
     if isinstance(error, InvalidInstances):
@@ -57,12 +57,12 @@ async def _http(request: Request, error: Exception) -> Response:
     return _problem(request, error.status_code, code, title, detail, {}, dict(error.headers or {}))
 
 
-async def _gone(request: Request, error: Exception) -> Response:
+async def gone(request: Request, error: Exception) -> Response:
     log.debug("Request %s: its caller went away while sending it.", _request_id(request), exc_info=error)
     return Response(status_code=400)  # nobody reads it
 
 
-async def _defect(request: Request, error: Exception) -> Response:
+async def defect(request: Request, error: Exception) -> Response:
     log.error("Request %s failed.", _request_id(request), exc_info=error)
     detail = "The service failed on this request; its log has the reason under the request id."
     return _problem(request, 500, RecurveError.code, RecurveError.title, detail, {}, {})
@@ -80,7 +80,7 @@ def _problem(
         "error": detail,
         **extra,
     }
-    return ProblemResponse(content, status_code=status, headers=headers | {"X-Request-ID": _request_id(request)})
+    return ProblemResponse(content, status_code=status, headers=headers)
 
 
 def _request_id(request: Request) -> str:

@@ -3,13 +3,14 @@
 Knows nothing of what the request asks for.
 """
 
+import os
 import re
-from uuid import uuid4
+from itertools import count
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_USABLE = re.compile(r"[\x21-\x7e]{1,128}")  # visible ASCII: safe in a header and in a line of a log
+HEADER = b"x-request-id"
+_USABLE = re.compile(rb"[\x21-\x7e]{1,128}")  # visible ASCII: safe in a header and in a line of a log
 
 
 class RequestId:
@@ -17,18 +18,20 @@ class RequestId:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._prefix = os.urandom(8).hex().encode()  # once: random numbers are slow to come by
+        self._numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _USABLE.fullmatch(given) else uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        given = next((value for name, value in scope["headers"] if name == HEADER), b"")
+        request_id = given if _USABLE.fullmatch(given) else b"%s%016x" % (self._prefix, next(self._numbers))
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"] = [*message["headers"], (HEADER, request_id)]
             await send(message)
 
         await self._app(scope, receive, send_with_id)

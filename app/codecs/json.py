@@ -83,12 +83,12 @@ class Decoder:
         if not 0 < length <= self._limits.max_steps:
             raise _Unusual
         try:
-            if any(len(step) != features for step in sequence):  # type: ignore[arg-type]  # a step without a length: TypeError
+            if set(map(len, sequence)) != {features}:  # type: ignore[arg-type]  # a step without a length: TypeError
                 raise _Unusual
             values = np.frombuffer(sequence.as_buffer(of_type="d"), dtype=np.float64)
         except TypeError:  # something else than a number where a number belongs
             raise _Unusual from None
-        if values.size != length * features or np.abs(values).max() > FLOAT32_MAX:
+        if values.size != length * features or values @ values > FLOAT32_MAX**2:  # then some value may be too large
             raise _Unusual
         return values.astype(np.float32).reshape(length, features)
 

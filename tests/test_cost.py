@@ -1,0 +1,44 @@
+"""The cost model: what a batch will take, learned from what batches took."""
+
+import numpy as np
+import pytest
+
+from app.cost import CostModel
+
+
+def truth(size: int, steps: int) -> float:
+    """A recurrent graph: a fixed time, and per step a time that grows with the batch."""
+    return 20e-6 + steps * (1e-6 + 0.5e-6 * size)
+
+
+def test_nothing_is_cheap_before_it_is_known() -> None:
+    """A long batch that runs on the event loop by mistake holds up everyone."""
+    assert CostModel().predict(1, 1) == float("inf")
+
+
+def test_what_it_has_seen_it_predicts() -> None:
+    """Within a fifth, which is enough to tell microseconds from milliseconds."""
+    cost = CostModel()
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        size, steps = 2 ** int(rng.integers(0, 5)), int(rng.integers(1, 500))
+        cost.learn(size, steps, truth(size, steps) * rng.uniform(0.9, 1.1))
+    for size in (1, 2, 4, 8, 16):
+        for steps in (1, 10, 100, 1000):
+            assert cost.predict(size, steps) == pytest.approx(truth(size, steps), rel=0.2)
+
+
+def test_a_larger_batch_than_ever_seen_is_not_taken_for_a_small_one() -> None:
+    """It may only be thought too dear, never too cheap."""
+    cost = CostModel()
+    cost.learn(1, 1, truth(1, 1))
+    cost.learn(2, 100, truth(2, 100))
+    assert cost.predict(64, 100) >= truth(64, 100)
+
+
+def test_it_follows_a_machine_that_becomes_slower() -> None:
+    """A neighbour on the same host, a hot processor: what was cheap is not any more."""
+    cost = CostModel()
+    for factor in [1.0] * 50 + [3.0] * 50:
+        cost.learn(8, 100, factor * truth(8, 100))
+    assert cost.predict(8, 100) == pytest.approx(3 * truth(8, 100), rel=0.05)
