@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help install install-train install-dev serve train test check format lock clean
+.PHONY: help install install-train install-dev serve train test check bench format lock clean
 
 help:
 	@echo "make serve          the service on http://127.0.0.1:8000, in its own environment"
 	@echo "make train          train the gyro denoiser (about 5 minutes), then: $(BIN)/python -m scripts.export runs/..."
 	@echo "make test           the whole test suite"
 	@echo "make check          lint, types, architecture"
+	@echo "make bench          the service beside raw ONNX Runtime and a plain service (needs wrk)"
 	@echo "make install        the service's environment; install-train adds PyTorch, install-dev the tools"
 	@echo "make format         format the code; make lock  pin the newest versions anew; make clean  remove $(VENV)"
 
@@ -41,6 +42,9 @@ check: install-dev
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy app scripts
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: install-train
+	@$(BIN)/python -m scripts.bench $(ARGS)
 
 format: install-dev
 	@$(BIN)/ruff check --fix

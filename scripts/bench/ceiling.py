@@ -1,0 +1,74 @@
+"""The ceiling: how many sequences a second ONNX Runtime itself computes on this machine, with nothing around it.
+
+Owns the search over lanes and batch sizes. Knows nothing of the service. Run as a process of its own, so that neither
+side warms the other's caches: python -m scripts.bench.ceiling VERSION_DIR
+"""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import cpus, manifest
+from app.engine import Engine
+from app.tensors import Batch, Instance
+
+STEPS = 128
+BATCHES = (1, 2, 4, 8, 16, 32)
+SECONDS = 0.6
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    engine = Engine(manifest.read(folder), folder, device="cpu")
+    lanes = sorted({1, cpus.available()})
+    rates = {f"{n} lanes, batch {size}": _rate(engine, n, size) for n in lanes for size in BATCHES}
+    best = max(rates, key=rates.__getitem__)
+    print(json.dumps({"sequences_per_second": rates[best], "at": best, "all": rates, "raw_seconds": _latency(engine)}))
+
+
+def _feeds(engine: Engine, size: int) -> dict[str, NDArray[Any]]:
+    rng = np.random.default_rng(0)
+    features = len(engine.spec.features)
+    instances = [Instance(steps=rng.standard_normal((STEPS, features)).astype(np.float32)) for _ in range(size)]
+    return engine.feeds(Batch.collate(instances, engine.spec.states))
+
+
+def _rate(engine: Engine, lanes: int, size: int) -> float:
+    """Sequences a second that `lanes` threads get through, each with batches of `size`."""
+    feeds = _feeds(engine, size)
+    engine.run(feeds)
+    end = perf_counter() + SECONDS
+
+    def lane(_: int) -> int:
+        done = 0
+        while perf_counter() < end:
+            engine.run(feeds)
+            done += size
+        return done
+
+    begin = perf_counter()
+    with ThreadPoolExecutor(lanes) as threads:
+        done = sum(threads.map(lane, range(lanes)))
+    return done / (perf_counter() - begin)
+
+
+def _latency(engine: Engine) -> float:
+    """Median seconds of one run of batch 1."""
+    feeds = _feeds(engine, 1)
+    times = []
+    for _ in range(500):
+        begin = perf_counter()
+        engine.run(feeds)
+        times.append(perf_counter() - begin)
+    return median(times)
+
+
+if __name__ == "__main__":
+    main()
