@@ -164,6 +164,44 @@ def test_wrong_values_are_pointed_at(client: httpx.Client) -> None:
     assert answer["errors"] == [{"pointer": "/instances/1/1/2", "detail": "gyro_z: expected a number, got a string"}]
 
 
+OCTETS = "application/octet-stream"
+
+
+def test_octets_are_answered_as_the_same_sequence_in_json(client: httpx.Client) -> None:
+    """Both formats carry the same float32, so the answers agree to the last bit."""
+    sequence = np.array(steps(30), dtype=np.float32)
+    (expected,) = predict(client, [sequence.tolist()])
+    headers = {"Content-Type": OCTETS, "Accept": OCTETS}
+    answer = client.post("/predict", content=sequence.astype("<f4").tobytes(), headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, OCTETS)
+    assert answer.headers["recurve-model"] == "gyro-denoiser"
+    assert answer.headers["recurve-provider"] == "CPUExecutionProvider"
+    np.testing.assert_array_equal(np.frombuffer(answer.content, "<f4").reshape(-1, 3), np.array(expected, dtype=np.float32))
+
+    last = client.post(
+        "/predict?return_sequences=false&timeout_ms=5000", content=sequence.tobytes(), headers={"Content-Type": OCTETS}
+    )
+    assert last.json()["predictions"] == [expected[-1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "query", "status", "says"),
+    [
+        pytest.param(b"", "", 422, "empty sequence", id="empty"),
+        pytest.param(bytes(25), "", 400, "25 bytes, not a multiple of the 24", id="half-a-number"),
+        pytest.param(bytes(24 * 301), "", 413, "301 time steps; at most 300", id="steps"),
+        pytest.param(np.array([0, 0, 0, 0, 0, 0, 0, 0, np.nan, 0, 0, np.inf], "<f4").tobytes(), "", 422, "/1/2: gyro_z", id="nan"),
+        pytest.param(bytes(24), "?model=x", 404, "no model 'x'", id="model"),
+        pytest.param(bytes(24), "?return_sequences=maybe", 422, "/return_sequences", id="flag"),
+        pytest.param(bytes(24), "?timeout_ms=soon", 422, "/timeout_ms", id="timeout"),
+        pytest.param(bytes(24), "?return_state=true", 422, "unknown member", id="unknown-option"),
+    ],
+)
+def test_wrong_octets_are_told(client: httpx.Client, content: bytes, query: str, status: int, says: str) -> None:
+    answer = client.post(f"/predict{query}", content=content, headers={"Content-Type": OCTETS})
+    assert says in problem(answer, status)["detail"]
+
+
 def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> None:
     problem(client.get("/nothing/here"), 404)
     answer = client.get("/predict")

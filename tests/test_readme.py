@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -58,14 +57,16 @@ def test_every_route_is_listed() -> None:
                 assert httpx.get(server.url + route.removeprefix("GET ")).status_code == 200
 
 
-def test_the_curl_command_works_as_printed() -> None:
+def test_the_curl_commands_work_as_printed() -> None:
     """The first thing that anyone tries."""
-    (command,) = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
+    plain, binary = re.findall(r"```sh\n([^`]*curl .*?)```", README, re.DOTALL)
     with serve(ROOT / "model") as server:
-        result = subprocess.run(
-            shlex.split(command.replace("http://127.0.0.1:8000", server.url)), capture_output=True, text=True, check=True
-        )
-    assert [len(prediction) for prediction in json.loads(result.stdout)["predictions"]] == [1, 3]
+        answers = [
+            json.loads(subprocess.check_output(["sh", "-c", command.replace("http://127.0.0.1:8000", server.url)]))
+            for command in (plain, binary)
+        ]
+    assert [len(prediction) for prediction in answers[0]["predictions"]] == [1, 3]
+    assert [len(prediction) for prediction in answers[1]["predictions"]] == [3]
 
 
 def test_the_python_example_works_as_printed(capsys: pytest.CaptureFixture[str]) -> None:

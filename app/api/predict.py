@@ -1,6 +1,6 @@
 """POST /predict: reads the body within its limit, decodes, predicts, encodes.
 
-Owns the HTTP side of a prediction. Knows nothing of the format inside the body or of how batches are made.
+Owns the HTTP side of a prediction. Knows nothing of the formats inside the body or of how batches are made.
 """
 
 import asyncio
@@ -14,13 +14,17 @@ from starlette.types import Message
 
 from app.api import schemas
 from app.api.direct import Endpoint
-from app.codecs import json
-from app.codecs.request import Limits
+from app.codecs import json, octets
+from app.codecs.request import Limits, PredictRequest
 from app.errors import TooLarge, UnsupportedMediaType
+from app.manifest import ModelSpec
 from app.service import Service
 
 PATH = "/predict"
 JSON = "application/json"
+OCTETS = "application/octet-stream"
+QUERY = {"model": "string", "version": "string", "return_sequences": "boolean", "timeout_ms": "number"}
+BINARY = {"type": "string", "format": "binary"}
 GRACE = 0.02  # seconds after which it is looked whether the caller is still there
 LARGE = 2**18  # bytes, decoded in about half a millisecond
 
@@ -29,24 +33,39 @@ def endpoint(service: Service, *, limits: Limits, max_body_bytes: int, timeout: 
     """What answers a request; `timeout` is the deadline in seconds of one that names none."""
     local = threading.local()
 
-    def decoder() -> json.Decoder:
+    def choose(name: str | None, version: str | None) -> ModelSpec:
+        return service.model(name, version).spec
+
+    def decode_json(body: bytes) -> PredictRequest:
         if not hasattr(local, "decoder"):
-            local.decoder = json.Decoder(limits, lambda name, version: service.model(name, version).spec)
-        made: json.Decoder = local.decoder
-        return made
+            local.decoder = json.Decoder(limits, choose)
+        decoded: PredictRequest = local.decoder.decode(body)
+        return decoded
 
     async def predict(request: Request) -> Response:
-        """Sequences may have different lengths: each is answered exactly as if it had come alone."""
-        _expect_json(request)
+        """Sequences may have different lengths: each is answered exactly as if it had come alone.
+
+        A single sequence may come as octets: float32, little-endian, row-major, the options in the query. With
+        `Accept: application/octet-stream` its prediction goes back the same way.
+        """
+        media = _media_type(request)
         body = await _read(request, max_body_bytes)
-        # a large body must not hold up everyone else: a thread decodes it, with a parser of its own
-        decoded = decoder().decode(body) if len(body) < LARGE else await asyncio.to_thread(lambda: decoder().decode(body))
+        if media == OCTETS:
+            decoded = octets.decode(body, request.query_params, limits, choose)
+        elif len(body) < LARGE:
+            decoded = decode_json(body)
+        else:  # it must not hold up everyone else: a thread decodes it, with a parser of its own
+            decoded = await asyncio.to_thread(decode_json, body)
         options = decoded.options
         model = service.model(options.model, options.version)
         limit = timeout if options.timeout is None else options.timeout
         async with _attended(request):
             predictions = await service.predict(model, decoded.instances, timeout=limit)
-        return Response(json.encode(predictions, options, model.spec, model.engine.provider.in_use), media_type=JSON)
+        provider = model.engine.provider.in_use
+        if media == OCTETS and OCTETS in request.headers.get("accept", ""):
+            headers = {"Recurve-Model": model.spec.name, "Recurve-Version": model.spec.version, "Recurve-Provider": provider}
+            return Response(octets.encode(predictions[0], options), media_type=OCTETS, headers=headers)
+        return Response(json.encode(predictions, options, model.spec, provider), media_type=JSON)
 
     return predict
 
@@ -61,11 +80,18 @@ def router(predict: Endpoint) -> APIRouter:
         tags=["prediction"],
         response_class=Response,
         responses={
-            200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictResponse"}}}},
+            200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictResponse"}}, OCTETS: {"schema": BINARY}}},
             **schemas.problems(400, 404, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={
-            "requestBody": {"required": True, "content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictRequest"}}}}
+            "requestBody": {
+                "required": True,
+                "content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictRequest"}}, OCTETS: {"schema": BINARY}},
+            },
+            "parameters": [
+                {"name": name, "in": "query", "schema": {"type": kind}, "description": "for an octet-stream body"}
+                for name, kind in QUERY.items()
+            ],
         },
     )(predict)
     return routes
@@ -99,13 +125,16 @@ async def _attended(request: Request) -> AsyncIterator[None]:
             watches.pop().cancel()
 
 
-def _expect_json(request: Request) -> None:
+def _media_type(request: Request) -> str:
+    """What the body is, JSON or OCTETS; UnsupportedMediaType for anything else."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise UnsupportedMediaType(f"The body must not be encoded, got Content-Encoding: {encoding}.")
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != JSON:
-        raise UnsupportedMediaType(f"The body must be {JSON}, got {given or 'no Content-Type'}: send 'Content-Type: {JSON}'.")
+    if given not in (JSON, OCTETS):
+        allowed = f"{JSON} or {OCTETS}"
+        raise UnsupportedMediaType(f"The body must be {allowed}, got {given or 'no Content-Type'}: send 'Content-Type: {JSON}'.")
+    return given
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         for connections in (1, 16, 64):
             measured[f"S1 at {connections}"] = closed(server.url, one, connections)
         measured["S2 at 4"] = closed(server.url, many, 4)
+        octets = np.zeros((STEPS, 6), dtype="<f4").tobytes()
+        binary = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
+        measured["S3 at 64"] = closed(server.url, [octets], 64, **binary)
         measured["S4 at 64"] = closed(server.url, [body(STEPS, return_sequences=False)], 64)
         measured["S6 at 64"] = closed(server.url, mixed, 64)
     bar.close()
