@@ -9,6 +9,7 @@ Exits 0 when stopped by a signal, 1 when it could not serve, 2 on wrong settings
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import sys
 
@@ -38,6 +39,8 @@ def main() -> int:
     except (UnicodeDecodeError, OSError) as error:
         print(f".env cannot be read: {error}", file=sys.stderr)
         return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
     logs.configure(format=settings.log_format, level=settings.log_level)
     log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
     try:
@@ -60,7 +63,7 @@ def serve(settings: Settings, *, listener: socket.socket | None = None, channel:
     app = create_app(settings)
     server = Server(app.state.asgi, app.state.service, drain_timeout=settings.drain_timeout, channel=channel)
 
-    gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them every 2000 objects is waste
+    gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
 
     async def run() -> None:
         async with app.router.lifespan_context(app):

@@ -12,7 +12,7 @@ SHORT = 2  # steps: what so short a batch takes is all fixed cost
 
 @dataclass(slots=True)
 class CostModel:
-    """Seconds of a batch from its size and its longest sequence. Sizes are told apart by powers of two."""
+    """Seconds of a batch from its size and its longest sequence. Sizes are told apart by powers of two. Not thread-safe."""
 
     fixed: float | None = None  # seconds
     per_step: dict[int, float] = field(default_factory=dict)  # seconds by power of two, the size at most 2 ** power

@@ -1,6 +1,6 @@
 """ONNX Runtime, and the truth about which execution provider it runs on.
 
-Owns the inference session; the only module that imports onnxruntime. Knows nothing of queues, streams or HTTP.
+Owns the inference session; the only module that imports onnxruntime. Knows nothing of queues or HTTP.
 `Engine.predict` is thread-safe and releases the GIL while it computes: several threads may call one engine.
 """
 

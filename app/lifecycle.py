@@ -63,9 +63,9 @@ def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
 
 
 def _warm_up(engine: Engine, limits: Limits) -> CostModel:
-    """Run batches of every order of size, so that no request pays for a first allocation; what they cost."""
+    """Run batches of every power of two, so that no request pays for a first allocation; what they cost."""
     cost = CostModel()
-    sizes = sorted({1, 2, 4, 8, limits.max_batch_size})
+    sizes = [2**power for power in range(limits.max_batch_size.bit_length())]
     for size, steps in product(sizes, WARM_UP_STEPS):
         instances = [Instance(steps=np.zeros((steps, len(engine.spec.features)), dtype=np.float32))] * size
         engine.predict(instances)

@@ -28,7 +28,7 @@ DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in 
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The ASGI application; its models are loaded when its lifespan starts, and drained when it ends."""
+    """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served."""
     service = Service(default_model=settings.default_model)
     limits = Limits(
         max_batch_size=settings.max_batch_size,

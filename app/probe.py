@@ -1,6 +1,7 @@
 """`python -m app.probe`: asks the service on this machine whether it is ready. For a container's health check.
 
-Exits 0 when it is, 1 when it is not. Needs nothing but the standard library, so it starts in milliseconds.
+Exits 0 when it is, 1 when it is not. It asks 127.0.0.1 at RECURVE_PORT, PORT or 8000, and sees no flags.
+Needs nothing but the standard library, so it starts in milliseconds.
 """
 
 import os

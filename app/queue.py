@@ -27,10 +27,9 @@ class Limits:
 class Ticket:
     """One request's claim: a slot for each of its instances, answered once, together."""
 
-    __slots__ = ("_future", "_missing", "_predictions", "deadline")
+    __slots__ = ("_future", "_missing", "_predictions")
 
-    def __init__(self, size: int, future: "Future[list[Prediction]]", deadline: float | None = None) -> None:
-        self.deadline = deadline
+    def __init__(self, size: int, future: "Future[list[Prediction]]") -> None:
         self._future = future
         self._missing = size
         self._predictions: list[Prediction | None] = [None] * size
@@ -55,9 +54,6 @@ class Ticket:
     def expire(self) -> None:
         """Tell the caller that it is too late."""
         self.fail(DeadlineExceeded("The deadline passed while the request waited or ran; ask for less at once, or later."))
-
-    def __repr__(self) -> str:
-        return f"Ticket({len(self._predictions) - self._missing}/{len(self._predictions)}{', abandoned' * self.abandoned})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +95,19 @@ class Queue:
             )
         self._entries.extend(Entry(instance, ticket, index) for index, instance in enumerate(instances))
 
-    def take(self, now: float) -> list[Entry]:
-        """The next batch, and out of the queue with it; empty when nothing waits. Who is too late at `now` is told.
+    def take(self) -> list[Entry]:
+        """The next batch, and out of the queue with it; empty when nothing waits.
 
         The oldest entry is always in it. Those nearest to it in length join it, as long as the batch stays within its
         limits and its padding within the budget; the rest keep their places.
         """
-        for entry in self._entries:
-            if entry.ticket.deadline is not None and entry.ticket.deadline <= now:
-                entry.ticket.expire()
-        self._drop_abandoned()
-        if not self._entries:
+        head: list[Entry] = []
+        while self._entries and not head:
+            head = [entry for entry in self._entries[:LOOK_AHEAD] if not entry.ticket.abandoned]
+            self._entries[:LOOK_AHEAD] = head
+        if not head:
             return []
-        chosen = self._around_oldest([len(entry.instance) for entry in self._entries[:LOOK_AHEAD]])
+        chosen = self._around_oldest([len(entry.instance) for entry in head])
         batch = [self._entries[index] for index in chosen]
         for index in reversed(chosen):
             del self._entries[index]

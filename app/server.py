@@ -54,23 +54,32 @@ class Server(uvicorn.Server):
         self._drain_timeout = drain_timeout
         self._channel = channel
         self._adopted = 0
+        self._signals = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._arriving: set[asyncio.Task[object]] = set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
-        """The first signal stops cleanly, the second at once. Not raised again afterwards: a clean stop exits with 0."""
-        self.force_exit = self.should_exit
+        """The first signal stops in order, the second has what waits refused, the third ends at once.
+
+        Not raised again afterwards, as uvicorn would: a clean stop exits with 0.
+        """
+        self._signals += 1
         self.should_exit = True
-        if self.force_exit:
-            self._work.refuse()
+        self.force_exit = self._signals > 2
+        if self._signals == 2 and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._work.refuse)  # not here: a signal comes between any two instructions
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("Stopping: what was accepted is finished, for up to %g s.", self._drain_timeout)
         self._work.drain()
+        self._adopt_no_more()
         late = asyncio.get_running_loop().call_later(self._drain_timeout, self._work.refuse)
         await super().shutdown(sockets)
         late.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         if sockets:
             log.info("Ready on %s.", url_of(sockets[0]))
         if self._channel is not None:
@@ -78,21 +87,36 @@ class Server(uvicorn.Server):
             self._report()
             asyncio.get_running_loop().add_reader(self._channel, self._adopt)
 
-    def _adopt(self) -> None:
-        """Serve the connections that the supervisor has accepted; end when it has."""
+    def _adopt(self) -> bool:
+        """Serve the connections that the supervisor has accepted; end when it has. False when there are none now."""
         assert self._channel is not None
         loop = asyncio.get_running_loop()
-        data, descriptors, *_ = socket.recv_fds(self._channel, 4096, 64)
+        try:
+            data, descriptors, *_ = socket.recv_fds(self._channel, 4096, 64)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data, descriptors = b"", []
         if not data:
             loop.remove_reader(self._channel)
             self.should_exit = True
-        self._adopted += len(descriptors)
+        self._adopted += len(data)  # one byte each, whether its descriptor could be taken or not
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
             task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
             self._arriving.add(task)
             task.add_done_callback(self._arrived)
+        return bool(data)
+
+    def _adopt_no_more(self) -> None:
+        """Take what has been handed over already; what comes now, the supervisor gives to another worker."""
+        if self._channel is not None:
+            while self._adopt():
+                pass
+            asyncio.get_running_loop().remove_reader(self._channel)
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_RD)
 
     def _arrived(self, task: "asyncio.Task[object]") -> None:
         self._arriving.discard(task)

@@ -19,6 +19,7 @@ from app.sockets import url_of
 
 log = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 2048
 PAUSE = 1.0  # seconds before a worker is replaced that died without ever being ready
 
@@ -70,18 +71,19 @@ class Supervisor:
         self._due: list[float] = []  # when the next replacements start
         self._selector = selectors.DefaultSelector()
         self._listening = False
+        self._attending = False
         self._signals = 0
         self._failed = 0
 
     def run(self) -> int:
         """Serve until a signal comes or no worker can start; the exit code."""
-        wake, woken = socket.socketpair()
-        for end in (wake, woken):
+        self._signalled, woken = socket.socketpair()
+        for end in (self._signalled, woken):
             end.setblocking(False)
         signal.set_wakeup_fd(woken.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        self._selector.register(wake, selectors.EVENT_READ, lambda: wake.recv(64))
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)  # what it means is decided in the loop, not between two instructions
+        self._selector.register(self._signalled, selectors.EVENT_READ, self._on_signals)
         gc.freeze()  # what is shared stays shared: the collector writes into what it visits
         for _ in range(self._count):
             self._start()
@@ -95,23 +97,26 @@ class Supervisor:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a child must not take the parent's signals for its own
         pid = os.fork()
         if pid == 0:
             os._exit(self._be_worker(ours, theirs))
         theirs.close()
-        ours.setblocking(False)
         worker = Worker(pid, ours)
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(worker))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _be_worker(self, ours: socket.socket, theirs: socket.socket) -> int:
         """In the child: let go of all that is the parent's, then work."""
         try:
             os.setsid()  # Ctrl-C reaches the supervisor alone, which passes it on
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            for end in (self._listener, ours, *(worker.channel for worker in self._workers)):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            for end in (self._listener, self._signalled, ours, *(worker.channel for worker in self._workers)):
                 end.close()
             self._selector.close()
             return self._work(theirs)
@@ -133,8 +138,17 @@ class Supervisor:
             self._listening = True
             self._listener.listen(BACKLOG)
             self._listener.setblocking(False)
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
             log.info("Ready on %s with %d workers.", url_of(self._listener), len(self._workers))
+        self._attend()
+
+    def _attend(self) -> None:
+        """Accept connections while there is a worker to take them; else they wait where they are."""
+        wanted = self._listening and any(worker.ready for worker in self._workers)
+        if wanted and not self._attending:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        elif self._attending and not wanted:
+            self._selector.unregister(self._listener)
+        self._attending = wanted
 
     def _accept(self) -> None:
         while True:
@@ -151,24 +165,27 @@ class Supervisor:
         self._selector.unregister(worker.channel)
         worker.channel.close()
         self._workers.remove(worker)
+        self._attend()
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         if self._signals:
             return
         if not self._listening:  # it has said why; the others would fail as it did
-            self._failed = code or 1
+            self._failed = 1
             self._stop(signal.SIGTERM)
             return
         log.error("Worker %d ended with exit code %d and is replaced.", worker.pid, code)
-        self._due.append(monotonic() + (0.0 if worker.ready else PAUSE))
+        self._due = sorted([*self._due, monotonic() + (0.0 if worker.ready else PAUSE)])
 
-    def _on_signal(self, *_: object) -> None:
-        self._stop(signal.SIGKILL if self._signals else signal.SIGTERM)
+    def _on_signals(self) -> None:
+        """The first stops the workers in order, the second has them refuse what waits, the third kills them."""
+        for _ in self._signalled.recv(64):
+            self._stop(signal.SIGTERM if self._signals < 2 else signal.SIGKILL)
 
     def _stop(self, number: int) -> None:
         self._signals += 1
         if self._listening:
             self._listening = False
-            self._selector.unregister(self._listener)
+            self._attend()
         self._listener.close()
         for worker in self._workers:
             os.kill(worker.pid, number)

@@ -78,7 +78,7 @@ def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], si
     taken: list[int] = []
     while len(queue):
         waiting = list(queue)
-        batch = queue.take(now=0.0)
+        batch = queue.take()
         assert batch[0] is waiting[0], "the oldest is always served"
         taken_now = set(map(id, batch))
         assert [*map(id, queue)] == [id(entry) for entry in waiting if id(entry) not in taken_now], "the others keep their places"
@@ -94,15 +94,15 @@ def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], si
 def test_lengths_far_apart_go_in_separate_batches() -> None:
     """One long sequence must not make ten short ones pay for its length."""
     queue = queue_of([100, 1, 1, 95, 1])
-    assert lengths_of(queue.take(now=0.0)) == [100, 95]
-    assert lengths_of(queue.take(now=0.0)) == [1, 1, 1]
-    assert queue.take(now=0.0) == []
+    assert lengths_of(queue.take()) == [100, 95]
+    assert lengths_of(queue.take()) == [1, 1, 1]
+    assert queue.take() == []
 
 
 def test_an_instance_longer_than_a_batch_runs_alone() -> None:
     """The limit of a batch bounds company, not what a caller may ask."""
     queue = queue_of([1000, 1000])
-    assert lengths_of(queue.take(now=0.0)) == [1000]
+    assert lengths_of(queue.take()) == [1000]
 
 
 def test_answers_come_back_in_order_and_to_their_callers() -> None:

@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -396,7 +397,7 @@ def test_a_large_body_is_answered_like_a_small_one(repository: Path, spec: manif
         np.testing.assert_allclose(together[3], alone[0], rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
 
 
-HEAVY = {"instances": [[STEP] * 5000] * 40}  # tens of milliseconds of work for one lane
+HEAVY = {"instances": [[STEP] * 5000] * 10, "return_sequences": False}  # tens of milliseconds of work for one lane
 
 
 def test_who_goes_away_is_not_worked_for(repository: Path) -> None:
@@ -415,26 +416,35 @@ def test_who_goes_away_is_not_worked_for(repository: Path) -> None:
     assert "Traceback (most recent call last)" not in "".join(line for line in server.log if "ERROR" in line)
 
 
-def test_what_cannot_be_finished_in_time_is_refused_with_503(repository: Path) -> None:
-    """Stopping is announced, bounded and told: every accepted request gets an answer that says what to do."""
-    flags = ("--workers", "1", "--lanes", "1", "--max-batch-size", "1", "--drain-timeout", "0")
-    with serve(repository, *flags) as server, ThreadPoolExecutor(12) as threads:
-        started = threading.Barrier(13)
-
-        def call(_: int) -> httpx.Response:
-            with httpx.Client(timeout=60) as http:
-                http.get(f"{server.url}/health")  # connected before the end begins
-                started.wait()
-                return http.post(f"{server.url}/predict", json=HEAVY)
-
-        calls = [threads.submit(call, caller) for caller in range(12)]
-        started.wait()
-        httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}, timeout=60)  # queued behind some of them
-        assert server.stop() == 0
-        answers = [each.result() for each in calls if each.exception() is None]
-        assert answers
-        assert {answer.status_code for answer in answers} <= {200, 503}
-        for answer in answers:
-            if answer.status_code == 503:
-                assert answer.headers["retry-after"]
-                assert "shutting down" in problem(answer, 503)["detail"]
+@pytest.mark.parametrize(
+    ("flags", "signals"),
+    [
+        pytest.param(("--workers", "1", "--drain-timeout", "0"), 1, id="out-of-time"),
+        pytest.param(("--workers", "1"), 2, id="second-signal"),
+        pytest.param(("--workers", "2"), 2, id="second-signal-to-workers"),
+    ],
+)
+def test_what_is_not_finished_is_refused_with_503(repository: Path, flags: tuple[str, ...], signals: int) -> None:
+    """Stopping is bounded and told: everyone who waits gets an answer that says what to do."""
+    body = json.dumps(HEAVY).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with serve(repository, "--lanes", "1", "--max-batch-size", "1", *flags) as server, ExitStack() as stack:
+        address = httpx.URL(server.url)
+        callers = [stack.enter_context(socket.create_connection((address.host, address.port or 80))) for _ in range(24)]
+        for caller in callers:
+            caller.sendall(head.encode() + body)
+        for _ in range(4):  # who asks now is heard after those above, in every worker
+            assert httpx.get(f"{server.url}/health").status_code == 200
+        for _ in range(signals - 1):
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for("Stopping", times=int(flags[1]))
+        server.process.send_signal(signal.SIGTERM)
+        statuses = [HTTPResponse(caller) for caller in callers]
+        for status in statuses:
+            status.begin()
+            status.read()
+        assert server.process.wait(timeout=30) == 0
+    assert {status.status for status in statuses} <= {200, 503}
+    refused = [status for status in statuses if status.status == 503]
+    assert refused
+    assert all(status.headers["Retry-After"] for status in refused)

@@ -4,8 +4,8 @@ Owns the HTTP side of a prediction. Knows nothing of the formats inside the body
 """
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Request, Response
@@ -15,8 +15,8 @@ from starlette.types import Message
 from app.api import schemas
 from app.api.direct import Endpoint
 from app.codecs import json, octets
-from app.codecs.request import Limits, PredictRequest
-from app.errors import TooLarge, UnsupportedMediaType
+from app.codecs.request import Limits
+from app.errors import InvalidInstances, TooLarge, UnsupportedMediaType, Violation
 from app.manifest import ModelSpec
 from app.service import Service
 
@@ -26,21 +26,17 @@ OCTETS = "application/octet-stream"
 QUERY = {"model": "string", "version": "string", "return_sequences": "boolean", "timeout_ms": "number"}
 BINARY = {"type": "string", "format": "binary"}
 GRACE = 0.02  # seconds after which it is looked whether the caller is still there
-LARGE = 2**18  # bytes, decoded in about half a millisecond
+LARGE = 2**18  # bytes; a good body of this size takes the event loop under a millisecond
 
 
 def endpoint(service: Service, *, limits: Limits, max_body_bytes: int, timeout: float) -> Endpoint:
     """What answers a request; `timeout` is the deadline in seconds of one that names none."""
-    local = threading.local()
+    aside = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     def choose(name: str | None, version: str | None) -> ModelSpec:
         return service.model(name, version).spec
 
-    def decode_json(body: bytes) -> PredictRequest:
-        if not hasattr(local, "decoder"):
-            local.decoder = json.Decoder(limits, choose)
-        decoded: PredictRequest = local.decoder.decode(body)
-        return decoded
+    decoder = json.Decoder(limits, choose)
 
     async def predict(request: Request) -> Response:
         """Sequences may have different lengths: each is answered exactly as if it had come alone.
@@ -51,11 +47,14 @@ def endpoint(service: Service, *, limits: Limits, max_body_bytes: int, timeout: 
         media = _media_type(request)
         body = await _read(request, max_body_bytes)
         if media == OCTETS:
-            decoded = octets.decode(body, request.query_params, limits, choose)
+            decoded = octets.decode(body, request.query_params.multi_items(), limits, choose)
+        elif request.query_params:
+            raise InvalidInstances([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
         elif len(body) < LARGE:
-            decoded = decode_json(body)
-        else:  # it must not hold up everyone else: a thread decodes it, with a parser of its own
-            decoded = await asyncio.to_thread(decode_json, body)
+            decoded = decoder.decode(body)
+        else:  # a parser keeps the memory of the largest body it has read: these get their own, one at a time
+            decode = json.Decoder(limits, choose).decode
+            decoded = await asyncio.get_running_loop().run_in_executor(aside, decode, body)
         options = decoded.options
         model = service.model(options.model, options.version)
         limit = timeout if options.timeout is None else options.timeout

@@ -58,7 +58,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def gone(request: Request, error: Exception) -> Response:
-    log.debug("Request %s: its caller went away while sending it.", _request_id(request), exc_info=error)
+    log.debug("Request %s: its caller went away.", _request_id(request), exc_info=error)
     return Response(status_code=400)  # nobody reads it
 
 

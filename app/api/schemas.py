@@ -36,10 +36,10 @@ class PredictRequest(BaseModel):
     )
 
     instances: Annotated[list[Sequence | Instance], Field(min_length=1)]
-    model: Annotated[str, Field(description="the default model when absent")] = ""
-    version: Annotated[str, Field(description="the newest ready version when absent")] = ""
-    return_sequences: Annotated[bool, Field(description="false: a prediction for the last step only")] = True
-    timeout_ms: Annotated[float, Field(gt=0, description="deadline, in milliseconds")] = 30_000
+    model: Annotated[str | None, Field(description="the default model when absent")] = None
+    version: Annotated[str | None, Field(description="the newest ready version when absent")] = None
+    return_sequences: Annotated[bool | None, Field(description="false: a prediction for the last step only")] = True
+    timeout_ms: Annotated[float | None, Field(gt=0, le=86_400_000, description="deadline, in milliseconds")] = None
 
 
 class PredictResponse(BaseModel):

@@ -3,7 +3,7 @@
 Owns the format and its validation; the options stand in the query. Knows nothing of HTTP beyond that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from app.tensors import Instance, Prediction
 FLOAT32 = np.dtype("<f4")
 
 
-def decode(body: bytes, query: Mapping[str, str], limits: Limits, choose: Choose) -> PredictRequest:
+def decode(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, choose: Choose) -> PredictRequest:
     """Raises MalformedBody when the size is not a whole number of steps, InvalidInstances, TooLarge, and what `choose` raises."""
-    members: dict[str, Any] = {name: _value(name, text) for name, text in query.items() if name != "instances"}
+    members: dict[str, Any] = {name: _value(name, text) for name, text in query}
+    if len(members) < len(query) or "instances" in members:
+        raise InvalidInstances([Violation("", "each option stands in the query once, and the sequence in the body")])
     options = options_of(members | {"instances": [body]})
     spec = choose(options.model, options.version)
     features = len(spec.features)

@@ -1,6 +1,6 @@
-"""Measure the service beside the ceiling, the afternoon service and a bare route, in one run.
+"""Measure the service beside what ONNX Runtime alone can do and beside a plain service, in one run.
 
-    python -m scripts.bench                          about 4 minutes; needs wrk
+    python -m scripts.bench                          about 3 minutes; needs wrk
     python -m scripts.bench --seconds 2 --repeat 1   a quick look
     python -m scripts.bench --json bench.json
 
@@ -76,33 +76,37 @@ def main(argv: list[str] | None = None) -> int:
     measured: dict[str, Load] = {}
     port = servers.free_port()
     with servers.module("afternoon", str(version), str(port), str(cpus.available()), port=port) as other:
-        measured["afternoon S1 at 64"] = closed(other.url, one, 64)
+        measured["plain service: one sequence, 64 callers"] = closed(other.url, one, 64)
 
     # -- the service ---------------------------------------------------------------------------------------------------
-    with servers.service(version.parents[1]) as server:
+    with servers.service(version, spec) as server:
         cold = server.started
         for connections in (1, 16, 64):
-            measured[f"S1 at {connections}"] = closed(server.url, one, connections)
-        measured["S2 at 4"] = closed(server.url, many, 4)
+            measured[f"one sequence, {connections} caller{'s' * (connections > 1)}"] = closed(server.url, one, connections)
+        measured["32 sequences a request, 4 callers"] = closed(server.url, many, 4)
         octets = np.zeros((STEPS, 6), dtype="<f4").tobytes()
         binary = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
-        measured["S3 at 64"] = closed(server.url, [octets], 64, **binary)
-        measured["S4 at 64"] = closed(server.url, [body(STEPS, return_sequences=False)], 64)
-        measured["S6 at 64"] = closed(server.url, mixed, 64)
+        measured["one sequence as octets, 64 callers"] = closed(server.url, [octets], 64, **binary)
+        measured["one sequence, last step only, 64 callers"] = closed(server.url, [body(STEPS, return_sequences=False)], 64)
+        measured["one sequence of 1 to 512 steps, 64 callers"] = closed(server.url, mixed, 64)
     bar.close()
 
     # -- tell ----------------------------------------------------------------------------------------------------------
-    per_request = {"S2 at 4": 32.0, "S6 at 64": float(np.mean(mixed_lengths)) / STEPS}  # in sequences of STEPS steps
+    # in sequences of STEPS steps
+    per_request = {
+        "32 sequences a request, 4 callers": 32.0,
+        "one sequence of 1 to 512 steps, 64 callers": float(np.mean(mixed_lengths)) / STEPS,
+    }
     ratios = {name: run.requests_per_second * per_request.get(name, 1.0) / ceiling for name, run in measured.items()}
     print(
         f"{spec}: ceiling {ceiling:,.0f} sequences/s of {STEPS} steps, raw run {1e6 * raw_latency:.0f} us; cold start {cold:.2f} s"
     )
-    print(f"{'scenario':<20} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'of the ceiling':>15}")
+    print(f"{'scenario':<44} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'of the ceiling':>15}")
     for name, run in measured.items():
-        print(f"{name:<20} {run.requests_per_second:>11,.0f} {1e3 * run.p50:>8.2f} {1e3 * run.p99:>8.2f} {ratios[name]:>15.2f}")
-    faster = ratios["S1 at 64"] / ratios["afternoon S1 at 64"]
-    print(f"S1 at 64 over the afternoon service: {faster:.1f} times")
-    print(f"S1 at 1: p50 over a raw run: {measured['S1 at 1'].p50 / raw_latency:.2f} times")
+        print(f"{name:<44} {run.requests_per_second:>11,.0f} {1e3 * run.p50:>8.2f} {1e3 * run.p99:>8.2f} {ratios[name]:>15.2f}")
+    faster = ratios["one sequence, 64 callers"] / ratios["plain service: one sequence, 64 callers"]
+    print(f"64 callers: requests over those of the plain service: {faster:.1f} times")
+    print(f"One caller: p50 over a raw run: {measured['one sequence, 1 caller'].p50 / raw_latency:.2f} times")
     results.write(args.json, {"ceiling": ceiling, "raw_seconds": raw_latency, "cold_start_seconds": cold, "ratios": ratios})
     return 0
 

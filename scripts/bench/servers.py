@@ -3,6 +3,7 @@
 Owns starting and stopping. Knows nothing of load or of what is compared.
 """
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from app.manifest import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds
@@ -22,18 +26,20 @@ class Running:
     """A server that answers at `url`; `started` is how long it took to, in seconds."""
 
     url: str
-    pid: int
     started: float
 
 
 @contextmanager
-def service(model_dir: Path, *flags: str) -> Iterator[Running]:
-    """The service itself."""
+def service(version: Path, spec: ModelSpec) -> Iterator[Running]:
+    """The service itself, with its defaults, over a repository that holds this version alone."""
     port = free_port()
-    with _running(
-        ["-m", "app", "--port", str(port), "--model-dir", str(model_dir), "--log-level", "error", *flags], port
-    ) as server:
-        yield server
+    with TemporaryDirectory() as repository:
+        folder = Path(repository) / spec.name
+        folder.mkdir()
+        (folder / spec.version).symlink_to(version)
+        flags = ("--model-dir", repository, "--default-model", spec.name, "--log-level", "error")
+        with _running(["-m", "app", "--port", str(port), *flags], port) as server:
+            yield server
 
 
 @contextmanager
@@ -51,10 +57,11 @@ def free_port() -> int:
 @contextmanager
 def _running(arguments: Sequence[str], port: int) -> Iterator[Running]:
     begin = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")}
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=clean)
     try:
         _wait(process, port)
-        yield Running(url=f"http://127.0.0.1:{port}/predict", pid=process.pid, started=time.perf_counter() - begin)
+        yield Running(url=f"http://127.0.0.1:{port}/predict", started=time.perf_counter() - begin)
     finally:
         process.terminate()
         try:
