@@ -81,7 +81,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
             connection.request("GET", "/health/ready")
             connection.getresponse()
         except OSError:
-            time.sleep(0.005)
+            time.sleep(0.005)  # a server that is not ours says in no other way that it is there
         else:
             return
         finally:
