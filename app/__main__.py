@@ -3,7 +3,8 @@
     python -m app                                  the models in ./model on http://127.0.0.1:8000
     python -m app --port 9000 --device cpu         flags beat RECURVE_PORT, RECURVE_DEVICE; those beat .env
 
-Exits 0 when stopped by a signal, 1 when it could not serve, 2 on wrong settings. A second signal ends it at once.
+Exits 0 when stopped by a signal, 1 when it could not serve, 2 on wrong settings. A second signal has
+what waits refused, a third ends it at once.
 """
 
 import asyncio
