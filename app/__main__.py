@@ -10,12 +10,18 @@ what waits refused, a third ends it at once.
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from tempfile import TemporaryDirectory
 
 import fastapi_offline  # noqa: F401  # imported here, its memory is shared by all workers
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import CliApp
 
 from app import __version__, logs
@@ -49,11 +55,28 @@ def main() -> int:
     except OSError as error:
         log.error("Cannot listen on %s port %d: %s. Choose another with --port.", settings.host, settings.port, error.strerror)
         return 1
+    if settings.state_key is None:
+        log.warning(
+            "No RECURVE_STATE_KEY is set: state tokens are signed with a random key, and are worth nothing after a restart."
+        )
+        settings = settings.model_copy(update={"state_key": SecretStr(token_hex(32))})
     workers = settings.resolved_workers
     with listener:
         if workers == 1:
             return serve(settings, listener=listener)
-        return Supervisor(listener, lambda channel: serve(settings, channel=channel), workers).run()
+        with shared_counts() as forget:
+            return Supervisor(listener, lambda channel: serve(settings, channel=channel), workers, ended=forget).run()
+
+
+@contextmanager
+def shared_counts() -> Iterator[Callable[[int], None]]:
+    """Have all workers count into one folder, in memory; yields what takes a dead one out of the gauges."""
+    memory = Path("/dev/shm")  # noqa: S108  # writable where the file system of a container is not
+    with TemporaryDirectory(prefix="recurve-metrics-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported
+        from prometheus_client.multiprocess import mark_process_dead
+
+        yield mark_process_dead
 
 
 def serve(settings: Settings, *, listener: socket.socket | None = None, channel: socket.socket | None = None) -> int:

@@ -1,18 +1,21 @@
 """When batches run, and where: lanes that take from a queue.
 
 Owns the lanes and the promise that every caller is answered exactly once, whatever arrives, fails, is cancelled or
-closes. Which instances run together is queue.py's. Knows nothing of ONNX Runtime or HTTP. There is no waiting
-for company: a lane that is free takes what is there. What costs less than a hop to its thread runs on the event loop.
+closes. Which instances run together is queue.py's. Knows nothing of ONNX Runtime or HTTP. Nobody waits for company
+unless the limits say so: a lane that is free takes what is there. What costs less than `inline` runs on the event loop.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from math import ceil, inf, isfinite
 from time import perf_counter
 
-from app.cost import CostModel
-from app.errors import Draining, RecurveError
+from app.cost import CostModel, Pace
+from app.errors import Draining, Overloaded, RecurveError
+from app.metrics import ModelMetrics
 from app.queue import Entry, Limits, Queue, Ticket
 from app.tensors import Instance, Prediction
 
@@ -20,56 +23,83 @@ log = logging.getLogger(__name__)
 
 Predict = Callable[[Sequence[Instance]], list[Prediction]]
 
-# Seconds of work that may hold up the event loop. With one lane it is the loop's own work to
-# wait for it; with several the loop feeds the others, and only what costs less than a hop to a thread and back is worth it.
-ALONE, AMONG_OTHERS = 5e-3, 1e-4
+HOP = 1e-4  # seconds that a hop to a thread and back costs, when the loop is busy
+TYPICAL = 128  # steps
+GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 
 
 class Batcher:
     """Runs `predict` over what waits, `lanes` batches at once. Must be made inside a running event loop.
 
-    `cost` may have learned already, from a warm-up.
+    `cost` may have learned already, from a warm-up. `inline`: seconds of work that may hold up the event loop.
     """
 
-    def __init__(self, predict: Predict, limits: Limits, *, lanes: int, cost: CostModel | None = None) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        limits: Limits,
+        *,
+        lanes: int,
+        inline: float = HOP,
+        cost: CostModel | None = None,
+        metrics: ModelMetrics | None = None,
+    ) -> None:
         self._predict = predict
+        self._limits = limits
         self._queue = Queue(limits)
         self._cost = cost or CostModel()
+        self._pace = Pace()
+        self._lanes = lanes
+        if isfinite(ideal := self._ideal()):
+            self._pace.per_step = ideal
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
-        self._free = self._lanes = lanes
-        self._inline = ALONE if lanes == 1 else AMONG_OTHERS
+        self._free = lanes
+        self._inline = inline
+        self._running: dict[int, list[Entry]] = {}  # what the lanes have, by its id()
+        self._timer: asyncio.Handle | None = None  # for the next deadline
+        self._next_deadline = inf
         self._awake = False  # a turn is due
         self._closing = False
         self._done = asyncio.Event()
 
-    async def predict(self, instances: Sequence[Instance], *, deadline: float | None = None) -> list[Prediction]:
-        """Predictions in the order of the instances (one or more), by `deadline` (the loop's clock) if there is one.
+    @property
+    def backlog(self) -> float:
+        """Seconds until what waits now is done, as far as is known."""
+        return self._queue.weight * self._pace.per_step
 
-        Raises QueueFull or Draining at once, DeadlineExceeded at the deadline. A caller that is cancelled leaves
-        nothing behind: what it had waiting is dropped before it reaches a lane.
+    def predict(self, instances: Sequence[Instance], *, timeout: float) -> Ticket:
+        """Await the ticket for the predictions, in the order of the instances (one or more).
+
+        After `timeout` seconds the ticket raises DeadlineExceeded. Raises QueueFull, Overloaded when that deadline could not
+        be kept, and Draining, all at once. A caller that is cancelled leaves nothing behind: what it had waiting is
+        dropped before it reaches a lane.
         """
         if self._closing:
             raise Draining("The service is shutting down and takes no new work.")
-        ticket = Ticket(len(instances), future := self._loop.create_future())
-        self._queue.put(instances, ticket)
+        now = self._loop.time()
+        deadline = now + timeout
+        if self.backlog > timeout:
+            wait = self._queue.before(deadline) * self._pace.per_step
+            if wait > timeout:
+                detail = f"What is due before takes another {wait:.3g} s; the deadline is in {timeout:g} s."
+                raise Overloaded(detail, retry_after=ceil(self.backlog))
+        ticket = Ticket(len(instances), self._loop.create_future(), arrived=now, deadline=deadline)
+        self._queue.put(instances, ticket, per_step=self._pace.per_step)
         self._wake()
-        timer = None if deadline is None else self._loop.call_at(deadline, ticket.expire)
-        try:
-            predictions: list[Prediction] = await future
-        finally:
-            if timer is not None:
-                timer.cancel()
-        return predictions
+        if deadline < self._next_deadline:
+            self._watch(deadline)
+        return ticket
 
     def refuse(self) -> int:
         """Take nothing new and answer what waits with Draining; how many instances that were. What runs is finished."""
         self._closing = True
         self._wake()
-        waiting = self._queue.clear()
-        missed = [entry for entry in waiting if not entry.ticket.abandoned]
+        now = self._loop.time()
+        missed = [entry for entry in self._queue.clear() if not entry.ticket.abandoned]
         for entry in missed:
-            entry.settle(Draining("The service is shutting down and did not come to this request."))
+            entry.settle(Draining("The service is shutting down and did not come to this request."), now)
         return len(missed)
 
     async def close(self) -> None:
@@ -78,6 +108,8 @@ class Batcher:
         self._wake()
         await self._done.wait()
         self._threads.shutdown()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _wake(self) -> None:
         """Have a turn once everything that has arrived by now is in the queue."""
@@ -88,24 +120,37 @@ class Batcher:
     def _turn(self) -> None:
         """Give every free lane a batch, or run one here if that is cheaper."""
         self._awake = False
-        while self._free:
+        while self._free and not self._waits_for_company():
             entries = self._queue.take()
             if not entries:
                 break
             instances = [entry.instance for entry in entries]
-            if self._cost.predict(len(instances), max(map(len, instances))) <= self._inline:
+            if self._cost.predict(len(instances), max(len(each.steps) for each in instances)) <= self._inline:
                 self._settle(entries, *self._run(instances))
                 if len(self._queue):
                     self._wake()  # the loop reads what has come in the meantime first
                 break
+            self._running[id(entries)] = entries
             try:
                 self._threads.submit(self._lane, entries, instances)
             except RuntimeError as error:  # the system gives no more threads
-                self._settle(entries, [error] * len(entries))
+                self._settle(entries, [error] * len(entries), None)
             else:
                 self._free -= 1
+        if self._metrics is not None:
+            self._metrics.waiting(len(self._queue))
         if self._closing and self._free == self._lanes and not len(self._queue):
             self._done.set()
+
+    def _waits_for_company(self) -> bool:
+        """Whether a batch that is not full yet may wait a little longer; then there is a turn when it has."""
+        if not self._limits.max_queue_delay or self._closing or not 0 < len(self._queue) < self._limits.max_batch_size:
+            return False
+        over = min(entry.ticket.arrived for entry in self._queue) + self._limits.max_queue_delay
+        if over <= self._loop.time():
+            return False
+        self._loop.call_at(over, self._wake)
+        return True
 
     def _lane(self, entries: list[Entry], instances: list[Instance]) -> None:
         """In a lane's thread."""
@@ -117,12 +162,24 @@ class Batcher:
         self._settle(entries, results, seconds)
         self._wake()
 
-    def _settle(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None = None) -> None:
+    def _settle(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
         """Answer a batch, and learn from the seconds it took."""
-        if seconds is not None:
-            self._cost.learn(len(entries), max(len(entry.instance) for entry in entries), seconds)
+        now = self._loop.time()
+        self._running.pop(id(entries), None)
         for entry, result in zip(entries, results, strict=True):
-            entry.settle(result)
+            entry.settle(result, now)
+        self._pace.learn(sum(entry.weight for entry in entries), now, ideal=self._ideal(), more=len(self._queue) > 0)
+        if seconds is not None:
+            lengths = [len(entry.instance.steps) for entry in entries]
+            self._cost.learn(len(entries), max(lengths), seconds)
+            if self._metrics is not None:
+                waited = sum(now - seconds - entry.ticket.arrived for entry in entries)
+                self._metrics.executed(lengths, seconds=seconds, waited=waited)
+
+    def _ideal(self) -> float:
+        """Seconds per step of work where every lane has full batches and nothing else to do."""
+        size = self._limits.max_batch_size
+        return self._cost.predict(size, TYPICAL) / (size * Pace.weight(TYPICAL) * self._lanes)
 
     def _run(self, instances: list[Instance]) -> tuple[Sequence[Prediction | Exception], float | None]:
         """A prediction or an error for each instance, never an exception; and the seconds, where all went well."""
@@ -134,7 +191,28 @@ class Batcher:
             raise RecurveError(f"The engine answered {len(predictions)} of {len(instances)} instances.")
         except Exception as error:
             if len(instances) == 1:
-                log.exception("An instance of %d steps failed.", len(instances[0]))
+                if not isinstance(error, RecurveError) or error.status >= 500:
+                    log.exception("An instance of %d steps failed.", len(instances[0].steps))
                 return [error], None
         log.warning("A batch of %d failed; its instances run one by one, so that none harms another.", len(instances))
         return [result for instance in instances for result in self._run([instance])[0]], None
+
+    def _watch(self, deadline: float) -> None:
+        """Look at the deadlines when this one has passed: one timer for all."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_deadline = deadline
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        """Tell everyone who is late, and watch for the next."""
+        self._timer, self._next_deadline = None, inf
+        now = self._loop.time()
+        entries = chain(self._queue, *self._running.values())
+        live = [entry.ticket for entry in entries if not entry.ticket.abandoned]
+        for ticket in live:
+            if ticket.deadline <= now:
+                ticket.expire()
+        later = [ticket.deadline for ticket in live if ticket.deadline > now]
+        if later:
+            self._watch(max(min(later), now + GRAIN))

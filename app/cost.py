@@ -1,13 +1,15 @@
-"""What a batch will cost in seconds, learned from those that ran.
+"""What work costs in seconds, learned from what ran: a batch on its own, and everything that waits.
 
-Owns the model: a recurrent graph takes a fixed time and then, for each of its steps, a time that depends on how many
-sequences step together. Knows nothing of queues, threads or what the number decides.
+Owns both models. A recurrent graph takes a fixed time and then, for each of its steps, a time that depends on how many
+sequences step together. Knows nothing of queues, threads or what the numbers decide.
 """
 
 from dataclasses import dataclass, field
 
 WEIGHT = 0.1  # of the newest observation
 SHORT = 2  # steps: what so short a batch takes is all fixed cost
+REQUEST = 32  # steps that reading and answering an instance costs as much as
+SLOWEST = 4.0  # times the ideal pace
 
 
 @dataclass(slots=True)
@@ -34,6 +36,33 @@ class CostModel:
         power = (size - 1).bit_length()
         nearest = min(self.per_step, key=lambda known: abs(known - power))
         return (self.fixed or 0.0) + steps * self.per_step[nearest] * 2.0 ** max(0, power - nearest)
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast work goes away while there is always more of it: everything counted, on however many lanes.
+
+    Work is measured in steps, an instance as `weight` of its own. Knows no clock: it is told the time, in seconds.
+    """
+
+    per_step: float = 0.0  # seconds; 0 while nothing is known
+    _busy_since: float | None = None
+
+    @staticmethod
+    def weight(steps: int) -> int:
+        """What an instance of so many steps adds to the work that waits."""
+        return steps + REQUEST
+
+    def learn(self, weight: int, now: float, *, ideal: float, more: bool) -> None:
+        """So much work has just been finished; whether more was waiting for it to end.
+
+        `ideal` is the pace of full batches with nothing around them. What is far from it is not believed: were it, a
+        service that refuses too much would see small batches, think itself slow, and refuse still more.
+        """
+        if self._busy_since is not None:
+            sample = min((now - self._busy_since) / weight, SLOWEST * ideal)
+            self.per_step = _average(self.per_step or None, sample)
+        self._busy_since = now if more else None
 
 
 def _average(old: float | None, new: float) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # since 1.29 it reports to its maker unless told not to before it is imported
 import onnxruntime as ort
 
-from app.errors import BadArtifact, ProviderUnavailable
+from app.errors import BadArtifact, NotFinite, ProviderUnavailable
 from app.manifest import ModelSpec
 from app.tensors import Array, Batch, Instance, Prediction
 
@@ -47,10 +47,15 @@ class Engine:
         self._outputs = [spec.tensors.output, *(state.output for state in spec.states)]
         self._check_signature()
 
-    def predict(self, instances: Sequence[Instance]) -> list[Prediction]:
-        """Predictions in the order of the instances: one or more, of any lengths from 1 up, with or without states."""
+    def predict(self, instances: Sequence[Instance], *, finite: bool = False) -> list[Prediction]:
+        """Predictions in the order of the instances: one or more, of any lengths from 1 up, with or without states.
+
+        With `finite`, raises NotFinite when an answer or a state of any of them overflows float32.
+        """
         batch = Batch.collate(instances, self.spec.states)
         output, *finals = self.run(self.feeds(batch))
+        if finite and not all(np.isfinite(array).all() for array in (output, *finals)):
+            raise NotFinite(f"The prediction overflows float32: the values are too large for {self.spec}.")
         return batch.split(output, finals, self.spec.states)
 
     def feeds(self, batch: Batch) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@
     ├── NotFinite                   422  the model's answer overflows float32
     ├── Unavailable                 503  and when to come back
     │   ├── QueueFull
+    │   ├── Overloaded                   the deadline could not be kept
     │   ├── Draining
     │   └── NotReady
     └── DeadlineExceeded            504
@@ -86,6 +87,10 @@ class Unavailable(RecurveError):
 
 class QueueFull(Unavailable):
     code, title = "queue-full", "Queue full"
+
+
+class Overloaded(Unavailable):
+    code, title = "overloaded", "Overloaded"
 
 
 class Draining(Unavailable):

@@ -38,6 +38,9 @@ class Golden:
         except Exception as error:  # a broken archive fails in as many ways as it has parts
             raise BadArtifact(f"The golden sample of {spec} cannot be read: {error}.") from error
         starts = batch.split(batch.input, batch.states, spec.states)
+        for state, *arrays in zip(spec.states, starts[0].state, predictions[0].state, strict=True):
+            if any(array.shape != state.shape for array in arrays):
+                raise BadArtifact(f"The golden sample of {spec} has other states than its manifest says: {state.input}.")
         return cls([Instance(steps=start.output, state=start.state) for start in starts], predictions)
 
     def save(self, folder: Path, states: Sequence[StateSpec]) -> None:

@@ -5,6 +5,7 @@ Owns the order, and that nothing serves before it has proved itself. Knows nothi
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from time import perf_counter
@@ -12,17 +13,19 @@ from time import perf_counter
 import numpy as np
 
 from app import golden, manifest
-from app.batcher import Batcher
+from app.batcher import HOP, Batcher
 from app.cost import CostModel
-from app.engine import Device, Engine
+from app.engine import CPU, Device, Engine
 from app.errors import BadArtifact
 from app.manifest import ModelSpec
+from app.metrics import Metrics
 from app.queue import Limits
 from app.tensors import Instance
 
 log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = (1, 32)
+ALONE = 20e-3  # seconds that the event loop may be held up, probes with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Model:
     batcher: Batcher
 
 
-def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
+def load(folder: Path, *, device: Device, limits: Limits, lanes: int, metrics: Metrics) -> Model:
     """Load the version in `folder` inside a running event loop.
 
     Raises BadArtifact when its files, its graph or its answers are not what its manifest says, and
@@ -45,14 +48,21 @@ def load(folder: Path, *, device: Device, limits: Limits, lanes: int) -> Model:
     engine = Engine(spec, folder, device=device)
     worst = _replay(engine, folder)
     cost = _warm_up(engine, limits)
-    model = Model(spec=spec, engine=engine, batcher=Batcher(engine.predict, limits, lanes=lanes, cost=cost))
+    provider = engine.provider
+    counts = metrics.model(
+        spec.name, spec.version, lanes=lanes, provider=provider.in_use, fallback=provider.fallback_reason is not None
+    )
+    # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
+    inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
+    batcher = Batcher(partial(engine.predict, finite=True), limits, lanes=lanes, inline=inline, cost=cost, metrics=counts)
+    model = Model(spec=spec, engine=engine, batcher=batcher)
     log.info(
         "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
         "tolerance, %d lanes, in %.0f ms.",
         spec,
-        engine.provider.in_use,
-        engine.provider.requested,
-        f"; {engine.provider.fallback_reason}" if engine.provider.fallback_reason else "",
+        provider.in_use,
+        provider.requested,
+        f"; {provider.fallback_reason}" if provider.fallback_reason else "",
         len(spec.features),
         len(spec.outputs),
         100 * worst,

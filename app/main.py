@@ -13,14 +13,15 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import health, predict, problems, schemas
+from app.api import health, metrics, predict, problems, schemas
 from app.api.direct import Direct
-from app.api.request_id import RequestId
 from app.codecs.request import Limits as RequestLimits
+from app.metrics import Metrics
 from app.queue import Limits
 from app.repository import Repository
 from app.service import Service
 from app.settings import Settings
+from app.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +31,20 @@ DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in 
 def create_app(settings: Settings) -> FastAPI:
     """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served."""
     service = Service(default_model=settings.default_model)
+    counts = Metrics()
+    assert settings.state_key is not None, "made at the edge, once for all workers"
     limits = Limits(
         max_batch_size=settings.max_batch_size,
         max_batch_steps=settings.max_batch_steps,
         max_padding_waste=settings.max_padding_waste,
         max_queue_size=settings.max_queue_size,
+        max_queue_delay=settings.max_queue_delay,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.load(Repository(settings.model_dir), device=settings.device, limits=limits, lanes=settings.resolved_lanes)
+        repository = Repository(settings.model_dir)
+        service.load(repository, device=settings.device, limits=limits, lanes=settings.resolved_lanes, metrics=counts)
         yield
         await service.close()
         if service.refused_late:
@@ -52,14 +57,16 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    answer = predict.endpoint(
+    answer = predict.Predict(
         service,
         limits=RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps),
         max_body_bytes=settings.max_body_bytes,
         timeout=settings.request_timeout,
+        tokens=Tokens(settings.state_key.get_secret_value().encode()),
     )
     app.include_router(predict.router(answer))
     app.include_router(health.router(service))
+    app.include_router(metrics.router(counts))
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
@@ -67,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     _describe(app)
     # around the framework, not inside it: its own layers come first there
-    app.state.asgi = RequestId(Direct(app, path=predict.PATH, endpoint=answer))
+    app.state.asgi = Direct(app, path=predict.PATH, endpoint=answer, metrics=counts)
     return app
 
 

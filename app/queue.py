@@ -5,10 +5,13 @@ thread: it decides, the batcher acts.
 """
 
 from asyncio import Future
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
-from app.errors import DeadlineExceeded, QueueFull
+from app.cost import Pace
+from app.errors import DeadlineExceeded, NotFinite, QueueFull
 from app.tensors import Instance, Prediction
 
 LOOK_AHEAD = 256  # entries among which company is looked for
@@ -22,17 +25,23 @@ class Limits:
     max_batch_steps: int  # padded: instances times the longest of them
     max_padding_waste: float  # share of the padded steps that may be padding
     max_queue_size: int  # instances
+    max_queue_delay: float = 0.0  # seconds that a batch which is not full may wait for company
 
 
 class Ticket:
-    """One request's claim: a slot for each of its instances, answered once, together."""
+    """One request's claim: a slot for each of its instances, answered once, together. Await it for the predictions."""
 
-    __slots__ = ("_future", "_missing", "_predictions")
+    __slots__ = ("_future", "_missing", "_predictions", "arrived", "deadline")
 
-    def __init__(self, size: int, future: "Future[list[Prediction]]") -> None:
+    def __init__(self, size: int, future: "Future[list[Prediction]]", *, arrived: float, deadline: float) -> None:
+        self.arrived = arrived
+        self.deadline = deadline
         self._future = future
         self._missing = size
         self._predictions: list[Prediction | None] = [None] * size
+
+    def __await__(self) -> Generator[Any, None, list[Prediction]]:
+        return self._future.__await__()
 
     @property
     def abandoned(self) -> bool:
@@ -56,16 +65,26 @@ class Ticket:
         self.fail(DeadlineExceeded("The deadline passed while the request waited or ran; ask for less at once, or later."))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """One waiting instance and the slot its answer goes to."""
+    """One waiting instance and the slot its answer goes to.
+
+    `due` orders the queue: the deadline of its request, and later by the work of the request's instances before it. So a
+    large request gives way to the small ones that come while it is worked on, and nothing gives way for ever.
+    """
 
     instance: Instance
     ticket: Ticket
     index: int
+    due: float  # seconds
+    weight: int
 
-    def settle(self, result: Prediction | Exception) -> None:
-        if isinstance(result, Exception):
+    def settle(self, result: Prediction | Exception, now: float) -> None:
+        if now > self.ticket.deadline:
+            self.ticket.expire()
+        elif isinstance(result, NotFinite):
+            self.ticket.fail(NotFinite(f"Instance {self.index}: {result.detail}"))
+        elif isinstance(result, Exception):
             self.ticket.fail(result)
         else:
             self.ticket.answer(self.index, result)
@@ -73,9 +92,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Queue:
-    """Entries in the order of their arrival."""
+    """Entries in the order in which they are due."""
 
     limits: Limits
+    weight: int = 0  # of all that wait
     _entries: list[Entry] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -84,36 +104,51 @@ class Queue:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries)
 
-    def put(self, instances: Sequence[Instance], ticket: Ticket) -> None:
-        """Queue all instances of a request, or none: QueueFull. An empty queue takes a request of any size."""
+    def put(self, instances: Sequence[Instance], ticket: Ticket, *, per_step: float = 0.0) -> None:
+        """Queue all instances of a request, or none: QueueFull. An empty queue takes a request of any size.
+
+        `per_step` is what a step of work costs, in seconds.
+        """
         if self._entries and len(self._entries) + len(instances) > self.limits.max_queue_size:
-            self._drop_abandoned()
+            self._keep([entry for entry in self._entries if not entry.ticket.abandoned])
         waiting = len(self._entries)
         if waiting and waiting + len(instances) > self.limits.max_queue_size:
             raise QueueFull(
                 f"{waiting} instances are waiting and {len(instances)} more would pass the limit of {self.limits.max_queue_size}."
             )
-        self._entries.extend(Entry(instance, ticket, index) for index, instance in enumerate(instances))
+        before = 0
+        for index, instance in enumerate(instances):
+            weight = Pace.weight(len(instance.steps))
+            self._entries.append(Entry(instance, ticket, index, ticket.deadline + before * per_step, weight))
+            before += weight
+        self.weight += before
+        if waiting and self._entries[waiting].due < self._entries[waiting - 1].due:
+            self._entries.sort(key=attrgetter("due"))  # two runs that are sorted already: it only merges them
+
+    def before(self, due: float) -> int:
+        """The weight of what is due before then."""
+        return sum(entry.weight for entry in self._entries if entry.due <= due)
 
     def take(self) -> list[Entry]:
         """The next batch, and out of the queue with it; empty when nothing waits.
 
-        The oldest entry is always in it. Those nearest to it in length join it, as long as the batch stays within its
+        What is due first is always in it. Those nearest to it in length join it, as long as the batch stays within its
         limits and its padding within the budget; the rest keep their places.
         """
         head: list[Entry] = []
         while self._entries and not head:
             head = [entry for entry in self._entries[:LOOK_AHEAD] if not entry.ticket.abandoned]
-            self._entries[:LOOK_AHEAD] = head
+            self._keep(head + self._entries[LOOK_AHEAD:])
         if not head:
             return []
-        chosen = self._around_oldest([len(entry.instance) for entry in head])
+        chosen = self._around_first([len(entry.instance.steps) for entry in head])
         batch = [self._entries[index] for index in chosen]
         for index in reversed(chosen):
+            self.weight -= self._entries[index].weight
             del self._entries[index]
         return batch
 
-    def _around_oldest(self, lengths: list[int]) -> list[int]:
+    def _around_first(self, lengths: list[int]) -> list[int]:
         """Which of these, in ascending order, make the batch: the first, and its neighbours among the sorted lengths."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         low = high = order.index(0)
@@ -138,8 +173,11 @@ class Queue:
 
     def clear(self) -> list[Entry]:
         """Everything that waits, and out of the queue with it."""
-        entries, self._entries = self._entries, []
+        entries = self._entries
+        self._keep([])
         return entries
 
-    def _drop_abandoned(self) -> None:
-        self._entries = [entry for entry in self._entries if not entry.ticket.abandoned]
+    def _keep(self, entries: list[Entry]) -> None:
+        if len(entries) < len(self._entries):
+            self.weight = sum(entry.weight for entry in entries)
+        self._entries = entries

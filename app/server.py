@@ -10,19 +10,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
 from types import FrameType
-from typing import Protocol
+from typing import Any
+from typing import Protocol as Interface
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from app.sockets import url_of
+from app.sockets import ON_DISCONNECT, url_of
 
 log = logging.getLogger(__name__)
 
 WRITING = 5  # seconds, for the last answers to reach their callers
 
 
-class Drain(Protocol):
+class Drain(Interface):
     """What a server tells those who work for it when it stops."""
 
     def drain(self) -> None:
@@ -30,6 +33,61 @@ class Drain(Protocol):
 
     def refuse(self) -> None:
         """Answer what waits with an error."""
+
+
+class Corked:
+    """A transport whose writes leave together at the end of the loop's turn: an answer's head and body in one packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """All the rest is the transport's own; found once."""
+        found = self.__dict__[name] = getattr(self._transport, name)
+        return found
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._transport.writelines(held)
+
+
+class Protocol(HttpToolsProtocol):
+    """Sends an answer in one piece, and tells at once that a connection is lost: the application, and `lost`."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._lost = lost
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # a transport in all but its class
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        extensions: dict[str, Any] = self.scope.get("extensions") or {} if self.scope else {}
+        tell = extensions.get(ON_DISCONNECT)
+        if tell is not None and not self.cycle.response_complete:
+            tell()
+        self._lost()
 
 
 class Server(uvicorn.Server):
@@ -42,6 +100,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Protocol,
                 lifespan="off",  # the caller's, so that a bad artifact ends with its reason, not a traceback
                 log_config=None,
                 access_log=False,
@@ -130,13 +189,4 @@ class Server(uvicorn.Server):
                 self._channel.send(b"%d:%d\n" % (self._adopted, len(self.server_state.connections) + len(self._arriving)))
 
     def _protocol(self) -> asyncio.Protocol:
-        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
-        protocol = make(config=self.config, server_state=self.server_state, app_state={})
-        lost = protocol.connection_lost
-
-        def connection_lost(error: Exception | None) -> None:
-            lost(error)
-            self._report()
-
-        protocol.connection_lost = connection_lost  # type: ignore[assignment,method-assign]  # when a place is free again
-        return protocol
+        return Protocol(config=self.config, server_state=self.server_state, app_state={}, lost=self._report)

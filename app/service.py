@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal
 
-import numpy as np
-
 from app import lifecycle
 from app.engine import Device
-from app.errors import BadArtifact, ModelNotFound, NotFinite, NotReady
+from app.errors import BadArtifact, ModelNotFound, NotReady
 from app.lifecycle import Model
-from app.queue import Limits
+from app.metrics import Metrics
+from app.queue import Limits, Ticket
 from app.repository import Repository
-from app.tensors import Instance, Prediction
+from app.tensors import Instance
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +57,13 @@ class Service:
     def ready(self) -> bool:
         return self.status in ("ok", "degraded")
 
-    def load(self, repository: Repository, *, device: Device, limits: Limits, lanes: int) -> None:
+    def load(self, repository: Repository, *, device: Device, limits: Limits, lanes: int, metrics: Metrics) -> None:
         """Load the newest good version of every model; BadArtifact when the default model has none."""
         for name in repository.names():
             for version in repository.versions(name):
                 try:
-                    self.models[name] = lifecycle.load(repository.folder(name, version), device=device, limits=limits, lanes=lanes)
+                    folder = repository.folder(name, version)
+                    self.models[name] = lifecycle.load(folder, device=device, limits=limits, lanes=lanes, metrics=metrics)
                     break
                 except BadArtifact as error:
                     log.error("Refused version %s of %s: %s", version, name, error)
@@ -83,19 +83,12 @@ class Service:
             raise ModelNotFound(f"Version {version[:64]!r} of {name} is not loaded; version {found.spec.version!r} is.")
         return found
 
-    async def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> list[Prediction]:
-        """Predictions in the order of the instances (one or more), within `timeout` seconds.
+    def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> Ticket:
+        """Await the ticket for the predictions, in the order of the instances (one or more), within `timeout` seconds.
 
-        Raises what Batcher.predict raises, and NotFinite when an answer overflows float32.
+        Raises what Batcher.predict raises; the ticket raises NotFinite when an answer overflows float32.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
-        predictions = await model.batcher.predict(instances, deadline=deadline)
-        for index, prediction in enumerate(predictions):
-            if not np.isfinite(prediction.output).all():
-                raise NotFinite(
-                    f"The prediction for instance {index} overflows float32; its values are too large for {model.spec}."
-                )
-        return predictions
+        return model.batcher.predict(instances, timeout=timeout)
 
     def drain(self) -> None:
         """Not ready any more; what comes all the same is still answered."""

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cpus import available
@@ -45,11 +45,14 @@ class Settings(BaseSettings):
     max_batch_size: int = Field(16, ge=1, le=4096, description="instances in one batch")
     max_batch_steps: int = Field(8192, ge=1, description="padded time steps in one batch; a longer instance runs alone")
     max_padding_waste: float = Field(0.25, ge=0, lt=1, description="share of a batch that may be padding")
+    max_queue_delay: float = Field(0.0, ge=0, le=10, description="seconds that a batch which is not full waits for company")
     max_queue_size: int = Field(4096, ge=1, description="instances that may wait; more are refused with 503")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
     max_instances: int = Field(1024, ge=1, description="instances in one request")
     max_steps: int = Field(100_000, ge=1, description="time steps in one instance")
     request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
+    state_key: SecretStr | None = Field(None, min_length=16, description="signs state tokens; the same for all replicas")
+    state_key_file: Path | None = Field(None, description="a file that holds it")
     drain_timeout: float = Field(25.0, ge=0, le=3600, description="how long a stopping service finishes what waits")
     log_format: LogFormat = Field("auto", description="plain, json, or auto: plain on a terminal")
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
@@ -65,6 +68,16 @@ class Settings(BaseSettings):
         if value != "localhost":
             ip_address(value)
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_from_its_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if file := values.get("state_key_file"):
+            try:
+                return values | {"state_key": Path(file).read_text().strip()}
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"state_key_file: {file} cannot be read: {error}") from None
+        return values
 
     @property
     def resolved_workers(self) -> int:

@@ -1,6 +1,10 @@
-"""The socket that the service listens on. Knows nothing of who serves it."""
+"""The socket that the service listens on, and what a connection can tell. Knows nothing of who serves it."""
 
 import socket
+
+# An extension of ASGI: what an application puts under this name into its scope's extensions is called when the
+# connection is lost. Waiting for http.disconnect instead takes a task for every request.
+ON_DISCONNECT = "recurve.on_disconnect"
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -60,13 +60,17 @@ class Worker:
 class Supervisor:
     """`count` processes behind `listener`, each of which does `work(channel)` and ends with the exit code it returns.
 
-    Workers are forked, so that they share the memory of what is imported: nothing here may start a thread.
+    Workers are forked, so that they share the memory of what is imported: nothing here may start a thread. `ended` is told
+    the process id of each that has ended.
     """
 
-    def __init__(self, listener: socket.socket, work: Callable[[socket.socket], int], count: int) -> None:
+    def __init__(
+        self, listener: socket.socket, work: Callable[[socket.socket], int], count: int, *, ended: Callable[[int], None]
+    ) -> None:
         self._listener = listener
         self._work = work
         self._count = count
+        self._ended = ended
         self._workers: list[Worker] = []
         self._due: list[float] = []  # when the next replacements start
         self._selector = selectors.DefaultSelector()
@@ -167,6 +171,7 @@ class Supervisor:
         self._workers.remove(worker)
         self._attend()
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
+        self._ended(worker.pid)
         if self._signals:
             return
         if not self._listening:  # it has said why; the others would fail as it did

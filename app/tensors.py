@@ -6,6 +6,7 @@ A one-shot prediction and a step of a live stream are the same thing: an `Instan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -47,31 +48,51 @@ class Batch:
     @classmethod
     def collate(cls, instances: Sequence[Instance], states: Sequence[StateSpec]) -> Self:
         """Pad instances, one or more; ValueError on an empty sequence, for which the graph has no answer."""
-        lengths = np.array([len(instance) for instance in instances], dtype=np.int32)
-        if lengths.min() == 0:
+        lengths = [len(instance.steps) for instance in instances]
+        shortest, longest = min(lengths), max(lengths)
+        if shortest == 0:
             raise ValueError("an instance has no steps")
-        shape = (len(instances), int(lengths.max()), instances[0].steps.shape[1])
-        filled = (lengths == shape[1]).all()
-        input = np.empty(shape, dtype=np.float32) if filled else np.zeros(shape, dtype=np.float32)
-        for row, instance in zip(input, instances, strict=True):
-            row[: len(instance)] = instance.steps
+        if shortest == longest:
+            joined = np.concatenate([instance.steps for instance in instances]) if len(instances) > 1 else instances[0].steps
+            input = joined.reshape(len(instances), longest, -1)
+        else:
+            input = np.zeros((len(instances), longest, instances[0].steps.shape[1]), dtype=np.float32)
+            for row, length, instance in zip(input, lengths, instances, strict=True):
+                row[:length] = instance.steps
+        given = [instance.state for instance in instances]
         stacked = []
         for index, state in enumerate(states):
-            rows = np.zeros((len(instances), *state.shape), dtype=np.float32)
-            for row, instance in zip(rows, instances, strict=True):
-                if instance.state is not None:
-                    row[...] = instance.state[index]
-            stacked.append(np.ascontiguousarray(np.moveaxis(rows, 0, state.batch_axis)))
-        return cls(input=input, lengths=lengths, states=tuple(stacked))
+            zeros = _zeros(len(instances), state.shape, state.batch_axis)
+            if any(one is not None for one in given):
+                rows = _rows(zeros, state.batch_axis)
+                arrays = [row if one is None else one[index] for row, one in zip(rows, given, strict=True)]
+                stacked.append(np.stack(arrays, axis=state.batch_axis))
+            else:
+                stacked.append(zeros)
+        return cls(input=input, lengths=np.array(lengths, dtype=np.int32), states=tuple(stacked))
 
     def split(self, output: Array, finals: Sequence[Array], states: Sequence[StateSpec]) -> list[Prediction]:
         """Each instance's own prediction from what the graph returned, in the order of the instances.
 
-        output: (batch, time, outputs); finals: the final states, laid out as `Batch.states`. The states are copies: they
-        may outlive the batch, the outputs are views of it.
+        output: (batch, time, outputs); finals: the final states, laid out as `Batch.states`. Outputs and states are views
+        of these: who keeps one for long copies it, or it keeps the whole batch in memory.
         """
-        rows = [np.ascontiguousarray(np.moveaxis(a, s.batch_axis, 0)) for a, s in zip(finals, states, strict=True)]
+        rows = [_rows(array, state.batch_axis) for array, state in zip(finals, states, strict=True)]
+        each = zip(*rows, strict=True) if rows else ((),) * len(output)
         return [
-            Prediction(output=output[index, :length], state=tuple(row[index].copy() for row in rows))
-            for index, length in enumerate(self.lengths)
+            Prediction(output=row[:length], state=tuple(state))
+            for row, length, state in zip(output, self.lengths.tolist(), each, strict=True)
         ]
+
+
+@lru_cache(maxsize=256)
+def _zeros(size: int, shape: tuple[int, ...], batch_axis: int) -> Array:
+    """The zero states of `size` instances in the graph's layout; shared, so nobody may write into it."""
+    zeros = np.zeros((*shape[:batch_axis], size, *shape[batch_axis:]), dtype=np.float32)
+    zeros.flags.writeable = False
+    return zeros
+
+
+def _rows(array: Array, batch_axis: int) -> Array:
+    """A view with the batch axis in front: NumPy's moveaxis, in a tenth of its time."""
+    return array.transpose(batch_axis, *range(batch_axis), *range(batch_axis + 1, array.ndim))

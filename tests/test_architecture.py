@@ -11,11 +11,11 @@ ROOT = Path(__file__).parent.parent
 
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
-    {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets", "app.cost"},
+    {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"},
     {"app.manifest", "app.settings"},
     {"app.tensors"},
-    {"app.engine", "app.golden", "app.queue", "app.repository", "app.codecs"},
-    {"app.batcher"},
+    {"app.engine", "app.golden", "app.queue", "app.repository", "app.tokens"},
+    {"app.batcher", "app.codecs"},
     {"app.lifecycle"},
     {"app.service"},
     {"app.api"},
@@ -25,7 +25,7 @@ FLOORS = [
 # What scripts may use of the service: what the artifact is and what runs it, nothing that serves.
 FOR_SCRIPTS = {"app.cpus", "app.errors", "app.manifest", "app.tensors", "app.engine", "app.golden"}
 # Servers that the service is measured beside.
-RIVALS = {"scripts.bench.afternoon"}
+RIVALS = {"scripts.bench.afternoon", "scripts.bench.bare"}
 # Within the packages that hold several floors of their own, who may be imported by their siblings.
 SHARED_IN_PACKAGE = {
     "app.api.schemas",
@@ -41,6 +41,8 @@ ONLY_IN = {
     "fastapi_offline": {"app.main", "app.__main__"},
     "uvicorn": {"app.server"},
     "onnxruntime": {"app.engine"},
+    "prometheus_client": {"app.metrics", "app.__main__"},
+    "itsdangerous": {"app.tokens"},
     "torch": set(),
 }
 CAPS = {"app": 250, "scripts": 200}

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.batcher import Batcher
 from app.cost import CostModel
-from app.errors import DeadlineExceeded, Draining, QueueFull
+from app.errors import DeadlineExceeded, Draining, Overloaded, QueueFull
 from app.queue import Entry, Limits, Queue, Ticket
 from app.tensors import Instance, Prediction
 
@@ -47,7 +47,7 @@ class Gated(Doubler):
 
     def __call__(self, instances: Sequence[Instance]) -> list[Prediction]:
         self.entered.release()
-        self.gate.acquire()
+        assert self.gate.acquire(timeout=30), "a test that failed must not hang"
         return super().__call__(instances)
 
     async def wait_until_busy(self) -> None:
@@ -57,11 +57,19 @@ class Gated(Doubler):
         self.gate.release(batches)
 
 
+def ask(batcher: Batcher, instances: Sequence[Instance], timeout: float = 60.0) -> Ticket:
+    return batcher.predict(instances, timeout=timeout)
+
+
+def ticket(loop: asyncio.AbstractEventLoop, *, size: int = 1, deadline: float = 60.0) -> Ticket:
+    return Ticket(size, loop.create_future(), arrived=0.0, deadline=deadline)
+
+
 def queue_of(lengths: Sequence[int], limits: Limits = LIMITS) -> Queue:
     queue = Queue(replace(limits, max_queue_size=max(1, len(lengths))))
     loop = asyncio.new_event_loop()
     for length in lengths:
-        queue.put([instance(length)], Ticket(1, loop.create_future()))
+        queue.put([instance(length)], ticket(loop))
     loop.close()
     return queue
 
@@ -114,7 +122,7 @@ def test_answers_come_back_in_order_and_to_their_callers() -> None:
 
         async def call(caller: int) -> None:
             mine = [instance(int(length), 100.0 * caller + index) for index, length in enumerate(rng.integers(1, 50, 3))]
-            for asked, answer in zip(mine, await batcher.predict(mine), strict=True):
+            for asked, answer in zip(mine, await ask(batcher, mine), strict=True):
                 np.testing.assert_array_equal(answer.output, 2 * asked.steps)
 
         limits = asyncio.Semaphore(16)
@@ -135,9 +143,9 @@ def test_what_waits_while_a_lane_is_busy_runs_together() -> None:
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, LIMITS, lanes=1)
-        first = asyncio.create_task(batcher.predict([instance(5)]))
+        first = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
-        rest = [asyncio.create_task(batcher.predict([instance(5)])) for _ in range(4)]
+        rest = [asyncio.ensure_future(ask(batcher, [instance(5)])) for _ in range(4)]
         await asyncio.sleep(0)
         engine.open()
         await asyncio.gather(first, *rest)
@@ -153,9 +161,9 @@ def test_one_bad_instance_harms_no_neighbour() -> None:
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, LIMITS, lanes=1)
-        blocker = asyncio.create_task(batcher.predict([instance(5)]))
+        blocker = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
-        calls = [asyncio.create_task(batcher.predict([instance(5, value)])) for value in (1.0, POISON, 3.0)]
+        calls = [asyncio.ensure_future(ask(batcher, [instance(5, value)])) for value in (1.0, POISON, 3.0)]
         await asyncio.sleep(0)
         engine.open()
         await blocker
@@ -176,12 +184,12 @@ def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, replace(LIMITS, max_queue_size=2), lanes=1)
-        running = asyncio.create_task(batcher.predict([instance(5)]))
+        running = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
-        waiting = [asyncio.create_task(batcher.predict([instance(5)])) for _ in range(2)]
+        waiting = [asyncio.ensure_future(ask(batcher, [instance(5)])) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(QueueFull, match="limit of 2"):
-            await batcher.predict([instance(5)])
+            await ask(batcher, [instance(5)])
         engine.open()
         assert len(await asyncio.gather(running, *waiting)) == 3
         await batcher.close()
@@ -195,14 +203,14 @@ def test_a_late_or_cancelled_caller_is_dropped_before_it_reaches_a_lane() -> Non
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, LIMITS, lanes=1)
-        running = asyncio.create_task(batcher.predict([instance(5)]))
+        running = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
-        gone = asyncio.create_task(batcher.predict([instance(5)]))
+        gone = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(DeadlineExceeded):
-            await batcher.predict([instance(5)], deadline=asyncio.get_running_loop().time())
-        stays = asyncio.create_task(batcher.predict([instance(5)]))
+            await ask(batcher, [instance(5)], timeout=0)
+        stays = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await asyncio.sleep(0)
         engine.open()
         await asyncio.gather(running, stays)
@@ -213,18 +221,158 @@ def test_a_late_or_cancelled_caller_is_dropped_before_it_reaches_a_lane() -> Non
     asyncio.run(scenario())
 
 
+def test_a_running_request_is_told_at_its_deadline() -> None:
+    """Whoever waits learns that it is too late when it is, not when the lane is done."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=1)
+        running = asyncio.ensure_future(ask(batcher, [instance(5)], timeout=0.01))
+        waiting = asyncio.ensure_future(ask(batcher, [instance(5)], timeout=0.02))
+        for late in (running, waiting):
+            with pytest.raises(DeadlineExceeded):
+                await late
+        engine.open()
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
+    """Who is told at once can go elsewhere; who is told at the deadline has lost the time, and the service the work."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=1)
+        batcher._pace.per_step = 0.01  # seconds
+        running = asyncio.ensure_future(ask(batcher, [instance(5)]))
+        await engine.wait_until_busy()
+        waiting = asyncio.ensure_future(ask(batcher, [instance(300)], timeout=2.9))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match=r"another 3\.32 s; the deadline is in 3 s") as refused:
+            ask(batcher, [instance(5)], timeout=3)
+        assert refused.value.retry_after == 4  # 332 steps, rounded up
+        patient = asyncio.ensure_future(ask(batcher, [instance(5)], timeout=4))
+        engine.open()
+        await asyncio.gather(running, waiting, patient)
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_urgent_is_not_refused_for_what_can_wait() -> None:
+    """Only what is due before counts."""
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, replace(LIMITS, max_batch_size=1), lanes=1)
+        batcher._pace.per_step = 0.01
+        running = asyncio.ensure_future(ask(batcher, [instance(5)]))
+        await engine.wait_until_busy()
+        slow = asyncio.ensure_future(ask(batcher, [instance(300)], timeout=600))
+        urgent = asyncio.ensure_future(ask(batcher, [instance(7)], timeout=3))
+        await asyncio.sleep(0)
+        engine.open(2)
+        await asyncio.gather(running, urgent)
+        assert not slow.done()
+        engine.open()
+        await slow
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_large_request_gives_way_to_a_small_one_that_comes_later() -> None:
+    """A thousand instances in one request must not be a wall for everyone else."""
+    loop = asyncio.new_event_loop()
+    queue = Queue(LIMITS)
+    large, small = ticket(loop, size=40, deadline=60.0), ticket(loop, deadline=61.0)
+    loop.close()
+    queue.put([instance(100)] * 40, large, per_step=0.001)
+    assert all(entry.ticket is large for entry in queue.take())
+    queue.put([instance(10)], small, per_step=0.001)
+    order = []
+    while batch := queue.take():
+        order.append({entry.ticket for entry in batch})
+    assert {small} in order[:4]
+    assert order[-1] == {large}, "and nothing of the large one is lost"
+
+
+def test_a_batch_that_is_not_full_waits_for_company_if_it_is_to() -> None:
+    """Where a batch costs the same whatever its size, a short wait may pay; by default nobody waits."""
+
+    async def scenario() -> None:
+        engine = Doubler()
+        batcher = Batcher(engine, replace(LIMITS, max_batch_size=3, max_queue_delay=10.0), lanes=1)
+        calls = [asyncio.ensure_future(ask(batcher, [instance(5)])) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert engine.batches == []
+        calls.append(asyncio.ensure_future(ask(batcher, [instance(5)])))
+        await asyncio.gather(*calls)
+        assert engine.batches == [3]
+        last = asyncio.ensure_future(ask(batcher, [instance(5)]))
+        await asyncio.sleep(0)
+        await batcher.close()  # nobody else will come
+        assert len(await last) == 1
+
+    asyncio.run(scenario())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_every_caller_is_answered_exactly_once_whatever_happens(data: st.DataObject) -> None:
+    """Arrivals, failures, cancelled and late callers, a full queue and the end, in any order: no one waits for ever."""
+    kinds = st.sampled_from(["good", "poison", "cancelled", "late", "pause"])
+    plan = data.draw(st.lists(st.tuples(kinds, st.lists(st.integers(1, 40), min_size=1, max_size=6)), max_size=30))
+    end = data.draw(st.sampled_from(["close", "refuse"]))
+    lanes = data.draw(st.integers(1, 3))
+
+    async def scenario() -> None:
+        batcher = Batcher(Doubler(), replace(LIMITS, max_queue_size=12), lanes=lanes)
+        calls: list[tuple[str, list[Instance], asyncio.Future[list[Prediction]]]] = []
+        for number, (kind, lengths) in enumerate(plan):
+            if kind == "pause":
+                await asyncio.sleep(0.0005)
+                continue
+            asked = [instance(length, POISON if kind == "poison" else 100.0 + number) for length in lengths]
+            try:
+                call = asyncio.ensure_future(ask(batcher, asked, timeout=0.0 if kind == "late" else 60.0))
+            except (QueueFull, Overloaded):
+                continue
+            calls.append((kind, asked, call))
+            if kind == "cancelled":
+                call.cancel()
+        if end == "refuse":
+            await asyncio.sleep(0)
+            batcher.refuse()
+        await batcher.close()
+        results = await asyncio.wait_for(asyncio.gather(*(call for *_, call in calls), return_exceptions=True), 10)
+        for (kind, asked, _), result in zip(calls, results, strict=True):
+            if isinstance(result, list):
+                assert kind in ("good", "cancelled", "late")
+                for mine, answer in zip(asked, result, strict=True):
+                    np.testing.assert_array_equal(answer.output, 2 * mine.steps)
+            elif isinstance(result, Draining):
+                assert end == "refuse"
+            else:
+                expected = {"poison": ValueError, "cancelled": asyncio.CancelledError, "late": DeadlineExceeded}
+                assert isinstance(result, expected[kind])
+
+    asyncio.run(scenario())
+
+
 def test_closing_finishes_what_waits_and_refuses_what_is_new() -> None:
     """What was accepted is answered."""
 
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, LIMITS, lanes=1)
-        calls = [asyncio.create_task(batcher.predict([instance(5)])) for _ in range(3)]
+        calls = [asyncio.ensure_future(ask(batcher, [instance(5)])) for _ in range(3)]
         await engine.wait_until_busy()
         closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0)
         with pytest.raises(Draining):
-            await batcher.predict([instance(5)])
+            await ask(batcher, [instance(5)])
         engine.open()
         await closing
         assert all(len(answer) == 1 for answer in await asyncio.gather(*calls))
@@ -238,15 +386,15 @@ def test_refusing_tells_everyone_who_waits_and_finishes_what_runs() -> None:
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, LIMITS, lanes=1)
-        running = asyncio.create_task(batcher.predict([instance(5)]))
+        running = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
-        waiting = asyncio.create_task(batcher.predict([instance(5)]))
+        waiting = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await asyncio.sleep(0)
         assert batcher.refuse() == 1
         with pytest.raises(Draining):
             await waiting
         with pytest.raises(Draining):
-            await batcher.predict([instance(5)])
+            await ask(batcher, [instance(5)])
         engine.open()
         await batcher.close()
         assert len(await running) == 1
@@ -268,8 +416,8 @@ def test_cheap_work_runs_on_the_event_loop_and_dear_work_does_not() -> None:
         cost.learn(1, 1, 10e-6)
         cost.learn(1, 100, 100 * 50e-6)
         batcher = Batcher(predict, LIMITS, lanes=2, cost=cost)
-        await batcher.predict([instance(1)])
-        await batcher.predict([instance(300)])
+        await ask(batcher, [instance(1)])
+        await ask(batcher, [instance(300)])
         await batcher.close()
         assert threads[0] == "MainThread"
         assert threads[1].startswith("lane")
@@ -284,12 +432,10 @@ def test_work_on_the_event_loop_fails_like_any_other() -> None:
         cost = CostModel()
         cost.learn(1, 1, 1e-6)
         batcher = Batcher(Doubler(), LIMITS, lanes=1, cost=cost)
-        good, bad = await asyncio.gather(
-            batcher.predict([instance(1)]), batcher.predict([instance(1, POISON)]), return_exceptions=True
-        )
+        good, bad = await asyncio.gather(ask(batcher, [instance(1)]), ask(batcher, [instance(1, POISON)]), return_exceptions=True)
         assert isinstance(good, list)
         assert isinstance(bad, ValueError)
-        assert len(await batcher.predict([instance(1)])) == 1
+        assert len(await ask(batcher, [instance(1)])) == 1
         await batcher.close()
 
     asyncio.run(scenario())
@@ -301,7 +447,7 @@ def test_a_wrong_number_of_answers_is_an_error_for_all_of_the_batch() -> None:
     async def scenario() -> None:
         batcher = Batcher(lambda instances: [], LIMITS, lanes=1)  # noqa: ARG005  # an engine that lost its answers
         with pytest.raises(Exception, match="answered 0 of 1"):
-            await batcher.predict([instance(5)])
+            await ask(batcher, [instance(5)])
         await batcher.close()
 
     asyncio.run(scenario())

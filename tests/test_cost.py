@@ -1,9 +1,9 @@
-"""The cost model: what a batch will take, learned from what batches took."""
+"""The cost models: what a batch will take, and all that waits, learned from what ran."""
 
 import numpy as np
 import pytest
 
-from app.cost import CostModel
+from app.cost import CostModel, Pace
 
 
 def truth(size: int, steps: int) -> float:
@@ -42,3 +42,22 @@ def test_it_follows_a_machine_that_becomes_slower() -> None:
     for factor in [1.0] * 50 + [3.0] * 50:
         cost.learn(8, 100, factor * truth(8, 100))
     assert cost.predict(8, 100) == pytest.approx(3 * truth(8, 100), rel=0.05)
+
+
+def test_the_pace_is_that_of_busy_times() -> None:
+    """What passes while nothing waits is not the price of work."""
+    pace = Pace()
+    pace.learn(100, 1.0, ideal=0.01, more=True)
+    assert pace.per_step == 0
+    pace.learn(100, 3.0, ideal=0.01, more=False)
+    assert pace.per_step == pytest.approx(0.02)
+    pace.learn(100, 99.0, ideal=0.01, more=True)
+    assert pace.per_step == pytest.approx(0.02)
+
+
+def test_a_pace_beyond_belief_is_not_believed() -> None:
+    """Whoever refuses nearly everything runs small batches, and must not conclude that refusing was right."""
+    pace = Pace()
+    for second in range(100):
+        pace.learn(1, float(second), ideal=0.01, more=True)
+    assert pace.per_step <= 0.04 + 1e-9

@@ -13,6 +13,7 @@ from app.engine import CPU, CUDA, Engine
 from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import Golden, difference
 from app.manifest import ModelSpec, Tolerance
+from app.metrics import Metrics
 from app.queue import Limits
 from app.repository import Repository
 from app.service import Service
@@ -42,7 +43,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 async def load(folder: Path) -> ModelSpec:
-    model = lifecycle.load(folder, device="cpu", limits=LIMITS, lanes=1)
+    model = lifecycle.load(folder, device="cpu", limits=LIMITS, lanes=1, metrics=Metrics())
     await model.batcher.close()
     return model.spec
 
@@ -188,7 +189,7 @@ def service_over(model_dir: Path) -> Service:
     service = Service(default_model="gyro-denoiser")
 
     async def scenario() -> None:
-        service.load(Repository(model_dir), device="auto", limits=LIMITS, lanes=1)
+        service.load(Repository(model_dir), device="auto", limits=LIMITS, lanes=1, metrics=Metrics())
         await service.close()
         service.draining = False
 

@@ -1,5 +1,6 @@
 """The service over real HTTP: a real process, a real socket, a client that we did not write."""
 
+import gzip
 import json
 import os
 import re
@@ -134,7 +135,10 @@ def test_a_request_larger_than_a_batch_is_answered_whole_and_in_order(client: ht
         pytest.param(
             b'{"instances": [[[3.4e38,3.4e38,3.4e38,3.4e38,3.4e38,3.4e38]]]}', {}, 422, "overflows float32", id="overflow"
         ),
-        pytest.param(b"{}", {"Content-Encoding": "gzip"}, 415, "Content-Encoding: gzip", id="encoding"),
+        pytest.param(b"{}", {"Content-Encoding": "br"}, 415, "Content-Encoding: br", id="encoding"),
+        pytest.param(b"{}", {"Content-Encoding": "gzip"}, 400, "is not gzip", id="not-gzip"),
+        pytest.param(gzip.compress(b"{}" * 99)[:-9], {"Content-Encoding": "gzip"}, 400, "cut off", id="gzip-cut-off"),
+        pytest.param(gzip.compress(b" " * 10**7), {"Content-Encoding": "gzip"}, 413, "than the 200000", id="gzip-bomb"),
         pytest.param(b'{"instances":[],"\\ud800":1}', {}, 422, "unknown member", id="half-a-character"),
         pytest.param(b"{}", {"Content-Type": "text/plain"}, 415, "must be application/json", id="media-type"),
         pytest.param(b" " * 200_001, {}, 413, "at most 200000", id="declared-body"),
@@ -195,12 +199,89 @@ def test_octets_are_answered_as_the_same_sequence_in_json(client: httpx.Client) 
         pytest.param(bytes(24), "?model=x", 404, "no model 'x'", id="model"),
         pytest.param(bytes(24), "?return_sequences=maybe", 422, "/return_sequences", id="flag"),
         pytest.param(bytes(24), "?timeout_ms=soon", 422, "/timeout_ms", id="timeout"),
-        pytest.param(bytes(24), "?return_state=true", 422, "unknown member", id="unknown-option"),
+        pytest.param(bytes(24), "?return_states=true", 422, "did you mean return_state?", id="unknown-option"),
     ],
 )
 def test_wrong_octets_are_told(client: httpx.Client, content: bytes, query: str, status: int, says: str) -> None:
     answer = client.post(f"/predict{query}", content=content, headers={"Content-Type": OCTETS})
     assert says in problem(answer, status)["detail"]
+
+
+def test_a_signal_in_pieces_equals_the_whole(client: httpx.Client, spec: manifest.ModelSpec) -> None:
+    """The state token carries everything: a caller may stop after any step and go on elsewhere, in either format."""
+    whole = steps(60)
+    (expected,) = predict(client, [whole])
+    found: list[Any] = []
+    token = None
+    for begin, end in ((0, 1), (1, 20), (20, 21), (21, 60)):
+        mine = {"input": whole[begin:end], "state": token}
+        answer = client.post("/predict", json={"instances": [[STEP] * 9, mine], "return_state": True}).json()
+        found += answer["predictions"][1]
+        token = answer["states"][1]
+    np.testing.assert_allclose(found, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
+
+    binary = []
+    headers = {"Content-Type": OCTETS, "Accept": OCTETS}
+    for begin, end in ((0, 7), (7, 60)):
+        answer = client.post("/predict?return_state=true", content=np.array(whole[begin:end], "<f4").tobytes(), headers=headers)
+        headers["Recurve-State"] = answer.headers["recurve-state"]
+        binary += np.frombuffer(answer.content, "<f4").reshape(-1, 3).tolist()
+    np.testing.assert_allclose(binary, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
+
+
+def test_a_forged_token_is_refused_and_nothing_runs(client: httpx.Client) -> None:
+    answer = client.post("/predict", json={"instances": [[STEP], {"input": [STEP], "state": "x" * 67 + "." + "y" * 43}]})
+    assert problem(answer, 422)["errors"][0]["pointer"] == "/instances/1/state"
+    headers = {"Content-Type": OCTETS, "Recurve-State": "forged"}
+    assert "not a state of" in problem(client.post("/predict", content=bytes(24), headers=headers), 422)["detail"]
+
+
+def test_the_same_key_makes_one_service_of_many(repository: Path, tmp_path: Path) -> None:
+    """Callers that carry their state need no affinity, if the replicas share their key, here from a file."""
+    key = tmp_path / "key"
+    key.write_text("a key that all replicas have\n")
+    body: dict[str, Any] = {"instances": [[STEP] * 5], "return_state": True}
+    with serve(repository, RECURVE_STATE_KEY_FILE=str(key)) as first, serve(repository, "--workers", "2") as stranger:
+        token = httpx.post(f"{first.url}/predict", json=body).json()["states"][0]
+        body["instances"] = [{"input": [STEP], "state": token}]
+        assert "random key" not in "".join(first.log)
+        assert "random key" in "".join(stranger.log)
+        problem(httpx.post(f"{stranger.url}/predict", json=body), 422)
+    with serve(repository, RECURVE_STATE_KEY="a key that all replicas have") as second:
+        assert httpx.post(f"{second.url}/predict", json=body).status_code == 200
+        assert "a key that" not in "".join(second.log)
+
+
+def test_gzip_is_taken_and_given(client: httpx.Client) -> None:
+    """Numbers in JSON shrink to a third."""
+    content = gzip.compress(json.dumps({"instances": [steps(200)]}).encode())
+    sent = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    packed = client.post("/predict", content=content, headers=sent | {"Accept-Encoding": "br, gzip;q=0.5"})
+    plain = client.post("/predict", content=content, headers=sent | {"Accept-Encoding": "gzip;q=0, identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.json() == plain.json()
+    assert len(packed.json()["predictions"][0]) == 200
+
+
+def test_metrics_are_those_of_all_workers(repository: Path) -> None:
+    """A scrape meets one worker, by chance: it must tell of the others too, and of those that have died."""
+    with serve(repository, "--workers", "2") as server:
+        for _ in range(8):  # a new connection each: to either worker
+            answer = httpx.post(f"{server.url}/predict", json={"instances": [[STEP] * 3, [STEP]]})
+            assert answer.status_code == 200
+        httpx.post(f"{server.url}/predict", content=b"{", headers={"Content-Type": "application/json"})
+        os.kill(min(children(server.process.pid)), signal.SIGKILL)
+        server.wait_for("Loaded", times=3)
+        text = httpx.get(f"{server.url}/metrics").text
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    model = '{model="gyro-denoiser",version="1"}'
+    assert float(found[f"recurve_inferences_total{model}"]) == 16
+    assert float(found[f"recurve_steps_total{model}"]) == 32
+    assert 32 <= float(found[f"recurve_padded_steps_total{model}"]) <= 48
+    assert float(found[f"recurve_lanes{model}"]) == 2
+    assert float(found['recurve_request_seconds_count{route="/predict",status="200"}']) == 8
+    assert float(found['recurve_request_seconds_count{route="/predict",status="400"}']) == 1
 
 
 def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> None:

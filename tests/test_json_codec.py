@@ -14,6 +14,7 @@ from app.codecs.request import Limits, Options, PredictRequest
 from app.errors import InvalidInstances, MalformedBody, ModelNotFound, RecurveError, TooLarge
 from app.manifest import GOLDEN_NAME, Cell, ModelSpec, Signal, StateSpec, Tolerance
 from app.tensors import Prediction
+from app.tokens import Tokens
 
 SPEC = ModelSpec(
     name="pair",
@@ -27,6 +28,7 @@ SPEC = ModelSpec(
     files={"model.onnx": "0" * 64, GOLDEN_NAME: "0" * 64},
     tolerance=Tolerance(rtol=0, atol=0),
 )
+TOKENS = Tokens(b"secret of the tests")
 LIMITS = Limits(max_instances=4, max_steps=6)
 
 
@@ -37,7 +39,7 @@ def choose(name: str | None, version: str | None) -> ModelSpec:
 
 
 def decoder() -> Decoder:
-    return Decoder(LIMITS, choose)
+    return Decoder(LIMITS, choose, TOKENS)
 
 
 def refusal(body: bytes | dict[str, Any]) -> RecurveError:
@@ -239,7 +241,7 @@ def outcome(decode: Any, body: bytes) -> tuple[Any, ...]:
 def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
     """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
     encoded = json.dumps(body).encode()
-    assert outcome(decoder().decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose), encoded)
+    assert outcome(decoder().decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}:,"0123456789.eE+-nulltruefalse ', max_size=60).map(str.encode))
@@ -252,7 +254,7 @@ def test_no_body_is_a_defect(body: bytes) -> None:
 def test_an_answer_reads_back_as_the_same_float32() -> None:
     """No digit is lost, and none is written that means nothing."""
     outputs = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32) * np.float32(1e-3)
-    body = encode([Prediction(output=outputs, state=())], Options(), SPEC, "CPUExecutionProvider")
+    body = encode([Prediction(output=outputs, state=())], Options(), SPEC, "CPUExecutionProvider", TOKENS)
     answer = json.loads(body)
     np.testing.assert_array_equal(np.array(answer["predictions"][0], dtype=np.float32), outputs)
     assert len(body) < 150
@@ -262,5 +264,5 @@ def test_an_answer_reads_back_as_the_same_float32() -> None:
 def test_the_last_step_alone_is_a_vector() -> None:
     """return_sequences=false is Keras' word, and a vector is what it gives there."""
     outputs = np.array([[1.0], [2.0]], dtype=np.float32)
-    body = encode([Prediction(output=outputs, state=())], Options(return_sequences=False), SPEC, "CPUExecutionProvider")
+    body = encode([Prediction(output=outputs, state=())], Options(return_sequences=False), SPEC, "CPUExecutionProvider", TOKENS)
     assert json.loads(body)["predictions"] == [[2.0]]

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app import errors
+from app.metrics import Metrics
 from app.settings import Settings
 from scripts import train
 from tests.servers import ROOT, serve
@@ -33,7 +34,15 @@ def test_every_setting_is_listed_with_its_default(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("PORT", raising=False)
     values = Settings().model_dump(mode="json")
     listed = {name.removeprefix("RECURVE_").lower(): cells[0] for name, cells in rows(r"RECURVE_\w+").items()}
-    assert listed == {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    shown = {float: lambda value: f"{value:g}", type(None): lambda _: "none"}
+    assert listed == {name: shown.get(type(value), str)(value) for name, value in values.items()}
+
+
+def test_every_metric_is_listed() -> None:
+    """A dashboard is built from this table."""
+    families = [line.split()[2:4] for line in Metrics().render().decode().splitlines() if line.startswith("# TYPE")]
+    found = {name for name, kind in families if not name.endswith("_created")}
+    assert found == rows(r"recurve_\w+").keys()
 
 
 def test_every_error_status_is_listed() -> None:

@@ -1,40 +1,71 @@
 """The shortest way for the one route that must be fast: around the framework's layers, which cost it more than its work.
 
-Owns the short cut. What it serves is also a route of the framework, which documents it and answers everything else that
-is asked of its path.
+Owns the short cut, and the count of what went through it; gives every request its id. What it serves is also a route of
+the framework, which documents it and answers everything else that is asked of its path.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
-from app.errors import RecurveError
+from app.api.request_id import RequestIds, with_header
+from app.errors import RecurveError, Unavailable
+from app.metrics import Metrics
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; the length of its body is added to the headers."""
+
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    status: int = 200
+
+
+Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
 
 class Direct:
     """ASGI middleware that answers POST requests for `path` with `endpoint`, and passes on everything else."""
 
-    def __init__(self, app: ASGIApp, *, path: str, endpoint: Endpoint) -> None:
+    def __init__(self, app: ASGIApp, *, path: str, endpoint: Endpoint, metrics: Metrics) -> None:
         self._app = app
         self._path = path
         self._endpoint = endpoint
+        self._metrics = metrics
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope, receive)
+        request_id = self._ids.assign(scope)
+        if scope["path"] != self._path or scope["method"] != "POST":
+            await self._app(scope, receive, with_header(send, request_id))
+            return
+        begin = perf_counter()
         try:
-            response = await self._endpoint(request)
-        except RecurveError as error:
-            response = await problems.known(request, error)
-        except ClientDisconnect as error:
+            answer = await self._endpoint(scope, receive)
+        except Exception as error:
+            answer = await self._problem(Request(scope), error)
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+        self._metrics.answered(self._path, answer.status, seconds=perf_counter() - begin)
+
+    async def _problem(self, request: Request, error: Exception) -> Answer:
+        """As the framework's own handlers would answer."""
+        if isinstance(error, ClientDisconnect):
             response = await problems.gone(request, error)
-        except Exception as error:  # a defect, as in the framework's own handler
+        elif isinstance(error, RecurveError):
+            if isinstance(error, Unavailable):
+                self._metrics.refused(error.code)
+            response = await problems.known(request, error)
+        else:
             response = await problems.defect(request, error)
-        await response(scope, receive, send)
+        headers = [(name, value) for name, value in response.raw_headers if name != b"content-length"]
+        return Answer(headers, bytes(response.body), response.status_code)

@@ -7,31 +7,33 @@ import os
 import re
 from itertools import count
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Scope, Send
 
 HEADER = b"x-request-id"
 _USABLE = re.compile(rb"[\x21-\x7e]{1,128}")  # visible ASCII: safe in a header and in a line of a log
 
 
-class RequestId:
-    """ASGI middleware that puts the id into `request.state.request_id` and the response headers."""
+class RequestIds:
+    """Gives ids that no other process gives."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self) -> None:
         self._prefix = os.urandom(8).hex().encode()  # once: random numbers are slow to come by
         self._numbers = count(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = next((value for name, value in scope["headers"] if name == HEADER), b"")
-        request_id = given if _USABLE.fullmatch(given) else b"%s%016x" % (self._prefix, next(self._numbers))
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+    def assign(self, scope: Scope) -> tuple[bytes, bytes]:
+        """Put an id into the request's state; the header that carries it back."""
+        given = next((value for name, value in scope["headers"] if name == HEADER), None)
+        request_id = given if given and _USABLE.fullmatch(given) else b"%s%016x" % (self._prefix, next(self._numbers))
+        scope["state"]["request_id"] = request_id.decode()
+        return HEADER, request_id
 
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (HEADER, request_id)]
-            await send(message)
 
-        await self._app(scope, receive, send_with_id)
+def with_header(send: Send, header: tuple[bytes, bytes]) -> Send:
+    """`send`, which adds a header to the answer."""
+
+    async def send_with_header(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], header]
+        await send(message)
+
+    return send_with_header

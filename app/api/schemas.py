@@ -21,11 +21,12 @@ EXAMPLE_STEP: list[JsonValue] = [0.52, -0.31, 0.08, 0.02, 0.01, 9.81]
 
 
 class Instance(BaseModel):
-    """A sequence in an object of its own."""
+    """A sequence in an object of its own, and the state it starts from."""
 
     model_config = ConfigDict(extra="forbid")
 
     input: Sequence
+    state: Annotated[str | None, Field(description="a state token from an earlier answer; zeros when absent")] = None
 
 
 class PredictRequest(BaseModel):
@@ -39,6 +40,7 @@ class PredictRequest(BaseModel):
     model: Annotated[str | None, Field(description="the default model when absent")] = None
     version: Annotated[str | None, Field(description="the newest ready version when absent")] = None
     return_sequences: Annotated[bool | None, Field(description="false: a prediction for the last step only")] = True
+    return_state: Annotated[bool | None, Field(description="true: a token of the state after the last step of each")] = False
     timeout_ms: Annotated[float | None, Field(gt=0, le=86_400_000, description="deadline, in milliseconds")] = None
 
 
@@ -48,6 +50,7 @@ class PredictResponse(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ANSWER]})
 
     predictions: list[list[list[float]] | list[float]]
+    states: Annotated[list[str] | None, Field(description="one token per instance, with return_state")] = None
     model: str
     version: str
     provider: Annotated[str, Field(description="the execution provider that is in use")]

@@ -5,6 +5,7 @@ up at the first thing out of the ordinary: plain.py takes over then and says wha
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import orjson
@@ -12,10 +13,13 @@ import simdjson
 
 from app.codecs import plain
 from app.codecs.plain import FLOAT32_MAX, Choose
-from app.codecs.request import MEMBERS, Limits, Options, PredictRequest, options_of
+from app.codecs.request import INSTANCE_MEMBERS, MEMBERS, Limits, Options, PredictRequest, options_of
 from app.errors import RecurveError
 from app.manifest import ModelSpec
-from app.tensors import Array, Instance, Prediction
+from app.tensors import Array, Instance, Prediction, State
+from app.tokens import BadToken, Tokens
+
+NUMBERS = b"0123456789.eE+- \t\r\n"  # what numbers, and the space around them, are made of
 
 
 class _Unusual(Exception):
@@ -25,9 +29,10 @@ class _Unusual(Exception):
 class Decoder:
     """Decodes bodies, one at a time. `choose` gives the spec of a model and version, either of them None, or raises."""
 
-    def __init__(self, limits: Limits, choose: Choose) -> None:
+    def __init__(self, limits: Limits, choose: Choose, tokens: Tokens) -> None:
         self._limits = limits
         self._choose = choose
+        self._tokens = tokens
         self._parser = simdjson.Parser()
 
     def decode(self, body: bytes) -> PredictRequest:
@@ -42,49 +47,44 @@ class Decoder:
         # raised here, so that no traceback keeps the parser's document alive: a parser has one at a time
         if refusal is not None:
             raise refusal
-        return plain.decode(body, self._limits, self._choose)
+        return plain.decode(body, self._limits, self._choose, self._tokens)
 
     def _decode(self, body: bytes) -> PredictRequest:
         try:
             document = self._parser.parse(body)
         except (ValueError, RuntimeError):  # not JSON, or NaN, or a number out of range
             raise _Unusual from None
-        if not isinstance(document, simdjson.Object):
-            raise _Unusual
-        names = [*document.keys()] if len(document) <= len(MEMBERS) else []
-        if not names or len(set(names)) < len(names) or not set(names) <= set(MEMBERS):
-            raise _Unusual
-        members = {name: document[name] for name in names}  # items() would make Python lists of it all
+        members = _members(document, MEMBERS)
         options = options_of(members)
         spec = self._choose(options.model, options.version)
         instances = members["instances"]
         if not isinstance(instances, simdjson.Array):
             raise _Unusual
         self._limits.check_instances(len(instances))
+        features = len(spec.features)
         decoded = []
-        brackets = 1
+        steps = 0
         for instance in instances:
+            state = None
             if isinstance(instance, simdjson.Object):
-                if list(instance.keys()) != ["input"]:
-                    raise _Unusual
-                instance = instance["input"]
-            steps = self._steps(instance, len(spec.features))
-            brackets += 1 + len(steps)
-            decoded.append(Instance(steps=steps))
-        # as_buffer flattens whatever is nested: with no bracket more than these, no number hides in an array of its own
-        if body.count(b"[") != brackets:
+                inner = _members(instance, INSTANCE_MEMBERS)
+                instance, state = inner.get("input"), self._state(inner.get("state"), spec)
+            if not isinstance(instance, simdjson.Array):
+                raise _Unusual
+            decoded.append(Instance(self._steps(instance, features), state))
+            steps += len(instance)
+        # as_buffer flattens whatever is nested, so the body must hold as many steps as there should be, each written as
+        # `features` numbers in brackets, and no bracket more
+        skeleton = body.translate(None, NUMBERS)
+        if skeleton.count(b"[" + b"," * (features - 1) + b"]") != steps or skeleton.count(b"[") != 1 + len(decoded) + steps:
             raise _Unusual
         return PredictRequest(decoded, options)
 
-    def _steps(self, sequence: object, features: int) -> Array:
-        if not isinstance(sequence, simdjson.Array):
-            raise _Unusual
+    def _steps(self, sequence: simdjson.Array, features: int) -> Array:
         length = len(sequence)
         if not 0 < length <= self._limits.max_steps:
             raise _Unusual
         try:
-            if set(map(len, sequence)) != {features}:  # type: ignore[arg-type]  # a step without a length: TypeError
-                raise _Unusual
             values = np.frombuffer(sequence.as_buffer(of_type="d"), dtype=np.float64)
         except TypeError:  # something else than a number where a number belongs
             raise _Unusual from None
@@ -92,12 +92,35 @@ class Decoder:
             raise _Unusual
         return values.astype(np.float32).reshape(length, features)
 
+    def _state(self, token: object, spec: ModelSpec) -> State | None:
+        try:
+            return plain.read_state(token, spec, self._tokens)
+        except BadToken:
+            raise _Unusual from None
 
-def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec, provider: str) -> bytes:
+
+def _members(value: object, known: tuple[str, ...]) -> dict[str, Any]:
+    """The members of an object: known ones, each once, and no bracket in any text."""
+    if not isinstance(value, simdjson.Object) or not 0 < len(value) <= len(known):
+        raise _Unusual
+    members: dict[str, Any] = {}
+    for name in value.keys():  # noqa: SIM118  # items() would make Python lists of it all
+        if name not in known or name in members:
+            raise _Unusual
+        member = members[name] = value[name]
+        if isinstance(member, str) and "[" in member:
+            raise _Unusual
+    return members
+
+
+def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec, provider: str, tokens: Tokens) -> bytes:
     """The body of the answer. Every float32 is written in the fewest digits that give it back."""
     if options.return_sequences:
         outputs = [prediction.output for prediction in predictions]
     else:
         outputs = [prediction.output[-1] for prediction in predictions]
-    answer = {"predictions": outputs, "model": spec.name, "version": spec.version, "provider": provider}
+    answer: dict[str, Any] = {"predictions": outputs}
+    if options.return_state:
+        answer["states"] = [tokens.encode(prediction.state, spec) for prediction in predictions]
+    answer |= {"model": spec.name, "version": spec.version, "provider": provider}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

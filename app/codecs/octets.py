@@ -1,6 +1,7 @@
 """The binary body of POST /predict: one sequence as float32, little-endian, row-major, in both directions.
 
-Owns the format and its validation; the options stand in the query. Knows nothing of HTTP beyond that.
+Owns the format and its validation; the options stand in the query, the state it starts from in a header. Knows nothing
+of HTTP beyond that.
 """
 
 from collections.abc import Sequence
@@ -8,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from app.codecs.plain import Choose
+from app.codecs.plain import Choose, read_state
 from app.codecs.request import MOST_VIOLATIONS, Limits, Options, PredictRequest, options_of
 from app.errors import InvalidInstances, MalformedBody, TooLarge, Violation
 from app.tensors import Instance, Prediction
+from app.tokens import BadToken, Tokens
 
 FLOAT32 = np.dtype("<f4")
 
 
-def decode(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, choose: Choose) -> PredictRequest:
+def decode(
+    body: bytes, query: Sequence[tuple[str, str]], limits: Limits, choose: Choose, *, token: str | None, tokens: Tokens
+) -> PredictRequest:
     """Raises MalformedBody when the size is not a whole number of steps, InvalidInstances, TooLarge, and what `choose` raises."""
     members: dict[str, Any] = {name: _value(name, text) for name, text in query}
     if len(members) < len(query) or "instances" in members:
@@ -39,7 +43,11 @@ def decode(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, choose
         raise InvalidInstances(
             [Violation(f"/{t}/{f}", f"{names[f]}: expected a finite number, got {steps[t, f]}") for t, f in wrong]
         )
-    return PredictRequest([Instance(steps=steps)], options)
+    try:
+        state = read_state(token, spec, tokens)
+    except BadToken as error:
+        raise InvalidInstances([Violation("/state", str(error))]) from None
+    return PredictRequest([Instance(steps, state)], options)
 
 
 def encode(prediction: Prediction, options: Options) -> bytes:
@@ -50,7 +58,7 @@ def encode(prediction: Prediction, options: Options) -> bytes:
 
 def _value(name: str, text: str) -> Any:
     """What a query parameter stands for; what cannot be read is left for options_of to refuse."""
-    if name == "return_sequences":
+    if name in ("return_sequences", "return_state"):
         return {"true": True, "false": False}.get(text.lower(), text)
     if name == "timeout_ms":
         try:

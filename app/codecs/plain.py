@@ -10,17 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from app.codecs.request import MOST_SHOWN, MOST_VIOLATIONS, Limits, PredictRequest, escape, kind, options_of, unknown_members
+from app.codecs.request import (
+    INSTANCE_MEMBERS,
+    MOST_SHOWN,
+    MOST_VIOLATIONS,
+    Limits,
+    PredictRequest,
+    escape,
+    kind,
+    options_of,
+    unknown_members,
+)
 from app.errors import InvalidInstances, MalformedBody, TooLarge, Violation
 from app.manifest import ModelSpec
-from app.tensors import Instance
+from app.tensors import Instance, State
+from app.tokens import BadToken, Tokens
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Choose = Callable[[str | None, str | None], ModelSpec]
 
 
-def decode(body: bytes, limits: Limits, choose: Choose) -> PredictRequest:
+def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens) -> PredictRequest:
     """Raises MalformedBody, InvalidInstances, TooLarge, and what `choose` raises for a model and version it has not."""
     members = _parse(body)
     if not isinstance(members, dict):
@@ -35,8 +46,13 @@ def decode(body: bytes, limits: Limits, choose: Choose) -> PredictRequest:
     decoded = []
     for index, instance in enumerate(instances):
         pointer = f"/instances/{index}"
+        state = None
         if isinstance(instance, dict):
-            violations += unknown_members(instance, pointer, ("input",))
+            violations += unknown_members(instance, pointer, INSTANCE_MEMBERS)
+            try:
+                state = read_state(instance.get("state"), spec, tokens)
+            except BadToken as error:
+                violations.append(Violation(f"{pointer}/state", str(error)))
             if "input" not in instance:
                 violations.append(Violation(pointer, "the member input is missing"))
                 continue
@@ -46,10 +62,19 @@ def decode(body: bytes, limits: Limits, choose: Choose) -> PredictRequest:
         if len(violations) >= MOST_VIOLATIONS:
             break
         if not found:
-            decoded.append(Instance(steps=np.array(instance, dtype=np.float64).astype(np.float32)))
+            decoded.append(Instance(np.array(instance, dtype=np.float64).astype(np.float32), state))
     if violations:
         raise InvalidInstances(violations[:MOST_VIOLATIONS])
     return PredictRequest(decoded, options)
+
+
+def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
+    """The state that a member `state` holds, None where it is absent or null; BadToken."""
+    if token is None:
+        return None
+    if not isinstance(token, str):
+        raise BadToken(f"expected a state token, a string, got {kind(token)}")
+    return tokens.decode(token, spec)
 
 
 def _parse(body: bytes) -> Any:

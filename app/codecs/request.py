@@ -12,7 +12,8 @@ from typing import Any
 from app.errors import InvalidInstances, TooLarge, Violation
 from app.tensors import Instance
 
-MEMBERS = ("instances", "model", "version", "return_sequences", "timeout_ms")
+MEMBERS = ("instances", "model", "version", "return_sequences", "return_state", "timeout_ms")
+INSTANCE_MEMBERS = ("input", "state")
 MOST_VIOLATIONS = 10  # in one answer
 MOST_SHOWN = 64  # characters of what the caller wrote, in a message
 LONGEST_TIMEOUT = 86_400_000  # ms, a day
@@ -40,7 +41,18 @@ class Options:
     model: str | None = None
     version: str | None = None
     return_sequences: bool = True
+    return_state: bool = False
     timeout: float | None = None  # seconds
+
+
+_TYPES = {
+    "model": (str, "a string"),
+    "version": (str, "a string"),
+    "return_sequences": (bool, "true or false"),
+    "return_state": (bool, "true or false"),
+}
+_PLAIN = {"instances"}
+_DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +65,15 @@ class PredictRequest:
 
 def options_of(members: dict[str, Any]) -> Options:
     """The options among a request's members; null is the same as absent. InvalidInstances lists what is wrong."""
+    if members.keys() == _PLAIN:  # most are
+        return _DEFAULTS
     violations = unknown_members(members, "", MEMBERS)
     given = {name: value for name, value in members.items() if value is not None}
     if "instances" not in given:
         violations.append(Violation("", "the member instances is missing"))
-    violations += [
-        Violation(f"/{name}", f"expected a string, got {kind(given[name])}")
-        for name in ("model", "version")
-        if not isinstance(given.get(name, ""), str)
-    ]
-    if not isinstance(given.get("return_sequences", True), bool):
-        violations.append(Violation("/return_sequences", f"expected true or false, got {kind(given['return_sequences'])}"))
+    for name, (type, expected) in _TYPES.items():
+        if name in given and not isinstance(given[name], type):
+            violations.append(Violation(f"/{name}", f"expected {expected}, got {kind(given[name])}"))
     timeout = given.get("timeout_ms", 1)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_TIMEOUT:
         violations.append(Violation("/timeout_ms", f"expected a number of milliseconds above 0, at most {LONGEST_TIMEOUT}"))
@@ -73,6 +83,7 @@ def options_of(members: dict[str, Any]) -> Options:
         model=given.get("model"),
         version=given.get("version"),
         return_sequences=given.get("return_sequences", True),
+        return_state=given.get("return_state", False),
         timeout=timeout / 1000 if "timeout_ms" in given else None,
     )
 

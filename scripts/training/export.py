@@ -67,7 +67,7 @@ def by_torch(network: Denoiser, instances: Sequence[Instance]) -> list[Predictio
     states = states_of(network.config)
     batch = Batch.collate(instances, states)
     with torch.inference_mode():
-        output, hn = network(*(torch.from_numpy(array) for array in (batch.input, *batch.states, batch.lengths)))
+        output, hn = network(*(torch.tensor(array) for array in (batch.input, *batch.states, batch.lengths)))
     return batch.split(output.numpy(), [hn.numpy()], states)
 
 

@@ -1,0 +1,75 @@
+"""State tokens: whoever holds one can go on from it, and can do nothing else with it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.manifest import ModelSpec, StateSpec
+from app.tensors import State
+from app.tokens import BadToken, Tokens
+from tests.test_json_codec import SPEC
+
+TWO_STATES = SPEC.model_copy(
+    update={
+        "states": (
+            StateSpec(input="h0", output="hn", shape=(2, 3), batch_axis=1),
+            StateSpec(input="c0", output="cn", shape=(5,), batch_axis=0),
+        )
+    }
+)
+TOKENS = Tokens(b"a secret of the tests")
+
+
+def state_of(spec: ModelSpec, seed: int = 0) -> State:
+    rng = np.random.default_rng(seed)
+    return tuple(rng.standard_normal(state.shape).astype(np.float32) for state in spec.states)
+
+
+@pytest.mark.parametrize("spec", [SPEC, TWO_STATES, SPEC.model_copy(update={"states": ()})], ids=["one", "two", "stateless"])
+def test_a_state_comes_back_to_the_last_bit(spec: ModelSpec) -> None:
+    """A stream cut into requests must not drift; and any replica with the secret goes on."""
+    state = state_of(spec)
+    back = Tokens(b"a secret of the tests").decode(TOKENS.encode(state, spec), spec)
+    assert len(back) == len(state)
+    for mine, theirs in zip(state, back, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+        assert mine.shape == theirs.shape
+
+
+def test_a_token_is_safe_in_a_url_and_a_header() -> None:
+    token = TOKENS.encode(state_of(TWO_STATES), TWO_STATES)
+    assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(SPEC.model_copy(update={"name": "other"}), id="model"),
+        pytest.param(SPEC.model_copy(update={"version": "4"}), id="version"),
+        pytest.param(
+            SPEC.model_copy(update={"states": (StateSpec(input="h0", output="hn", shape=(4, 1), batch_axis=1),)}), id="layout"
+        ),
+    ],
+)
+def test_a_token_fits_nothing_but_its_model_version_and_layout(other: ModelSpec) -> None:
+    """Numbers of the right count that mean something else would be answered wrong, without an error."""
+    with pytest.raises(BadToken, match="another model, version or signing key"):
+        TOKENS.decode(TOKENS.encode(state_of(SPEC), SPEC), other)
+
+
+def test_another_secret_refuses_it() -> None:
+    with pytest.raises(BadToken):
+        Tokens(b"another secret of the tests").decode(TOKENS.encode(state_of(SPEC), SPEC), SPEC)
+
+
+@given(st.data())
+def test_no_changed_token_is_taken(data: st.DataObject) -> None:
+    """Every character counts, in the state as in the signature."""
+    token = TOKENS.encode(state_of(SPEC), SPEC)
+    place = data.draw(st.integers(0, len(token) - 2))  # the very last holds bits that nobody reads
+    changed = token[:place] + data.draw(st.characters()) + token[place + 1 :]
+    cut = token[: data.draw(st.integers(0, len(token) - 1))]
+    for wrong in {changed, cut, token + "A"} - {token}:
+        with pytest.raises(BadToken):
+            TOKENS.decode(wrong, SPEC)
