@@ -1,113 +1,73 @@
-"""Measure the service beside what ONNX Runtime alone can do and beside a plain service, in one run.
+"""Measure the service beside what ONNX Runtime alone can do, a plain service and a bare route, in one run.
 
-    python -m scripts.bench                          about 3 minutes; needs wrk
-    python -m scripts.bench --seconds 2 --repeat 1   a quick look
-    python -m scripts.bench --json bench.json
+    python -m scripts.bench                           about 5 minutes; the load is wrk's where it is installed
+    python -m scripts.bench --seconds 1 --repeat 1    a quick look
+    python -m scripts.bench --only "64 callers"       scenarios with this in their name
+    python -m scripts.bench --json bench.json         with the extremes of the rounds
+    python -m scripts.bench --soak 30                 does its memory grow in 30 minutes of mixed load?
 
-Every figure is a median over the repeats. Ratios of one run can be compared between machines, figures cannot.
+Everything is measured once a round, and each figure is divided by one of the same round; what is told is the median over the
+rounds. Ratios can be compared between machines, figures cannot.
 Exits 0 when measured, 1 when something failed, 2 on wrong use.
 """
 
-import json
-import subprocess
+import resource
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from app import cpus, manifest
+from app import manifest
 from scripts import results
-from scripts.bench import load, servers
-from scripts.bench.ceiling import STEPS
-from scripts.bench.load import Load
-
-
-def body(*lengths: int, **options: Any) -> bytes:
-    """A JSON request with instances of these lengths."""
-    rng = np.random.default_rng(len(lengths))
-    instances = [(50 * rng.standard_normal((length, 6))).round(3).tolist() for length in lengths]
-    return json.dumps({"instances": instances, **options}).encode()
+from scripts.bench import load, report, rounds, scenarios, servers, soak
+from scripts.bench.rounds import Plan
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m scripts.bench", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--version", type=Path, default=servers.ROOT / "model/gyro-denoiser/1", help="the version to serve")
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement (4)")
-    parser.add_argument("--repeat", type=int, default=3, help="measurements of each, of which the median counts (3)")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, over which the median is taken (3)")
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="run the scenarios that have this in their name")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="load the service for so long instead, and watch its memory")
     results.add_option(parser)
     args = parser.parse_args(argv)
-    if not load.available():
-        print("This needs wrk: apt-get install wrk", file=sys.stderr)
-        return 2
-
+    if args.seconds < 1 or args.repeat < 1 or (args.soak is not None and args.soak <= 0):
+        parser.error("--seconds, --repeat and --soak must be above 0")
     version = args.version.resolve()
     spec = manifest.read(version)
-    bar = tqdm(desc="measuring", unit="run", file=sys.stderr)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an open loop holds more connections than a shell allows
 
-    def repeated(measure: Callable[[], Any]) -> list[Any]:
-        found = []
-        for _ in range(args.repeat):
-            found.append(measure())
+    if args.soak is not None:
+        return soak.run(version, spec, minutes=args.soak, target=args.json)
+
+    # -- what is measured ----------------------------------------------------------------------------------------------
+    features = len(spec.features)
+    open_loops = [each for each in scenarios.open_loops(features) if args.only in each.name]
+    needed = {scenarios.CAPACITY} if open_loops else set()
+    closed_loops = [each for each in scenarios.closed_loops(features) if args.only in each.name or each.name in needed]
+    if not closed_loops:
+        parser.error(f"--only {args.only!r} is in the name of no scenario")
+    plan = Plan(version=version, spec=spec, closed=closed_loops, open=open_loops, seconds=args.seconds)
+    print(f"Load from {'wrk' if load.has_wrk() else 'the generator of this package: wrk is not installed'}.", file=sys.stderr)
+
+    # -- measure -------------------------------------------------------------------------------------------------------
+    with tqdm(total=args.repeat * len(plan), unit="run", file=sys.stderr) as bar:
+
+        def tell(name: str) -> None:
+            bar.set_description(name)
             bar.update()
-        return found
 
-    def closed(url: str, bodies: list[bytes], connections: int, **headers: str) -> Load:
-        load.closed_loop(url, bodies, connections=connections, seconds=1, headers=headers)  # warm
-        runs = repeated(lambda: load.closed_loop(url, bodies, connections=connections, seconds=args.seconds, headers=headers))
-        if failed := sum(run.failed for run in runs):
-            raise RuntimeError(f"{failed} requests failed")
-        rate, p50, p99 = (median(getattr(run, name) for run in runs) for name in ("requests_per_second", "p50", "p99"))
-        return Load(requests_per_second=rate, p50=p50, p99=p99, failed=0)
-
-    # -- what is compared with -----------------------------------------------------------------------------------------
-    command = [sys.executable, "-m", "scripts.bench.ceiling", str(version)]
-    raw = [json.loads(out) for out in repeated(lambda: subprocess.check_output(command, cwd=servers.ROOT))]
-    ceiling, raw_latency = (median(run[name] for run in raw) for name in ("sequences_per_second", "raw_seconds"))
-    one, many = [body(STEPS)], [body(*[STEPS] * 32)]
-    rng = np.random.default_rng(6)
-    mixed_lengths = np.exp(rng.uniform(0, np.log(512), 256)).astype(int).tolist()
-    mixed = [body(length) for length in mixed_lengths]
-
-    measured: dict[str, Load] = {}
-    port = servers.free_port()
-    with servers.module("afternoon", str(version), str(port), str(cpus.available()), port=port) as other:
-        measured["plain service: one sequence, 64 callers"] = closed(other.url, one, 64)
-
-    # -- the service ---------------------------------------------------------------------------------------------------
-    with servers.service(version, spec) as server:
-        cold = server.started
-        for connections in (1, 16, 64):
-            measured[f"one sequence, {connections} caller{'s' * (connections > 1)}"] = closed(server.url, one, connections)
-        measured["32 sequences a request, 4 callers"] = closed(server.url, many, 4)
-        octets = np.zeros((STEPS, 6), dtype="<f4").tobytes()
-        binary = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
-        measured["one sequence as octets, 64 callers"] = closed(server.url, [octets], 64, **binary)
-        measured["one sequence, last step only, 64 callers"] = closed(server.url, [body(STEPS, return_sequences=False)], 64)
-        measured["one sequence of 1 to 512 steps, 64 callers"] = closed(server.url, mixed, 64)
-    bar.close()
+        found = [rounds.measure(plan, tell) for _ in range(args.repeat)]
 
     # -- tell ----------------------------------------------------------------------------------------------------------
-    # in sequences of STEPS steps
-    per_request = {
-        "32 sequences a request, 4 callers": 32.0,
-        "one sequence of 1 to 512 steps, 64 callers": float(np.mean(mixed_lengths)) / STEPS,
-    }
-    ratios = {name: run.requests_per_second * per_request.get(name, 1.0) / ceiling for name, run in measured.items()}
-    print(
-        f"{spec}: ceiling {ceiling:,.0f} sequences/s of {STEPS} steps, raw run {1e6 * raw_latency:.0f} us; cold start {cold:.2f} s"
-    )
-    print(f"{'scenario':<44} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'of the ceiling':>15}")
-    for name, run in measured.items():
-        print(f"{name:<44} {run.requests_per_second:>11,.0f} {1e3 * run.p50:>8.2f} {1e3 * run.p99:>8.2f} {ratios[name]:>15.2f}")
-    faster = ratios["one sequence, 64 callers"] / ratios["plain service: one sequence, 64 callers"]
-    print(f"64 callers: requests over those of the plain service: {faster:.1f} times")
-    print(f"One caller: p50 over a raw run: {measured['one sequence, 1 caller'].p50 / raw_latency:.2f} times")
-    results.write(args.json, {"ceiling": ceiling, "raw_seconds": raw_latency, "cold_start_seconds": cold, "ratios": ratios})
+    summary = report.summary(found)
+    print("\n".join(report.lines(plan, summary)))
+    spreads = {name: {k: v and asdict(v) for k, v in figures.items()} for name, figures in summary.items()}
+    results.write(args.json, {"version": str(spec), "seconds": args.seconds, "rounds": args.repeat, "figures": spreads})
     return 0
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from app import cpus, manifest
 from app.engine import Engine
 from app.tensors import Batch, Instance
+from scripts.bench.scenarios import STEPS
 
-STEPS = 128
 BATCHES = (1, 2, 4, 8, 16, 32)
 SECONDS = 0.6
 

@@ -1,16 +1,30 @@
-"""Load on a server, from a process that is not the bottleneck: wrk, a load generator in C.
+"""Load on a server, from a process that is not the bottleneck.
 
-Owns how bodies reach wrk and how its report is read. Knows nothing of what is served.
+Owns how bodies reach wrk, a load generator in C, and how its report is read; without wrk, the generator of this package
+does a closed loop. An open loop is always that one's. Knows nothing of what is served.
 """
 
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from scripts.bench.job import Job, Report
+
+ROOT = Path(__file__).parents[2]
+
+# One request, made once by wrk itself: without a function to ask, it calls no Lua while it measures.
+STATIC = """
+wrk.method = "POST"
+wrk.headers = {headers}
+local file = io.open("{folder}/0", "rb")
+wrk.body = file:read("*a")
+file:close()
+"""
 # Requests are made once; each thread walks through them in turn.
 SCRIPT = """
 local requests = {{}}
@@ -40,21 +54,34 @@ class Load:
     failed: int  # answers other than 2xx, and broken connections
 
 
-def available() -> bool:
+def has_wrk() -> bool:
     return shutil.which("wrk") is not None
 
 
-def closed_loop(
-    url: str, bodies: Sequence[bytes], *, connections: int, seconds: int, headers: dict[str, str] | None = None
-) -> Load:
+def closed_loop(url: str, bodies: Sequence[bytes], *, connections: int, seconds: int, headers: Mapping[str, str]) -> Load:
     """`connections` callers, each sending the next body as soon as it is answered."""
-    fields = {"Content-Type": "application/json"} | (headers or {})
-    lua = "{" + ", ".join(f'["{name}"] = "{value}"' for name, value in fields.items()) + "}"
+    if has_wrk():
+        return _wrk(url, bodies, connections, seconds, headers)
+    report = generate(Job(url=url, bodies=bodies, headers=dict(headers), connections=connections, seconds=seconds))
+    nan = float("nan")
+    return Load(report.requests_per_second, p50=report.p50 or nan, p99=report.p99 or nan, failed=report.failed)
+
+
+def generate(job: Job) -> Report:
+    """The job, done by a load generator in a process of its own; CalledProcessError where nothing listens."""
+    command = [sys.executable, "-m", "scripts.bench.generator"]
+    done = subprocess.run(command, cwd=ROOT, input=job.to_json(), stdout=subprocess.PIPE, text=True, check=True)
+    return Report.from_json(done.stdout)
+
+
+def _wrk(url: str, bodies: Sequence[bytes], connections: int, seconds: int, headers: Mapping[str, str]) -> Load:
+    lua = "{" + ", ".join(f'["{name}"] = "{value}"' for name, value in headers.items()) + "}"
     with TemporaryDirectory() as folder:
         for index, body in enumerate(bodies):
             (Path(folder) / str(index)).write_bytes(body)
         script = Path(folder) / "load.lua"
-        script.write_text(SCRIPT.format(count=len(bodies), folder=folder, headers=lua))
+        text = STATIC if len(bodies) == 1 else SCRIPT
+        script.write_text(text.format(count=len(bodies), folder=folder, headers=lua))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", str(script), url]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return _read(report)

@@ -1,9 +1,10 @@
 """The servers that are measured: each a process of its own, on a port of its own, gone at the end.
 
-Owns starting and stopping. Knows nothing of load or of what is compared.
+Owns starting and stopping, and asking a server a single thing. Knows nothing of load or of what is compared.
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,14 +24,32 @@ PATIENCE = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers at `url`; `started` is how long it took to, in seconds."""
+    """A server; `cold_start` is how long it took from its start to its first answered prediction, in seconds."""
 
-    url: str
-    started: float
+    port: int
+    pid: int
+    cold_start: float
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/predict"
+
+    def ask(self, body: bytes) -> bytes:
+        """The answer to a prediction; RuntimeError when it is not 200."""
+        status, answer = _call(self.port, "POST", "/predict", body)
+        if status != 200:
+            raise RuntimeError(f"{self.url} answered {status}: {answer[:300].decode(errors='replace')}")
+        return answer
+
+    def counter(self, name: str) -> float | None:
+        """The sum of a metric over its labels; None where the server does not have it."""
+        status, text = _call(self.port, "GET", "/metrics")
+        values = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)", text.decode(), re.MULTILINE)
+        return sum(map(float, values)) if status == 200 and values else None
 
 
 @contextmanager
-def service(version: Path, spec: ModelSpec) -> Iterator[Running]:
+def service(version: Path, spec: ModelSpec, first: bytes) -> Iterator[Running]:
     """The service itself, with its defaults, over a repository that holds this version alone."""
     port = free_port()
     with TemporaryDirectory() as repository:
@@ -38,14 +57,14 @@ def service(version: Path, spec: ModelSpec) -> Iterator[Running]:
         folder.mkdir()
         (folder / spec.version).symlink_to(version)
         flags = ("--model-dir", repository, "--default-model", spec.name, "--log-level", "error")
-        with _running(["-m", "app", "--port", str(port), *flags], port) as server:
+        with _running(["-m", "app", "--port", str(port), *flags], port, first) as server:
             yield server
 
 
 @contextmanager
-def module(name: str, *arguments: str, port: int) -> Iterator[Running]:
+def module(name: str, *arguments: str, port: int, first: bytes) -> Iterator[Running]:
     """Another server of this package."""
-    with _running(["-m", f"scripts.bench.{name}", *arguments], port) as server:
+    with _running(["-m", f"scripts.bench.{name}", *arguments], port, first) as server:
         yield server
 
 
@@ -55,13 +74,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(arguments: Sequence[str], port: int) -> Iterator[Running]:
+def _running(arguments: Sequence[str], port: int, first: bytes) -> Iterator[Running]:
     begin = time.perf_counter()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")}
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=clean)
     try:
-        _wait(process, port)
-        yield Running(url=f"http://127.0.0.1:{port}/predict", started=time.perf_counter() - begin)
+        _wait(process, port, first)
+        yield Running(port=port, pid=process.pid, cold_start=time.perf_counter() - begin)
     finally:
         process.terminate()
         try:
@@ -70,20 +89,30 @@ def _running(arguments: Sequence[str], port: int) -> Iterator[Running]:
             process.kill()
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
-    """Until it answers HTTP, whatever it says."""
+def _wait(process: "subprocess.Popen[bytes]", port: int, first: bytes) -> None:
+    """Until it answers the first prediction."""
     end = time.perf_counter() + PATIENCE
+    said = "nothing"
     while time.perf_counter() < end:
         if process.poll() is not None:
             raise RuntimeError(f"The server on port {port} ended with exit code {process.returncode} before it answered.")
-        connection = HTTPConnection("127.0.0.1", port, timeout=1)
         try:
-            connection.request("GET", "/health/ready")
-            connection.getresponse()
-        except OSError:
+            status, answer = _call(port, "POST", "/predict", first)
+        except (OSError, HTTPException):
             time.sleep(0.005)  # a server that is not ours says in no other way that it is there
-        else:
+            continue
+        if status == 200:
             return
-        finally:
-            connection.close()
-    raise RuntimeError(f"The server on port {port} did not answer within {PATIENCE:g} s.")
+        said = f"{status}: {answer[:300].decode(errors='replace')}"
+        time.sleep(0.005)
+    raise RuntimeError(f"The server on port {port} gave no prediction within {PATIENCE:g} s; it said {said}.")
+
+
+def _call(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()

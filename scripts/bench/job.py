@@ -1,0 +1,142 @@
+"""What the load generator is asked to do, and what it reports: both pass between two processes as JSON.
+
+Owns both formats and what is made of single answers: which count, which are good, which are refusals. Knows nothing of
+how they were got.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+REFUSALS = (429, 503)  # the statuses that ask to come back later
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to send, and how. Times in seconds."""
+
+    url: str
+    bodies: Sequence[bytes]  # sent in turn
+    connections: int
+    seconds: float
+    headers: dict[str, str] = field(default_factory=dict)
+    rate: float | None = None  # requests a second from a schedule; None: each connection sends when it has its answer
+    deadline: float = 30.0  # an answer that comes later is no good
+    warm: float = 0.0  # before `seconds`: what is due then is sent and does not count
+    patience: float = 5.0  # after them, for the last answers
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"bodies": [b64encode(body).decode() for body in self.bodies]})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        members = json.loads(text)
+        return cls(**members | {"bodies": [b64decode(body) for body in members["bodies"]]})
+
+    def requests(self) -> list[bytes]:
+        """The bodies as they go over the wire."""
+        place = urlsplit(self.url)
+        fields = [f"Host: {place.netloc}", *(f"{name}: {value}" for name, value in self.headers.items())]
+        head = "\r\n".join([f"POST {place.path or '/'} HTTP/1.1", *fields])
+        return [f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in self.bodies]
+
+
+class Answer(NamedTuple):
+    """One answer, and when its request was due, when it was written, when the answer was there."""
+
+    # Not a dataclass: one is made for each request, by the process that must not become the bottleneck.
+    status: int
+    retry_after: bool
+    due: float
+    written: float
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a generator saw of itself: of the requests that were due from `counts_from` on, how many there were, how late it
+    was with each, and how many found no connection free; and the CPUs that it used."""
+
+    counts_from: float
+    sent: int
+    late: Sequence[float]
+    waited: int
+    cpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of the requests that were due while it counted. Seconds; None: nothing to take a percentile of."""
+
+    sent: int
+    answers: dict[str, int]  # by status
+    unanswered: int
+    requests_per_second: float  # answers that came while it counted, whatever they say
+    served: float  # 200 that came while it counted, within the deadline from when the request was written, a second
+    goodput: float  # 200 within the deadline from when the request was due, a second
+    p50: float | None  # of 200, from when the request was due
+    p99: float | None
+    refusals: int
+    refusals_without_retry_after: int
+    refusal_p50: float | None  # from when the request was written
+    refusal_p99: float | None
+    refusal_from_due_p50: float | None
+    refusal_from_due_p99: float | None
+    late_p50: float | None  # how far the generator itself was behind its schedule
+    late_p99: float | None
+    waited: int  # requests for which no connection was free when they were due
+    cpus: float  # that the generator itself used
+
+    @property
+    def failed(self) -> int:
+        """Answers other than 200, and requests without an answer."""
+        return self.sent - self.answers.get("200", 0)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        return cls(**json.loads(text))
+
+    @classmethod
+    def of(cls, job: Job, answers: Sequence[Answer], own: Own) -> "Report":
+        """What the answers to all requests, and what the generator saw of itself, come to."""
+        counts_from, late = own.counts_from, own.late
+        came = [answer for answer in answers if counts_from <= answer.arrived < counts_from + job.seconds]
+        served = [answer for answer in came if answer.status == 200 and answer.arrived - answer.written <= job.deadline]
+        counted = [answer for answer in answers if answer.due >= counts_from]
+        accepted = [answer.arrived - answer.due for answer in counted if answer.status == 200]
+        refused = [answer for answer in counted if answer.status in REFUSALS]
+        from_written = [answer.arrived - answer.written for answer in refused]
+        from_due = [answer.arrived - answer.due for answer in refused]
+        return cls(
+            sent=own.sent,
+            answers=dict(Counter(str(answer.status) for answer in counted)),
+            unanswered=own.sent - len(counted),
+            requests_per_second=len(came) / job.seconds,
+            served=len(served) / job.seconds,
+            goodput=sum(latency <= job.deadline for latency in accepted) / job.seconds,
+            p50=percentile(accepted, 50),
+            p99=percentile(accepted, 99),
+            refusals=len(refused),
+            refusals_without_retry_after=sum(not answer.retry_after for answer in refused),
+            refusal_p50=percentile(from_written, 50),
+            refusal_p99=percentile(from_written, 99),
+            refusal_from_due_p50=percentile(from_due, 50),
+            refusal_from_due_p99=percentile(from_due, 99),
+            late_p50=percentile(late, 50),
+            late_p99=percentile(late, 99),
+            waited=own.waited,
+            cpus=own.cpus,
+        )
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """The smallest value that so many per cent of the values do not exceed; None of nothing."""
+    return sorted(values)[ceil(percent / 100 * len(values)) - 1] if values else None

@@ -1,0 +1,130 @@
+"""What the rounds found: medians with the extremes beside them, and the tables that a person reads.
+
+Owns the ratios and the wording. Knows nothing of how anything was measured.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from scripts.bench import scenarios
+from scripts.bench.rounds import Figure, Figures, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One figure over the rounds."""
+
+    median: float
+    min: float
+    max: float
+
+
+Summary = dict[str, dict[str, Spread | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A figure as a person reads it: under a head in a table, or where {} stands in a sentence."""
+
+    text: str
+    figure: str
+    form: str
+    scale: float = 1.0
+
+    def of(self, figures: Mapping[str, Spread | None]) -> str:
+        spread = figures.get(self.figure)
+        return "-" if spread is None else format(spread.median * self.scale, self.form)
+
+
+CLOSED = (
+    Shown("requests/s", "requests_per_second", ",.0f"),
+    Shown("p50 ms", "p50", ".2f", 1e3),
+    Shown("p99 ms", "p99", ".2f", 1e3),
+    Shown("of ceiling", "of_ceiling", ".2f"),
+)
+OPEN = (
+    Shown("offered/s", "offered", ",.0f"),
+    Shown("good/s", "goodput", ",.0f"),
+    Shown("served/s", "served", ",.0f"),
+    Shown("p50 ms", "p50", ".2f", 1e3),
+    Shown("p99 ms", "p99", ".2f", 1e3),
+    Shown("refused", "refusals", ",.0f"),
+    Shown("in p99 ms", "refusal_p99", ".2f", 1e3),
+    Shown("no hint", "refusals_without_retry_after", ",.0f"),
+    Shown("expired", "expired", ",.0f"),
+    Shown("failed", "failed", ",.0f"),
+    Shown("unanswered", "unanswered", ",.0f"),
+    Shown("waited", "waited", ",.0f"),
+    Shown("late ms", "late_p99", ".2f", 1e3),
+    Shown("CPUs", "cpus", ".2f"),
+)
+LEGEND = """\
+good: answered within {:g} ms of when they were due, from where p50 and p99 count too; served: within as long of when they were
+written; in p99: of refusals, from when they were written; no hint: refusals without Retry-After; expired: 504;
+failed: any other status; waited: found no connection free; late, CPUs: p99 of the generator behind its schedule, what it used
+"""
+RATIOS = (
+    Shown("64 callers: requests over those of the plain service: {} times", "over_plain", ".1f"),
+    Shown("One caller: p50 over a raw run: {} times", "one_caller_over_raw", ".2f"),
+    Shown("One step with its state, 1 caller: p50 above the bare route: {} ms", "step_above_bare", ".3f", 1e3),
+    Shown("One step with its state, 64 callers: requests over those of the bare route: {} times", "step_over_bare", ".2f"),
+)
+SERVICE = (
+    Shown(f"{scenarios.MIXED}: {{}} % of what is computed is padding", "padding_waste", ".1f", 100),
+    Shown("From the start to the first answered prediction: {} s", "cold_start", ".2f"),
+    Shown("Idle: {} % of a CPU", "idle_cpu", ".2f", 100),
+    Shown("Memory (proportional set size): {} MB when started", "fresh_pss", ".0f", 1e-6),
+    Shown("Memory (proportional set size): {} MB after all this", "pss", ".0f", 1e-6),
+)
+
+
+def ratios(figures: Figures) -> Figure:
+    """The figures of one round against each other; None where a part of one was not measured."""
+
+    def get(name: str, figure: str) -> float | None:
+        return figures.get(name, {}).get(figure)
+
+    def over(one: float | None, other: float | None) -> float | None:
+        return None if one is None or not other else one / other
+
+    rate = "requests_per_second"
+    step, bare = get(scenarios.STEP_1, "p50"), get(scenarios.BARE_1, "p50")
+    return {
+        "over_plain": over(get(scenarios.CAPACITY, rate), get(scenarios.PLAIN, rate)),
+        "one_caller_over_raw": over(get(scenarios.ONE, "p50"), get("ceiling", "raw_seconds")),
+        "step_above_bare": None if step is None or bare is None else step - bare,
+        "step_over_bare": over(get(scenarios.STEP_64, rate), get(scenarios.BARE_64, rate)),
+    }
+
+
+def summary(rounds: Sequence[Figures]) -> Summary:
+    """Each figure over the rounds, its ratios of each round too."""
+    whole = [figures | {"ratios": ratios(figures)} for figures in rounds]
+    return {name: {figure: _spread([each[name][figure] for each in whole]) for figure in found} for name, found in whole[0].items()}
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread(median=median(known), min=min(known), max=max(known)) if known else None
+
+
+def lines(plan: Plan, found: Summary) -> Iterator[str]:
+    """The report, for people. Medians."""
+    rate, raw = Shown("", "sequences_per_second", ",.0f"), Shown("", "raw_seconds", ".0f", 1e6)
+    ceiling = found["ceiling"]
+    yield f"{plan.spec}: ceiling {rate.of(ceiling)} sequences/s of {scenarios.STEPS} steps, raw run {raw.of(ceiling)} us\n"
+    yield from _table("callers that wait for their answer", CLOSED, [each.name for each in plan.closed], found)
+    if plan.open:
+        yield from _table("arrivals that do not wait", OPEN, [each.name for each in plan.open], found)
+        yield LEGEND.format(1e3 * scenarios.DEADLINE)
+    for name, sentences in (("ratios", RATIOS), ("service", SERVICE)):
+        yield from (shown.text.format(shown.of(found[name])) for shown in sentences if found[name].get(shown.figure))
+
+
+def _table(title: str, columns: Sequence[Shown], rows: Sequence[str], found: Summary) -> Iterator[str]:
+    wide = max(map(len, (title, *rows)))
+    yield f"{title:<{wide}}" + "".join(f"{column.text:>11}" for column in columns)
+    for row in rows:
+        yield f"{row:<{wide}}" + "".join(f"{column.of(found[row]):>11}" for column in columns)
+    yield ""

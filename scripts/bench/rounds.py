@@ -1,0 +1,141 @@
+"""One round: the ceiling, the plain service, the service and the bare route, each measured once, close together in time.
+
+Owns the order, and that a figure is divided by one of the same round: a machine that is slower in one minute than in the
+next is so for both. Knows nothing of how often it is repeated or how it is shown.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from app import cpus
+from app.manifest import ModelSpec
+from scripts.bench import load, scenarios, servers, tree
+from scripts.bench.job import Job
+from scripts.bench.scenarios import Arrivals, Scenario
+from scripts.bench.servers import Running
+
+Figure = dict[str, float | None]  # None: it cannot be had here
+Figures = dict[str, Figure]  # by scenario, and what is measured beside them
+
+IDLE = 5.0  # seconds
+CONNECTIONS = 1024  # of an open loop
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    version: Path
+    spec: ModelSpec
+    closed: Sequence[Scenario]
+    open: Sequence[Arrivals]
+    seconds: int  # of one measurement
+
+    def of(self, server: str, *, stateful: bool = False) -> list[Scenario]:
+        return [each for each in self.closed if each.server == server and each.stateful == stateful]
+
+    def __len__(self) -> int:
+        """How often `measure` tells what it does."""
+        return 2 + len(self.closed) + len(self.open)
+
+
+def measure(plan: Plan, tell: Callable[[str], None]) -> Figures:
+    """All that is planned, once; `tell` hears what comes next. RuntimeError when a closed loop has failed requests."""
+    version, workers, features = str(plan.version), str(cpus.available()), len(plan.spec.features)
+    first = scenarios.body(features, 1)
+    figures: Figures = {}
+
+    tell("the ceiling")
+    raw = json.loads(subprocess.check_output([sys.executable, "-m", "scripts.bench.ceiling", version], cwd=servers.ROOT))
+    figures["ceiling"] = {name: raw[name] for name in ("sequences_per_second", "raw_seconds")}
+
+    def closed(server: Running, scenario: Scenario) -> None:
+        tell(scenario.name)
+        figures[scenario.name] = _closed(server, scenario, plan.seconds, raw["sequences_per_second"])
+
+    if plan.of("plain"):
+        port = servers.free_port()
+        with servers.module("afternoon", version, str(port), workers, port=port, first=first) as server:
+            for scenario in plan.of("plain"):
+                closed(server, scenario)
+
+    token, answer = "", b""
+    with servers.service(plan.version, plan.spec, first) as server:
+        service = figures["service"] = {"cold_start": server.cold_start, "fresh_pss": tree.pss(server.pid)}
+        for scenario in plan.of("service"):
+            before = _steps(server)
+            closed(server, scenario)
+            if scenario.name == scenarios.MIXED:
+                service["padding_waste"] = _waste(before, _steps(server))
+        for arrivals in plan.open:
+            tell(arrivals.name)
+            capacity = figures[scenarios.CAPACITY]["requests_per_second"] or 0.0
+            figures[arrivals.name] = _open(server, arrivals, capacity, plan.seconds)
+        tell("idle")
+        service |= {"idle_cpu": _idle(server), "pss": tree.pss(server.pid)}
+        stepping = [each for each in plan.closed if each.stateful]
+        if stepping:
+            (token,) = json.loads(server.ask(scenarios.body(features, 1, return_state=True)))["states"]
+            answer = server.ask(stepping[0].carrying(token).bodies[0])
+        for scenario in plan.of("service", stateful=True):  # last, so that the bare route follows at once
+            closed(server, scenario.carrying(token))
+
+    if plan.of("bare", stateful=True):
+        port = servers.free_port()
+        with servers.module("bare", str(port), workers, str(len(answer)), port=port, first=first) as server:
+            for scenario in plan.of("bare", stateful=True):
+                closed(server, scenario.carrying(token))
+    return figures
+
+
+def _closed(server: Running, scenario: Scenario, seconds: int, ceiling: float) -> Figure:
+    run = partial(load.closed_loop, server.url, scenario.bodies, connections=scenario.callers, headers=scenario.headers)
+    run(seconds=1)  # warm
+    found = run(seconds=seconds)
+    if found.failed:
+        raise RuntimeError(f"{scenario.name}: {found.failed} requests failed")
+    rate = found.requests_per_second
+    share = None if scenario.sequences is None else rate * scenario.sequences / ceiling
+    return {"requests_per_second": rate, "p50": found.p50, "p99": found.p99, "of_ceiling": share}
+
+
+def _open(server: Running, arrivals: Arrivals, capacity: float, seconds: int) -> Figure:
+    job = Job(
+        url=server.url,
+        bodies=[arrivals.body],
+        headers=dict(scenarios.JSON),
+        connections=CONNECTIONS,
+        rate=arrivals.share * capacity,
+        deadline=arrivals.deadline,
+        warm=1.0,
+        seconds=seconds,
+    )
+    report = load.generate(job)
+    numbers = {name: value for name, value in asdict(report).items() if name != "answers"}
+    accepted, expired = (report.answers.get(status, 0) for status in ("200", "504"))
+    failed = report.failed - report.refusals - expired - report.unanswered
+    return {"offered": job.rate, **numbers, "accepted": accepted, "expired": expired, "failed": failed}
+
+
+def _steps(server: Running) -> tuple[float | None, float | None]:
+    """Time steps that were asked for, and those that were computed with the padding among them."""
+    return server.counter("recurve_steps_total"), server.counter("recurve_padded_steps_total")
+
+
+def _waste(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:
+    """The share of what was computed that was padding."""
+    asked, computed = (None if a is None else a - (b or 0.0) for b, a in zip(before, after, strict=True))
+    return None if asked is None or not computed else 1 - asked / computed
+
+
+def _idle(server: Running) -> float | None:
+    """CPUs that it uses when nothing is asked of it, once what came before is over."""
+    time.sleep(1.0)
+    before = tree.cpu_seconds(server.pid)
+    time.sleep(IDLE)
+    after = tree.cpu_seconds(server.pid)
+    return None if before is None or after is None else (after - before) / IDLE

@@ -1,0 +1,96 @@
+"""What is asked of the servers: by whom, how often, and as which bytes.
+
+Owns the names of the scenarios and the requests. Knows nothing of how they are sent or what the answers cost.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+STEPS = 128  # of a sequence, where nothing else is said
+LONGEST = 512
+DEADLINE = 0.25  # seconds
+STATE = b"the state token"  # where it goes; it is known once a server runs
+
+JSON = {"Content-Type": "application/json"}
+OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
+
+PLAIN = "plain service: one sequence, 64 callers"
+ONE = "one sequence, 1 caller"
+CAPACITY = "one sequence, 64 callers"
+MIXED = f"one sequence of 1 to {LONGEST} steps, 64 callers"
+STEP_1, STEP_64 = "one step with its state, 1 caller", "one step with its state, 64 callers"
+BARE_1, BARE_64 = "bare route: the same, 1 caller", "bare route: the same, 64 callers"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A closed loop: each of the callers sends the next body as soon as it is answered."""
+
+    name: str
+    callers: int
+    bodies: Sequence[bytes]
+    sequences: float | None = 1.0  # that a request holds, counted in steps; None: it is not the model that is measured
+    server: Literal["plain", "service", "bare"] = "service"
+    headers: Mapping[str, str] = field(default_factory=JSON.copy)
+
+    @property
+    def stateful(self) -> bool:
+        return any(STATE in body for body in self.bodies)
+
+    def carrying(self, token: str) -> "Scenario":
+        """The same with a state token that a server gave."""
+        return replace(self, bodies=[body.replace(STATE, token.encode()) for body in self.bodies])
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """An open loop: requests come at a share of what CAPACITY found, whatever becomes of them."""
+
+    name: str
+    share: float
+    body: bytes
+    deadline: float = DEADLINE
+
+
+def closed_loops(features: int) -> list[Scenario]:
+    one = [body(features, STEPS)]
+    rng = np.random.default_rng(6)
+    lengths = np.exp(rng.uniform(0, np.log(LONGEST), 256)).astype(int).tolist()
+    mixed = [body(features, length) for length in lengths]
+    octets = [np.zeros((STEPS, features), dtype="<f4").tobytes()]
+    step = [json.dumps({"instances": [_instance(features, STATE.decode())], "return_state": True}).encode()]
+    return [
+        Scenario(PLAIN, 64, one, server="plain"),
+        Scenario(ONE, 1, one),
+        Scenario("one sequence, 16 callers", 16, one),
+        Scenario(CAPACITY, 64, one),
+        Scenario("32 sequences a request, 4 callers", 4, [body(features, *[STEPS] * 32)], sequences=32.0),
+        Scenario("one sequence as octets, 64 callers", 64, octets, headers=OCTETS),
+        Scenario("one sequence, last step only, 64 callers", 64, [body(features, STEPS, return_sequences=False)]),
+        Scenario(MIXED, 64, mixed, sequences=float(np.mean(lengths)) / STEPS),
+        Scenario(STEP_1, 1, step, sequences=None),
+        Scenario(STEP_64, 64, step, sequences=None),
+        Scenario(BARE_1, 1, step, sequences=None, server="bare"),
+        Scenario(BARE_64, 64, step, sequences=None, server="bare"),
+    ]
+
+
+def open_loops(features: int) -> list[Arrivals]:
+    timed = body(features, STEPS, timeout_ms=round(1e3 * DEADLINE))
+    return [Arrivals(f"arrivals at {share:g} of capacity", share, timed) for share in (0.5, 0.9, 3.0)]
+
+
+def body(features: int, *lengths: int, **options: Any) -> bytes:
+    """A JSON request with instances of these lengths."""
+    rng = np.random.default_rng(len(lengths))
+    instances = [(50 * rng.standard_normal((length, features))).round(3).tolist() for length in lengths]
+    return json.dumps({"instances": instances, **options}).encode()
+
+
+def _instance(features: int, token: str) -> dict[str, Any]:
+    step = (50 * np.random.default_rng(5).standard_normal((1, features))).round(3).tolist()
+    return {"input": step, "state": token}
