@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 Predict = Callable[[Sequence[Instance]], list[Prediction]]
 
-HOP = 1e-4  # seconds that a hop to a thread and back costs, when the loop is busy
+HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
 TYPICAL = 128  # steps
+MARGIN = 0.3  # of the time until a deadline that may go by in waiting: what is predicted may be wrong by as much again
+FAIR = 0.03  # seconds that a turn may last at most
 GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 
 
@@ -61,6 +63,7 @@ class Batcher:
         self._timer: asyncio.Handle | None = None  # for the next deadline
         self._next_deadline = inf
         self._awake = False  # a turn is due
+        self._left = self._loop.time()  # when the last one ended
         self._closing = False
         self._done = asyncio.Event()
 
@@ -76,21 +79,25 @@ class Batcher:
         be kept, and Draining, all at once. A caller that is cancelled leaves nothing behind: what it had waiting is
         dropped before it reaches a lane.
         """
-        if self._closing:
-            raise Draining("The service is shutting down and takes no new work.")
+        self.admit(timeout)
         now = self._loop.time()
         deadline = now + timeout
-        if self.backlog > timeout:
-            wait = self._queue.before(deadline) * self._pace.per_step
-            if wait > timeout:
-                detail = f"What is due before takes another {wait:.3g} s; the deadline is in {timeout:g} s."
-                raise Overloaded(detail, retry_after=ceil(self.backlog))
         ticket = Ticket(len(instances), self._loop.create_future(), arrived=now, deadline=deadline)
         self._queue.put(instances, ticket, per_step=self._pace.per_step)
         self._wake()
         if deadline < self._next_deadline:
             self._watch(deadline)
         return ticket
+
+    def admit(self, timeout: float) -> None:
+        """Raises Draining, and Overloaded when what is due before would leave too little of `timeout` seconds."""
+        if self._closing:
+            raise Draining("The service is shutting down and takes no new work.")
+        if self.backlog > timeout * MARGIN:
+            wait = self._queue.before(self._loop.time() + timeout) * self._pace.per_step
+            if wait > timeout * MARGIN:
+                detail = f"What is due before takes about {wait:.3g} s, too long for a deadline in {timeout:g} s."
+                raise Overloaded(detail, retry_after=ceil(self.backlog))
 
     def refuse(self) -> int:
         """Take nothing new and answer what waits with Draining; how many instances that were. What runs is finished."""
@@ -118,8 +125,14 @@ class Batcher:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Give every free lane a batch, or run one here if that is cheaper."""
+        """Give every free lane a batch, or run batches here where that is cheaper.
+
+        Here it goes on for as long as the loop was away: however many callers have to be read and turned away, half of the
+        time goes to those who were accepted.
+        """
         self._awake = False
+        begin = self._loop.time()
+        until = begin + min(begin - self._left, FAIR)
         while self._free and not self._waits_for_company():
             entries = self._queue.take()
             if not entries:
@@ -127,6 +140,8 @@ class Batcher:
             instances = [entry.instance for entry in entries]
             if self._cost.predict(len(instances), max(len(each.steps) for each in instances)) <= self._inline:
                 self._settle(entries, *self._run(instances))
+                if self._loop.time() < until:
+                    continue
                 if len(self._queue):
                     self._wake()  # the loop reads what has come in the meantime first
                 break
@@ -137,6 +152,7 @@ class Batcher:
                 self._settle(entries, [error] * len(entries), None)
             else:
                 self._free -= 1
+        self._left = self._loop.time()
         if self._metrics is not None:
             self._metrics.waiting(len(self._queue))
         if self._closing and self._free == self._lanes and not len(self._queue):

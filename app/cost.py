@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 WEIGHT = 0.1  # of the newest observation
 SHORT = 2  # steps: what so short a batch takes is all fixed cost
 REQUEST = 32  # steps that reading and answering an instance costs as much as
-SLOWEST = 4.0  # times the ideal pace
+SLOWEST = 8.0  # times the ideal pace
 
 
 @dataclass(slots=True)

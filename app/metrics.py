@@ -83,6 +83,7 @@ class ModelMetrics:
         self._compute = metrics.compute.labels(name, version)
         self._sizes = metrics.sizes.labels(name, version)
         self._waiting = metrics.waiting.labels(name, version)
+        self._last_waiting = 0
 
     def executed(self, lengths: Sequence[int], *, seconds: float, waited: float) -> None:
         """A batch of instances of these lengths has run for `seconds`; together they had waited for `waited` seconds."""
@@ -96,4 +97,6 @@ class ModelMetrics:
 
     def waiting(self, instances: int) -> None:
         """So many wait now."""
-        self._waiting.set(instances)
+        if instances != self._last_waiting:
+            self._last_waiting = instances
+            self._waiting.set(instances)

@@ -127,6 +127,8 @@ class Queue:
 
     def before(self, due: float) -> int:
         """The weight of what is due before then."""
+        if self._entries and self._entries[-1].due <= due:
+            return self.weight
         return sum(entry.weight for entry in self._entries if entry.due <= due)
 
     def take(self) -> list[Entry]:

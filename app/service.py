@@ -83,6 +83,15 @@ class Service:
             raise ModelNotFound(f"Version {version[:64]!r} of {name} is not loaded; version {found.spec.version!r} is.")
         return found
 
+    def admit(self, timeout: float) -> None:
+        """Refuse a request before it is read, if whatever model it is for could not answer it in `timeout` seconds.
+
+        Raises what Batcher.predict would raise.
+        """
+        if len(self.models) == 1:
+            for model in self.models.values():
+                model.batcher.admit(timeout)
+
     def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> Ticket:
         """Await the ticket for the predictions, in the order of the instances (one or more), within `timeout` seconds.
 

@@ -1,25 +1,26 @@
 """State tokens: the state of a sequence as opaque text, which its holder can neither read nor change unnoticed.
 
-Owns the format: the state's float32 little-endian, then HMAC-SHA256, both in URL-safe Base64. The key of the signature is
-made from the secret, the model, its version and the layout of its states: a token fits nothing else. Whoever has the
-same secret accepts it, so any replica can go on where another stopped.
+Owns the format: URL-safe Base64 of the state's float32, little-endian, and then their HMAC-SHA256. Its key is made from
+the secret, the model, its version and the layout of its states: a token fits nothing else. Whoever has the same secret
+accepts it, so any replica can go on where another stopped.
 """
 
-import hashlib
+import binascii
 import hmac
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, prod
 
 import numpy as np
-from itsdangerous import BadSignature, Signer
-from itsdangerous.encoding import base64_decode, base64_encode
 
 from app.manifest import ModelSpec
 from app.tensors import State
 
 FLOAT32 = np.dtype("<f4")
-SIGNATURE = ceil(hashlib.sha256().digest_size * 4 / 3) + 1  # characters, with the dot before it
+DIGEST = "sha256"
+TAG = 32  # bytes
+STANDARD = bytes.maketrans(b"-_+/", b"+/??")  # from URL-safe Base64, which has no + and /
 
 
 class BadToken(Exception):
@@ -28,12 +29,13 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Seal:
-    """What signs the states of one version, and their layout."""
+    """The key that signs the states of one version, and how they lie in a token."""
 
     spec: ModelSpec
-    signer: Signer
+    key: bytes
     length: int  # characters of a token
-    ends: tuple[int, ...]  # where each state ends, in numbers
+    padding: bytes  # what Base64 wants at its end
+    parts: tuple[tuple[slice, tuple[int, ...]], ...]  # of the numbers, and the shape of each
 
 
 class Tokens:
@@ -44,31 +46,34 @@ class Tokens:
         self._seals: dict[tuple[str, str], _Seal] = {}
 
     def encode(self, state: State, spec: ModelSpec) -> str:
-        numbers = b"".join(array.astype(FLOAT32, copy=False).tobytes() for array in state)
-        return self._seal(spec).signer.sign(base64_encode(numbers)).decode()
+        numbers = b"".join([array.astype(FLOAT32, copy=False).tobytes() for array in state])
+        tag = hmac.digest(self._seal(spec).key, numbers, DIGEST)
+        return urlsafe_b64encode(numbers + tag).rstrip(b"=").decode()
 
     def decode(self, token: str, spec: ModelSpec) -> State:
         """The state in a token that `encode` wrote for this version; BadToken for anything else."""
         seal = self._seal(spec)
         try:
             if len(token) != seal.length:  # before anything is computed over it
-                raise BadSignature("length")
-            numbers = np.frombuffer(base64_decode(seal.signer.unsign(token)), FLOAT32).astype(np.float32, copy=False)
-        except (BadSignature, UnicodeEncodeError):
+                raise BadToken
+            signed = binascii.a2b_base64(token.encode("ascii").translate(STANDARD) + seal.padding, strict_mode=True)
+            if not hmac.compare_digest(hmac.digest(seal.key, signed[:-TAG], DIGEST), signed[-TAG:]):
+                raise BadToken
+        except (BadToken, UnicodeEncodeError, binascii.Error):
             raise BadToken(
                 f"not a state of {spec}: it was changed or cut off, or it belongs to another model, version or signing key"
             ) from None
-        parts = np.split(numbers, seal.ends[:-1])
-        return tuple(part.reshape(state.shape) for part, state in zip(parts, spec.states, strict=True))
+        numbers = np.frombuffer(signed, FLOAT32, (len(signed) - TAG) // FLOAT32.itemsize).astype(np.float32, copy=False)
+        return tuple(numbers[part].reshape(shape) for part, shape in seal.parts)
 
     def _seal(self, spec: ModelSpec) -> _Seal:
         seal = self._seals.get((spec.name, spec.version))
         if seal is None or seal.spec is not spec:
             layout = ";".join(f"{state.input}:{','.join(map(str, state.shape))}" for state in spec.states)
             purpose = f"recurve state 1|{spec.name}|{spec.version}|{layout}".encode()
-            key = hmac.digest(self._secret, purpose, "sha256")
-            ends = tuple(accumulate(prod(state.shape) for state in spec.states))
-            length = ceil(ends[-1] * FLOAT32.itemsize * 4 / 3) + SIGNATURE if ends else SIGNATURE
-            signer = Signer(key, key_derivation="none", digest_method=hashlib.sha256)
-            seal = self._seals[spec.name, spec.version] = _Seal(spec, signer, length, ends)
+            ends = [0, *accumulate(prod(state.shape) for state in spec.states)]
+            parts = tuple((slice(*ends[i : i + 2]), state.shape) for i, state in enumerate(spec.states))
+            length = ceil((ends[-1] * FLOAT32.itemsize + TAG) * 4 / 3)
+            key = hmac.digest(self._secret, purpose, DIGEST)
+            seal = self._seals[spec.name, spec.version] = _Seal(spec, key, length, b"=" * (-length % 4), parts)
         return seal

@@ -42,7 +42,6 @@ ONLY_IN = {
     "uvicorn": {"app.server"},
     "onnxruntime": {"app.engine"},
     "prometheus_client": {"app.metrics", "app.__main__"},
-    "itsdangerous": {"app.tokens"},
     "torch": set(),
 }
 CAPS = {"app": 250, "scripts": 200}

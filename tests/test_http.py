@@ -230,7 +230,7 @@ def test_a_signal_in_pieces_equals_the_whole(client: httpx.Client, spec: manifes
 
 
 def test_a_forged_token_is_refused_and_nothing_runs(client: httpx.Client) -> None:
-    answer = client.post("/predict", json={"instances": [[STEP], {"input": [STEP], "state": "x" * 67 + "." + "y" * 43}]})
+    answer = client.post("/predict", json={"instances": [[STEP], {"input": [STEP], "state": "x" * 128}]})
     assert problem(answer, 422)["errors"][0]["pointer"] == "/instances/1/state"
     headers = {"Content-Type": OCTETS, "Recurve-State": "forged"}
     assert "not a state of" in problem(client.post("/predict", content=bytes(24), headers=headers), 422)["detail"]

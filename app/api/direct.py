@@ -5,26 +5,15 @@ the framework, which documents it and answers everything else that is asked of i
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import perf_counter
 
-from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
+from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
-from app.errors import RecurveError, Unavailable
+from app.errors import Unavailable
 from app.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer; the length of its body is added to the headers."""
-
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-    status: int = 200
-
 
 Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
@@ -50,22 +39,11 @@ class Direct:
         begin = perf_counter()
         try:
             answer = await self._endpoint(scope, receive)
-        except Exception as error:
-            answer = await self._problem(Request(scope), error)
+        except Exception as error:  # as the framework's own handlers would answer
+            if isinstance(error, Unavailable):
+                self._metrics.refused(error.code)
+            answer = problems.of(scope, error)
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
         self._metrics.answered(self._path, answer.status, seconds=perf_counter() - begin)
-
-    async def _problem(self, request: Request, error: Exception) -> Answer:
-        """As the framework's own handlers would answer."""
-        if isinstance(error, ClientDisconnect):
-            response = await problems.gone(request, error)
-        elif isinstance(error, RecurveError):
-            if isinstance(error, Unavailable):
-                self._metrics.refused(error.code)
-            response = await problems.known(request, error)
-        else:
-            response = await problems.defect(request, error)
-        headers = [(name, value) for name, value in response.raw_headers if name != b"content-length"]
-        return Answer(headers, bytes(response.body), response.status_code)

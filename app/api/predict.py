@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from app.api import schemas
-from app.api.direct import Answer
+from app.api.problems import Answer
 from app.codecs import compression, json, octets
 from app.codecs.request import Limits, PredictRequest
 from app.errors import InvalidInstances, TooLarge, UnsupportedMediaType, Violation
@@ -103,6 +103,7 @@ class Predict:
     async def _decode_json(self, body: bytes, scope: Scope) -> PredictRequest:
         if scope["query_string"]:
             raise InvalidInstances([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
+        self._service.admit(json.hinted_timeout(body) or self._timeout)
         if len(body) < LARGE:
             return self._decoder.decode(body)
         # a parser keeps the memory of the largest body it has read: these get their own, one at a time
@@ -144,13 +145,6 @@ def router(predict: Predict) -> APIRouter:
     """The same as a route of the framework: its documentation."""
     routes = APIRouter()
 
-    class Answered(Response):
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            answer = await predict(scope, receive)
-            response = Response(answer.body, answer.status)
-            response.raw_headers += answer.headers
-            await response(scope, receive, send)
-
     @routes.post(
         PATH,
         summary="Predict for a batch of sequences",
@@ -179,7 +173,7 @@ def router(predict: Predict) -> APIRouter:
             ],
         },
     )
-    async def answer() -> Response:
+    async def answer(request: Request) -> Response:
         """Sequences may have different lengths: each is answered exactly as if it had come alone.
 
         A single sequence may come as octets: float32, little-endian, row-major, the options in the query. With
@@ -188,7 +182,7 @@ def router(predict: Predict) -> APIRouter:
         With `return_state` a token of the state after the last step comes back for each instance; a later request that
         holds it goes on from there, on any replica with the same signing key.
         """
-        return Answered()
+        return (await predict(request.scope, request.receive)).response()
 
     return routes
 

@@ -6,13 +6,14 @@ goes to the log.
 
 import json
 import logging
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from app.errors import InvalidInstances, RecurveError, Unavailable
 
@@ -21,67 +22,66 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
-class ProblemResponse(JSONResponse):
-    media_type = MEDIA_TYPE
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; the length of its body is added to the headers."""
 
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content).encode()  # in ASCII: what the caller wrote may not be valid text
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    status: int = 200
+
+    def response(self) -> Response:
+        """The same for the framework."""
+        response = Response(self.body, self.status)
+        response.raw_headers += self.headers
+        return response
 
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem."""
-    app.add_exception_handler(RecurveError, known)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnect, gone)
-    app.add_exception_handler(Exception, defect)
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return of(request.scope, error).response()
+
+    for kind in (RecurveError, HTTPException, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, handle)
 
 
-async def known(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RecurveError)
-    if error.status == 500:
-        return await defect(request, error)
-    extra: dict[str, Any] = {}
-    headers = {}
-    if isinstance(error, InvalidInstances):
-        extra["errors"] = [{"pointer": v.pointer, "detail": v.detail} for v in error.violations]
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after)
-    return _problem(request, error.status, error.code, error.title, error.detail, extra, headers)
-
-
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    title = HTTPStatus(error.status_code).phrase
-    detail = f"{request.method} {request.url.path}: {title.lower()}. The routes are listed at /docs."
-    code = title.lower().replace(" ", "-")
-    return _problem(request, error.status_code, code, title, detail, {}, dict(error.headers or {}))
-
-
-async def gone(request: Request, error: Exception) -> Response:
-    log.debug("Request %s: its caller went away.", _request_id(request), exc_info=error)
-    return Response(status_code=400)  # nobody reads it
-
-
-async def defect(request: Request, error: Exception) -> Response:
-    log.error("Request %s failed.", _request_id(request), exc_info=error)
+def of(scope: Scope, error: Exception) -> Answer:
+    """What a request is answered with that raised this."""
+    if isinstance(error, RecurveError) and error.status != 500:
+        extra: dict[str, Any] = {}
+        headers = []
+        if isinstance(error, InvalidInstances):
+            extra["errors"] = [{"pointer": v.pointer, "detail": v.detail} for v in error.violations]
+        if isinstance(error, Unavailable):
+            headers.append((b"retry-after", b"%d" % error.retry_after))
+        return _problem(scope, error.status, error.code, error.title, error.detail, extra, headers)
+    if isinstance(error, HTTPException):
+        title = HTTPStatus(error.status_code).phrase
+        detail = f"{scope['method']} {scope['path']}: {title.lower()}. The routes are listed at /docs."
+        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+        return _problem(scope, error.status_code, title.lower().replace(" ", "-"), title, detail, {}, headers)
+    request_id = scope["state"]["request_id"]
+    if isinstance(error, ClientDisconnect):
+        log.debug("Request %s: its caller went away.", request_id)
+        return Answer([], b"", 400)  # nobody reads it
+    log.error("Request %s failed.", request_id, exc_info=error)
     detail = "The service failed on this request; its log has the reason under the request id."
-    return _problem(request, 500, RecurveError.code, RecurveError.title, detail, {}, {})
+    return _problem(scope, 500, RecurveError.code, RecurveError.title, detail, {}, [])
 
 
 def _problem(
-    request: Request, status: int, code: str, title: str, detail: str, extra: dict[str, Any], headers: dict[str, str]
-) -> Response:
+    scope: Scope, status: int, code: str, title: str, detail: str, extra: dict[str, Any], headers: list[tuple[bytes, bytes]]
+) -> Answer:
     content = {
         "type": f"urn:recurve:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": _request_id(request),
+        "instance": scope["state"]["request_id"],
         "error": detail,
         **extra,
     }
-    return ProblemResponse(content, status_code=status, headers=headers)
-
-
-def _request_id(request: Request) -> str:
-    return str(request.state.request_id)
+    body = json.dumps(content).encode()  # in ASCII: what the caller wrote may not be valid text
+    return Answer([(b"content-type", MEDIA_TYPE.encode()), *headers], body, status)

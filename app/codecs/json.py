@@ -4,6 +4,7 @@ Owns the fast way through both. It reads numbers straight into a buffer, without
 up at the first thing out of the ordinary: plain.py takes over then and says what is wrong. Knows nothing of HTTP.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +21,18 @@ from app.tensors import Array, Instance, Prediction, State
 from app.tokens import BadToken, Tokens
 
 NUMBERS = b"0123456789.eE+- \t\r\n"  # what numbers, and the space around them, are made of
+ENDS = 256  # bytes
+_TIMEOUT = re.compile(rb'"timeout_ms"\s*:\s*([0-9]{1,9})')
 
 
 class _Unusual(Exception):
     """The fast decoder cannot vouch for this body: the plain one must look."""
+
+
+def hinted_timeout(body: bytes) -> float | None:
+    """Seconds that the body seems to allow, from a look at its ends: good enough to turn it away, not to serve it by."""
+    found = _TIMEOUT.search(body, max(0, len(body) - ENDS)) or _TIMEOUT.search(body, 0, ENDS)
+    return int(found[1]) / 1000 if found else None
 
 
 class Decoder:

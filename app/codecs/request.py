@@ -51,6 +51,7 @@ _TYPES = {
     "return_sequences": (bool, "true or false"),
     "return_state": (bool, "true or false"),
 }
+_KNOWN = set(MEMBERS)
 _PLAIN = {"instances"}
 _DEFAULTS = Options()
 
@@ -67,7 +68,7 @@ def options_of(members: dict[str, Any]) -> Options:
     """The options among a request's members; null is the same as absent. InvalidInstances lists what is wrong."""
     if members.keys() == _PLAIN:  # most are
         return _DEFAULTS
-    violations = unknown_members(members, "", MEMBERS)
+    violations = [] if members.keys() <= _KNOWN else unknown_members(members, "", MEMBERS)
     given = {name: value for name, value in members.items() if value is not None}
     if "instances" not in given:
         violations.append(Violation("", "the member instances is missing"))

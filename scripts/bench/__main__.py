@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"Load from {'wrk' if load.has_wrk() else 'the generator of this package: wrk is not installed'}.", file=sys.stderr)
 
     # -- measure -------------------------------------------------------------------------------------------------------
-    with tqdm(total=args.repeat * len(plan), unit="run", file=sys.stderr) as bar:
+    with tqdm(total=args.repeat * len(plan), unit="run", file=sys.stderr, disable=None) as bar:
 
         def tell(name: str) -> None:
             bar.set_description(name)
