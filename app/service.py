@@ -12,7 +12,7 @@ from typing import Literal
 
 from app import lifecycle
 from app.engine import Device
-from app.errors import BadArtifact, ModelNotFound, NotReady
+from app.errors import BadArtifact, ModelNotFound, NotReady, Unavailable
 from app.lifecycle import Model
 from app.metrics import Metrics
 from app.queue import Limits, Ticket
@@ -83,14 +83,20 @@ class Service:
             raise ModelNotFound(f"Version {version[:64]!r} of {name} is not loaded; version {found.spec.version!r} is.")
         return found
 
-    def admit(self, timeout: float) -> None:
-        """Refuse a request before it is read, if whatever model it is for could not answer it in `timeout` seconds.
+    def backlog(self) -> float:
+        """Seconds until what waits now is done, of the model that is done first."""
+        return min((model.batcher.backlog for model in self.models.values()), default=0.0)
 
-        Raises what Batcher.predict would raise.
-        """
-        if len(self.models) == 1:
-            for model in self.models.values():
+    def admit(self, timeout: float) -> None:
+        """Raises what `predict` would raise, whatever model is asked for, were the timeout so many seconds."""
+        refusals: list[Unavailable] = []
+        for model in self.models.values():
+            try:
                 model.batcher.admit(timeout)
+            except Unavailable as refusal:
+                refusals.append(refusal)
+        if refusals and len(refusals) == len(self.models):
+            raise refusals[0]
 
     def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> Ticket:
         """Await the ticket for the predictions, in the order of the instances (one or more), within `timeout` seconds.

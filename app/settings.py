@@ -38,7 +38,9 @@ class Settings(BaseSettings):
     model_dir: Path = Field(Path("model"), description="the model repository, <name>/<version>/ in it")
     default_model: str = Field("gyro-denoiser", description="the model that answers a request without `model`")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
-    workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field("auto", description="processes; auto: one per CPU")
+    workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
+        "auto", description="processes; auto: one per CPU, one in all with cuda"
+    )
     lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
         "auto", description="threads that run batches in each; auto: its share of the CPUs"
     )
@@ -81,11 +83,15 @@ class Settings(BaseSettings):
 
     @property
     def resolved_workers(self) -> int:
-        return available() if self.workers == "auto" else self.workers
+        if self.workers != "auto":
+            return self.workers
+        return 1 if self.device == "cuda" else available()  # one process feeds a GPU
 
     @property
     def resolved_lanes(self) -> int:
-        return max(1, available() // self.resolved_workers) if self.lanes == "auto" else self.lanes
+        if self.lanes != "auto":
+            return self.lanes
+        return 1 if self.device == "cuda" else max(1, available() // self.resolved_workers)
 
     def public(self) -> dict[str, Any]:
         """What the service decided to run with, for the log."""

@@ -75,6 +75,7 @@ def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], 
         pytest.param([], (cpus.available(), 1), id="auto"),
         pytest.param(["--workers", "1"], (1, cpus.available()), id="one-worker"),
         pytest.param(["--lanes", "3"], (cpus.available(), 3), id="given-lanes"),
+        pytest.param(["--device", "cuda"], (1, 1), id="one-for-a-gpu"),
     ],
 )
 def test_auto_gives_every_worker_its_share_of_the_cpus(flags: list[str], expected: tuple[int, int]) -> None:

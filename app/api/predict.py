@@ -41,6 +41,7 @@ QUERY = {
 }
 BINARY = {"type": "string", "format": "binary"}
 LARGE = 2**20  # bytes; smaller ones are read or packed in a few milliseconds
+BUSY = 0.01  # seconds of work that wait
 WORTH_PACKING = 2**10  # bytes
 
 JSON_ANSWER = [(b"content-type", JSON.encode())]
@@ -103,7 +104,8 @@ class Predict:
     async def _decode_json(self, body: bytes, scope: Scope) -> PredictRequest:
         if scope["query_string"]:
             raise InvalidInstances([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
-        self._service.admit(json.hinted_timeout(body) or self._timeout)
+        if self._service.backlog() > BUSY:  # whoever will be turned away need not be read first
+            self._service.admit(json.hinted_timeout(body) or self._timeout)
         if len(body) < LARGE:
             return self._decoder.decode(body)
         # a parser keeps the memory of the largest body it has read: these get their own, one at a time

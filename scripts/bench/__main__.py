@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     # -- what is measured ----------------------------------------------------------------------------------------------
     features = len(spec.features)
     open_loops = [each for each in scenarios.open_loops(features) if args.only in each.name]
-    needed = {scenarios.CAPACITY} if open_loops else set()
+    needed = {each.capacity for each in open_loops}
     closed_loops = [each for each in scenarios.closed_loops(features) if args.only in each.name or each.name in needed]
     if not closed_loops:
         parser.error(f"--only {args.only!r} is in the name of no scenario")

@@ -64,9 +64,15 @@ good: answered within {:g} ms of when they were due, from where p50 and p99 coun
 written; in p99: of refusals, from when they were written; no hint: refusals without Retry-After; expired: 504;
 failed: any other status; waited: found no connection free; late, CPUs: p99 of the generator behind its schedule, what it used
 """
+CEILING = (
+    Shown("ceiling {} sequences/s", "sequences_per_second", ",.0f"),
+    Shown("a raw run {} us", "raw_seconds", ".0f", 1e6),
+    Shown("after a pause {} us", "raw_paused_seconds", ".0f", 1e6),
+)
 RATIOS = (
     Shown("64 callers: requests over those of the plain service: {} times", "over_plain", ".1f"),
     Shown("One caller: p50 over a raw run: {} times", "one_caller_over_raw", ".2f"),
+    Shown("One caller: p50 over a raw run after a pause: {} times", "one_caller_over_paused", ".2f"),
     Shown("One step with its state, 1 caller: p50 above the bare route: {} ms", "step_above_bare", ".3f", 1e3),
     Shown("One step with its state, 64 callers: requests over those of the bare route: {} times", "step_over_bare", ".2f"),
 )
@@ -93,6 +99,7 @@ def ratios(figures: Figures) -> Figure:
     return {
         "over_plain": over(get(scenarios.CAPACITY, rate), get(scenarios.PLAIN, rate)),
         "one_caller_over_raw": over(get(scenarios.ONE, "p50"), get("ceiling", "raw_seconds")),
+        "one_caller_over_paused": over(get(scenarios.ONE, "p50"), get("ceiling", "raw_paused_seconds")),
         "step_above_bare": None if step is None or bare is None else step - bare,
         "step_over_bare": over(get(scenarios.STEP_64, rate), get(scenarios.BARE_64, rate)),
     }
@@ -111,9 +118,8 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
 
 def lines(plan: Plan, found: Summary) -> Iterator[str]:
     """The report, for people. Medians."""
-    rate, raw = Shown("", "sequences_per_second", ",.0f"), Shown("", "raw_seconds", ".0f", 1e6)
-    ceiling = found["ceiling"]
-    yield f"{plan.spec}: ceiling {rate.of(ceiling)} sequences/s of {scenarios.STEPS} steps, raw run {raw.of(ceiling)} us\n"
+    raw = ", ".join(shown.text.format(shown.of(found["ceiling"])) for shown in CEILING)
+    yield f"{plan.spec}, sequences of {scenarios.STEPS} steps: {raw}\n"
     yield from _table("callers that wait for their answer", CLOSED, [each.name for each in plan.closed], found)
     if plan.open:
         yield from _table("arrivals that do not wait", OPEN, [each.name for each in plan.open], found)

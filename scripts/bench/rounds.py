@@ -51,7 +51,7 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> Figures:
 
     tell("the ceiling")
     raw = json.loads(subprocess.check_output([sys.executable, "-m", "scripts.bench.ceiling", version], cwd=servers.ROOT))
-    figures["ceiling"] = {name: raw[name] for name in ("sequences_per_second", "raw_seconds")}
+    figures["ceiling"] = {name: raw[name] for name in ("sequences_per_second", "raw_seconds", "raw_paused_seconds")}
 
     def closed(server: Running, scenario: Scenario) -> None:
         tell(scenario.name)
@@ -73,7 +73,7 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> Figures:
                 service["padding_waste"] = _waste(before, _steps(server))
         for arrivals in plan.open:
             tell(arrivals.name)
-            capacity = figures[scenarios.CAPACITY]["requests_per_second"] or 0.0
+            capacity = figures[arrivals.capacity]["requests_per_second"] or 0.0
             figures[arrivals.name] = _open(server, arrivals, capacity, plan.seconds)
         tell("idle")
         service |= {"idle_cpu": _idle(server), "pss": tree.pss(server.pid)}

@@ -21,6 +21,7 @@ OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/oct
 PLAIN = "plain service: one sequence, 64 callers"
 ONE = "one sequence, 1 caller"
 CAPACITY = "one sequence, 64 callers"
+MANY = "32 sequences a request, 4 callers"
 MIXED = f"one sequence of 1 to {LONGEST} steps, 64 callers"
 STEP_1, STEP_64 = "one step with its state, 1 caller", "one step with its state, 64 callers"
 BARE_1, BARE_64 = "bare route: the same, 1 caller", "bare route: the same, 64 callers"
@@ -48,9 +49,10 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """An open loop: requests come at a share of what CAPACITY found, whatever becomes of them."""
+    """An open loop: requests come at a share of what a closed loop found, whatever becomes of them."""
 
     name: str
+    capacity: str  # the closed loop
     share: float
     body: bytes
     deadline: float = DEADLINE
@@ -68,7 +70,7 @@ def closed_loops(features: int) -> list[Scenario]:
         Scenario(ONE, 1, one),
         Scenario("one sequence, 16 callers", 16, one),
         Scenario(CAPACITY, 64, one),
-        Scenario("32 sequences a request, 4 callers", 4, [body(features, *[STEPS] * 32)], sequences=32.0),
+        Scenario(MANY, 4, [body(features, *[STEPS] * 32)], sequences=32.0),
         Scenario("one sequence as octets, 64 callers", 64, octets, headers=OCTETS),
         Scenario("one sequence, last step only, 64 callers", 64, [body(features, STEPS, return_sequences=False)]),
         Scenario(MIXED, 64, mixed, sequences=float(np.mean(lengths)) / STEPS),
@@ -80,8 +82,12 @@ def closed_loops(features: int) -> list[Scenario]:
 
 
 def open_loops(features: int) -> list[Arrivals]:
-    timed = body(features, STEPS, timeout_ms=round(1e3 * DEADLINE))
-    return [Arrivals(f"arrivals at {share:g} of capacity", share, timed) for share in (0.5, 0.9, 3.0)]
+    options = {"timeout_ms": round(1e3 * DEADLINE)}
+    return [
+        Arrivals(f"{what}, arrivals at {share:g} of capacity", capacity, share, body(features, *[STEPS] * size, **options))
+        for what, capacity, size in (("one sequence", CAPACITY, 1), ("32 sequences", MANY, 32))
+        for share in (0.5, 0.9, 3.0)
+    ]
 
 
 def body(features: int, *lengths: int, **options: Any) -> bytes:

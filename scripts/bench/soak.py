@@ -49,7 +49,8 @@ def run(version: Path, spec: ModelSpec, *, minutes: float, target: Path | None) 
         callers = [threads.submit(call, server.port, spec, seed, over) for seed in range(CALLERS)]
         begin = monotonic()
         try:
-            for tenth in tqdm(range(1, 1 + round(seconds / interval)), desc="soaking", unit="sample", file=sys.stderr, disable=None):
+            tenths = range(1, 1 + round(seconds / interval))
+            for tenth in tqdm(tenths, desc="soaking", unit="sample", file=sys.stderr, disable=None):
                 sleep(max(0.0, begin + tenth * interval - monotonic()))
                 sizes.append((tree.pss(server.pid) or 0) / 1e6)
                 tqdm.write(f"{monotonic() - begin:6.0f} s {sizes[-1]:8.1f} MB")
