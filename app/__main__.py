@@ -33,15 +33,18 @@ from app.supervisor import Supervisor
 
 log = logging.getLogger("app")
 
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+
 
 def main() -> int:
     """Serve until a signal comes; the exit code."""
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
     except ValidationError as error:
-        wrong = {str(problem["loc"][0]).upper().removeprefix("RECURVE_"): problem for problem in error.errors()}
+        wrong = {"_".join(map(str, problem["loc"][:1])).upper().removeprefix("RECURVE_"): problem for problem in error.errors()}
         for name, problem in wrong.items():
-            print(f"RECURVE_{name}: {problem['msg']} (got {problem['input']!r})", file=sys.stderr)
+            got = "" if name in ("STATE_KEY", "") else f" (got {problem['input']!r})"  # no secrets
+            print(f"{f'RECURVE_{name}: ' if name else ''}{problem['msg']}{got}", file=sys.stderr)
         return 2
     except (UnicodeDecodeError, OSError) as error:
         print(f".env cannot be read: {error}", file=sys.stderr)
@@ -61,6 +64,7 @@ def main() -> int:
         )
         settings = settings.model_copy(update={"state_key": SecretStr(token_hex(32))})
     workers = settings.resolved_workers
+    os.environ.pop(SHARED, None)
     with listener:
         if workers == 1:
             return serve(settings, listener=listener)
@@ -73,7 +77,7 @@ def shared_counts() -> Iterator[Callable[[int], None]]:
     """Have all workers count into one folder, in memory; yields what takes a dead one out of the gauges."""
     memory = Path("/dev/shm")  # noqa: S108  # writable where the file system of a container is not
     with TemporaryDirectory(prefix="recurve-metrics-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported
+        os.environ[SHARED] = folder  # read when prometheus_client is imported
         from prometheus_client.multiprocess import mark_process_dead
 
         yield mark_process_dead

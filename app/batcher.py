@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from math import ceil, inf, isfinite
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from app.cost import CostModel, Pace
 from app.errors import Draining, Overloaded, RecurveError
@@ -21,7 +21,7 @@ from app.tensors import Instance, Prediction
 
 log = logging.getLogger(__name__)
 
-Predict = Callable[[Sequence[Instance]], list[Prediction]]
+Predict = Callable[[Sequence[Instance]], Sequence[Prediction | Exception]]
 
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
 TYPICAL = 128  # steps
@@ -62,8 +62,9 @@ class Batcher:
         self._running: dict[int, list[Entry]] = {}  # what the lanes have, by its id()
         self._timer: asyncio.Handle | None = None  # for the next deadline
         self._next_deadline = inf
+        self._company: asyncio.Handle | None = None  # for when a batch has waited long enough
         self._awake = False  # a turn is due
-        self._left = self._loop.time()  # when the last one ended
+        self._left = monotonic()  # when the last one ended
         self._closing = False
         self._done = asyncio.Event()
 
@@ -80,7 +81,7 @@ class Batcher:
         dropped before it reaches a lane.
         """
         self.admit(timeout)
-        now = self._loop.time()
+        now = monotonic()
         deadline = now + timeout
         ticket = Ticket(len(instances), self._loop.create_future(), arrived=now, deadline=deadline)
         self._queue.put(instances, ticket, per_step=self._pace.per_step)
@@ -94,16 +95,16 @@ class Batcher:
         if self._closing:
             raise Draining("The service is shutting down and takes no new work.")
         if self.backlog > timeout * MARGIN:
-            wait = self._queue.before(self._loop.time() + timeout) * self._pace.per_step
+            wait = self._queue.before(monotonic() + timeout / 2) * self._pace.per_step
             if wait > timeout * MARGIN:
-                detail = f"What is due before takes about {wait:.3g} s, too long for a deadline in {timeout:g} s."
+                detail = f"It would wait for about {wait:.3g} s, more than {MARGIN:.0%} of the {timeout:g} s that it has."
                 raise Overloaded(detail, retry_after=ceil(self.backlog))
 
     def refuse(self) -> int:
         """Take nothing new and answer what waits with Draining; how many instances that were. What runs is finished."""
         self._closing = True
         self._wake()
-        now = self._loop.time()
+        now = monotonic()
         missed = [entry for entry in self._queue.clear() if not entry.ticket.abandoned]
         for entry in missed:
             entry.settle(Draining("The service is shutting down and did not come to this request."), now)
@@ -131,7 +132,7 @@ class Batcher:
         time goes to those who were accepted.
         """
         self._awake = False
-        begin = self._loop.time()
+        begin = monotonic()
         until = begin + min(begin - self._left, FAIR)
         while self._free and not self._waits_for_company():
             entries = self._queue.take()
@@ -140,7 +141,7 @@ class Batcher:
             instances = [entry.instance for entry in entries]
             if self._cost.predict(len(instances), max(len(each.steps) for each in instances)) <= self._inline:
                 self._settle(entries, *self._run(instances))
-                if self._loop.time() < until:
+                if monotonic() < until:
                     continue
                 if len(self._queue):
                     self._wake()  # the loop reads what has come in the meantime first
@@ -152,7 +153,7 @@ class Batcher:
                 self._settle(entries, [error] * len(entries), None)
             else:
                 self._free -= 1
-        self._left = self._loop.time()
+        self._left = monotonic()
         if self._metrics is not None:
             self._metrics.waiting(len(self._queue))
         if self._closing and self._free == self._lanes and not len(self._queue):
@@ -162,10 +163,13 @@ class Batcher:
         """Whether a batch that is not full yet may wait a little longer; then there is a turn when it has."""
         if not self._limits.max_queue_delay or self._closing or not 0 < len(self._queue) < self._limits.max_batch_size:
             return False
-        over = min(entry.ticket.arrived for entry in self._queue) + self._limits.max_queue_delay
-        if over <= self._loop.time():
+        delay = self._limits.max_queue_delay
+        over = min(min(entry.ticket.arrived + delay, entry.ticket.due) for entry in self._queue)
+        if over <= monotonic():
             return False
-        self._loop.call_at(over, self._wake)
+        if self._company is not None:
+            self._company.cancel()
+        self._company = self._loop.call_later(over - monotonic(), self._wake)
         return True
 
     def _lane(self, entries: list[Entry], instances: list[Instance]) -> None:
@@ -180,12 +184,12 @@ class Batcher:
 
     def _settle(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
         """Answer a batch, and learn from the seconds it took."""
-        now = self._loop.time()
+        now = monotonic()
         self._running.pop(id(entries), None)
         for entry, result in zip(entries, results, strict=True):
             entry.settle(result, now)
-        self._pace.learn(sum(entry.weight for entry in entries), now, ideal=self._ideal(), more=len(self._queue) > 0)
         if seconds is not None:
+            self._pace.learn(sum(entry.weight for entry in entries), now, ideal=self._ideal(), more=len(self._queue) > 0)
             lengths = [len(entry.instance.steps) for entry in entries]
             self._cost.learn(len(entries), max(lengths), seconds)
             if self._metrics is not None:
@@ -207,8 +211,7 @@ class Batcher:
             raise RecurveError(f"The engine answered {len(predictions)} of {len(instances)} instances.")
         except Exception as error:
             if len(instances) == 1:
-                if not isinstance(error, RecurveError) or error.status >= 500:
-                    log.exception("An instance of %d steps failed.", len(instances[0].steps))
+                log.exception("An instance of %d steps failed.", len(instances[0].steps))
                 return [error], None
         log.warning("A batch of %d failed; its instances run one by one, so that none harms another.", len(instances))
         return [result for instance in instances for result in self._run([instance])[0]], None
@@ -218,12 +221,12 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
         self._next_deadline = deadline
-        self._timer = self._loop.call_at(deadline, self._expire)
+        self._timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._expire)
 
     def _expire(self) -> None:
         """Tell everyone who is late, and watch for the next."""
         self._timer, self._next_deadline = None, inf
-        now = self._loop.time()
+        now = monotonic()
         entries = chain(self._queue, *self._running.values())
         live = [entry.ticket for entry in entries if not entry.ticket.abandoned]
         for ticket in live:

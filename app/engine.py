@@ -48,16 +48,23 @@ class Engine:
         self._outputs = [spec.tensors.output, *(state.output for state in spec.states)]
         self._check_signature()
 
-    def predict(self, instances: Sequence[Instance], *, finite: bool = False) -> list[Prediction]:
-        """Predictions in the order of the instances: one or more, of any lengths from 1 up, with or without states.
+    def predict(self, instances: Sequence[Instance]) -> list[Prediction]:
+        """Predictions in the order of the instances: one or more, of any lengths from 1 up, with or without states."""
+        return self._predict(instances)[0]
 
-        With `finite`, raises NotFinite when an answer or a state of any of them overflows float32.
-        """
+    def answer(self, instances: Sequence[Instance]) -> Sequence[Prediction | NotFinite]:
+        """The same, but NotFinite in place of a prediction, or of a state, that overflows float32."""
+        predictions, whole = self._predict(instances)
+        if all(map(_is_finite, whole)):
+            return predictions
+        error = NotFinite(f"The prediction overflows float32: the values are too large for {self.spec}.")
+        return [each if all(map(_is_finite, (each.output, *each.state))) else error for each in predictions]
+
+    def _predict(self, instances: Sequence[Instance]) -> tuple[list[Prediction], list[Array]]:
+        """Predictions, and the arrays that they are views of."""
         batch = Batch.collate(instances, self.spec.states)
         output, *finals = self.run(self.feeds(batch))
-        if finite and not all(map(_is_finite, (output, *finals))):
-            raise NotFinite(f"The prediction overflows float32: the values are too large for {self.spec}.")
-        return batch.split(output, finals, self.spec.states)
+        return batch.split(output, finals, self.spec.states), [output, *finals]
 
     def feeds(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """The graph's inputs by name."""

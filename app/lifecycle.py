@@ -5,7 +5,6 @@ Owns the order, and that nothing serves before it has proved itself. Knows nothi
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from time import perf_counter
@@ -54,7 +53,7 @@ def load(folder: Path, *, device: Device, limits: Limits, lanes: int, metrics: M
     )
     # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
     inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
-    batcher = Batcher(partial(engine.predict, finite=True), limits, lanes=lanes, inline=inline, cost=cost, metrics=counts)
+    batcher = Batcher(engine.answer, limits, lanes=lanes, inline=inline, cost=cost, metrics=counts)
     model = Model(spec=spec, engine=engine, batcher=batcher)
     log.info(
         "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "

@@ -44,6 +44,10 @@ class Ticket:
         return self._future.__await__()
 
     @property
+    def due(self) -> float:
+        return (self.arrived + self.deadline) / 2
+
+    @property
     def abandoned(self) -> bool:
         """Nobody waits any more: the caller went away, was too late, or has been told of a failure."""
         return self._future.done()
@@ -69,8 +73,9 @@ class Ticket:
 class Entry:
     """One waiting instance and the slot its answer goes to.
 
-    `due` orders the queue: the deadline of its request, and later by the work of the request's instances before it. So a
-    large request gives way to the small ones that come while it is worked on, and nothing gives way for ever.
+    `due` orders the queue: when half of the request's time is over, and later by the work of its instances before this
+    one. So the urgent goes first and a large request gives way to small ones that come while it is worked on, but nothing
+    gives way for longer than it can.
     """
 
     instance: Instance
@@ -119,7 +124,7 @@ class Queue:
         before = 0
         for index, instance in enumerate(instances):
             weight = Pace.weight(len(instance.steps))
-            self._entries.append(Entry(instance, ticket, index, ticket.deadline + before * per_step, weight))
+            self._entries.append(Entry(instance, ticket, index, ticket.due + before * per_step, weight))
             before += weight
         self.weight += before
         if waiting and self._entries[waiting].due < self._entries[waiting - 1].due:

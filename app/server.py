@@ -60,7 +60,8 @@ class Corked:
     def _flush(self) -> None:
         if self._held:
             held, self._held = self._held, []
-            self._transport.writelines(held)
+            if not self._transport.is_closing():
+                self._transport.writelines(held)
 
 
 class Protocol(HttpToolsProtocol):
@@ -77,15 +78,18 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._lost = lost
+        self._leaving: set[Callable[[], None]] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # a transport in all but its class
 
+    def on_headers_complete(self) -> None:
+        self.scope["extensions"] = {ON_DISCONNECT: self._leaving}  # type: ignore[dict-item]  # functions, not settings
+        super().on_headers_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        extensions: dict[str, Any] = self.scope.get("extensions") or {} if self.scope else {}
-        tell = extensions.get(ON_DISCONNECT)
-        if tell is not None and not self.cycle.response_complete:
+        for tell in [*self._leaving]:
             tell()
         self._lost()
 

@@ -75,10 +75,12 @@ class Settings(BaseSettings):
     @classmethod
     def _key_from_its_file(cls, values: dict[str, Any]) -> dict[str, Any]:
         if file := values.get("state_key_file"):
+            if values.get("state_key"):
+                raise ValueError("RECURVE_STATE_KEY and RECURVE_STATE_KEY_FILE are both set: one of them")
             try:
                 return values | {"state_key": Path(file).read_text().strip()}
             except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"state_key_file: {file} cannot be read: {error}") from None
+                raise ValueError(f"RECURVE_STATE_KEY_FILE: {file} cannot be read: {error}") from None
         return values
 
     @property

@@ -2,8 +2,8 @@
 
 import socket
 
-# An extension of ASGI: what an application puts under this name into its scope's extensions is called when the
-# connection is lost. Waiting for http.disconnect instead takes a task for every request.
+# An extension of ASGI: under this name the scope's extensions hold a set of functions that are called when the connection
+# is lost. Waiting for http.disconnect instead takes a task for every request.
 ON_DISCONNECT = "recurve.on_disconnect"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.batcher import Batcher
 from app.cost import CostModel
-from app.errors import DeadlineExceeded, Draining, Overloaded, QueueFull
+from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
 from app.queue import Entry, Limits, Queue, Ticket
 from app.tensors import Instance, Prediction
 
@@ -249,7 +249,7 @@ def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
         await engine.wait_until_busy()
         waiting = asyncio.ensure_future(ask(batcher, [instance(300)], timeout=4))  # 332 steps of work: 3.32 s
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match=r"about 3\.32 s, too long for a deadline in 5 s") as refused:
+        with pytest.raises(Overloaded, match=r"about 3\.32 s, more than 30% of the 5 s") as refused:
             ask(batcher, [instance(5)], timeout=5)
         assert refused.value.retry_after == 4
         patient = asyncio.ensure_future(ask(batcher, [instance(5)], timeout=50))
@@ -296,6 +296,52 @@ def test_a_large_request_gives_way_to_a_small_one_that_comes_later() -> None:
         order.append({entry.ticket for entry in batch})
     assert {small} in order[:4]
     assert order[-1] == {large}, "and nothing of the large one is lost"
+
+
+def test_accepted_work_is_not_starved_by_the_more_urgent() -> None:
+    """Whoever was accepted is answered, however many with less time come after."""
+    loop = asyncio.new_event_loop()
+    queue = Queue(replace(LIMITS, max_batch_size=1))
+    patient = ticket(loop, size=1, deadline=30.0)
+    queue.put([instance(5)], patient)
+    for second in range(14):
+        queue.put([instance(5)], Ticket(1, loop.create_future(), arrived=second, deadline=second + 2.0))
+    assert [entry.ticket.deadline for entry in queue] == [*range(2, 16), 30], "the urgent go first"
+    queue.put([instance(5)], Ticket(1, loop.create_future(), arrived=15.0, deadline=17.0))
+    assert [*queue][-1].ticket.deadline == 17, "until half of the time is over"
+    loop.close()
+
+
+def test_a_lone_request_does_not_wait_for_company_until_it_is_too_late() -> None:
+    """A setting for throughput must not cost an idle service its answers."""
+
+    async def scenario() -> None:
+        batcher = Batcher(Doubler(), replace(LIMITS, max_queue_delay=10.0), lanes=1)
+        assert len(await ask(batcher, [instance(5)], timeout=0.5)) == 1
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_error_in_place_of_an_answer_reaches_its_caller_alone() -> None:
+    """An engine that knows which instance is at fault spares the others a second run."""
+
+    async def scenario() -> None:
+        def predict(instances: Sequence[Instance]) -> list[Prediction | Exception]:
+            return [
+                NotFinite("too large") if (each.steps == POISON).any() else Prediction(output=each.steps, state=())
+                for each in instances
+            ]
+
+        batcher = Batcher(predict, LIMITS, lanes=1)
+        good, bad = await asyncio.gather(
+            ask(batcher, [instance(5)]), ask(batcher, [instance(5), instance(5, POISON)]), return_exceptions=True
+        )
+        assert isinstance(good, list)
+        assert str(bad) == "Instance 1: too large"
+        await batcher.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_batch_that_is_not_full_waits_for_company_if_it_is_to() -> None:

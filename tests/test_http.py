@@ -139,6 +139,7 @@ def test_a_request_larger_than_a_batch_is_answered_whole_and_in_order(client: ht
         pytest.param(b"{}", {"Content-Encoding": "gzip"}, 400, "is not gzip", id="not-gzip"),
         pytest.param(gzip.compress(b"{}" * 99)[:-9], {"Content-Encoding": "gzip"}, 400, "cut off", id="gzip-cut-off"),
         pytest.param(gzip.compress(b" " * 10**7), {"Content-Encoding": "gzip"}, 413, "than the 200000", id="gzip-bomb"),
+        pytest.param(gzip.compress(b"") * 5000, {"Content-Encoding": "gzip"}, 400, "more than 16 gzip streams", id="gzip-streams"),
         pytest.param(b'{"instances":[],"\\ud800":1}', {}, 422, "unknown member", id="half-a-character"),
         pytest.param(b"{}", {"Content-Type": "text/plain"}, 415, "must be application/json", id="media-type"),
         pytest.param(b" " * 200_001, {}, 413, "at most 200000", id="declared-body"),
@@ -377,6 +378,18 @@ def test_wrong_settings_end_with_2_and_are_all_named() -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path) -> None:
+    """What is printed at a start ends up in logs."""
+    for wrong in ({"RECURVE_STATE_KEY": "hunter2"}, {"RECURVE_STATE_KEY_FILE": str(tmp_path / "none")}):
+        result = subprocess.run(
+            [sys.executable, "-m", "app"], cwd=ROOT, env=os.environ | wrong, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 2
+        assert next(iter(wrong)) in result.stderr
+        assert "hunter2" not in result.stderr
+        assert "Traceback" not in result.stderr
+
+
 def test_the_command_line_explains_itself() -> None:
     result = subprocess.run([sys.executable, "-m", "app", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0
@@ -495,6 +508,20 @@ def test_who_goes_away_is_not_worked_for(repository: Path) -> None:
         assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}, timeout=30).status_code == 200
         assert server.stop() == 0
     assert "Traceback (most recent call last)" not in "".join(line for line in server.log if "ERROR" in line)
+
+
+def test_who_leaves_a_pipeline_is_not_worked_for_and_nothing_is_logged(repository: Path) -> None:
+    """The request that runs is not the one that was read last."""
+    long = np.zeros((500_000, 6), "<f4").tobytes()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {OCTETS}\r\nContent-Length: {len(long)}\r\n\r\n"
+    with serve(repository, "--workers", "1", "--lanes", "1", "--max-steps", "500000", "--log-level", "debug") as server:
+        address = httpx.URL(server.url)
+        for _ in range(5):
+            with socket.create_connection((address.host, address.port or 80)) as caller:
+                caller.sendall(head.encode() + long + b"POST /predict HTTP/1.1\r\nHost: x\r\n")
+        server.wait_for("its caller went away", times=4)  # one may be done before its caller leaves
+        assert httpx.get(f"{server.url}/health").status_code == 200
+    assert "Traceback" not in "".join(server.log)
 
 
 @pytest.mark.parametrize(

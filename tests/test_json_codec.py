@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.codecs import plain
-from app.codecs.json import Decoder, encode
+from app.codecs.json import Decoder, encode, hinted_timeout
 from app.codecs.request import Limits, Options, PredictRequest
 from app.errors import InvalidInstances, MalformedBody, ModelNotFound, RecurveError, TooLarge
 from app.manifest import GOLDEN_NAME, Cell, ModelSpec, Signal, StateSpec, Tolerance
@@ -242,6 +242,38 @@ def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
     """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
     encoded = json.dumps(body).encode()
     assert outcome(decoder().decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"instances": [[5], [[[7]]]]}, id="what-one-lacks-the-other-has-too-much"),
+        pytest.param({"instances": [[[5], 6], [[[], [7]]]]}, id="within-an-instance"),
+        pytest.param({"instances": [[[5], []]]}, id="empty-step"),
+        pytest.param({"instances": [[[5], [6]], {"input": [[7]]}]}, id="good"),
+    ],
+)
+def test_both_decoders_agree_on_one_feature(body: dict[str, Any]) -> None:
+    """A step of one number is the hardest to tell from what is not one."""
+    spec = SPEC.model_copy(update={"features": (Signal(name="only"),)})
+    encoded = json.dumps(body).encode()
+    fast = Decoder(LIMITS, lambda *_: spec, TOKENS)
+    assert outcome(fast.decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, lambda *_: spec, TOKENS), encoded)
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        (b'{"instances": [], "timeout_ms": 250}', 0.25),
+        (b'{"timeout_ms":9 ,"instances": []}', 0.009),
+        (b'{"instances": [], "timeout_ms": 1e4}', None),
+        (b'{"instances": [], "timeout_ms": 2.5}', None),
+        (b'{"instances": []}', None),
+    ],
+)
+def test_a_glance_at_the_timeout_is_right_or_sees_nothing(body: bytes, seconds: float | None) -> None:
+    """Who is turned away by it must not have asked for more time than that."""
+    assert hinted_timeout(body) == seconds
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}:,"0123456789.eE+-nulltruefalse ', max_size=60).map(str.encode))

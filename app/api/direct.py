@@ -7,6 +7,7 @@ the framework, which documents it and answers everything else that is asked of i
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
@@ -36,14 +37,16 @@ class Direct:
         if scope["path"] != self._path or scope["method"] != "POST":
             await self._app(scope, receive, with_header(send, request_id))
             return
-        begin = perf_counter()
+        begin, gone = perf_counter(), False
         try:
             answer = await self._endpoint(scope, receive)
         except Exception as error:  # as the framework's own handlers would answer
             if isinstance(error, Unavailable):
                 self._metrics.refused(error.code)
+            gone = isinstance(error, ClientDisconnect)
             answer = problems.of(scope, error)
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
-        self._metrics.answered(self._path, answer.status, seconds=perf_counter() - begin)
+        if not gone:
+            self._metrics.answered(self._path, answer.status, seconds=perf_counter() - begin)

@@ -42,6 +42,7 @@ QUERY = {
 BINARY = {"type": "string", "format": "binary"}
 LARGE = 2**20  # bytes; smaller ones are read or packed in a few milliseconds
 BUSY = 0.01  # seconds of work that wait
+MOST_PACKED = 2**10  # times that gzip can shrink anything
 WORTH_PACKING = 2**10  # bytes
 
 JSON_ANSWER = [(b"content-type", JSON.encode())]
@@ -77,9 +78,16 @@ class Predict:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="codec")
 
     async def __call__(self, scope: Scope, receive: Receive) -> Answer:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
         caller = Caller()
-        scope["extensions"] = {ON_DISCONNECT: caller.leaves}
+        leaving: set[Callable[[], None]] = scope.get("extensions", {}).get(ON_DISCONNECT, set())
+        leaving.add(caller.leaves)
+        try:
+            return await self._answer(scope, receive, caller)
+        finally:
+            leaving.discard(caller.leaves)
+
+    async def _answer(self, scope: Scope, receive: Receive, caller: "Caller") -> Answer:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         binary = _is_binary(headers)
         body = await _read(receive, headers, self._max_body_bytes)
         if b"content-encoding" in headers:
@@ -134,7 +142,7 @@ class Predict:
         if encoding not in (b"gzip", b"x-gzip"):
             shown = encoding.decode("latin-1")[:64]
             raise UnsupportedMediaType(f"The body may be encoded with gzip or not at all, got Content-Encoding: {shown}.")
-        return await self._call(2**5 * len(body), lambda: compression.inflate(body, self._max_body_bytes))
+        return await self._call(MOST_PACKED * len(body), lambda: compression.inflate(body, self._max_body_bytes))
 
     async def _call(self, size: int, work: Callable[[], T]) -> T:
         """Do work on `size` bytes: here, or on a thread where it would hold up the event loop."""

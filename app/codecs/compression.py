@@ -9,13 +9,16 @@ from app.errors import MalformedBody, TooLarge
 
 GZIP = 16 + zlib.MAX_WBITS
 FASTEST = 1
+MOST_MEMBERS = 16  # each is a copy of what follows it
 
 
 def inflate(body: bytes, limit: int) -> bytes:
     """What was compressed; TooLarge as soon as it passes `limit` bytes, MalformedBody when it is not gzip or cut off."""
-    parts = []
+    parts: list[bytes] = []
     left = limit
     while body:
+        if len(parts) == MOST_MEMBERS:
+            raise MalformedBody(f"The body has more than {MOST_MEMBERS} gzip streams, one after the other.")
         member = zlib.decompressobj(GZIP)
         try:
             part = member.decompress(body, left + 1)
@@ -27,7 +30,7 @@ def inflate(body: bytes, limit: int) -> bytes:
         if not member.eof:
             raise MalformedBody("The body is cut off: its gzip stream does not end.")
         parts.append(part)
-        body = member.unused_data  # gzip files may stand one after the other
+        body = member.unused_data.lstrip(b"\0")  # gzip files may stand one after the other, and be filled up
     return b"".join(parts)
 
 

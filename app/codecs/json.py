@@ -15,14 +15,14 @@ import simdjson
 from app.codecs import plain
 from app.codecs.plain import FLOAT32_MAX, Choose
 from app.codecs.request import INSTANCE_MEMBERS, MEMBERS, Limits, Options, PredictRequest, options_of
-from app.errors import RecurveError
+from app.errors import InvalidInstances, RecurveError
 from app.manifest import ModelSpec
 from app.tensors import Array, Instance, Prediction, State
 from app.tokens import BadToken, Tokens
 
 NUMBERS = b"0123456789.eE+- \t\r\n"  # what numbers, and the space around them, are made of
 ENDS = 256  # bytes
-_TIMEOUT = re.compile(rb'"timeout_ms"\s*:\s*([0-9]{1,9})')
+_TIMEOUT = re.compile(rb'"timeout_ms"\s*:\s*([0-9]{1,9})\s*[,}]')
 
 
 class _Unusual(Exception):
@@ -64,7 +64,10 @@ class Decoder:
         except (ValueError, RuntimeError):  # not JSON, or NaN, or a number out of range
             raise _Unusual from None
         members = _members(document, MEMBERS)
-        options = options_of(members)
+        try:
+            options = options_of(members)
+        except InvalidInstances:
+            raise _Unusual from None
         spec = self._choose(options.model, options.version)
         instances = members["instances"]
         if not isinstance(instances, simdjson.Array):
@@ -80,6 +83,8 @@ class Decoder:
                 instance, state = inner.get("input"), self._state(inner.get("state"), spec)
             if not isinstance(instance, simdjson.Array):
                 raise _Unusual
+            if features == 1 and not (len(instance) and isinstance(instance[0], simdjson.Array)):
+                raise _Unusual  # a bare sequence of numbers looks like a step of one feature
             decoded.append(Instance(self._steps(instance, features), state))
             steps += len(instance)
         # as_buffer flattens whatever is nested, so the body must hold as many steps as there should be, each written as
