@@ -87,6 +87,10 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {ON_DISCONNECT: self._leaving}  # type: ignore[dict-item]  # functions, not settings
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         for tell in [*self._leaving]:
