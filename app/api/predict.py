@@ -6,6 +6,7 @@ Owns the HTTP side of a prediction. Knows nothing of the formats inside the body
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -17,7 +18,7 @@ from app.api import schemas
 from app.api.problems import Answer
 from app.codecs import compression, json, octets
 from app.codecs.request import Limits, PredictRequest
-from app.errors import InvalidInstances, TooLarge, UnsupportedMediaType, Violation
+from app.errors import DeadlineExceeded, InvalidInstances, TooLarge, UnsupportedMediaType, Violation
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.queue import Ticket
@@ -87,6 +88,7 @@ class Predict:
             leaving.discard(caller.leaves)
 
     async def _answer(self, scope: Scope, receive: Receive, caller: "Caller") -> Answer:
+        begin = monotonic()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         binary = _is_binary(headers)
         body = await _read(receive, headers, self._max_body_bytes)
@@ -97,7 +99,10 @@ class Predict:
         model = self._service.model(options.model, options.version)
         if caller.gone:
             raise ClientDisconnect
-        caller.ticket = self._service.predict(model, decoded.instances, timeout=options.timeout or self._timeout)
+        left = (options.timeout or self._timeout) - (monotonic() - begin)
+        if left <= 0:
+            raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
+        caller.ticket = self._service.predict(model, decoded.instances, timeout=left)
         predictions = await caller.ticket
         if binary and OCTETS.encode() in headers.get(b"accept", b""):
             return Answer(self._headers(model, decoded, predictions), octets.encode(predictions[0], options))
@@ -124,7 +129,7 @@ class Predict:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else ()
         token = headers.get(STATE.lower().encode())
         return octets.decode(
-            body, query, self._limits, self._choose, token=token.decode("latin-1") if token else None, tokens=self._tokens
+            body, query, self._limits, self._choose, token=None if token is None else token.decode("latin-1"), tokens=self._tokens
         )
 
     def _headers(self, model: Model, decoded: PredictRequest, predictions: list[Prediction]) -> list[tuple[bytes, bytes]]:

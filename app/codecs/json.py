@@ -76,13 +76,15 @@ class Decoder:
         features = len(spec.features)
         decoded = []
         steps = 0
-        for instance in instances:
-            state = None
+        for index, instance in enumerate(instances):
+            pointer, state = f"/instances/{index}", None
             if isinstance(instance, simdjson.Object):
+                pointer += "/input"
                 inner = _members(instance, INSTANCE_MEMBERS)
                 instance, state = inner.get("input"), self._state(inner.get("state"), spec)
             if not isinstance(instance, simdjson.Array):
                 raise _Unusual
+            self._limits.check_steps(len(instance), pointer)  # here: the exact decoder would make objects of them all first
             if features == 1 and not (len(instance) and isinstance(instance[0], simdjson.Array)):
                 raise _Unusual  # a bare sequence of numbers looks like a step of one feature
             decoded.append(Instance(self._steps(instance, features), state))
@@ -96,7 +98,7 @@ class Decoder:
 
     def _steps(self, sequence: simdjson.Array, features: int) -> Array:
         length = len(sequence)
-        if not 0 < length <= self._limits.max_steps:
+        if not length:
             raise _Unusual
         try:
             values = np.frombuffer(sequence.as_buffer(of_type="d"), dtype=np.float64)

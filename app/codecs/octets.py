@@ -11,7 +11,7 @@ import numpy as np
 
 from app.codecs.plain import Choose, read_state
 from app.codecs.request import MOST_VIOLATIONS, Limits, Options, PredictRequest, options_of
-from app.errors import InvalidInstances, MalformedBody, TooLarge, Violation
+from app.errors import InvalidInstances, MalformedBody, Violation
 from app.tensors import Instance, Prediction
 from app.tokens import BadToken, Tokens
 
@@ -33,8 +33,7 @@ def decode(
         raise InvalidInstances([Violation("", "expected one time step or more, got an empty sequence")])
     if len(body) % size:
         raise MalformedBody(f"The body has {len(body)} bytes, not a multiple of the {size} of a step: {features} float32.")
-    if len(body) // size > limits.max_steps:
-        raise TooLarge(f"The sequence has {len(body) // size} time steps; at most {limits.max_steps} are taken in one.")
+    limits.check_steps(len(body) // size, "")
     steps = np.frombuffer(body, dtype=FLOAT32).astype(np.float32, copy=False).reshape(-1, features)
     finite = np.isfinite(steps)
     if not finite.all():

@@ -21,7 +21,7 @@ from app.codecs.request import (
     options_of,
     unknown_members,
 )
-from app.errors import InvalidInstances, MalformedBody, TooLarge, Violation
+from app.errors import InvalidInstances, MalformedBody, Violation
 from app.manifest import ModelSpec
 from app.tensors import Instance, State
 from app.tokens import BadToken, Tokens
@@ -114,11 +114,10 @@ def _violations(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) ->
         return [Violation(pointer, f"expected a sequence, an array of time steps, got {kind(sequence)}")]
     if not sequence:
         return [Violation(pointer, "expected one time step or more, got an empty sequence")]
+    limits.check_steps(len(sequence), pointer)
     if isinstance(sequence[0], int | float):
         example = "a single sequence stands in an array of its own: [[[...], ...]]"
         return [Violation(pointer, f"expected a sequence, an array of time steps, got an array of numbers; {example}")]
-    if len(sequence) > limits.max_steps:
-        raise TooLarge(f"{pointer}: the sequence has {len(sequence)} time steps; at most {limits.max_steps} are taken in one.")
     found: list[Violation] = []
     for time, step in enumerate(sequence):
         if not isinstance(step, list):

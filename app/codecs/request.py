@@ -33,6 +33,12 @@ class Limits:
         if count > self.max_instances:
             raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are taken in one.")
 
+    def check_steps(self, count: int, pointer: str) -> None:
+        """Refuse an instance with too many steps: TooLarge."""
+        if count > self.max_steps:
+            where = f"{pointer}: " if pointer else ""
+            raise TooLarge(f"{where}the sequence has {count} time steps; at most {self.max_steps} are taken in one.")
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
