@@ -25,7 +25,7 @@ Predict = Callable[[Sequence[Instance]], Sequence[Prediction | Exception]]
 
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
 TYPICAL = 128  # steps
-MARGIN = 0.3  # of the time until a deadline that may go by in waiting: what is predicted may be wrong by as much again
+MARGIN = 0.3  # of the time until a deadline that may go by in waiting; the urgent may take half, the rest is for errors
 FAIR = 0.03  # seconds that a turn may last at most
 GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 
@@ -128,8 +128,8 @@ class Batcher:
     def _turn(self) -> None:
         """Give every free lane a batch, or run batches here where that is cheaper.
 
-        Here it goes on for as long as the loop was away: however many callers have to be read and turned away, half of the
-        time goes to those who were accepted.
+        Here it goes on for as long as the loop was away, FAIR at most: those who were accepted get their share of the time,
+        however many others have to be read and turned away.
         """
         self._awake = False
         begin = monotonic()

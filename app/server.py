@@ -89,7 +89,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
+        if not self.pipeline:  # else it is paused so that no more requests come than are worked on
+            self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

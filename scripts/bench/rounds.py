@@ -134,8 +134,8 @@ def _waste(before: tuple[float | None, float | None], after: tuple[float | None,
 
 def _idle(server: Running) -> float | None:
     """CPUs that it uses when nothing is asked of it, once what came before is over."""
-    time.sleep(1.0)
+    time.sleep(1.0)  # what ends after its answer is not idleness
     before = tree.cpu_seconds(server.pid)
-    time.sleep(IDLE)
+    time.sleep(IDLE)  # the time that is measured
     after = tree.cpu_seconds(server.pid)
     return None if before is None or after is None else (after - before) / IDLE

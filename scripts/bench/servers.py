@@ -104,7 +104,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, first: bytes) -> None:
         if status == 200:
             return
         said = f"{status}: {answer[:300].decode(errors='replace')}"
-        time.sleep(0.005)
+        time.sleep(0.005)  # it answers, but has no model yet
     raise RuntimeError(f"The server on port {port} gave no prediction within {PATIENCE:g} s; it said {said}.")
 
 
