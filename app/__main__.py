@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import fastapi_offline  # noqa: F401  # imported here, its memory is shared by all workers
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import CliApp
 
 from app import __version__, logs
-from app.errors import BadArtifact, ProviderUnavailable
+from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
 from app.server import Server
 from app.settings import Settings
 from app.sockets import bind
@@ -43,7 +43,7 @@ def main() -> int:
     except ValidationError as error:
         wrong = {"_".join(map(str, problem["loc"][:1])).upper().removeprefix("RECURVE_"): problem for problem in error.errors()}
         for name, problem in wrong.items():
-            got = "" if name in ("STATE_KEY", "") else f" (got {problem['input']!r})"  # no secrets
+            got = "" if name in ("STATE_KEY", "STREAM_STORE", "") else f" (got {problem['input']!r})"  # no secrets
             print(f"{f'RECURVE_{name}: ' if name else ''}{problem['msg']}{got}", file=sys.stderr)
         return 2
     except (UnicodeDecodeError, OSError) as error:
@@ -63,9 +63,9 @@ def main() -> int:
             "No RECURVE_STATE_KEY is set: state tokens are signed with a random key, and are worth nothing after a restart."
         )
         settings = settings.model_copy(update={"state_key": SecretStr(token_hex(32))})
-    workers = settings.resolved_workers
     os.environ.pop(SHARED, None)
-    with listener:
+    with listener, kept_streams(settings) as settings:
+        workers = settings.resolved_workers
         if workers == 1:
             return serve(settings, listener=listener)
         with shared_counts() as forget:
@@ -73,14 +73,43 @@ def main() -> int:
 
 
 @contextmanager
+def kept_streams(settings: Settings) -> Iterator[Settings]:
+    """The settings with a data folder that can be written: where the one that is set cannot, one in memory."""
+    if settings.stream_store != "embedded":
+        yield settings
+        return
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        log.warning(
+            "RECURVE_DATA_DIR=%s cannot be written (%s): streams are kept in memory, and lost when the service ends.",
+            settings.data_dir,
+            error.strerror,
+        )
+        with in_memory("recurve-streams-") as folder:
+            yield settings.model_copy(update={"data_dir": folder})
+    else:
+        yield settings
+
+
+@contextmanager
 def shared_counts() -> Iterator[Callable[[int], None]]:
-    """Have all workers count into one folder, in memory; yields what takes a dead one out of the gauges."""
-    memory = Path("/dev/shm")  # noqa: S108  # writable where the file system of a container is not
-    with TemporaryDirectory(prefix="recurve-metrics-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        os.environ[SHARED] = folder  # read when prometheus_client is imported
+    """Have all workers count into one folder; yields what takes a dead one out of the gauges."""
+    with in_memory("recurve-metrics-") as folder:
+        os.environ[SHARED] = str(folder)  # read when prometheus_client is imported
         from prometheus_client.multiprocess import mark_process_dead
 
         yield mark_process_dead
+
+
+@contextmanager
+def in_memory(prefix: str) -> Iterator[Path]:
+    """A folder that all workers share and that is gone at the end, in memory where the system has a place for that."""
+    memory = Path("/dev/shm")  # noqa: S108  # writable where the file system of a container is not
+    with TemporaryDirectory(prefix=prefix, dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def serve(settings: Settings, *, listener: socket.socket | None = None, channel: socket.socket | None = None) -> int:
@@ -88,19 +117,26 @@ def serve(settings: Settings, *, listener: socket.socket | None = None, channel:
     # Not before: ONNX Runtime and NumPy start threads when they are imported, and a supervisor with threads must not fork.
     from app.main import create_app
 
-    app = create_app(settings)
-    server = Server(app.state.asgi, app.state.service, drain_timeout=settings.drain_timeout, channel=channel)
-
     gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
 
-    async def run() -> None:
-        async with app.router.lifespan_context(app):
-            await server.serve(sockets=[listener] if listener else [])
-
+    gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
     try:
+        app = create_app(settings)
+        server = Server(
+            app.state.asgi,
+            app.state.service,
+            drain_timeout=settings.drain_timeout,
+            max_message_bytes=settings.max_body_bytes,
+            channel=channel,
+        )
+
+        async def run() -> None:
+            async with app.router.lifespan_context(app):
+                await server.serve(sockets=[listener] if listener else [])
+
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(run())
-    except (BadArtifact, ProviderUnavailable) as error:
+    except (BadArtifact, ProviderUnavailable, StoreUnavailable) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -2,16 +2,22 @@
 
     RecurveError                    500  a defect: generic text out, the traceback goes to the log
     ├── MalformedBody               400  the body is not the format it claims to be
+    ├── Forbidden                   403
     ├── ModelNotFound               404
+    ├── StreamNotFound              404
+    ├── StreamConflict              409  the stream is not where the caller thinks it is
+    ├── StreamExpired               410
     ├── TooLarge                    413  over a limit of size, instances or steps
     ├── UnsupportedMediaType        415
-    ├── InvalidInstances            422  well-formed but wrong; says where
+    ├── InvalidRequest              422  well-formed but wrong; says where
     ├── NotFinite                   422  the model's answer overflows float32
     ├── Unavailable                 503  and when to come back
     │   ├── QueueFull
     │   ├── Overloaded                   the deadline could not be kept
     │   ├── Draining
-    │   └── NotReady
+    │   ├── NotReady
+    │   ├── TooManyStreams
+    │   └── StoreUnavailable             where streams are kept cannot be reached, or is full
     └── DeadlineExceeded            504
     BadArtifact                     never reaches a caller: a model version that must not be served
     ProviderUnavailable             never reaches a caller: the device asked for cannot be had
@@ -48,8 +54,30 @@ class MalformedBody(RecurveError):
     status, code, title = 400, "malformed-body", "Malformed body"
 
 
+class Forbidden(RecurveError):
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
 class ModelNotFound(RecurveError):
     status, code, title = 404, "model-not-found", "Model not found"
+
+
+class StreamNotFound(RecurveError):
+    status, code, title = 404, "stream-not-found", "Stream not found"
+
+
+class StreamConflict(RecurveError):
+    """The stream is elsewhere; `expected`, where it is not None, is the sequence number that it would go on with."""
+
+    status, code, title = 409, "stream-conflict", "Stream conflict"
+
+    def __init__(self, detail: str, *, expected: int | None = None) -> None:
+        super().__init__(detail)
+        self.expected = expected
+
+
+class StreamExpired(RecurveError):
+    status, code, title = 410, "stream-expired", "Stream expired"
 
 
 class TooLarge(RecurveError):
@@ -60,10 +88,10 @@ class UnsupportedMediaType(RecurveError):
     status, code, title = 415, "unsupported-media-type", "Unsupported media type"
 
 
-class InvalidInstances(RecurveError):
+class InvalidRequest(RecurveError):
     """The request is well-formed but cannot be predicted; nothing of it has run."""
 
-    status, code, title = 422, "invalid-instances", "Invalid instances"
+    status, code, title = 422, "invalid-request", "Invalid request"
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         first = violations[0]
@@ -99,6 +127,14 @@ class Draining(Unavailable):
 
 class NotReady(Unavailable):
     code, title = "not-ready", "Not ready"
+
+
+class TooManyStreams(Unavailable):
+    code, title = "too-many-streams", "Too many streams"
+
+
+class StoreUnavailable(Unavailable):
+    code, title = "store-unavailable", "Store unavailable"
 
 
 class DeadlineExceeded(RecurveError):

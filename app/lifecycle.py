@@ -3,6 +3,7 @@
 Owns the order, and that nothing serves before it has proved itself. Knows nothing of requests or HTTP.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from itertools import product
@@ -36,39 +37,69 @@ class Model:
     batcher: Batcher
 
 
-def load(folder: Path, *, device: Device, limits: Limits, lanes: int, metrics: Metrics) -> Model:
-    """Load the version in `folder` inside a running event loop.
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A version whose files, graph and answers are what its manifest says, and how fast it is; it does not serve yet."""
 
-    Raises BadArtifact when its files, its graph or its answers are not what its manifest says, and
-    ProviderUnavailable when `device` insists on a provider that cannot be had.
-    """
-    started = perf_counter()
-    spec = manifest.read(folder)
-    engine = Engine(spec, folder, device=device)
-    worst = _replay(engine, folder)
-    cost = _warm_up(engine, limits)
-    provider = engine.provider
-    counts = metrics.model(
-        spec.name, spec.version, lanes=lanes, provider=provider.in_use, fallback=provider.fallback_reason is not None
-    )
-    # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
-    inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
-    batcher = Batcher(engine.answer, limits, lanes=lanes, inline=inline, cost=cost, metrics=counts)
-    model = Model(spec=spec, engine=engine, batcher=batcher)
-    log.info(
-        "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
-        "tolerance, %d lanes, in %.0f ms.",
-        spec,
-        provider.in_use,
-        provider.requested,
-        f"; {provider.fallback_reason}" if provider.fallback_reason else "",
-        len(spec.features),
-        len(spec.outputs),
-        100 * worst,
-        lanes,
-        1000 * (perf_counter() - started),
-    )
-    return model
+    spec: ModelSpec
+    engine: Engine
+    cost: CostModel
+    worst: float  # difference to the golden sample, of what is tolerated
+    seconds: float  # that it took
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads versions, each the same way, inside a running event loop."""
+
+    device: Device
+    limits: Limits
+    lanes: int
+    metrics: Metrics
+
+    def load(self, folder: Path) -> Model:
+        """The version in `folder`, ready.
+
+        Raises BadArtifact when its files, its graph or its answers are not what its manifest says, and
+        ProviderUnavailable when `device` insists on a provider that cannot be had.
+        """
+        return self._start(self._prove(folder))
+
+    async def load_aside(self, folder: Path) -> Model:
+        """The same, and the loop goes on meanwhile."""
+        return self._start(await asyncio.to_thread(self._prove, folder))
+
+    def _prove(self, folder: Path) -> Proved:
+        started = perf_counter()
+        spec = manifest.read(folder)
+        engine = Engine(spec, folder, device=self.device)
+        worst = _replay(engine, folder)
+        cost = _warm_up(engine, self.limits)
+        return Proved(spec, engine, cost, worst, perf_counter() - started)
+
+    def _start(self, proved: Proved) -> Model:
+        spec, engine, lanes = proved.spec, proved.engine, self.lanes
+        provider = engine.provider
+        counts = self.metrics.model(
+            spec.name, spec.version, lanes=lanes, provider=provider.in_use, fallback=provider.fallback_reason is not None
+        )
+        # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
+        inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
+        batcher = Batcher(engine.answer, self.limits, lanes=lanes, inline=inline, cost=proved.cost, metrics=counts)
+        log.info(
+            "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
+            "tolerance, %d lanes, in %.0f ms.",
+            spec,
+            provider.in_use,
+            provider.requested,
+            f"; {provider.fallback_reason}" if provider.fallback_reason else "",
+            len(spec.features),
+            len(spec.outputs),
+            100 * proved.worst,
+            lanes,
+            1000 * proved.seconds,
+        )
+        return Model(spec=spec, engine=engine, batcher=batcher)
 
 
 def _warm_up(engine: Engine, limits: Limits) -> CostModel:

@@ -6,6 +6,7 @@ Owns the wiring, and alone turns `Settings` into what the parts take. Knows noth
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,14 +14,22 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import health, metrics, predict, problems, schemas
+from app.api import chunks, health, metrics, predict, problems, schemas
+from app.api.bodies import Bodies
 from app.api.direct import Direct
+from app.api.live import Live
+from app.api.streams import Streams, router
+from app.codecs import json
 from app.codecs.request import Limits as RequestLimits
+from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.queue import Limits
 from app.repository import Repository
 from app.service import Service
 from app.settings import Settings
+from app.stores import Store
+from app.stream_service import Limits as StreamLimits
+from app.stream_service import StreamService
 from app.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -30,7 +39,7 @@ DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in 
 
 def create_app(settings: Settings) -> FastAPI:
     """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served."""
-    service = Service(default_model=settings.default_model)
+    service = Service(default_model=settings.default_model, drain_streams=settings.drain_streams)
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
     limits = Limits(
@@ -40,13 +49,22 @@ def create_app(settings: Settings) -> FastAPI:
         max_queue_size=settings.max_queue_size,
         max_queue_delay=settings.max_queue_delay,
     )
+    loader = Loader(device=settings.device, limits=limits, lanes=settings.resolved_lanes, metrics=counts)
+    streams = StreamService(
+        service,
+        _store(settings),
+        StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout),
+        counts.streams,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         repository = Repository(settings.model_dir)
-        service.load(repository, device=settings.device, limits=limits, lanes=settings.resolved_lanes, metrics=counts)
+        service.load(repository, loader)
+        streams.start()
         yield
         await service.close()
+        await streams.close()
         if service.refused_late:
             log.warning("Stopped: %d instances had to be refused with 503.", service.refused_late)
         else:
@@ -57,15 +75,19 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
+    tokens = Tokens(settings.state_key.get_secret_value().encode())
+    request_limits = RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps)
+    bodies = Bodies(settings.max_body_bytes)
+    new_parser = partial(json.Decoder, request_limits, service.spec, tokens)
     answer = predict.Predict(
-        service,
-        limits=RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps),
-        max_body_bytes=settings.max_body_bytes,
-        timeout=settings.request_timeout,
-        tokens=Tokens(settings.state_key.get_secret_value().encode()),
+        service, bodies, limits=request_limits, timeout=settings.request_timeout, tokens=tokens, new_parser=new_parser
     )
+    stream_routes = Streams(service, streams, bodies, tokens)
+    decoder = chunks.Decoder(bodies, request_limits, new_parser)
+    answer_chunk = chunks.Chunks(streams, bodies, decoder)
     app.include_router(predict.router(answer))
-    app.include_router(health.router(service))
+    app.include_router(router(stream_routes, answer_chunk))
+    app.include_router(health.router(service, streams))
     app.include_router(metrics.router(counts))
 
     @app.get("/", include_in_schema=False)
@@ -74,14 +96,44 @@ def create_app(settings: Settings) -> FastAPI:
 
     _describe(app)
     # around the framework, not inside it: its own layers come first there
-    app.state.asgi = Direct(app, path=predict.PATH, endpoint=answer, metrics=counts)
+    app.state.asgi = Direct(
+        app,
+        {predict.PATH: answer, chunks.PATH: answer_chunk},
+        live=Live(streams, stream_routes, decoder, counts.streams),
+        metrics=counts,
+    )
     return app
+
+
+def _store(settings: Settings) -> Store:
+    """Where streams are kept; each is imported only where it is used."""
+    match settings.stream_store:
+        case "memory":
+            from app.stores.memory import Memory
+
+            return Memory()
+        case "embedded":
+            from app.stores.embedded import Embedded
+
+            return Embedded(settings.data_dir)
+        case url:
+            from app.stores.redis import Redis
+
+            return Redis(url)
 
 
 def _describe(app: FastAPI) -> None:
     """Add to the OpenAPI document the bodies that routes read and write without pydantic."""
     components: dict[str, Any] = app.openapi().setdefault("components", {}).setdefault("schemas", {})
-    for model in (schemas.PredictRequest, schemas.PredictResponse, schemas.Problem):
+    for model in (
+        schemas.PredictRequest,
+        schemas.PredictResponse,
+        schemas.Begin,
+        schemas.Fork,
+        schemas.ChunkRequest,
+        schemas.ChunkResponse,
+        schemas.Problem,
+    ):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components.update(schema.pop("$defs", {}))
         components[model.__name__] = schema

@@ -4,7 +4,10 @@ Owns the format of manifest.json, the one contract between the trainer and the s
 of how artifacts are found or served.
 """
 
+from functools import cached_property
 from hashlib import file_digest
+from itertools import accumulate
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,6 +101,17 @@ class ModelSpec(_Frozen):
         if missing:
             raise ValueError(f"files lists no SHA-256 of {', '.join(sorted(missing))}")
         return self
+
+    @cached_property
+    def layout(self) -> tuple[tuple[slice, tuple[int, ...]], ...]:
+        """Where each state lies when all of one instance's are written one after the other, and its shape."""
+        ends = [0, *accumulate(prod(state.shape) for state in self.states)]
+        return tuple((slice(*ends[i : i + 2]), state.shape) for i, state in enumerate(self.states))
+
+    @cached_property
+    def state_size(self) -> int:
+        """How many numbers the states of one instance are."""
+        return sum(prod(state.shape) for state in self.states)
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"

@@ -43,6 +43,7 @@ class Metrics:
             registry=own,
             multiprocess_mode="livemax",
         )
+        self.streams = StreamMetrics(own)
         self._children: dict[tuple[str, int], Histogram] = {}
 
     def answered(self, route: str, status: int, *, seconds: float) -> None:
@@ -69,6 +70,27 @@ class Metrics:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # published without
         return generate_latest(registry)
+
+
+class StreamMetrics:
+    """What is counted of streams, whatever model they are of."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.alive = Gauge(
+            "recurve_streams", "Streams that are kept, of all replicas", registry=registry, multiprocess_mode="livemostrecent"
+        )
+        self.opened = Counter("recurve_streams_opened_total", "Streams begun", registry=registry)
+        self.ended = Counter("recurve_streams_ended_total", "Streams ended", ("reason",), registry=registry)
+        self.connections = Gauge(
+            "recurve_stream_connections", "WebSockets that are open", registry=registry, multiprocess_mode="livesum"
+        )
+        chunks = Counter(
+            "recurve_stream_chunks_total",
+            "Chunks done; answered again from what is kept; run again because another process was first",
+            ("outcome",),
+            registry=registry,
+        )
+        self.done, self.repeated, self.raced = (chunks.labels(outcome) for outcome in ("done", "repeated", "raced"))
 
 
 class ModelMetrics:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app import websocket
 from app.sockets import ON_DISCONNECT, url_of
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._lost = lost
         self._leaving: set[Callable[[], None]] = set()
+        self.ws_protocol_class = websocket.protocol(lost)  # type: ignore[assignment]  # makes one, as a class would
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # a transport in all but its class
@@ -105,11 +107,22 @@ class Server(uvicorn.Server):
     Stopping, it lets `work` finish for `drain_timeout` seconds, then has it refuse what is left.
     """
 
-    def __init__(self, app: ASGIApp, work: Drain, *, drain_timeout: float, channel: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        work: Drain,
+        *,
+        drain_timeout: float,
+        max_message_bytes: int,
+        channel: socket.socket | None = None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 http=Protocol,
+                ws=websocket.WebSocket,
+                ws_max_size=max_message_bytes,
+                ws_per_message_deflate=False,  # float32 hardly shrinks, and a compressor for each connection costs much memory
                 lifespan="off",  # the caller's, so that a bad artifact ends with its reason, not a traceback
                 log_config=None,
                 access_log=False,

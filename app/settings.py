@@ -4,6 +4,7 @@ Owns names and validation: a flag of `python -m app` beats an environment variab
 read it; the rest of the service takes small value objects. Nothing is read at import.
 """
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,8 @@ from app.cpus import available
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
+LONGEST_TTL = 30 * 86_400.0  # seconds
+STORES = ("embedded", "memory", "memory://", "redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
 
 class Settings(BaseSettings):
@@ -55,6 +58,13 @@ class Settings(BaseSettings):
     request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
     state_key: SecretStr | None = Field(None, min_length=16, description="signs state tokens; the same for all replicas")
     state_key_file: Path | None = Field(None, description="a file that holds it")
+    stream_store: str = Field(
+        "embedded", description="embedded: in the data folder; memory: one process; redis://...: for several machines"
+    )
+    data_dir: Path = Field(Path("data"), description="folder of the embedded store")
+    stream_ttl: float = Field(600.0, gt=0, le=LONGEST_TTL, description="idle time of a stream before it expires")
+    max_streams: int = Field(100_000, ge=1, description="streams at once, of all workers and replicas")
+    drain_streams: float = Field(3600.0, ge=0, description="how long streams of an older version go on")
     drain_timeout: float = Field(25.0, ge=0, le=3600, description="how long a stopping service finishes what waits")
     log_format: LogFormat = Field("auto", description="plain, json, or auto: plain on a terminal")
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
@@ -70,6 +80,23 @@ class Settings(BaseSettings):
         if value != "localhost":
             ip_address(value)
         return value
+
+    @field_validator("stream_store")
+    @classmethod
+    def _store_is_known(cls, value: str) -> str:
+        known = value in STORES[:3] or any(value.startswith(scheme) and value != scheme for scheme in STORES[3:])
+        if not known:
+            raise ValueError("expected embedded, memory, or an address such as redis://host:6379/0 (rediss://, unix://, valkey://)")
+        return value.removesuffix("://")
+
+    @model_validator(mode="after")
+    def _memory_is_one_process(self) -> "Settings":
+        if self.stream_store == "memory" and self.workers != "auto" and self.workers > 1:
+            raise ValueError(
+                f"RECURVE_STREAM_STORE=memory keeps streams in one process, and RECURVE_WORKERS={self.workers} would each have "
+                "their own: use the embedded store, or one worker"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +114,7 @@ class Settings(BaseSettings):
     def resolved_workers(self) -> int:
         if self.workers != "auto":
             return self.workers
-        return 1 if self.device == "cuda" else available()  # one process feeds a GPU
+        return 1 if self.device == "cuda" or self.stream_store == "memory" else available()  # one process feeds a GPU
 
     @property
     def resolved_lanes(self) -> int:
@@ -97,4 +124,10 @@ class Settings(BaseSettings):
 
     def public(self) -> dict[str, Any]:
         """What the service decided to run with, for the log."""
-        return {**self.model_dump(mode="json"), "workers": self.resolved_workers, "lanes": self.resolved_lanes}
+        store = re.sub(r"//[^/@]*@", "//***@", self.stream_store)  # a password
+        return {
+            **self.model_dump(mode="json"),
+            "stream_store": store,
+            "workers": self.resolved_workers,
+            "lanes": self.resolved_lanes,
+        }

@@ -9,8 +9,7 @@ import binascii
 import hmac
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from itertools import accumulate
-from math import ceil, prod
+from math import ceil
 
 import numpy as np
 
@@ -29,13 +28,12 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Seal:
-    """The key that signs the states of one version, and how they lie in a token."""
+    """The key that signs the states of one version, and how long their tokens are."""
 
     spec: ModelSpec
     key: bytes
     length: int  # characters of a token
     padding: bytes  # what Base64 wants at its end
-    parts: tuple[tuple[slice, tuple[int, ...]], ...]  # of the numbers, and the shape of each
 
 
 class Tokens:
@@ -64,16 +62,14 @@ class Tokens:
                 f"not a state of {spec}: it was changed or cut off, or it belongs to another model, version or signing key"
             ) from None
         numbers = np.frombuffer(signed, FLOAT32, (len(signed) - TAG) // FLOAT32.itemsize).astype(np.float32, copy=False)
-        return tuple(numbers[part].reshape(shape) for part, shape in seal.parts)
+        return tuple(numbers[part].reshape(shape) for part, shape in spec.layout)
 
     def _seal(self, spec: ModelSpec) -> _Seal:
         seal = self._seals.get((spec.name, spec.version))
         if seal is None or seal.spec is not spec:
             layout = ";".join(f"{state.input}:{','.join(map(str, state.shape))}" for state in spec.states)
             purpose = f"recurve state 1|{spec.name}|{spec.version}|{layout}".encode()
-            ends = [0, *accumulate(prod(state.shape) for state in spec.states)]
-            parts = tuple((slice(*ends[i : i + 2]), state.shape) for i, state in enumerate(spec.states))
-            length = ceil((ends[-1] * FLOAT32.itemsize + TAG) * 4 / 3)
+            length = ceil((spec.state_size * FLOAT32.itemsize + TAG) * 4 / 3)
             key = hmac.digest(self._secret, purpose, DIGEST)
-            seal = self._seals[spec.name, spec.version] = _Seal(spec, key, length, b"=" * (-length % 4), parts)
+            seal = self._seals[spec.name, spec.version] = _Seal(spec, key, length, b"=" * (-length % 4))
         return seal

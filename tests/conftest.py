@@ -1,8 +1,11 @@
 """What many tests start from."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "0.1")  # seconds, not five; read when websockets is imported
 
 from tests.artifacts import build
 

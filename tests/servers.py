@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
 LISTENING = re.compile(r"Ready on (http://[^ ]+:\d+)")
@@ -45,10 +46,19 @@ class Server:
 
 @contextmanager
 def serve(model_dir: Path, *flags: str, **environment: str) -> Iterator[Server]:
-    """The service over this repository until the block ends; RuntimeError with its log when it does not start."""
+    """The service over this repository until the block ends; RuntimeError with its log when it does not start.
+
+    Its streams are gone afterwards, unless it is given a folder for them.
+    """
+    with TemporaryDirectory() as data_dir, _serve(model_dir, ("--data-dir", data_dir, *flags), environment) as server:
+        yield server
+
+
+@contextmanager
+def _serve(model_dir: Path, flags: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
     command = [sys.executable, "-m", "app", "--port", "0", "--model-dir", str(model_dir), "--log-format", "plain", *flags]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")}
-    process = subprocess.Popen(command, cwd=ROOT, env=inherited | environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment}, stderr=subprocess.PIPE, text=True)
     server = Server(process)
     try:
         assert process.stderr is not None

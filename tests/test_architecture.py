@@ -12,23 +12,32 @@ ROOT = Path(__file__).parent.parent
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
     {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"},
-    {"app.manifest", "app.settings"},
+    {"app.manifest", "app.settings", "app.stores", "app.turns"},
     {"app.tensors"},
-    {"app.engine", "app.golden", "app.queue", "app.repository", "app.tokens"},
+    {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
     {"app.batcher", "app.codecs"},
     {"app.lifecycle"},
     {"app.service"},
+    {"app.stream_service"},
     {"app.api"},
-    {"app.main", "app.server", "app.supervisor"},
+    {"app.main", "app.supervisor", "app.websocket"},
+    {"app.server"},
     {"app.__main__"},
 ]
 # What scripts may use of the service: what the artifact is and what runs it, nothing that serves.
 FOR_SCRIPTS = {"app.cpus", "app.errors", "app.manifest", "app.tensors", "app.engine", "app.golden"}
 # Servers that the service is measured beside.
 RIVALS = {"scripts.bench.afternoon", "scripts.bench.bare"}
+# What measures a part of the service from within, in a process of its own.
+WITHIN = {"scripts.bench.expiry"}
 # Within the packages that hold several floors of their own, who may be imported by their siblings.
 SHARED_IN_PACKAGE = {
+    "app.stores",
     "app.api.schemas",
+    "app.api.bodies",
+    "app.api.caller",
+    "app.api.chunks",
+    "app.api.streams",
     "app.api.request_id",
     "app.api.direct",
     "app.api.problems",
@@ -39,7 +48,9 @@ ONLY_IN = {
     "fastapi": {"app.api", "app.main"},
     "starlette": {"app.api", "app.main", "app.server"},
     "fastapi_offline": {"app.main", "app.__main__"},
-    "uvicorn": {"app.server"},
+    "uvicorn": {"app.server", "app.websocket"},
+    "lmdb": {"app.stores"},
+    "redis": {"app.stores"},
     "onnxruntime": {"app.engine"},
     "prometheus_client": {"app.metrics", "app.__main__"},
     "torch": set(),
@@ -106,7 +117,7 @@ def test_scripts_use_the_artifact_and_the_engine_only(module: str) -> None:
     for target in imports(SCRIPTS[module], APP | SCRIPTS):
         library = target.split(".")[0]
         assert module in RIVALS or library not in {"fastapi", "starlette", "uvicorn"}, f"{module} imports {library}"
-        if library == "app":
+        if library == "app" and module not in WITHIN:
             assert place(target) in FOR_SCRIPTS, f"{module} imports {target}"
 
 

@@ -43,7 +43,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 async def load(folder: Path) -> ModelSpec:
-    model = lifecycle.load(folder, device="cpu", limits=LIMITS, lanes=1, metrics=Metrics())
+    model = lifecycle.Loader(device="cpu", limits=LIMITS, lanes=1, metrics=Metrics()).load(folder)
     await model.batcher.close()
     return model.spec
 
@@ -189,7 +189,7 @@ def service_over(model_dir: Path) -> Service:
     service = Service(default_model="gyro-denoiser")
 
     async def scenario() -> None:
-        service.load(Repository(model_dir), device="auto", limits=LIMITS, lanes=1, metrics=Metrics())
+        service.load(Repository(model_dir), lifecycle.Loader(device="auto", limits=LIMITS, lanes=1, metrics=Metrics()))
         await service.close()
         service.draining = False
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.codecs import plain
 from app.codecs.json import Decoder, encode, hinted_timeout
 from app.codecs.request import Limits, Options, PredictRequest
-from app.errors import InvalidInstances, MalformedBody, ModelNotFound, RecurveError, TooLarge
+from app.errors import InvalidRequest, MalformedBody, ModelNotFound, RecurveError, TooLarge
 from app.manifest import GOLDEN_NAME, Cell, ModelSpec, Signal, StateSpec, Tolerance
 from app.tensors import Prediction
 from app.tokens import Tokens
@@ -50,7 +50,7 @@ def refusal(body: bytes | dict[str, Any]) -> RecurveError:
 
 def pointers(body: bytes | dict[str, Any]) -> dict[str, str]:
     error = refusal(body)
-    assert isinstance(error, InvalidInstances)
+    assert isinstance(error, InvalidRequest)
     return {violation.pointer: violation.detail for violation in error.violations}
 
 
@@ -201,7 +201,7 @@ def test_a_refusal_does_not_disturb_the_next_request() -> None:
     """The parser is shared: an error that is still being answered must not hold on to it."""
     shared = decoder()
     good = b'{"instances": [[[1, 2]]]}'
-    with pytest.raises(InvalidInstances) as kept:
+    with pytest.raises(InvalidRequest) as kept:
         shared.decode(b'{"instances": [[[1, 2, 3]]]}')
     assert len(shared.decode(good).instances) == 1
     assert kept.value.violations

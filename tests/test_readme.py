@@ -1,11 +1,17 @@
 """The README says what the code does: its tables and its commands are held against it."""
 
+import asyncio
 import json
 import re
+import signal
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from app import errors
@@ -59,11 +65,13 @@ def test_every_route_is_listed() -> None:
     with serve(ROOT / "model") as server:
         paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
         routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
-        listed = rows(r"(GET|POST) /\S+")
+        listed = rows(r"(GET|POST|DELETE) /\S+")
         assert routes | {"GET /docs", "GET /openapi.json"} == listed.keys()
+        stream = httpx.post(f"{server.url}/streams").json()["id"]
         for route in listed:
             if route.startswith("GET"):
-                assert httpx.get(server.url + route.removeprefix("GET ")).status_code == 200
+                path = route.removeprefix("GET ").replace("{id}", stream)
+                assert httpx.get(server.url + path).status_code == 200
 
 
 def test_the_curl_commands_work_as_printed() -> None:
@@ -80,13 +88,48 @@ def test_the_curl_commands_work_as_printed() -> None:
 
 def test_the_python_example_works_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """And shows what it says: the bias of a device at rest is found and taken off."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     with serve(ROOT / "model") as server:
         names: dict[str, list[list[float]]] = {}
         exec(code.replace("http://127.0.0.1:8000", server.url), names)
     assert "last" in capsys.readouterr().out
     first, last = names["rates"][0], names["rates"][-1]
     assert max(map(abs, last)) < max(map(abs, first)) / 4
+
+
+def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> None:
+    """Killed in the middle, and started again: the answers are those of the whole signal in one call."""
+    _, code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(code, names)
+    steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8 + number] for number in range(60)]
+
+    async def sensor() -> AsyncIterator[list[float]]:
+        for step in steps:
+            yield step
+
+    async def follow(host: str) -> AsyncIterator[list[float]]:
+        with suppress(RuntimeError):  # the sensor has an end
+            async for rates in names["follow"](host, sensor()):
+                yield rates
+
+    async def both() -> None:
+        flags = ["--data-dir", str(tmp_path), "--workers", "1", "--port"]
+        got = []
+        with ExitStack() as servers:
+            first = servers.enter_context(serve(ROOT / "model", *flags, "0"))
+            host = first.url.removeprefix("http://")
+            async for rates in follow(host):
+                got.append(rates)
+                if len(got) == 20:
+                    first.stop(signal.SIGKILL)
+                    again = servers.enter_context(serve(ROOT / "model", *flags, host.split(":")[1]))
+            async with httpx.AsyncClient() as http:
+                answer = await http.post(f"{again.url}/predict", json={"instances": [steps]})
+        (whole,) = answer.json()["predictions"]
+        np.testing.assert_allclose(got, whole, rtol=1e-4, atol=1e-4)
+
+    asyncio.run(both())
 
 
 def test_the_commands_of_make_are_those_that_are_named() -> None:

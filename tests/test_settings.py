@@ -43,11 +43,25 @@ def test_port_is_understood_and_our_own_name_beats_it(monkeypatch: pytest.Monkey
         pytest.param(["--max-padding-waste", "1"], id="all-padding"),
         pytest.param(["--request-timeout", "0"], id="no-time"),
         pytest.param(["--lanes", "0"], id="no-lanes"),
+        pytest.param(["--stream-store", "postgres://db"], id="unknown-store"),
+        pytest.param(["--stream-store", "redis://"], id="store-without-a-host"),
+        pytest.param(["--stream-store", "memory", "--workers", "2"], id="memory-of-two-processes"),
+        pytest.param(["--stream-ttl", "0"], id="no-life"),
     ],
 )
 def test_what_cannot_work_is_refused(flags: list[str]) -> None:
     with pytest.raises(ValidationError):
         CliApp.run(Settings, cli_args=flags)
+
+
+def test_memory_is_one_process_unless_it_is_told_otherwise() -> None:
+    """Two would each have streams of their own."""
+    assert CliApp.run(Settings, cli_args=["--stream-store", "memory://"]).resolved_workers == 1
+
+
+def test_the_log_shows_no_password() -> None:
+    settings = CliApp.run(Settings, cli_args=["--stream-store", "redis://user:secret@host:6379/0"])
+    assert settings.public()["stream_store"] == "redis://***@host:6379/0"
 
 
 @pytest.mark.parametrize(

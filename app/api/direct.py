@@ -1,10 +1,10 @@
-"""The shortest way for the one route that must be fast: around the framework's layers, which cost it more than its work.
+"""The shortest way for the routes that must be fast: around the framework's layers, which cost it more than its work.
 
-Owns the short cut, and the count of what went through it; gives every request its id. What it serves is also a route of
-the framework, which documents it and answers everything else that is asked of its path.
+Owns the short cut, and the count of what went through it; gives every request its id. What it serves is
+also a route of the framework, which documents it and answers everything else that is asked of its path.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect
@@ -20,26 +20,31 @@ Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
 
 class Direct:
-    """ASGI middleware that answers POST requests for `path` with `endpoint`, and passes on everything else."""
+    """ASGI middleware that answers POST requests for these routes, and WebSockets, and passes on everything else."""
 
-    def __init__(self, app: ASGIApp, *, path: str, endpoint: Endpoint, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint], *, live: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._path = path
-        self._endpoint = endpoint
+        self._endpoints = endpoints
+        self._live = live
         self._metrics = metrics
         self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         request_id = self._ids.assign(scope)
-        if scope["path"] != self._path or scope["method"] != "POST":
+        if scope["type"] == "websocket":
+            await self._live(scope, receive, send)
+            return
+        route = _route(scope["path"])
+        endpoint = self._endpoints.get(route) if scope["method"] == "POST" else None
+        if endpoint is None:
             await self._app(scope, receive, with_header(send, request_id))
             return
         begin, gone = perf_counter(), False
         try:
-            answer = await self._endpoint(scope, receive)
+            answer = await endpoint(scope, receive)
         except Exception as error:  # as the framework's own handlers would answer
             if isinstance(error, Unavailable):
                 self._metrics.refused(error.code)
@@ -49,4 +54,12 @@ class Direct:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
         if not gone:
-            self._metrics.answered(self._path, answer.status, seconds=perf_counter() - begin)
+            self._metrics.answered(route, answer.status, seconds=perf_counter() - begin)
+
+
+def _route(path: str) -> str:
+    """The route of a path, in which the id of a stream has no part."""
+    if not path.startswith("/streams/"):
+        return path
+    _, streams, _, *rest = path.split("/")
+    return "/".join(("", streams, "{id}", *rest))

@@ -12,9 +12,10 @@ from app import __version__
 from app.api import schemas
 from app.errors import NotReady
 from app.service import Service
+from app.stream_service import StreamService
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service, streams: StreamService) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get(
@@ -34,7 +35,7 @@ def router(service: Service) -> APIRouter:
                 provider_requested=model.engine.provider.requested,
                 fallback_reason=model.engine.provider.fallback_reason,
             )
-            for model in service.models.values()
+            for model in service.loaded
         ]
         refused = [
             schemas.ModelHealth(name=r.name, version=r.version, ready=False, fallback_reason=r.reason) for r in service.refused
@@ -42,6 +43,9 @@ def router(service: Service) -> APIRouter:
         answer = schemas.Health(
             status=service.status,
             models=[*loaded, *refused],
+            streams=schemas.StreamHealth(
+                store=streams.store, alive=streams.alive, limit=streams.limits.max_streams, trouble=streams.trouble
+            ),
             uptime_seconds=round(monotonic() - service.started, 3),
             version=__version__,
         )

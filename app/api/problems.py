@@ -11,11 +11,12 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.errors import InvalidInstances, RecurveError, Unavailable
+from app.errors import InvalidRequest, RecurveError, StreamConflict, Unavailable, Violation
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +44,27 @@ def install(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         return of(request.scope, error).response()
 
-    for kind in (RecurveError, HTTPException, ClientDisconnect, Exception):
+    for kind in (RecurveError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, handle)
 
 
 def of(scope: Scope, error: Exception) -> Answer:
     """What a request is answered with that raised this."""
+    if isinstance(error, RequestValidationError):  # the framework's own, of a query
+        error = InvalidRequest([Violation(f"/{each['loc'][-1]}", each["msg"]) for each in error.errors()])
     if isinstance(error, RecurveError) and error.status != 500:
         extra: dict[str, Any] = {}
         headers = []
-        if isinstance(error, InvalidInstances):
+        if isinstance(error, InvalidRequest):
             extra["errors"] = [{"pointer": v.pointer, "detail": v.detail} for v in error.violations]
+        if isinstance(error, StreamConflict) and error.expected is not None:
+            extra["expected"] = error.expected
         if isinstance(error, Unavailable):
             headers.append((b"retry-after", b"%d" % error.retry_after))
         return _problem(scope, error.status, error.code, error.title, error.detail, extra, headers)
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
-        detail = f"{scope['method']} {scope['path']}: {title.lower()}. The routes are listed at /docs."
+        detail = f"{scope.get('method', 'WebSocket')} {scope['path']}: {title.lower()}. The routes are listed at /docs."
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
         return _problem(scope, error.status_code, title.lower().replace(" ", "-"), title, detail, {}, headers)
     request_id = scope["state"]["request_id"]

@@ -3,10 +3,17 @@
 Owns the documentation of the wire format; the codecs own the format itself, which pydantic would be too slow for.
 """
 
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.config import JsonDict
+
+from app import errors
+from app.codecs.request import LARGEST_SEQ, MOST_VIOLATIONS, escape
+from app.errors import InvalidRequest
+from app.manifest import NAME_PATTERN
+from app.stream_service import LONGEST_TTL
 
 Step = Annotated[list[float], Field(description="one number per feature, in the manifest's order", min_length=1)]
 Sequence = Annotated[list[Step], Field(description="time steps, oldest first", min_length=1)]
@@ -16,6 +23,17 @@ EXAMPLE_ANSWER: JsonDict = {
     "model": "gyro-denoiser",
     "version": "1",
     "provider": "CPUExecutionProvider",
+}
+EXAMPLE_STREAM: JsonDict = {
+    "id": "wrist-7",
+    "model": "gyro-denoiser",
+    "version": "1",
+    "seq": 12,
+    "steps": 1200,
+    "created_at": "2026-01-31T12:00:00Z",
+    "used_at": "2026-01-31T12:00:12Z",
+    "expires_at": "2026-01-31T12:10:12Z",
+    "ttl_seconds": 600.0,
 }
 EXAMPLE_STEP: list[JsonValue] = [0.52, -0.31, 0.08, 0.02, 0.01, 9.81]
 
@@ -56,6 +74,101 @@ class PredictResponse(BaseModel):
     provider: Annotated[str, Field(description="the execution provider that is in use")]
 
 
+class Attach(BaseModel):
+    """How a WebSocket goes on with a stream, in its query."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seq: Annotated[
+        int | None, Field(ge=0, le=LARGEST_SEQ, description="number of the first message's chunk; those after it count on")
+    ] = None
+    return_sequences: Annotated[bool, Field(description="false: an output for the last step of each chunk only")] = True
+
+
+class Begin(BaseModel):
+    """A stream to begin. Everything may be left out."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"id": "wrist-7", "ttl_seconds": 3600}]})
+
+    model: Annotated[str | None, Field(description="the default model when absent")] = None
+    version: Annotated[str | None, Field(description="the newest ready version when absent")] = None
+    id: Annotated[str | None, Field(pattern=NAME_PATTERN, description="made up when absent")] = None
+    state: Annotated[str | None, Field(description="a state token to start from; zeros when absent")] = None
+    ttl_seconds: Annotated[float | None, Field(gt=0, le=LONGEST_TTL, description="idle time after which it expires")] = None
+
+
+class Fork(BaseModel):
+    """What a fork may be given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[str | None, Field(pattern=NAME_PATTERN, description="made up when absent")] = None
+    ttl_seconds: Annotated[float | None, Field(gt=0, le=LONGEST_TTL, description="that of the stream when absent")] = None
+
+
+class Open(Attach, Begin):
+    """How a WebSocket begins a stream, in its query."""
+
+
+class Stream(BaseModel):
+    """Where a stream stands."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_STREAM]})
+
+    id: str
+    model: str
+    version: str
+    seq: Annotated[int, Field(description="chunks done, and so the number of the next")]
+    steps: Annotated[int, Field(description="time steps in all of them")]
+    created_at: datetime
+    used_at: Annotated[datetime, Field(description="when the last chunk was done")]
+    expires_at: datetime
+    ttl_seconds: float
+    state: Annotated[str | None, Field(description="a state token, with ?state=true")] = None
+
+
+class StreamPage(BaseModel):
+    """The streams, a page of their ids at a time."""
+
+    count: Annotated[int, Field(description="streams that are kept; some may have expired just now")]
+    limit: Annotated[int, Field(description="streams that may be kept at once")]
+    ttl_seconds: Annotated[float, Field(description="idle time after which one expires that says nothing else")]
+    store: Annotated[str, Field(description="memory, embedded or redis")]
+    ids: list[str]
+    next: Annotated[str | None, Field(description="the cursor of the next page; null after the last")] = None
+
+
+class ChunkRequest(BaseModel):
+    """The next steps of a stream, in raw units."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"input": [EXAMPLE_STEP], "seq": 0}]})
+
+    input: Sequence
+    seq: Annotated[
+        int | None, Field(ge=0, le=LARGEST_SEQ, description="number of the chunk, which makes it safe to send again")
+    ] = None
+    return_sequences: Annotated[bool | None, Field(description="false: a prediction for the last step only")] = True
+
+
+class ChunkResponse(BaseModel):
+    """A prediction for every step of the chunk."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"predictions": [[0.5, -0.29, 0.1]], "seq": 1, "steps": 1}]})
+
+    predictions: list[list[float]] | list[float]
+    seq: Annotated[int, Field(description="chunks done, and so the number of the next")]
+    steps: Annotated[int, Field(description="time steps in all of them")]
+
+
+class StreamHealth(BaseModel):
+    """Where streams are kept, and what is wrong with it."""
+
+    store: Annotated[str, Field(description="memory, embedded or redis")]
+    alive: Annotated[int | None, Field(description="streams that are kept, when they were last counted")] = None
+    limit: int
+    trouble: Annotated[str | None, Field(description="why streams cannot be used")] = None
+
+
 class ModelHealth(BaseModel):
     """One model version and where it runs."""
 
@@ -72,6 +185,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "degraded", "starting", "draining"]
     models: list[ModelHealth]
+    streams: StreamHealth
     uptime_seconds: float
     version: str
 
@@ -93,6 +207,20 @@ class Problem(BaseModel):
     instance: Annotated[str, Field(description="the request id")]
     error: Annotated[str, Field(description="the same text as detail")]
     errors: list[Violation] = []
+    expected: Annotated[int | None, Field(description="409: the number of the chunk that is next")] = None
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def read(schema: type[Schema], values: object) -> Schema:
+    """Values as the schema has them; InvalidRequest says of each wrong one what is wrong."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:MOST_VIOLATIONS]
+        wrong = [errors.Violation("".join(f"/{escape(str(part))}" for part in each["loc"]), each["msg"]) for each in found]
+        raise InvalidRequest(wrong) from None
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

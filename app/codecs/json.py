@@ -1,4 +1,4 @@
-"""The JSON body of POST /predict: bytes -> instances, predictions -> bytes.
+"""The JSON bodies of predictions: bytes -> instances, predictions -> bytes.
 
 Owns the fast way through both. It reads numbers straight into a buffer, without a Python object for each, and gives
 up at the first thing out of the ordinary: plain.py takes over then and says what is wrong. Knows nothing of HTTP.
@@ -14,9 +14,19 @@ import simdjson
 
 from app.codecs import plain
 from app.codecs.plain import FLOAT32_MAX, Choose
-from app.codecs.request import INSTANCE_MEMBERS, MEMBERS, Limits, Options, PredictRequest, options_of
-from app.errors import InvalidInstances, RecurveError
+from app.codecs.request import (
+    CHUNK_MEMBERS,
+    INSTANCE_MEMBERS,
+    MEMBERS,
+    Limits,
+    Options,
+    PredictRequest,
+    chunk_options_of,
+    options_of,
+)
+from app.errors import InvalidRequest, RecurveError
 from app.manifest import ModelSpec
+from app.streams import Answer, Chunk
 from app.tensors import Array, Instance, Prediction, State
 from app.tokens import BadToken, Tokens
 
@@ -45,7 +55,7 @@ class Decoder:
         self._parser = simdjson.Parser()
 
     def decode(self, body: bytes) -> PredictRequest:
-        """Raises MalformedBody, InvalidInstances, TooLarge, and what `choose` raises. All instances are good, or none."""
+        """Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises. All instances are good, or none."""
         refusal: RecurveError | None = None
         try:
             return self._decode(body)
@@ -58,15 +68,37 @@ class Decoder:
             raise refusal
         return plain.decode(body, self._limits, self._choose, self._tokens)
 
-    def _decode(self, body: bytes) -> PredictRequest:
+    def decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
+        """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
+        refusal: RecurveError | None = None
         try:
-            document = self._parser.parse(body)
-        except (ValueError, RuntimeError):  # not JSON, or NaN, or a number out of range
+            return self._decode_chunk(body, spec)
+        except _Unusual:
+            pass
+        except RecurveError as error:
+            refusal = error.with_traceback(None)
+        if refusal is not None:
+            raise refusal
+        return plain.decode_chunk(body, self._limits, spec)
+
+    def _decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
+        members = _members(self._parse(body), CHUNK_MEMBERS)
+        try:
+            options = chunk_options_of(members)
+        except InvalidRequest:
             raise _Unusual from None
-        members = _members(document, MEMBERS)
+        given = members["input"]
+        if not isinstance(given, simdjson.Array):
+            raise _Unusual
+        steps = self._sequence(given, "/input", len(spec.features))
+        self._check_brackets(body, len(spec.features), steps=len(steps), arrays=1 + len(steps))
+        return Chunk(steps, **options)
+
+    def _decode(self, body: bytes) -> PredictRequest:
+        members = _members(self._parse(body), MEMBERS)
         try:
             options = options_of(members)
-        except InvalidInstances:
+        except InvalidRequest:
             raise _Unusual from None
         spec = self._choose(options.model, options.version)
         instances = members["instances"]
@@ -84,22 +116,30 @@ class Decoder:
                 instance, state = inner.get("input"), self._state(inner.get("state"), spec)
             if not isinstance(instance, simdjson.Array):
                 raise _Unusual
-            self._limits.check_steps(len(instance), pointer)  # here: the exact decoder would make objects of them all first
-            if features == 1 and not (len(instance) and isinstance(instance[0], simdjson.Array)):
-                raise _Unusual  # a bare sequence of numbers looks like a step of one feature
-            decoded.append(Instance(self._steps(instance, features), state))
+            decoded.append(Instance(self._sequence(instance, pointer, features), state))
             steps += len(instance)
-        # as_buffer flattens whatever is nested, so the body must hold as many steps as there should be, each written as
-        # `features` numbers in brackets, and no bracket more
-        skeleton = body.translate(None, NUMBERS)
-        if skeleton.count(b"[" + b"," * (features - 1) + b"]") != steps or skeleton.count(b"[") != 1 + len(decoded) + steps:
-            raise _Unusual
+        self._check_brackets(body, features, steps=steps, arrays=1 + len(decoded) + steps)
         return PredictRequest(decoded, options)
 
-    def _steps(self, sequence: simdjson.Array, features: int) -> Array:
-        length = len(sequence)
-        if not length:
+    def _parse(self, body: bytes) -> Any:
+        try:
+            return self._parser.parse(body)
+        except (ValueError, RuntimeError):  # not JSON, or NaN, or a number out of range
+            raise _Unusual from None
+
+    def _check_brackets(self, body: bytes, features: int, *, steps: int, arrays: int) -> None:
+        """as_buffer flattens whatever is nested, so the body must hold as many steps as there should be, each written as
+        `features` numbers in brackets, and no bracket more."""
+        skeleton = body.translate(None, NUMBERS)
+        if skeleton.count(b"[" + b"," * (features - 1) + b"]") != steps or skeleton.count(b"[") != arrays:
             raise _Unusual
+
+    def _sequence(self, sequence: simdjson.Array, pointer: str, features: int) -> Array:
+        """(time, features)"""
+        length = len(sequence)
+        self._limits.check_steps(length, pointer)  # here: the exact decoder would make objects of them all first
+        if not length or (features == 1 and not isinstance(sequence[0], simdjson.Array)):
+            raise _Unusual  # a bare sequence of numbers looks like a step of one feature
         try:
             values = np.frombuffer(sequence.as_buffer(of_type="d"), dtype=np.float64)
         except TypeError:  # something else than a number where a number belongs
@@ -140,3 +180,11 @@ def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec,
         answer["states"] = [tokens.encode(prediction.state, spec) for prediction in predictions]
     answer |= {"model": spec.name, "version": spec.version, "provider": provider}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encode_chunk(answer: Answer, chunk: Chunk, **more: str) -> bytes:
+    """The body of the answer to a stream's chunk."""
+    output = answer.output if chunk.return_sequences else answer.output[-1]
+    return orjson.dumps(
+        {"predictions": output, "seq": answer.seq, "steps": answer.steps, **more}, option=orjson.OPT_SERIALIZE_NUMPY
+    )

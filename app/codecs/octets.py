@@ -1,18 +1,21 @@
-"""The binary body of POST /predict: one sequence as float32, little-endian, row-major, in both directions.
+"""The binary bodies of predictions: one sequence as float32, little-endian, row-major, in both directions.
 
 Owns the format and its validation; the options stand in the query, the state it starts from in a header. Knows nothing
 of HTTP beyond that.
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from app.codecs.plain import Choose, read_state
-from app.codecs.request import MOST_VIOLATIONS, Limits, Options, PredictRequest, options_of
-from app.errors import InvalidInstances, MalformedBody, Violation
-from app.tensors import Instance, Prediction
+from app.codecs.request import MOST_VIOLATIONS, Limits, Options, PredictRequest, chunk_options_of, options_of
+from app.errors import InvalidRequest, MalformedBody, Violation
+from app.manifest import ModelSpec
+from app.streams import Chunk
+from app.tensors import Array, Instance
 from app.tokens import BadToken, Tokens
 
 FLOAT32 = np.dtype("<f4")
@@ -21,44 +24,60 @@ FLOAT32 = np.dtype("<f4")
 def decode(
     body: bytes, query: Sequence[tuple[str, str]], limits: Limits, choose: Choose, *, token: str | None, tokens: Tokens
 ) -> PredictRequest:
-    """Raises MalformedBody when the size is not a whole number of steps, InvalidInstances, TooLarge, and what `choose` raises."""
+    """Raises MalformedBody when the size is not a whole number of steps, InvalidRequest, TooLarge, and what `choose` raises."""
     members: dict[str, Any] = {name: _value(name, text) for name, text in query}
     if len(members) < len(query) or "instances" in members:
-        raise InvalidInstances([Violation("", "each option stands in the query once, and the sequence in the body")])
+        raise InvalidRequest([Violation("", "each option stands in the query once, and the sequence in the body")])
     options = options_of(members | {"instances": [body]})
     spec = choose(options.model, options.version)
+    steps = _steps(body, spec, limits)
+    try:
+        state = read_state(token, spec, tokens)
+    except BadToken as error:
+        raise InvalidRequest([Violation("/state", str(error))]) from None
+    return PredictRequest([Instance(steps, state)], options)
+
+
+def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, spec: ModelSpec) -> Chunk:
+    """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
+    if not query:
+        return Chunk(_steps(body, spec, limits))
+    members: dict[str, Any] = {name: _value(name, text) for name, text in query}
+    if len(members) < len(query) or "input" in members:
+        raise InvalidRequest([Violation("", "each option stands in the query once, and the input in the body")])
+    return Chunk(_steps(body, spec, limits), **chunk_options_of(members | {"input": body}))
+
+
+def encode(output: Array, options: Options | Chunk) -> bytes:
+    """The outputs (time, outputs) of every step, or of the last one."""
+    return (output if options.return_sequences else output[-1]).astype(FLOAT32, copy=False).tobytes()
+
+
+def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
+    """(time, features)"""
     features = len(spec.features)
     size = features * FLOAT32.itemsize
     if not body:
-        raise InvalidInstances([Violation("", "expected one time step or more, got an empty sequence")])
+        raise InvalidRequest([Violation("", "expected one time step or more, got an empty sequence")])
     if len(body) % size:
         raise MalformedBody(f"The body has {len(body)} bytes, not a multiple of the {size} of a step: {features} float32.")
     limits.check_steps(len(body) // size, "")
     steps = np.frombuffer(body, dtype=FLOAT32).astype(np.float32, copy=False).reshape(-1, features)
-    finite = np.isfinite(steps)
-    if not finite.all():
-        wrong = np.argwhere(~finite)[:MOST_VIOLATIONS]
+    if not isfinite(np.vdot(steps, steps)):  # else all are; looking at each takes longer
+        wrong = np.argwhere(~np.isfinite(steps))[:MOST_VIOLATIONS]
         names = [feature.name for feature in spec.features]
-        raise InvalidInstances(
-            [Violation(f"/{t}/{f}", f"{names[f]}: expected a finite number, got {steps[t, f]}") for t, f in wrong]
-        )
-    try:
-        state = read_state(token, spec, tokens)
-    except BadToken as error:
-        raise InvalidInstances([Violation("/state", str(error))]) from None
-    return PredictRequest([Instance(steps, state)], options)
-
-
-def encode(prediction: Prediction, options: Options) -> bytes:
-    """The outputs of every step, or of the last one."""
-    output = prediction.output if options.return_sequences else prediction.output[-1]
-    return output.astype(FLOAT32, copy=False).tobytes()
+        violations = [Violation(f"/{t}/{f}", f"{names[f]}: expected a finite number, got {steps[t, f]}") for t, f in wrong]
+        if violations:
+            raise InvalidRequest(violations)
+    return steps
 
 
 def _value(name: str, text: str) -> Any:
     """What a query parameter stands for; what cannot be read is left for options_of to refuse."""
     if name in ("return_sequences", "return_state"):
         return {"true": True, "false": False}.get(text.lower(), text)
+    if name == "seq" and text.isdecimal() and text.isascii() and len(text) < 20:
+        return int(text)
     if name == "timeout_ms":
         try:
             return float(text)

@@ -16,31 +16,35 @@ from app.codecs.request import (
     MOST_VIOLATIONS,
     Limits,
     PredictRequest,
+    chunk_options_of,
     escape,
     kind,
     options_of,
     unknown_members,
 )
-from app.errors import InvalidInstances, MalformedBody, Violation
+from app.errors import InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
+from app.streams import Chunk
 from app.tensors import Instance, State
 from app.tokens import BadToken, Tokens
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
+SINGLE = "a single sequence stands in an array of its own: [[[...], ...]]"
+
 Choose = Callable[[str | None, str | None], ModelSpec]
 
 
 def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens) -> PredictRequest:
-    """Raises MalformedBody, InvalidInstances, TooLarge, and what `choose` raises for a model and version it has not."""
+    """Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises for a model and version it has not."""
     members = _parse(body)
     if not isinstance(members, dict):
-        raise InvalidInstances([Violation("", f"expected an object with the member instances, got {kind(members)}")])
+        raise InvalidRequest([Violation("", f"expected an object with the member instances, got {kind(members)}")])
     options = options_of(members)
     spec = choose(options.model, options.version)
     instances = members["instances"]
     if not isinstance(instances, list):
-        raise InvalidInstances([Violation("/instances", f"expected an array of sequences, got {kind(instances)}")])
+        raise InvalidRequest([Violation("/instances", f"expected an array of sequences, got {kind(instances)}")])
     limits.check_instances(len(instances))
     violations: list[Violation] = []
     decoded = []
@@ -64,8 +68,19 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens) -> Predi
         if not found:
             decoded.append(Instance(np.array(instance, dtype=np.float64).astype(np.float32), state))
     if violations:
-        raise InvalidInstances(violations[:MOST_VIOLATIONS])
+        raise InvalidRequest(violations[:MOST_VIOLATIONS])
     return PredictRequest(decoded, options)
+
+
+def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec) -> Chunk:
+    """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
+    members = _parse(body)
+    if not isinstance(members, dict):
+        raise InvalidRequest([Violation("", f"expected an object with the member input, got {kind(members)}")])
+    options = chunk_options_of(members)
+    if violations := _violations(members["input"], "/input", spec, limits):
+        raise InvalidRequest(violations[:MOST_VIOLATIONS])
+    return Chunk(np.array(members["input"], dtype=np.float64).astype(np.float32), **options)
 
 
 def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
@@ -98,7 +113,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy
-        raise InvalidInstances([Violation("", f"the member {escape(twice)} stands there twice")])
+        raise InvalidRequest([Violation("", f"the member {escape(twice)} stands there twice")])
     return members
 
 
@@ -116,7 +131,7 @@ def _violations(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) ->
         return [Violation(pointer, "expected one time step or more, got an empty sequence")]
     limits.check_steps(len(sequence), pointer)
     if isinstance(sequence[0], int | float):
-        example = "a single sequence stands in an array of its own: [[[...], ...]]"
+        example = "a single step stands in an array of its own" if pointer.endswith("/input") else SINGLE
         return [Violation(pointer, f"expected a sequence, an array of time steps, got an array of numbers; {example}")]
     found: list[Violation] = []
     for time, step in enumerate(sequence):

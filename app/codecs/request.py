@@ -9,13 +9,15 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
-from app.errors import InvalidInstances, TooLarge, Violation
+from app.errors import InvalidRequest, TooLarge, Violation
 from app.tensors import Instance
 
 MEMBERS = ("instances", "model", "version", "return_sequences", "return_state", "timeout_ms")
 INSTANCE_MEMBERS = ("input", "state")
+CHUNK_MEMBERS = ("input", "seq", "return_sequences")
 MOST_VIOLATIONS = 10  # in one answer
 MOST_SHOWN = 64  # characters of what the caller wrote, in a message
+LARGEST_SEQ = 2**53  # the largest integer that every reader of JSON can hold
 LONGEST_TIMEOUT = 86_400_000  # ms, a day
 
 
@@ -27,9 +29,9 @@ class Limits:
     max_steps: int  # of one instance
 
     def check_instances(self, count: int) -> None:
-        """Refuse a request with no instances (InvalidInstances) or with too many (TooLarge)."""
+        """Refuse a request with no instances (InvalidRequest) or with too many (TooLarge)."""
         if count == 0:
-            raise InvalidInstances([Violation("/instances", "expected one instance or more, got none")])
+            raise InvalidRequest([Violation("/instances", "expected one instance or more, got none")])
         if count > self.max_instances:
             raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are taken in one.")
 
@@ -71,7 +73,7 @@ class PredictRequest:
 
 
 def options_of(members: dict[str, Any]) -> Options:
-    """The options among a request's members; null is the same as absent. InvalidInstances lists what is wrong."""
+    """The options among a request's members; null is the same as absent. InvalidRequest lists what is wrong."""
     if members.keys() == _PLAIN:  # most are
         return _DEFAULTS
     violations = [] if members.keys() <= _KNOWN else unknown_members(members, "", MEMBERS)
@@ -85,7 +87,7 @@ def options_of(members: dict[str, Any]) -> Options:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_TIMEOUT:
         violations.append(Violation("/timeout_ms", f"expected a number of milliseconds above 0, at most {LONGEST_TIMEOUT}"))
     if violations:
-        raise InvalidInstances(violations[:MOST_VIOLATIONS])
+        raise InvalidRequest(violations[:MOST_VIOLATIONS])
     return Options(
         model=given.get("model"),
         version=given.get("version"),
@@ -93,6 +95,23 @@ def options_of(members: dict[str, Any]) -> Options:
         return_state=given.get("return_state", False),
         timeout=timeout / 1000 if "timeout_ms" in given else None,
     )
+
+
+def chunk_options_of(members: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a chunk beside its input, as arguments of Chunk; InvalidRequest lists what is wrong."""
+    violations = unknown_members(members, "", CHUNK_MEMBERS)
+    given = {name: value for name, value in members.items() if value is not None}
+    if "input" not in given:
+        violations.append(Violation("", "the member input is missing"))
+    seq = given.get("seq", 0)
+    if isinstance(seq, bool) or not isinstance(seq, int) or not 0 <= seq <= LARGEST_SEQ:
+        violations.append(Violation("/seq", "expected the number of the chunk, an integer from 0 up"))
+    if not isinstance(given.get("return_sequences", True), bool):
+        violations.append(Violation("/return_sequences", f"expected true or false, got {kind(given['return_sequences'])}"))
+    if violations:
+        raise InvalidRequest(violations[:MOST_VIOLATIONS])
+    given.pop("input")
+    return given
 
 
 def unknown_members(members: Iterable[str], pointer: str, known: tuple[str, ...]) -> list[Violation]:

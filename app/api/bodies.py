@@ -1,0 +1,111 @@
+"""The bodies of requests and answers: read within their limit, unpacked, packed.
+
+Owns media types, sizes and gzip on the way in and out. Knows nothing of the formats inside.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from app.api.problems import Answer
+from app.codecs import compression
+from app.errors import TooLarge, UnsupportedMediaType
+
+T = TypeVar("T")
+Headers = dict[bytes, bytes]
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+LARGE = 2**20  # bytes; smaller ones are read or packed in a few milliseconds
+MOST_PACKED = 2**10  # times that gzip can shrink anything
+WORTH_PACKING = 2**10  # bytes
+
+JSON_ANSWER = [(b"content-type", JSON.encode())]
+OCTETS_ANSWER = [(b"content-type", OCTETS.encode())]
+PACKED = [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
+
+
+class Bodies:
+    """Reads and writes them, of `limit` bytes at most."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="codec")
+
+    async def read(self, receive: Receive, headers: Headers) -> bytes:
+        """The whole body, unpacked; TooLarge as soon as it is known to be, ClientDisconnect."""
+        body = await _read(receive, headers, self._limit)
+        return await self._unpack(body, headers) if b"content-encoding" in headers else body
+
+    async def json(self, body: bytes, headers: Headers) -> Answer:
+        """A JSON answer, packed where it is worth it and its caller can unpack it."""
+        if len(body) >= WORTH_PACKING and _takes_gzip(headers):
+            return Answer(JSON_ANSWER + PACKED, await self.call(len(body), lambda: compression.deflate(body)))
+        return Answer(JSON_ANSWER, body)
+
+    async def call(self, size: int, work: Callable[[], T]) -> T:
+        """Do work on `size` bytes: here, or on a thread where it would hold up the event loop."""
+        if size < LARGE:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+    async def _unpack(self, body: bytes, headers: Headers) -> bytes:
+        encoding = headers[b"content-encoding"].strip().lower()
+        if encoding == b"identity":
+            return body
+        if encoding not in (b"gzip", b"x-gzip"):
+            shown = encoding.decode("latin-1")[:64]
+            raise UnsupportedMediaType(f"The body may be encoded with gzip or not at all, got Content-Encoding: {shown}.")
+        return await self.call(MOST_PACKED * len(body), lambda: compression.inflate(body, self._limit))
+
+
+def is_binary(headers: Headers) -> bool:
+    """Whether the body is octets, not JSON; UnsupportedMediaType for anything else."""
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    if given != JSON:  # most say just this
+        given = given.partition(";")[0].strip().lower()
+    if given not in (JSON, OCTETS):
+        allowed = f"{JSON} or {OCTETS}"
+        raise UnsupportedMediaType(
+            f"The body must be {allowed}, got {given[:64] or 'no Content-Type'}: send 'Content-Type: {JSON}'."
+        )
+    return given == OCTETS
+
+
+def _takes_gzip(headers: Headers) -> bool:
+    if b"accept-encoding" not in headers:
+        return False
+    for coding in headers[b"accept-encoding"].split(b","):
+        name, _, quality = coding.replace(b" ", b"").lower().partition(b";q=")
+        if name == b"gzip":
+            return quality.strip(b"0.") != b"" or not quality
+    return False
+
+
+async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
+    """The body, refused as soon as it is known to be too long."""
+    declared = headers.get(b"content-length", b"").lstrip(b"0").decode("latin-1")
+    if declared.isdecimal() and (len(declared) > 20 or int(declared) > limit):
+        raise TooLarge(f"The body has {declared[:20]} bytes; at most {limit} are taken.")
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"The body has more than the {limit} bytes that are taken.")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks) if len(chunks) > 1 else chunk
+
+
+def takes_octets(headers: Headers) -> bool:
+    """Whether the answer may be octets, not JSON."""
+    return OCTETS.encode() in headers.get(b"accept", b"")

@@ -1,0 +1,43 @@
+"""Who waits for an answer, and may leave: then what waits for it is dropped.
+
+Knows nothing of what was asked.
+"""
+
+from collections.abc import Callable
+from typing import Self
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
+
+from app.queue import Ticket
+from app.sockets import ON_DISCONNECT
+
+
+class Caller:
+    """The one who sent a request; in a `with` block, told when the connection is lost."""
+
+    __slots__ = ("_leaving", "_ticket", "gone")
+
+    def __init__(self, scope: Scope) -> None:
+        self.gone = False
+        self._ticket: Ticket | None = None
+        self._leaving: set[Callable[[], None]] = scope.get("extensions", {}).get(ON_DISCONNECT, set())
+
+    def __enter__(self) -> Self:
+        self._leaving.add(self._leaves)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving.discard(self._leaves)
+
+    def waits_for(self, ticket: Ticket) -> None:
+        """Fail the ticket when the caller leaves; ClientDisconnect when that has happened already."""
+        self._ticket = ticket
+        if self.gone:
+            self._leaves()
+            raise ClientDisconnect
+
+    def _leaves(self) -> None:
+        self.gone = True
+        if self._ticket is not None:
+            self._ticket.fail(ClientDisconnect())

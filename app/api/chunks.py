@@ -1,0 +1,77 @@
+"""POST /streams/{id}/predict: the next steps of a stream.
+
+Owns the HTTP side of a chunk. Knows nothing of how streams are kept.
+"""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope
+
+from app.api.bodies import JSON, LARGE, OCTETS_ANSWER, Bodies, Headers, is_binary, takes_octets
+from app.api.caller import Caller
+from app.api.problems import Answer
+from app.codecs import json, octets
+from app.codecs.request import Limits
+from app.errors import InvalidRequest, Violation
+from app.manifest import ModelSpec
+from app.stream_service import StreamService
+from app.streams import Chunk
+
+PATH = "/streams/{id}/predict"
+
+
+class Decoder:
+    """Reads the chunks of JSON and of octets."""
+
+    def __init__(self, bodies: Bodies, limits: Limits, new_parser: Callable[[], json.Decoder]) -> None:
+        self._bodies = bodies
+        self._limits = limits
+        self._new_parser = new_parser
+        self._parser = new_parser()
+
+    async def from_json(self, body: bytes, spec: ModelSpec) -> Chunk:
+        if len(body) < LARGE:
+            return self._parser.decode_chunk(body, spec)
+        parser = self._new_parser()  # a parser keeps the memory of the largest body it has read
+        return await self._bodies.call(len(body), lambda: parser.decode_chunk(body, spec))
+
+    def from_octets(self, body: bytes, query: Sequence[tuple[str, str]], spec: ModelSpec) -> Chunk:
+        return octets.decode_chunk(body, query, self._limits, spec)
+
+
+class Chunks:
+    """Answers requests."""
+
+    def __init__(self, streams: StreamService, bodies: Bodies, decoder: Decoder) -> None:
+        self._streams = streams
+        self._bodies = bodies
+        self._decoder = decoder
+
+    async def __call__(self, scope: Scope, receive: Receive) -> Answer:
+        headers: Headers = dict(scope["headers"])
+        binary = is_binary(headers)
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else []
+        if query and not binary:
+            raise InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
+        id = scope["path"].split("/")[2]
+        with Caller(scope) as caller:
+            body = await self._bodies.read(receive, headers)
+
+            async def decode(spec: ModelSpec) -> Chunk:
+                if binary:
+                    return self._decoder.from_octets(body, query, spec)
+                return await self._decoder.from_json(body, spec)
+
+            answer, chunk, model = await self._streams.predict(id, decode, caller)
+        if binary and takes_octets(headers):
+            said = {
+                "Recurve-Model": model.spec.name,
+                "Recurve-Version": model.spec.version,
+                "Recurve-Provider": model.engine.provider.in_use,
+                "Recurve-Seq": str(answer.seq),
+                "Recurve-Steps": str(answer.steps),
+            }
+            extra = [(name.lower().encode(), value.encode()) for name, value in said.items()]
+            return Answer(OCTETS_ANSWER + extra, octets.encode(answer.output, chunk))
+        return await self._bodies.json(json.encode_chunk(answer, chunk), headers)

@@ -1,0 +1,174 @@
+"""/streams: begins, shows, forks and ends streams.
+
+Owns how a stream is shown. Its chunks are chunks.py's and live.py's. Knows nothing of how streams are kept.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.api import chunks, schemas
+from app.api.bodies import JSON, OCTETS, Bodies, is_binary
+from app.api.chunks import Chunks
+from app.errors import InvalidRequest, MalformedBody, UnsupportedMediaType, Violation
+from app.service import Service
+from app.stream_service import StreamService
+from app.streams import Stream
+from app.tokens import BadToken, Tokens
+
+BINARY = {"type": "string", "format": "binary"}
+LARGEST_PAGE = 1000  # ids
+
+
+class Streams:
+    """What can be done with streams, from the wire's side."""
+
+    def __init__(self, service: Service, streams: StreamService, bodies: Bodies, tokens: Tokens) -> None:
+        self.streams = streams
+        self._service = service
+        self._bodies = bodies
+        self._tokens = tokens
+
+    async def body(self, request: Request) -> Any:
+        """What a request's body says, in JSON; an empty one says nothing."""
+        body = await self._bodies.read(request.receive, dict(request.scope["headers"]))
+        if not body.strip():
+            return {}
+        if is_binary(dict(request.scope["headers"])):
+            raise UnsupportedMediaType(f"The body must be {JSON}.")
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+
+    async def create(self, begin: schemas.Begin) -> Stream:
+        model = self._service.model(begin.model, begin.version)
+        try:
+            state = None if begin.state is None else self._tokens.decode(begin.state, model.spec)
+        except BadToken as error:
+            raise InvalidRequest([Violation("/state", str(error))]) from None
+        return await self.streams.create(model, id=begin.id, state=state, ttl=begin.ttl_seconds)
+
+    async def token(self, stream: Stream) -> str:
+        return self._tokens.encode(*await self.streams.state(stream))
+
+
+def router(streams: Streams, answer: Chunks) -> APIRouter:
+    routes = APIRouter(prefix="/streams", tags=["streams"])
+    service = streams.streams
+    reads = {"requestBody": {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Begin"}}}}}
+    forks = {"requestBody": {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Fork"}}}}}
+
+    @routes.post(
+        "",
+        summary="Begin a stream",
+        status_code=201,
+        response_model=schemas.Stream,
+        responses=schemas.problems(400, 404, 409, 413, 415, 422, 503),
+        openapi_extra=reads,
+    )
+    async def begin(request: Request) -> JSONResponse:
+        """The service keeps its state. Everything in the body may be left out, and so may the body."""
+        return _created(await streams.create(schemas.read(schemas.Begin, await streams.body(request))))
+
+    @routes.get(
+        "", summary="Counts, limits, and a page of ids", response_model=schemas.StreamPage, responses=schemas.problems(422, 503)
+    )
+    async def page(
+        cursor: Annotated[str, Query(max_length=256, description="`next` of the page before")] = "",
+        limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="ids, about")] = 100,
+    ) -> schemas.StreamPage:
+        ids, following = await service.page(cursor, limit=limit)
+        return schemas.StreamPage(
+            count=await service.count(),
+            limit=service.limits.max_streams,
+            ttl_seconds=service.limits.ttl,
+            store=service.store,
+            ids=ids,
+            next=following or None,
+        )
+
+    @routes.get(
+        "/{id}", summary="Where a stream stands", response_model=schemas.Stream, responses=schemas.problems(404, 409, 410, 422, 503)
+    )
+    async def show(
+        id: str, *, state: Annotated[bool, Query(description="true: with a token of its state")] = False
+    ) -> JSONResponse:
+        """Looking at it does not keep it alive."""
+        stream = await service.find(id)
+        return JSONResponse(_shown(stream, await streams.token(stream) if state else None))
+
+    @routes.delete(
+        "/{id}", summary="End a stream", status_code=204, response_class=Response, responses=schemas.problems(404, 410, 503)
+    )
+    async def end(id: str) -> Response:
+        """Its state is freed, once the chunks that wait are done."""
+        await service.delete(id)
+        return Response(status_code=204)
+
+    @routes.post(
+        "/{id}/fork",
+        summary="Begin a stream with the state of another",
+        status_code=201,
+        response_model=schemas.Stream,
+        responses=schemas.problems(400, 404, 409, 410, 413, 415, 422, 503),
+        openapi_extra=forks,
+    )
+    async def fork(id: str, request: Request) -> JSONResponse:
+        """Both go on from here, each on its own; the new one counts from 0."""
+        asked = schemas.read(schemas.Fork, await streams.body(request))
+        return _created(await service.fork(id, new=asked.id, ttl=asked.ttl_seconds))
+
+    @routes.post(
+        chunks.PATH.removeprefix("/streams"),
+        summary="The next steps of a stream",
+        response_class=Response,
+        responses={
+            200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/ChunkResponse"}}, OCTETS: {"schema": BINARY}}},
+            **schemas.problems(400, 404, 409, 410, 413, 415, 422, 500, 503, 504),
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {JSON: {"schema": {"$ref": "#/components/schemas/ChunkRequest"}}, OCTETS: {"schema": BINARY}},
+            },
+            "parameters": [
+                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+                {"name": "seq", "in": "query", "schema": {"type": "integer"}, "description": "for an octet-stream body"},
+                {"name": "return_sequences", "in": "query", "schema": {"type": "boolean"}, "description": "the same"},
+            ],
+        },
+    )
+    async def predict(request: Request) -> Response:
+        """Answered as if the stream had never been cut. Chunks of one stream take turns.
+
+        `seq`, the number of the chunk, makes it safe to send again: what was done is answered from what is kept, the state
+        untouched. After a gap the answer is 409, and `expected` says which chunk is next. As octets: float32,
+        little-endian, row-major, in both directions.
+        """
+        return (await answer(request.scope, request.receive)).response()
+
+    return routes
+
+
+def _created(stream: Stream) -> JSONResponse:
+    return JSONResponse(_shown(stream), status_code=201, headers={"Location": f"/streams/{stream.id}"})
+
+
+def _shown(stream: Stream, token: str | None = None) -> dict[str, Any]:
+    created, used, expires = (datetime.fromtimestamp(at, UTC) for at in (stream.created, stream.used, stream.expires))
+    return schemas.Stream(
+        id=stream.id,
+        model=stream.model,
+        version=stream.version,
+        seq=stream.seq,
+        steps=stream.steps,
+        created_at=created,
+        used_at=used,
+        expires_at=expires,
+        ttl_seconds=stream.ttl,
+        state=token,
+    ).model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,110 @@
+"""Records in the memory of one process: the fastest store, and gone with the process.
+
+Owns when they are looked at: a heap holds one entry for each record, of a time before which it cannot be over. Using a
+record moves its end but not its entry; `sweep` finds out, and puts the entry where it belongs. No thread, no clock: time
+is told.
+"""
+
+import asyncio
+from collections import OrderedDict
+from heapq import heapify, heappop, heappush, nsmallest
+from itertools import islice
+from typing import ClassVar, NamedTuple
+
+from app.stores import GONE, TAG
+
+SLICE = 1024  # entries that are looked at before others have their turn
+MOST_GONE = 2**18  # keys that are remembered: some 60 MB
+SPARE = 1024  # entries of removed records that are not worth tidying up
+
+
+class _Kept(NamedTuple):
+    record: bytes
+    until: float
+    due: float  # of its entry in the heap; never after `until`
+
+
+class Memory:
+    """A dict, and the order in which its records may be over."""
+
+    name: ClassVar[str] = "memory"
+
+    def __init__(self, *, most_gone: int = MOST_GONE) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._due: list[tuple[float, str]] = []  # a heap; an entry that is not its record's is of one that was removed
+        self._gone: OrderedDict[str, float] = OrderedDict()  # when each was dropped, the first one first
+        self._most_gone = most_gone
+
+    def __repr__(self) -> str:
+        return f"Memory({len(self._kept)} kept, {len(self._due)} due, {len(self._gone)} gone)"
+
+    async def read(self, key: str) -> bytes | None:
+        kept = self._kept.get(key)
+        return None if kept is None else kept.record
+
+    async def swap(self, key: str, record: bytes, *, expected: bytes | None, until: float) -> bool:
+        kept = self._kept.get(key)
+        if (None if kept is None else kept.record[:TAG]) != expected:
+            return False
+        if kept is not None and kept.due <= until:
+            self._kept[key] = _Kept(record, until, kept.due)
+        else:  # it is new, or its time was shortened
+            self._kept[key] = _Kept(record, until, until)
+            heappush(self._due, (until, key))
+            self._gone.pop(key, None)
+        return True
+
+    async def remove(self, key: str, *, expected: bytes) -> bool:
+        kept = self._kept.get(key)
+        if kept is None or kept.record[:TAG] != expected:
+            return False
+        del self._kept[key]
+        if len(self._due) > 2 * len(self._kept) + SPARE:  # so it costs each removal one entry, on average
+            self._due = [(kept.due, key) for key, kept in self._kept.items()]
+            heapify(self._due)
+        return True
+
+    async def expired(self, key: str) -> bool:
+        return key in self._gone
+
+    async def sweep(self, now: float, *, limit: int) -> int:
+        left = due = limit
+        while left and due:
+            due, dropped = self._drop(now, left)
+            left -= dropped
+            await asyncio.sleep(0)
+        return limit - left
+
+    async def count(self) -> int:
+        return len(self._kept)
+
+    async def page(self, cursor: str, *, limit: int) -> tuple[list[str], str]:
+        keys = nsmallest(limit + 1, (key for key in self._kept if key > cursor))
+        return keys[:limit], keys[limit - 1] if len(keys) > limit else ""
+
+    async def close(self) -> None:
+        pass
+
+    def _drop(self, now: float, most: int) -> tuple[int, int]:
+        """How many entries were due, of as many as were looked at, and how many records were dropped."""
+        for key, since in list(islice(self._gone.items(), min(most, SLICE))):
+            if since > now - GONE:
+                break
+            del self._gone[key]
+        looked_at = dropped = 0
+        while looked_at < min(most, SLICE) and self._due and self._due[0][0] <= now:
+            due, key = heappop(self._due)
+            looked_at += 1
+            kept = self._kept.get(key)
+            if kept is None or kept.due != due:
+                continue
+            if kept.until > now:
+                self._kept[key] = kept._replace(due=kept.until)
+                heappush(self._due, (kept.until, key))
+                continue
+            del self._kept[key]
+            self._gone[key] = now
+            if len(self._gone) > self._most_gone:
+                self._gone.popitem(last=False)
+            dropped += 1
+        return looked_at, dropped

@@ -1,0 +1,55 @@
+"""Turns: who asks for the same thing waits for those who asked before.
+
+Owns the order. Within one process: between processes, the stores decide. Knows nothing of what the turn is for.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.errors import QueueFull
+
+MOST_WAITING = 256  # for one key
+
+
+class Turns:
+    """One turn at a time for each key, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # an empty one: a turn, and nobody waits
+
+    @asynccontextmanager
+    async def of(self, key: str) -> AsyncIterator[None]:
+        """Wait for the turn, and have it until the block ends; QueueFull when too many wait."""
+        await self.take(key)
+        try:
+            yield
+        finally:
+            self.give(key)
+
+    async def take(self, key: str) -> None:
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            self._waiting[key] = deque()
+            return
+        if len(waiting) >= MOST_WAITING:
+            raise QueueFull(f"{MOST_WAITING} requests wait for their turn on {key} already.")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it had come, just too late
+                self.give(key)
+            raise
+
+    def give(self, key: str) -> None:
+        """The turn is over: the next one's."""
+        waiting = self._waiting[key]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._waiting[key]

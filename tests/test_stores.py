@@ -1,0 +1,1168 @@
+"""The stores: what every one of them promises, and then what each must survive."""
+
+import asyncio
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+import lmdb
+import pytest
+import redis as redis_client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.errors import StoreUnavailable
+from app.stores import GONE, TAG, Store
+from app.stores.embedded import BOOT, Embedded
+from app.stores.memory import Memory
+from app.stores.redis import Redis
+from tests.redis_server import RedisServer, free_port, needs_redis, redis_server
+from tests.servers import ROOT
+
+NOW = float(int(time()))  # Redis compares with its own clock, so the tests live in the present
+SOON, LATER = NOW + 10, NOW + 100
+
+
+def tag(number: int) -> bytes:
+    return number.to_bytes(TAG, "big")
+
+
+def record(number: int, body: bytes = b"state") -> bytes:
+    return tag(number) + body
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One for many tests; those that kill theirs start their own."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+def told(server: RedisServer, *command: Any) -> Any:
+    """What Redis says to a command that the store would not send."""
+    with closing(redis_client.Redis.from_url(server.url)) as client:
+        return client.execute_command(*command)
+
+
+Opened = Callable[[], Store]
+
+
+@pytest.fixture(params=["memory", "embedded", pytest.param("redis", marks=needs_redis)])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+    """Opens an empty store of each kind in turn."""
+    if request.param == "memory":
+        return Memory
+    if request.param == "embedded":
+        return lambda: Embedded(tmp_path)
+    server: RedisServer = request.getfixturevalue("server")
+    told(server, "FLUSHALL")
+    return lambda: Redis(server.url)
+
+
+def run(opened: Opened, scenario: Callable[[Any], Awaitable[None]]) -> None:
+    """The scenario with an open store, which is closed after it."""
+
+    async def whole() -> None:
+        store = opened()
+        try:
+            await scenario(store)
+        finally:
+            await store.close()
+
+    asyncio.run(whole())
+
+
+# What every store promises.
+
+
+def test_a_swap_that_expects_nothing_creates_only_where_nothing_is(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        assert await store.read("a") is None
+        assert not await store.swap("a", record(1), expected=tag(9), until=LATER)
+        assert await store.read("a") is None
+        assert await store.swap("a", record(1), expected=None, until=LATER)
+        assert not await store.swap("a", record(2), expected=None, until=LATER)
+        assert await store.read("a") == record(1)
+        assert await store.read("b") is None
+
+    run(opened, scenario)
+
+
+def test_a_swap_replaces_only_what_it_expects(opened: Opened) -> None:
+    """Two processes that work on one chunk must not both be right."""
+
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        assert await store.swap("a", record(2, b"longer than it was"), expected=tag(1), until=LATER)
+        assert not await store.swap("a", record(3), expected=tag(1), until=LATER)
+        assert await store.read("a") == record(2, b"longer than it was")
+        assert await store.count() == 1
+
+    run(opened, scenario)
+
+
+def test_a_lost_race_changes_nothing(opened: Opened) -> None:
+    """Neither the record nor when it is over."""
+
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        assert not await store.swap("a", record(2), expected=tag(7), until=LATER)
+        assert not await store.swap("a", record(2), expected=None, until=LATER)
+        assert not await store.remove("a", expected=tag(7))
+        assert await store.read("a") == record(1)
+        assert await store.sweep(SOON + 1, limit=10) == 1
+
+    run(opened, scenario)
+
+
+def test_of_many_swaps_that_expect_the_same_exactly_one_wins(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(0), expected=None, until=LATER)
+        swaps = [store.swap("a", record(number), expected=tag(0), until=LATER) for number in range(1, 65)]
+        won = await asyncio.gather(*swaps)
+        assert won.count(True) == 1
+        assert await store.read("a") == record(won.index(True) + 1)
+
+    run(opened, scenario)
+
+
+def test_each_of_many_writes_at_once_succeeds_or_fails_alone(opened: Opened) -> None:
+    """They share a transaction or a round trip, and nothing else."""
+
+    async def scenario(store: Store) -> None:
+        made = [store.swap(f"{key}", record(key), expected=None, until=LATER) for key in range(400)]
+        assert all(await asyncio.gather(*made))
+        writes = [
+            store.remove(f"{key}", expected=tag(key if key % 4 else 9999))
+            if key % 2
+            else store.swap(f"{key}", record(key + 1000), expected=tag(key if key % 4 else 9999), until=LATER)
+            for key in range(400)
+        ]
+        assert await asyncio.gather(*writes) == [key % 4 != 0 for key in range(400)]
+        for key in range(400):
+            left = record(key) if key % 4 == 0 else None if key % 2 else record(key + 1000)
+            assert await store.read(f"{key}") == left
+
+    run(opened, scenario)
+
+
+def test_what_was_removed_is_not_remembered_and_can_begin_again(opened: Opened) -> None:
+    """A stream that its owner deleted was never there; one that expired says so."""
+
+    async def scenario(store: Store) -> None:
+        assert not await store.remove("a", expected=tag(1))
+        await store.swap("a", record(1), expected=None, until=SOON)
+        assert not await store.remove("a", expected=tag(2))
+        assert await store.remove("a", expected=tag(1))
+        assert not await store.remove("a", expected=tag(1))
+        assert await store.read("a") is None
+        assert await store.count() == 0
+        assert await store.sweep(LATER, limit=10) == 0
+        assert not await store.expired("a")
+        assert await store.swap("a", record(3), expected=None, until=LATER + 1)
+        assert await store.sweep(LATER, limit=10) == 0
+
+    run(opened, scenario)
+
+
+def test_what_is_over_stays_until_it_is_swept_and_is_remembered_then(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        await store.swap("b", record(2), expected=None, until=LATER)
+        assert await store.sweep(SOON - 1, limit=10) == 0
+        assert await store.read("a") == record(1)
+        assert not await store.expired("a")
+        assert await store.sweep(SOON, limit=10) == 1
+        assert await store.read("a") is None
+        assert await store.expired("a")
+        assert not await store.expired("b")
+        assert await store.read("b") == record(2)
+        assert await store.count() == 1
+        assert await store.sweep(SOON, limit=10) == 0
+
+    run(opened, scenario)
+
+
+def test_a_key_that_is_used_again_did_not_expire(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        await store.sweep(SOON, limit=10)
+        assert await store.swap("a", record(2), expected=None, until=LATER)
+        assert not await store.expired("a")
+        assert await store.remove("a", expected=tag(2))
+        assert not await store.expired("a")
+        assert await store.swap("a", record(3), expected=None, until=LATER)
+        assert await store.sweep(LATER, limit=10) == 1
+        assert await store.expired("a")
+
+    run(opened, scenario)
+
+
+@pytest.mark.parametrize("until", [LATER, SOON - 5], ids=["later", "earlier"])
+def test_the_last_write_says_when_it_is_over(opened: Opened, until: float) -> None:
+    """A stream in use lives on, however often it was looked at; and a shorter time counts as well."""
+
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        await store.swap("a", record(2), expected=tag(1), until=until)
+        assert await store.sweep(until - 1, limit=10) == 0
+        assert await store.sweep(until - 0.5, limit=10) == 0
+        assert await store.read("a") == record(2)
+        assert await store.swap("a", record(3), expected=tag(2), until=until)
+        assert await store.sweep(until, limit=10) == 1
+        assert await store.count() == 0
+
+    run(opened, scenario)
+
+
+def test_a_sweep_drops_no_more_than_its_limit(opened: Opened) -> None:
+    """What is over must not stop what is alive."""
+
+    async def scenario(store: Store) -> None:
+        for key in range(5):
+            await store.swap(f"{key}", record(key), expected=None, until=SOON)
+        await store.swap("later", record(9), expected=None, until=LATER)
+        assert [await store.sweep(SOON, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+        assert await store.count() == 1
+
+    run(opened, scenario)
+
+
+def test_a_sweep_finds_what_is_over_behind_any_number_that_lives_on(opened: Opened) -> None:
+    """The index holds an early guess of those in use: to find that out must not use up the limit."""
+
+    async def scenario(store: Store) -> None:
+        for key in range(800):
+            await store.swap(f"used {key}", record(key), expected=None, until=SOON)
+        await store.swap("over", record(1), expected=None, until=SOON + 1)
+        used = [store.swap(f"used {key}", record(key + 1), expected=tag(key), until=LATER) for key in range(800)]
+        assert all(await asyncio.gather(*used))
+        assert await store.sweep(SOON + 2, limit=1) == 1
+        assert await store.expired("over")
+        assert await store.count() == 800
+
+    run(opened, scenario)
+
+
+def test_of_two_sweeps_at_once_each_record_is_counted_by_one(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        made = [store.swap(f"{key}", record(key), expected=None, until=SOON) for key in range(1000)]
+        await asyncio.gather(*made)
+        assert sum(await asyncio.gather(*[store.sweep(SOON, limit=400) for _ in range(4)])) == 1000
+
+    run(opened, scenario)
+
+
+def test_pages_come_to_every_key_that_is_there_all_the_while(opened: Opened) -> None:
+    """Others may come and go between two of them."""
+
+    async def scenario(store: Store) -> None:
+        made = [store.swap(f"key {key:04}", record(key), expected=None, until=LATER) for key in range(1000)]
+        await asyncio.gather(*made)
+        seen: list[str] = []
+        cursor, pages = "", 0
+        while True:
+            keys, cursor = await store.page(cursor, limit=100)
+            assert len(keys) <= 200
+            seen += keys
+            pages += 1
+            for number in (3 * pages, 1000 - 3 * pages):
+                await store.remove(f"key {number:04}", expected=tag(number))
+                await store.swap(f"new {number:04}", record(number), expected=None, until=LATER)
+            if not cursor:
+                break
+        removed = {f"key {number:04}" for page in range(1, pages + 1) for number in (3 * page, 1000 - 3 * page)}
+        assert {f"key {key:04}" for key in range(1000)} - removed <= set(seen)
+        assert 5 <= pages <= 40
+        assert await store.count() == 1000
+
+    run(opened, scenario)
+
+
+def test_a_page_of_nothing_is_the_last(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        assert await store.page("", limit=10) == ([], "")
+        await store.swap("a", record(1), expected=None, until=LATER)
+        assert await store.page("", limit=1) == (["a"], "")
+
+    run(opened, scenario)
+
+
+def test_a_record_may_hold_any_bytes_and_a_key_128_characters(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        key = "".join(chr(33 + number % 94) for number in range(128))
+        for number, body in enumerate([b"", bytes(range(256)), b"\r\n$-1\r\n", bytes(2**20), b"end"]):
+            expected = tag(number) if number else None
+            assert await store.swap(key, record(number + 1, body), expected=expected, until=LATER)
+            assert await store.read(key) == record(number + 1, body)
+        odd = bytes([0, 13, 10, 255] * 4)
+        assert await store.swap(key, odd, expected=tag(5), until=LATER)
+        assert await store.swap(key, odd[::-1], expected=odd, until=LATER)
+        assert await store.page("", limit=10) == ([key], "")
+
+    run(opened, scenario)
+
+
+def test_a_caller_who_leaves_takes_nobody_along(opened: Opened) -> None:
+    """They share a transaction, or a round trip."""
+
+    async def scenario(store: Store) -> None:
+        swaps = [asyncio.ensure_future(store.swap(f"{key}", record(key), expected=None, until=LATER)) for key in range(20)]
+        reads = [asyncio.ensure_future(store.read(f"{key}")) for key in range(20)]
+        await asyncio.sleep(0)  # all of them wait now
+        for task in swaps[::2] + reads[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*swaps, return_exceptions=True)
+        await asyncio.gather(*reads, return_exceptions=True)
+        assert answers[1::2] == [True] * 10
+        for key in range(1, 20, 2):
+            assert await store.read(f"{key}") == record(key)
+        for key in range(0, 20, 2):  # each was written whole or not at all, and whoever left can tell
+            assert await store.read(f"{key}") in (None, record(key))
+
+    run(opened, scenario)
+
+
+# Against a reference.
+
+
+@dataclass(slots=True)
+class Reference:
+    """A store without an index, which looks at everything."""
+
+    kept: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+    gone: dict[str, float] = field(default_factory=dict)
+
+    def swap(self, key: str, written: bytes, expected: bytes | None, until: float) -> bool:
+        if (self.kept[key][0][:TAG] if key in self.kept else None) != expected:
+            return False
+        self.kept[key] = (written, until)
+        self.gone.pop(key, None)
+        return True
+
+    def remove(self, key: str, expected: bytes) -> bool:
+        if key not in self.kept or self.kept[key][0][:TAG] != expected:
+            return False
+        del self.kept[key]
+        return True
+
+    def over(self, now: float) -> set[str]:
+        return {key for key, (_, until) in self.kept.items() if until <= now}
+
+    def drop(self, keys: set[str], now: float) -> None:
+        for key in keys:
+            del self.kept[key]
+            self.gone[key] = now
+
+
+KEYS = st.sampled_from("abcd")
+TIMES = st.sampled_from([0.0, 0.25, 1.0, 7.0, 40.0])
+STEPS = st.one_of(
+    st.tuples(st.just("swap"), KEYS, st.sampled_from(["right", "right", "right", "wrong", "none"]), TIMES),
+    st.tuples(st.just("remove"), KEYS, st.sampled_from(["right", "right", "wrong"]), TIMES),
+    st.tuples(st.just("sweep"), KEYS, st.sampled_from(["all", "one"]), TIMES),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, max_size=40))
+def test_every_history_ends_as_in_a_store_that_looks_at_everything(
+    opened: Opened, steps: list[tuple[str, str, str, float]]
+) -> None:
+    """Whatever is written, removed and swept in whatever order: the index finds what is over, and only that."""
+
+    async def scenario(store: Store) -> None:
+        reference, now = Reference(), NOW
+        await empty(store)
+        for number, (act, key, how, seconds) in enumerate(steps, start=1):
+            right = reference.kept[key][0][:TAG] if key in reference.kept else None
+            if act == "swap":
+                expected = {"right": right, "wrong": tag(9999), "none": None}[how]
+                written = record(number)
+                happened = reference.swap(key, written, expected, now + seconds)
+                assert await store.swap(key, written, expected=expected, until=now + seconds) == happened
+            elif act == "remove":
+                named = right or tag(9999) if how == "right" else tag(9999)
+                assert await store.remove(key, expected=named) == reference.remove(key, named)
+            else:
+                now += seconds
+                over = reference.over(now)
+                dropped = await store.sweep(now, limit=1 if how == "one" else 100)
+                assert dropped == (min(1, len(over)) if how == "one" else len(over))
+                reference.drop({each for each in over if await store.read(each) is None}, now)
+                assert len(reference.over(now)) == len(over) - dropped
+            for each in "abcd":
+                assert await store.read(each) == reference.kept.get(each, (None, 0.0))[0]
+                assert await store.expired(each) == (each in reference.gone)
+            assert await store.count() == len(reference.kept)
+            assert set((await store.page("", limit=100))[0]) == reference.kept.keys()
+
+    run(opened, scenario)
+
+
+async def empty(store: Store) -> None:
+    """As it was when it was new, but for what it has grown to: the examples share a store's files."""
+    for key in "abcd":
+        if (kept := await store.read(key)) is not None:
+            await store.remove(key, expected=kept[:TAG])
+        await store.swap(key, record(0), expected=None, until=LATER)  # forgets that it expired
+        await store.remove(key, expected=tag(0))
+
+
+@pytest.mark.parametrize("kind", ["memory", "embedded"])
+def test_an_hour_later_it_is_forgotten_that_a_key_expired(kind: str, tmp_path: Path) -> None:
+    """Or the keys of all streams that ever were would be kept."""
+
+    async def scenario(store: Store) -> None:
+        for key in "ab":
+            await store.swap(key, record(1), expected=None, until=SOON)
+            await store.sweep(SOON, limit=10)
+        await store.swap("b", record(1), expected=None, until=LATER + GONE)
+        await store.sweep(SOON + GONE - 1, limit=10)
+        assert await store.expired("a")
+        await store.sweep(SOON + GONE, limit=10)
+        assert not await store.expired("a")
+        assert await store.read("b") == record(1)
+
+    run(Memory if kind == "memory" else lambda: Embedded(tmp_path), scenario)
+
+
+# The memory of one process.
+
+
+def test_memory_keeps_no_index_entries_of_streams_that_ended() -> None:
+    """Streams that their owners close after a second may be made with a time to live of days."""
+
+    async def scenario(store: Memory) -> None:
+        for number in range(20_000):
+            await store.swap(f"{number}", record(number), expected=None, until=LATER)
+            await store.remove(f"{number}", expected=tag(number))
+        assert re.fullmatch(r"Memory\(0 kept, \d{1,4} due, 0 gone\)", repr(store))
+
+    run(Memory, scenario)
+
+
+def test_memory_index_has_one_entry_for_a_record_however_often_it_is_used() -> None:
+    async def scenario(store: Memory) -> None:
+        await store.swap("a", record(0), expected=None, until=SOON)
+        for number in range(100):
+            await store.swap("a", record(number + 1), expected=tag(number), until=SOON + number)
+        assert repr(store) == "Memory(1 kept, 1 due, 0 gone)"
+        assert await store.sweep(SOON + 98, limit=10) == 0
+        assert repr(store) == "Memory(1 kept, 1 due, 0 gone)"
+
+    run(Memory, scenario)
+
+
+def test_memory_remembers_a_bounded_number_of_keys_and_forgets_the_oldest() -> None:
+    async def scenario(store: Memory) -> None:
+        for number in range(5):
+            await store.swap(f"{number}", record(number), expected=None, until=SOON + number)
+        assert await store.sweep(LATER, limit=10) == 5
+        assert [await store.expired(f"{number}") for number in range(5)] == [False, False, True, True, True]
+
+    run(lambda: Memory(most_gone=3), scenario)
+
+
+# The embedded store.
+
+
+def databases(store: Embedded) -> dict[str, list[tuple[bytes, bytes]]]:
+    """Everything in its files."""
+    files = store._files
+    assert files is not None
+    with files.env.begin() as txn:
+        return {name: list(txn.cursor(getattr(files, name))) for name in ("records", "due", "gone")}
+
+
+def test_embedded_records_and_what_expired_outlive_the_process(tmp_path: Path) -> None:
+    async def before(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        await store.swap("b", record(2), expected=None, until=LATER)
+        await store.sweep(SOON, limit=10)
+
+    async def after(store: Embedded) -> None:
+        assert await store.expired("a")
+        assert await store.read("b") == record(2)
+        assert await store.sweep(LATER, limit=10) == 1
+
+    run(lambda: Embedded(tmp_path), before)
+    run(lambda: Embedded(tmp_path), after)
+
+
+def test_embedded_swap_of_an_existing_key_writes_one_database(tmp_path: Path) -> None:
+    """It is what every chunk of every stream costs."""
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        before = databases(store)
+        await store.swap("a", record(2), expected=tag(1), until=LATER)
+        after = databases(store)
+        assert before.pop("records") != after.pop("records")
+        assert before == after
+
+    run(lambda: Embedded(tmp_path), scenario)
+
+
+def test_embedded_index_holds_nothing_of_what_is_gone_for_good(tmp_path: Path) -> None:
+    """A file that only grows fills the disk in the end."""
+
+    async def scenario(store: Embedded) -> None:
+        for number in range(50):
+            await store.swap(f"{number}", record(number), expected=None, until=SOON + number % 7)
+            if number % 3 == 0:
+                await store.swap(f"{number}", record(number), expected=tag(number), until=SOON - 1)
+            if number % 2:
+                await store.remove(f"{number}", expected=tag(number))
+        await store.sweep(SOON + 3, limit=1000)
+        for number in range(0, 50, 4):
+            await store.swap(f"{number}", record(number), expected=None, until=SOON)
+        assert await store.sweep(LATER, limit=1000) > 0
+        assert len(databases(store)["due"]) == len(databases(store)["gone"])
+        await store.sweep(LATER + GONE, limit=1000)
+        assert databases(store) == {"records": [], "due": [], "gone": []}
+
+    run(lambda: Embedded(tmp_path), scenario)
+
+
+def test_embedded_writes_what_waits_when_it_is_closed(tmp_path: Path) -> None:
+    async def before(store: Embedded) -> None:
+        swap = asyncio.ensure_future(store.swap("a", record(1), expected=None, until=SOON))
+        await asyncio.sleep(0)
+        await store.close()
+        assert await swap
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            await store.read("a")
+
+    async def after(store: Embedded) -> None:
+        assert await store.read("a") == record(1)
+
+    run(lambda: Embedded(tmp_path), before)
+    run(lambda: Embedded(tmp_path), after)
+
+
+COUNTER = """
+import asyncio, os, random, sys
+from pathlib import Path
+from app.stores import TAG
+from app.stores.embedded import Embedded
+
+async def count(folder, seed, increments):
+    store, chance = Embedded(Path(folder)), random.Random(seed)
+    while increments:
+        key = f"counter {chance.randrange(4)}"
+        old = await store.read(key)
+        value = int.from_bytes(old[TAG : TAG + 8], "big") + 1 if old else 1
+        new = os.urandom(TAG) + value.to_bytes(8, "big") * chance.randrange(1, 1000)
+        if await store.swap(key, new, expected=old[:TAG] if old else None, until=2e9):
+            os.write(1, f"{key}\\n".encode())
+            increments -= 1
+        if not increments % 50:
+            await store.sweep(1e9, limit=10)
+    await store.close()
+
+asyncio.run(count(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+def python(source: str, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", source, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: Path) -> None:
+    """The promise: what was acknowledged is there. What was not may be, once for each that was killed."""
+    chance = random.Random(1)
+    acknowledged: dict[str, int] = {}
+    kills = 0
+
+    def take(process: "subprocess.Popen[str]", lines: int) -> None:
+        assert process.stdout is not None
+        for _ in range(lines):
+            if not (line := process.stdout.readline()):
+                break
+            acknowledged[line.strip()] = acknowledged.get(line.strip(), 0) + 1
+
+    for _ in range(5):
+        running = [python(COUNTER, str(tmp_path), str(chance.random()).removeprefix("0."), "1000000") for _ in range(3)]
+        for process in running:
+            take(process, chance.randrange(1, 400))
+        for process in running:
+            process.kill()
+            kills += 1
+        for process in running:
+            take(process, 10**9)
+            assert process.wait() == -signal.SIGKILL
+            assert process.stdout is not None
+            process.stdout.close()
+    last = [python(COUNTER, str(tmp_path), str(seed), "200") for seed in range(2)]
+    for process in last:
+        take(process, 10**9)
+        assert process.wait() == 0
+        assert process.stdout is not None
+        process.stdout.close()
+
+    async def scenario(store: Embedded) -> None:
+        excess = 0
+        for key, times in acknowledged.items():
+            kept = await store.read(key)
+            assert kept is not None
+            counted = int.from_bytes(kept[TAG : TAG + 8], "big")
+            assert kept[TAG:] == counted.to_bytes(8, "big") * (len(kept[TAG:]) // 8)  # it is whole
+            assert counted >= times
+            excess += counted - times
+        assert excess <= kills
+        assert await store.count() == len(acknowledged) == 4
+        assert len(databases(store)["due"]) == 4
+
+    run(lambda: Embedded(tmp_path), scenario)
+    assert sum(acknowledged.values()) > 1000
+
+
+async def fill(store: Store, size: int) -> tuple[int, str]:
+    """How many records of this size it takes, and what it says then."""
+    for number in count():
+        try:
+            assert await store.swap(f"{number}", record(number, bytes(size)), expected=None, until=SOON)
+        except StoreUnavailable as error:
+            return number, error.detail
+    raise AssertionError
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
+    """A file system of 3 MiB, half of which is taken until what is given is called."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        (folder / "ballast").write_bytes(bytes(2**20 * 3 // 2))
+        yield (folder / "ballast").unlink
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def small_files(folder: Path) -> Iterator[Callable[[], None]]:
+    """No file of this process may pass 1.5 MiB until what is given is called."""
+    folder.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20 * 3 // 2, before[1]))
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("confined", [small_disk, small_files])
+@pytest.mark.parametrize("size", [300, 30_000], ids=["small", "large"])
+def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[Path], Any], size: int, tmp_path: Path) -> None:
+    """A full disk is an error that says so, never a signal, and costs nothing that is kept."""
+
+    async def scenario(store: Embedded, relief: Callable[[], None]) -> None:
+        kept, error = await fill(store, size)
+        assert re.search(r"cannot be written .*: free space on its disk\. Nothing in it was lost", error)
+        assert kept > 10
+        assert await store.count() == kept
+        for key in range(kept):
+            assert await store.read(f"{key}") == record(key, bytes(size))
+        assert await store.read(f"{kept}") is None
+        relief()
+        assert await store.swap(f"{kept}", record(kept, bytes(size)), expected=None, until=SOON)
+        assert await store.swap("0", record(7), expected=tag(0), until=LATER)
+        assert await store.sweep(SOON, limit=100_000) == kept
+
+    with confined(tmp_path / "disk") as relief:
+        run(lambda: Embedded(tmp_path / "disk"), lambda store: scenario(store, relief))
+        run(lambda: Embedded(tmp_path / "disk"), lambda store: store.read("0"))
+
+
+def test_embedded_write_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
+    """Its neighbours in the transaction are written."""
+
+    async def scenario(store: Embedded) -> None:
+        swaps = [
+            store.swap(f"{key}", record(key, bytes(2**23 if key == 3 else 100)), expected=None, until=SOON) for key in range(8)
+        ]
+        answers = await asyncio.gather(*swaps, return_exceptions=True)
+        assert isinstance(answers.pop(3), StoreUnavailable)
+        assert answers == [True] * 7
+        assert await store.count() == 7
+        assert await store.read("3") is None
+
+    run(lambda: Embedded(tmp_path, map_size=2**21), scenario)
+
+
+def test_embedded_store_that_has_reached_its_size_says_so_and_goes_on_when_streams_end(tmp_path: Path) -> None:
+    async def scenario(store: Embedded) -> None:
+        kept, error = await fill(store, 5000)
+        assert "MDB_MAP_FULL" in error
+        assert await store.remove("1", expected=tag(1))
+        assert await store.sweep(SOON, limit=10_000) == kept - 1
+        assert await store.swap("new", record(1, bytes(5000)), expected=None, until=SOON)
+
+    run(lambda: Embedded(tmp_path, map_size=2**20), scenario)
+
+
+@dataclass(slots=True)
+class Panicking:
+    """What is left of an environment whose disk failed in the middle of a commit."""
+
+    env: lmdb.Environment
+
+    def begin(self, *_: Any) -> Any:
+        error = lmdb.PanicError("mdb_txn_begin")
+        error.code = -30795  # type: ignore[misc]  # which only LMDB itself sets
+        raise error
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def test_embedded_opens_its_files_again_after_lmdb_has_given_up(tmp_path: Path) -> None:
+    """From then on the environment says nothing else, so without that the service would have to be restarted."""
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        files = store._files
+        assert files is not None
+        store._files = type(files)(Panicking(files.env), files.records, files.due, files.gone)  # type: ignore[arg-type]  # a stand-in
+        with pytest.raises(StoreUnavailable, match="cannot be used"):
+            await store.read("a")
+        assert await store.read("a") == record(1)
+        assert await store.swap("a", record(2), expected=tag(1), until=SOON)
+
+    run(lambda: Embedded(tmp_path), scenario)
+
+
+@pytest.mark.parametrize("content", [b"no database at all " * 1000, b"short", bytes(8192)], ids=["other", "short", "zeros"])
+def test_embedded_files_that_cannot_be_read_are_set_aside(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A service that does not start helps nobody; what was there is kept for whoever wants to look."""
+    (tmp_path / "data.mdb").write_bytes(content)
+
+    async def scenario(store: Embedded) -> None:
+        assert await store.count() == 0
+        assert await store.swap("a", record(1), expected=None, until=SOON)
+
+    run(lambda: Embedded(tmp_path), scenario)
+    (aside,) = tmp_path.glob("data.mdb.damaged-*")
+    assert aside.read_bytes() == content
+    (message,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert str(tmp_path) in message
+    assert aside.name in message
+
+
+OPEN = """
+import asyncio, sys
+from pathlib import Path
+from app.stores.embedded import Embedded
+
+async def main():
+    store = Embedded(Path(sys.argv[1]))
+    if sys.argv[2]:
+        assert await store.swap(sys.argv[2], sys.argv[2].encode() * 16, expected=None, until=2e9)
+    print(await store.count())
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+def test_embedded_files_are_looked_through_once_after_a_boot(tmp_path: Path) -> None:
+    """A machine that lost its power can leave files over which LMDB ends the process: no service would start any more."""
+
+    async def some(store: Embedded) -> None:
+        for number in range(500):
+            await store.swap(f"{number}", record(number, bytes(3000)), expected=None, until=SOON)
+
+    run(lambda: Embedded(tmp_path), some)
+    whole = (tmp_path / "data.mdb").read_bytes()
+    half = len(whole) // 2
+    stale = whole[:half] + whole[half - 4096 : half] + whole[half + 4096 :]
+    for content in (whole, whole[:8192], whole[:half], whole[:-4096], stale):
+        for file in tmp_path.iterdir():
+            file.unlink()
+        (tmp_path / "data.mdb").write_bytes(content)
+        (tmp_path / "opened").write_text("another boot\n")
+        process = python(OPEN, str(tmp_path), "new")
+        answer, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert int(answer) == (501 if content is whole else 1)
+        assert len(list(tmp_path.glob("data.mdb.damaged-*"))) == (0 if content is whole else 1)
+        assert (tmp_path / "opened").read_text() == BOOT.read_text()
+
+
+def test_embedded_files_are_set_aside_by_one_of_the_processes_that_open_them(tmp_path: Path) -> None:
+    """The second would set aside what the first has begun, and the two would serve different streams from then on."""
+    (tmp_path / "data.mdb").write_bytes(b"no database at all " * 1000)
+    processes = [python(OPEN, str(tmp_path), key) for key in "abcd"]
+    for process in processes:
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert len(list(tmp_path.glob("data.mdb.damaged-*"))) == 1
+
+    async def scenario(store: Embedded) -> None:
+        assert (await store.page("", limit=10))[0] == ["a", "b", "c", "d"]
+
+    run(lambda: Embedded(tmp_path), scenario)
+
+
+def test_embedded_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match=rf"Streams cannot be kept in {re.escape(str(tmp_path))}/file/below"):
+        Embedded(tmp_path / "file" / "below")
+
+
+# Redis.
+
+
+@needs_redis
+@pytest.mark.parametrize("address", ["tcp", "socket", "valkey"])
+def test_redis_is_found_by_each_kind_of_address(address: str, server: RedisServer) -> None:
+    told(server, "FLUSHALL")
+    url = {"tcp": server.url, "socket": server.socket, "valkey": server.url.replace("redis", "valkey")}[address]
+
+    async def scenario(store: Redis) -> None:
+        assert await store.swap("a", record(1), expected=None, until=LATER)
+        assert await store.read("a") == record(1)
+
+    run(lambda: Redis(url), scenario)
+
+
+@needs_redis
+def test_redis_frees_everything_by_itself_when_no_service_is_left(server: RedisServer) -> None:
+    """Its memory would be full of streams of a service that was taken down."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Redis) -> None:
+        await store.swap("kept", record(1), expected=None, until=LATER)
+        await store.swap("gone", record(1), expected=None, until=SOON)
+        await store.sweep(SOON, limit=10)
+        assert told(server, "PEXPIRETIME", "{recurve}:stream:kept") == int((LATER + GONE) * 1000)
+        assert GONE - 60 < told(server, "TTL", "{recurve}:gone:gone") <= GONE
+        assert {key.decode().split(":")[0] for key in told(server, "KEYS", "*")} == {"{recurve}"}  # one node of a cluster
+
+    run(lambda: Redis(server.url), scenario)
+
+
+@needs_redis
+def test_redis_counts_what_it_freed_by_itself_once(server: RedisServer) -> None:
+    """The index still holds it then."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Redis) -> None:
+        await store.swap("a", record(1), expected=None, until=NOW - 2 * GONE)
+        assert await store.read("a") is None
+        assert await store.swap("a", record(2), expected=None, until=SOON)
+        await store.swap("b", record(1), expected=None, until=NOW - 2 * GONE)
+        assert [await store.sweep(NOW, limit=10), await store.sweep(SOON, limit=10)] == [1, 1]
+
+    run(lambda: Redis(server.url), scenario)
+
+
+class Counted(Redis):
+    """Counts its round trips, and tells when one has begun."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.trips = 0
+        self.begun = asyncio.Event()
+
+    async def _round_trip(self, asked: Any, *, within: float) -> None:
+        self.trips += 1
+        self.begun.set()
+        await super()._round_trip(asked, within=within)
+
+
+@needs_redis
+def test_redis_operations_that_come_together_share_round_trips(server: RedisServer) -> None:
+    """Or the time of one round trip would bound how many chunks a service does in a second."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Counted) -> None:
+        swaps = [store.swap(f"{key}", record(key), expected=None, until=LATER) for key in range(600)]
+        assert all(await asyncio.gather(*swaps))
+        assert store.trips == 3
+        first = asyncio.ensure_future(store.read("0"))
+        store.begun.clear()
+        await store.begun.wait()
+        assert await asyncio.gather(*[store.read(f"{key}") for key in range(200)]) == [record(key) for key in range(200)]
+        assert await first == record(0)
+        assert store.trips == 5
+
+    run(lambda: Counted(server.url), scenario)
+
+
+@needs_redis
+def test_redis_that_forgot_the_scripts_is_told_them_again(server: RedisServer) -> None:
+    """As it does when it is restarted."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Redis) -> None:
+        assert await store.swap("a", record(1), expected=None, until=SOON)
+        told(server, "SCRIPT", "FLUSH")
+        assert await store.swap("a", record(2), expected=tag(1), until=SOON)
+        told(server, "SCRIPT", "FLUSH")
+        swaps = [store.swap("a", record(3), expected=tag(2), until=SOON), store.swap("b", record(1), expected=None, until=SOON)]
+        assert await asyncio.gather(*swaps, store.sweep(NOW, limit=1)) == [True, True, 0]
+
+    run(lambda: Redis(server.url), scenario)
+
+
+@needs_redis
+def test_redis_can_be_killed_and_come_back(tmp_path: Path) -> None:
+    """While it is away, everything fails at once; when it is back, everything goes on."""
+
+    async def scenario(store: Redis, server: RedisServer) -> None:
+        for key in "ab":
+            assert await store.swap(key, record(1), expected=None, until=SOON)
+        server.kill()
+        asked = [
+            store.swap("a", record(2), expected=tag(1), until=LATER),
+            store.read("a"),
+            store.count(),
+            store.sweep(LATER, limit=1),
+        ]
+        for error in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(error, StoreUnavailable)
+            assert f"Redis at 127.0.0.1:{server.port} cannot be used" in error.detail
+        server.start()
+        assert await store.read("a") == record(1)
+        assert await store.swap("a", record(2), expected=tag(1), until=LATER)
+        server.kill()
+        server.start()  # nobody asked for anything meanwhile
+        assert await store.read("a") == record(2)
+        assert await store.count() == 2
+
+    with redis_server(tmp_path) as server:
+        run(lambda: Redis(server.url), lambda store: scenario(store, server))
+
+
+@needs_redis
+def test_redis_that_stands_still_fails_in_time_and_may_wake_up(server: RedisServer) -> None:
+    """The connection is open, and nothing comes."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Counted) -> None:
+        assert await store.swap("a", record(1), expected=None, until=LATER)
+        server.signal(signal.SIGSTOP)
+        try:
+            begun = monotonic()
+            asked = asyncio.gather(
+                store.swap("a", record(2), expected=tag(1), until=LATER), store.read("a"), return_exceptions=True
+            )
+            store.begun.clear()
+            await store.begun.wait()
+            behind = asyncio.gather(*[store.read("a") for _ in range(300)], return_exceptions=True)
+            errors = [*await asked, *await behind]
+            assert monotonic() - begun < 3.5
+            assert {str(error) for error in errors} == {f"Redis at 127.0.0.1:{server.port} did not answer in time."}
+        finally:
+            server.signal(signal.SIGCONT)
+        kept = await store.read("a")  # it may have done it, late: then its tag says so
+        assert kept in (record(1), record(2))
+        assert await store.swap("a", record(3), expected=kept[:TAG] if kept else None, until=LATER)
+
+    run(lambda: Counted(server.url), scenario)
+
+
+def test_redis_that_is_not_there_is_named_without_its_password() -> None:
+    port = free_port()
+
+    async def scenario(store: Redis) -> None:
+        with pytest.raises(StoreUnavailable) as raised:
+            await store.swap("a", record(1), expected=None, until=LATER)
+        assert f"127.0.0.1:{port}" in raised.value.detail
+        assert "hidden" not in raised.value.detail
+
+    run(lambda: Redis(f"redis://somebody:hidden@127.0.0.1:{port}/0"), scenario)
+
+
+def test_redis_address_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="schemes"):
+        Redis("http://127.0.0.1")
+
+
+@needs_redis
+@pytest.mark.parametrize(
+    ("trouble", "relief", "said"),
+    [
+        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], "OOM .*maxmemory"),
+        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], "READONLY"),
+    ],
+    ids=["full", "replica"],
+)
+def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
+    trouble: list[str], relief: list[str], said: str, server: RedisServer
+) -> None:
+    """Nothing has changed then, so whatever asked can be told to come again."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Redis) -> None:
+        assert await store.swap("a", record(1), expected=None, until=LATER)
+        told(server, *trouble)
+        try:
+            asked = [store.swap("a", record(2), expected=tag(1), until=LATER), store.read("a"), store.count()]
+            error, *others = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(error, StoreUnavailable)
+            assert re.search(said, error.detail)
+            assert others == [record(1), 1]
+        finally:
+            told(server, *relief)
+        assert await store.swap("a", record(2), expected=tag(1), until=LATER)
+
+    run(lambda: Redis(server.url), scenario)
+
+
+@needs_redis
+def test_redis_that_is_full_can_be_swept(server: RedisServer) -> None:
+    """It is what makes room."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Redis) -> None:
+        assert await store.swap("a", record(1), expected=None, until=SOON)
+        told(server, "CONFIG", "SET", "maxmemory", "1")
+        try:
+            assert await store.sweep(SOON, limit=10) == 1
+            assert await store.read("a") is None
+            assert await store.count() == 0
+        finally:
+            told(server, "CONFIG", "SET", "maxmemory", "0")
+
+    run(lambda: Redis(server.url), scenario)
+
+
+@asynccontextmanager
+async def listening(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """The address of a server that serves each connection so."""
+
+    connections: list[asyncio.Task[None]] = []
+
+    async def and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await serve(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.ensure_future(and_close(reader, writer)))
+
+    served = await asyncio.start_server(begin, "127.0.0.1", 0)
+    async with served:
+        yield f"redis://127.0.0.1:{served.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*connections)
+
+
+@dataclass(slots=True)
+class Proxy:
+    """Stands between the store and Redis, and cuts connections where a test wants it."""
+
+    port: int
+    cut: str = "never"  # once, "before" the next request reaches Redis, or "after" it did; "always": every connection
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, ahead = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            while self.cut != "always" and (request := await reader.read(2**16)):
+                cut, self.cut = self.cut, "never"
+                if cut == "before":
+                    return
+                ahead.write(request)
+                reply = await behind.read(2**16)
+                if cut != "never":
+                    self.cut = "always" if cut == "after, for good" else "never"
+                    return
+                writer.write(reply)
+        finally:
+            ahead.close()
+            await ahead.wait_closed()
+
+
+@needs_redis
+@pytest.mark.parametrize(
+    ("cut", "happens", "is_known"),
+    [("after", True, True), ("before", False, True), ("after, for good", True, False)],
+    ids=["after", "before", "for good"],
+)
+def test_redis_swap_whose_answer_was_lost_is_looked_up(cut: str, happens: bool, is_known: bool, server: RedisServer) -> None:
+    """Done and called a failure, the chunk would be computed again; not done and called done, it would be lost."""
+    told(server, "FLUSHALL")
+
+    async def scenario() -> None:
+        proxy = Proxy(server.port)
+        async with listening(proxy) as url:
+            store = Redis(url)
+            assert await store.swap("a", record(1), expected=None, until=LATER)
+            proxy.cut = cut
+            if happens and is_known:
+                assert await store.swap("a", record(2), expected=tag(1), until=LATER)
+            else:
+                with pytest.raises(StoreUnavailable, match="cannot be used"):
+                    await store.swap("a", record(2), expected=tag(1), until=LATER)
+            proxy.cut = "never"
+            assert await store.read("a") == record(2 if happens else 1)
+            assert await store.swap("a", record(3), expected=tag(2 if happens else 1), until=LATER)
+            await store.close()
+
+    asyncio.run(scenario())
+
+
+@needs_redis
+def test_redis_swap_whose_answer_was_lost_and_after_which_another_came_is_no_success(server: RedisServer) -> None:
+    """It may have happened or not: nobody can tell."""
+    told(server, "FLUSHALL")
+
+    async def scenario() -> None:
+        proxy = Proxy(server.port)
+        async with listening(proxy) as url:
+            store = Redis(url)
+            assert await store.swap("a", record(1), expected=None, until=LATER)
+            proxy.cut = "before"
+            other = Redis(server.url)
+            assert await other.swap("a", record(9), expected=tag(1), until=LATER)
+            with pytest.raises(StoreUnavailable):
+                await store.swap("a", record(2), expected=tag(1), until=LATER)
+            assert await store.read("a") == record(9)
+            await other.close()
+            await store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "LOADING Redis is loading the dataset in memory",
+        "MISCONF Redis is configured to save RDB snapshots, but it is currently unable to persist on disk",
+        "NOAUTH Authentication required.",
+        "MASTERDOWN Link with MASTER is down",
+        "ERR max number of clients reached",
+    ],
+)
+def test_redis_that_refuses_is_quoted(said: str) -> None:
+    """Whoever runs it has to know what to do."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(2**16):
+            writer.write(f"-{said}\r\n".encode())
+
+    async def scenario() -> None:
+        async with listening(refuse) as url:
+            store = Redis(url)
+            for asked in (store.swap("a", record(1), expected=None, until=LATER), store.read("a")):
+                with pytest.raises(StoreUnavailable, match=re.escape(said.removeprefix("ERR ").rstrip("."))):
+                    await asked
+            await store.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,515 @@
+"""The life of streams, against a plain reference: a list of steps for each, and the float64 equations."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from prometheus_client import CollectorRegistry
+
+from app.errors import DeadlineExceeded, NotReady, RecurveError, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
+from app.lifecycle import Loader
+from app.manifest import ModelSpec
+from app.metrics import Metrics, StreamMetrics
+from app.queue import Limits as BatchLimits
+from app.queue import Ticket
+from app.repository import Repository
+from app.service import Service
+from app.stores import Store
+from app.stores.embedded import Embedded
+from app.stores.memory import Memory
+from app.stream_service import Limits, StreamService
+from app.streams import MOST_ANSWERS, Answer, Chunk
+from app.tensors import Array
+from scripts.training import export
+from tests import artifacts
+
+BATCHES = BatchLimits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
+LIMITS = Limits(ttl=100.0, max_streams=50, timeout=30.0)
+ZERO = np.zeros((2, 8))
+NETWORK = export.network_of(artifacts.checkpoint())
+
+
+class Patient:
+    """A caller who stays."""
+
+    def waits_for(self, ticket: Ticket) -> None:
+        pass
+
+
+class Clock:
+    """Time that a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def chunk(length: int, seed: int) -> Array:
+    return (np.random.default_rng([seed, length]).standard_normal((length, 6)) * 50).astype(np.float32)
+
+
+def decoding(steps: Array, seq: int | None = None) -> Any:
+    async def decode(_: ModelSpec) -> Chunk:
+        return Chunk(steps, seq)
+
+    return decode
+
+
+def service(repository: Path, **options: Any) -> Service:
+    made = Service(default_model="gyro-denoiser", **options)
+    made.load(Repository(repository), Loader(device="cpu", limits=BATCHES, lanes=1, metrics=Metrics()))
+    return made
+
+
+def streams_of(
+    service: Service, store: Store, clock: Callable[[], float] = lambda: 1_000_000.0, limits: Limits = LIMITS
+) -> StreamService:
+    return StreamService(service, store, limits, StreamMetrics(CollectorRegistry()), clock=clock)
+
+
+async def predict(streams: StreamService, id: str, steps: Array, seq: int | None = None) -> Answer:
+    answer, _, _ = await streams.predict(id, decoding(steps, seq), Patient())
+    return answer
+
+
+@dataclass
+class Reference:
+    """One stream as it should be."""
+
+    ttl: float
+    expires: float
+    state: Any = field(default_factory=ZERO.copy)
+    chunks: list[tuple[Array, Array]] = field(default_factory=list)  # each with the outputs that it got
+
+    @property
+    def steps(self) -> int:
+        return sum(len(steps) for steps, _ in self.chunks)
+
+    def done(self, steps: Array, now: float) -> Array:
+        outputs, self.state = NETWORK.equations(steps.astype(np.float64), self.state)
+        self.chunks.append((steps, outputs))
+        self.expires = now + self.ttl
+        return outputs
+
+
+class Machine(RuleBasedStateMachine):
+    """Everything that can be done with streams, in any order, by two services that share a store."""
+
+    repository: Path
+    ids = Bundle("ids")
+
+    def store(self) -> Store:
+        raise NotImplementedError
+
+    @initialize()
+    def start(self) -> None:
+        self.runner = asyncio.Runner()
+        self.clock = Clock()
+        self.reference: dict[str, Reference] = {}
+        self.gone: set[str] = set()  # expired
+        self.made = 0
+        self.folder = TemporaryDirectory()
+        self.open()
+
+    def open(self) -> None:
+        """Two processes as far as streams go: each has turns of its own, the store decides between them."""
+
+        async def make() -> None:
+            self.service = service(self.repository)
+            self.kept = self.store()
+            self.services = [streams_of(self.service, self.kept, self.clock) for _ in range(2)]
+
+        self.runner.run(make())
+
+    def close(self) -> None:
+        async def stop() -> None:
+            await self.service.close()
+            await self.kept.close()
+
+        self.runner.run(stop())
+
+    def teardown(self) -> None:
+        if hasattr(self, "runner"):
+            self.close()
+            self.runner.close()
+            self.folder.cleanup()
+
+    def alive(self, id: str) -> Reference | None:
+        """The reference of a stream that answers; of one that does not, it is seen that the right error says why."""
+        known = self.reference.get(id)
+        if known is not None and known.expires > self.clock.now:
+            return known
+        expected = StreamExpired if known is not None or id in self.gone else StreamNotFound
+        for work in (self.first.find(id), predict(self.first, id, chunk(1, 0)), self.first.fork(id), self.first.delete(id)):
+            with pytest.raises(expected):
+                self.runner.run(work)
+        return None
+
+    @property
+    def first(self) -> StreamService:
+        return self.services[0]
+
+    def check(self, answer: Answer, outputs: Array, *, seq: int, steps: int) -> None:
+        assert (answer.seq, answer.steps) == (seq, steps)
+        np.testing.assert_allclose(answer.output, outputs, rtol=1e-4, atol=1e-3)
+
+    @rule(target=ids, ttl=st.sampled_from([5.0, 100.0]), given=st.booleans())
+    def begin(self, ttl: float, given: bool) -> str:
+        self.made += 1
+        model = self.service.model()
+        begun = self.runner.run(self.first.create(model, id=f"s{self.made}" if given else None, ttl=ttl))
+        self.reference[begun.id] = Reference(ttl, self.clock.now + ttl)
+        return begun.id
+
+    @rule(id=ids)
+    def begin_again(self, id: str) -> None:
+        """An id that is alive cannot be taken; one that expired or ended can."""
+        known = self.reference.get(id)
+        again = self.services[1].create(self.service.model(), id=id)
+        if known is not None and known.expires > self.clock.now:
+            with pytest.raises(StreamConflict, match=f"a stream {id} already"):
+                self.runner.run(again)
+        else:
+            self.runner.run(again)
+            self.reference[id] = Reference(LIMITS.ttl, self.clock.now + LIMITS.ttl)
+            self.gone.discard(id)
+
+    @rule(id=ids, length=st.integers(1, 9), seed=st.integers(0, 99), numbered=st.booleans(), process=st.integers(0, 1))
+    def next_chunk(self, id: str, length: int, seed: int, numbered: bool, process: int) -> None:
+        if known := self.alive(id):
+            steps, seq = chunk(length, seed), len(known.chunks)
+            answer = self.runner.run(predict(self.services[process], id, steps, seq if numbered else None))
+            self.check(answer, known.done(steps, self.clock.now), seq=seq + 1, steps=known.steps)
+
+    @rule(id=ids, back=st.integers(1, 4), process=st.integers(0, 1))
+    def chunk_again(self, id: str, back: int, process: int) -> None:
+        if (known := self.alive(id)) and back <= min(len(known.chunks), MOST_ANSWERS):
+            seq = len(known.chunks) - back
+            steps, outputs = known.chunks[seq]
+            answer = self.runner.run(predict(self.services[process], id, steps, seq))
+            self.check(answer, outputs, seq=seq + 1, steps=sum(len(each) for each, _ in known.chunks[: seq + 1]))
+
+    @rule(id=ids, ahead=st.integers(1, 5))
+    def gap(self, id: str, ahead: int) -> None:
+        if known := self.alive(id):
+            with pytest.raises(StreamConflict) as refused:
+                self.runner.run(predict(self.first, id, chunk(3, 3), len(known.chunks) + ahead))
+            assert refused.value.expected == len(known.chunks)
+
+    @rule(id=ids)
+    def other_steps(self, id: str) -> None:
+        if (known := self.alive(id)) and known.chunks:
+            with pytest.raises(StreamConflict, match="other steps"):
+                self.runner.run(predict(self.first, id, chunk(2, 1000), len(known.chunks) - 1))
+
+    @rule(id=ids, lengths=st.lists(st.integers(1, 6), min_size=2, max_size=6), seed=st.integers(0, 99))
+    def at_once(self, id: str, lengths: list[int], seed: int) -> None:
+        """Chunks without a number, in both processes at once: each is done once, in some order, those of one process in theirs."""
+        if (known := self.alive(id)) is None:
+            return
+        given = [chunk(length, seed + number) for number, length in enumerate(lengths)]
+
+        async def send() -> list[Answer]:
+            return await asyncio.gather(*(predict(self.services[i % 2], id, steps) for i, steps in enumerate(given)))
+
+        answers = self.runner.run(send())
+        before = len(known.chunks)
+        order = sorted(range(len(given)), key=lambda i: answers[i].seq)
+        assert [answers[i].seq for i in order] == list(range(before + 1, before + 1 + len(given)))
+        for process in (0, 1):
+            mine = [i for i in order if i % 2 == process]
+            assert mine == sorted(mine)
+        for i in order:
+            outputs = known.done(given[i], self.clock.now)
+            self.check(answers[i], outputs, seq=answers[i].seq, steps=known.steps)
+
+    @rule(id=ids, length=st.integers(1, 6), seed=st.integers(0, 99))
+    def twice_at_once(self, id: str, length: int, seed: int) -> None:
+        """A retry that overtakes its own first attempt, in another process: one answer, one step of the stream."""
+        if known := self.alive(id):
+            steps, seq = chunk(length, seed), len(known.chunks)
+
+            async def send() -> list[Answer]:
+                return await asyncio.gather(*(predict(each, id, steps, seq) for each in [*self.services, *self.services]))
+
+            answers = self.runner.run(send())
+            outputs = known.done(steps, self.clock.now)
+            for answer in answers:
+                self.check(answer, outputs, seq=seq + 1, steps=known.steps)
+
+    @rule(target=ids, id=ids)
+    def fork(self, id: str) -> str:
+        if known := self.alive(id):
+            forked = self.runner.run(self.services[1].fork(id))
+            assert (forked.seq, forked.steps, forked.ttl) == (0, 0, known.ttl)
+            self.reference[forked.id] = Reference(known.ttl, self.clock.now + known.ttl, state=known.state)
+            return forked.id
+        return id
+
+    @rule(id=consumes(ids))
+    def end(self, id: str) -> None:
+        if self.alive(id):
+            self.runner.run(self.services[1].delete(id))
+            del self.reference[id]
+            assert self.alive(id) is None
+
+    @rule(seconds=st.sampled_from([1.0, 4.0, 90.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule()
+    def sweep(self) -> None:
+        """What has expired is dropped, once nobody who came in time can wait for it any more."""
+        due = {id for id, known in self.reference.items() if known.expires + LIMITS.timeout <= self.clock.now}
+
+        async def sweep() -> int:
+            return sum([await self.first.drop_expired() for _ in range(2)])
+
+        assert self.runner.run(sweep()) == len(due)
+        for id in due:
+            del self.reference[id]
+        self.gone |= due
+
+    @precondition(lambda self: isinstance(self.kept, Embedded))
+    @rule()
+    def restart(self) -> None:
+        self.close()
+        self.open()
+
+    @invariant()
+    def everything_is_counted(self) -> None:
+        if hasattr(self, "services"):
+            assert self.runner.run(self.services[1].count()) == len(self.reference)
+
+    @rule(id=ids)
+    def look(self, id: str) -> None:
+        if known := self.alive(id):
+            stream = self.runner.run(self.first.find(id))
+            assert (stream.seq, stream.steps, stream.expires) == (len(known.chunks), known.steps, known.expires)
+            (state,), _ = self.runner.run(self.first.state(stream))
+            np.testing.assert_allclose(state, known.state, rtol=1e-4, atol=1e-4)
+
+
+QUICK = settings(
+    max_examples=50, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+
+
+@pytest.mark.parametrize("kind", ["memory", "embedded"])
+def test_streams_do_what_the_reference_does_whatever_comes(kind: str, repository: Path) -> None:
+    """Start, chunk, duplicate, gap, concurrent, expire, fork, delete, restart, in every order that hypothesis thinks of."""
+
+    class Chosen(Machine):
+        def store(self) -> Store:
+            if kind == "embedded":
+                return Embedded(Path(self.folder.name))
+            return Memory()
+
+    Chosen.repository = repository
+    run_state_machine_as_test(Chosen, settings=QUICK)
+
+
+class Leaver:
+    """A caller who leaves as soon as its chunk waits."""
+
+    def waits_for(self, ticket: Ticket) -> None:
+        ticket.fail(ConnectionResetError())
+
+
+class Slowly(Memory):
+    """A store whose every write of a chunk waits at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.entered = asyncio.Event()
+
+    async def swap(self, key: str, record: bytes, *, expected: bytes | None, until: float) -> bool:
+        if expected is not None:
+            self.entered.set()
+            await self.gate.wait()
+        return await super().swap(key, record, expected=expected, until=until)
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as running:
+        yield running
+
+
+def test_a_chunk_whose_caller_left_is_not_done(runner: asyncio.Runner, repository: Path) -> None:
+    """And the next one is not held up by it."""
+
+    async def main() -> None:
+        streams = streams_of(served := service(repository), Memory())
+        id = (await streams.create(served.model())).id
+        with pytest.raises(ConnectionResetError):
+            await streams.predict(id, decoding(chunk(3, 1)), Leaver())
+        assert (await streams.find(id)).seq == 0
+        assert (await predict(streams, id, chunk(3, 2), 0)).seq == 1
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_chunk_that_is_cancelled_while_it_is_stored_does_not_keep_its_turn(runner: asyncio.Runner, repository: Path) -> None:
+    """The next one sees what is stored, the retry of the same chunk too."""
+
+    async def main() -> None:
+        streams = streams_of(served := service(repository), store := Slowly())
+        id = (await streams.create(served.model())).id
+        first = asyncio.create_task(predict(streams, id, chunk(3, 1), 0))
+        await store.entered.wait()
+        first.cancel()
+        store.gate.set()
+        again = await predict(streams, id, chunk(3, 1), 0)
+        assert (again.seq, again.steps) == (1, 3)
+        assert (await streams.find(id)).seq == 1
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_chunk_that_fails_leaves_the_stream_where_it_was(runner: asyncio.Runner, repository: Path) -> None:
+    """An answer that overflows float32, and a deadline that passed before the turn came."""
+
+    async def main() -> None:
+        streams = streams_of(served := service(repository), store := Slowly(), limits=Limits(ttl=100, max_streams=9, timeout=0.2))
+        id = (await streams.create(served.model())).id
+        with pytest.raises(RecurveError, match="overflows float32"):
+            await predict(streams, id, np.full((2, 6), 3.4e38, np.float32))
+        first = asyncio.create_task(predict(streams, id, chunk(3, 1)))
+        await store.entered.wait()
+        late = asyncio.create_task(predict(streams, id, chunk(3, 2)))
+        await asyncio.sleep(0.25)  # past the deadline of the one that waits
+        store.gate.set()
+        assert (await first).seq == 1
+        with pytest.raises(DeadlineExceeded):
+            await late
+        assert (await streams.find(id)).seq == 1
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_stream_that_has_work_waiting_does_not_expire(runner: asyncio.Runner, repository: Path) -> None:
+    """It came in time; that others were before it is not its fault. Who comes too late is told so."""
+
+    async def main() -> None:
+        clock = Clock()
+        streams = streams_of(served := service(repository), store := Slowly(), clock)
+        id = (await streams.create(served.model(), ttl=10)).id
+        first, second = (asyncio.create_task(predict(streams, id, chunk(3, seed))) for seed in (1, 2))
+        await store.entered.wait()
+        clock.now += 25
+        assert await streams.drop_expired() == 0
+        store.gate.set()
+        assert [(await each).seq for each in (first, second)] == [1, 2]
+        clock.now += 11
+        with pytest.raises(StreamExpired, match="idle for more than 10 s"):
+            await predict(streams, id, chunk(1, 1))
+        await served.close()
+
+    runner.run(main())
+
+
+def test_there_are_so_many_streams_and_no_more(runner: asyncio.Runner, repository: Path) -> None:
+    async def main() -> None:
+        streams = streams_of(served := service(repository), Memory(), limits=Limits(ttl=100, max_streams=2, timeout=30))
+        made = [(await streams.create(served.model())).id for _ in range(2)]
+        for attempt in (streams.create(served.model()), streams.fork(made[0])):
+            with pytest.raises(TooManyStreams, match="at most 2"):
+                await attempt
+        await streams.delete(made[0])
+        await streams.create(served.model())
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """A newer version comes: streams of the older one have so long to end, new ones begin with the newer."""
+
+    async def main() -> None:
+        store = Memory()
+        artifacts.build(tmp_path, seed=0)
+        first = service(tmp_path)
+        streams = streams_of(first, store)
+        id = (await streams.create(first.model())).id
+        await predict(streams, id, chunk(5, 1))
+        await first.close()
+
+        artifacts.build(tmp_path, seed=1)  # published, and the service is started anew
+        second = service(tmp_path, drain_streams=1000.0)
+        streams = streams_of(second, store)
+        assert second.model().spec.version == "2"
+        answer = await predict(streams, id, chunk(5, 2))
+        whole, _ = NETWORK.equations(np.concatenate([chunk(5, 1), chunk(5, 2)]).astype(np.float64), ZERO)
+        np.testing.assert_allclose(answer.output, whole[5:], rtol=1e-4, atol=1e-3)
+        assert (await streams.create(second.model())).version == "2"
+        assert len(second.loaded) == 2
+
+        second.drain_streams = 0.0  # the time is over
+        with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
+            await predict(streams, id, chunk(1, 3))
+        await second.retire()
+        assert [str(model.spec) for model in second.loaded] == ["gyro-denoiser version 2"]
+        assert (await streams.find(id)).seq == 2
+        await second.close()
+
+    runner.run(main())
+
+
+def test_a_stream_of_a_version_that_only_another_replica_has_is_told_to_come_back(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """In the middle of a rolling update a caller may meet a replica that is older than its stream."""
+
+    async def main() -> None:
+        store = Memory()
+        artifacts.build(tmp_path / "old", seed=0)
+        for seed in (0, 1):
+            artifacts.build(tmp_path / "new", seed=seed)
+        old, new = service(tmp_path / "old", drain_streams=1000.0), service(tmp_path / "new", drain_streams=1000.0)
+        id = (await streams_of(new, store).create(new.model())).id
+        with pytest.raises(NotReady, match="version 1 is the newest here"):
+            await predict(streams_of(old, store), id, chunk(1, 1))
+        assert (await predict(streams_of(new, store), id, chunk(1, 1))).seq == 1
+        for served in (old, new):
+            await served.close()
+
+    runner.run(main())
+
+
+def test_a_stream_whose_version_is_broken_says_how(runner: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        store = Memory()
+        folder = artifacts.build(tmp_path, seed=0)
+        first = service(tmp_path)
+        id = (await streams_of(first, store).create(first.model())).id
+        artifacts.build(tmp_path, seed=1)
+        (folder / "model.onnx").write_bytes(b"broken")
+        second = service(tmp_path, drain_streams=1000.0)
+        with pytest.raises(StreamConflict, match=r"version 1 of gyro-denoiser, which cannot be served: .*SHA-256"):
+            await predict(streams_of(second, store), id, chunk(1, 1))
+        for served in (first, second):
+            await served.close()
+
+    runner.run(main())
