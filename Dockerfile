@@ -13,8 +13,9 @@ WORKDIR /recurve
 COPY --from=build /venv /venv
 COPY app app
 COPY model model
-RUN /venv/bin/python -m compileall -q app
+RUN /venv/bin/python -m compileall -q app && install -d -o 10001 -g 10001 data keys
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 RECURVE_HOST=0.0.0.0
+VOLUME /recurve/data
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --start-interval=1s --retries=3 CMD ["python", "-m", "app.probe"]

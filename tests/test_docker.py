@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers import ROOT
 
-PORT = "18000"
+PORT, SCALED = "18000", "18080"
 
 
 def engine() -> bool:
@@ -25,7 +25,10 @@ pytestmark = [pytest.mark.docker, pytest.mark.skipif(not engine(), reason="no Do
 
 def compose(*arguments: str) -> str:
     command = ["docker", "compose", "--project-name", "recurve-test", *arguments]
-    environment = os.environ | {"RECURVE_PUBLISH": f"127.0.0.1:{PORT}"}
+    environment = os.environ | {
+        "RECURVE_PUBLISH": f"127.0.0.1:{PORT}",
+        "RECURVE_PUBLISH_SCALED": f"127.0.0.1:{SCALED}",
+    }
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -46,6 +49,10 @@ def test_compose_serves_the_committed_model_and_stops_cleanly(container: str) ->
     assert httpx.get(f"{url}/health").json()["status"] == "ok"
     answer = httpx.post(f"{url}/predict", json={"instances": [[[0.5, -0.3, 0.1, 0.0, 0.0, 9.8]]]})
     assert answer.json()["model"] == "gyro-denoiser"
+    assert httpx.post(f"{url}/streams", json={"id": "kept"}).status_code == 201
+    compose("restart", "recurve")
+    compose("up", "--wait", "recurve")
+    assert httpx.get(f"{url}/streams/kept").status_code == 200  # the volume holds it
 
     (details,) = json.loads(subprocess.check_output(["docker", "inspect", container]))
     assert details["State"]["Health"]["Status"] == "healthy"
@@ -55,3 +62,30 @@ def test_compose_serves_the_committed_model_and_stops_cleanly(container: str) ->
     subprocess.run(["docker", "stop", "--timeout", "10", container], check=True, capture_output=True)
     (details,) = json.loads(subprocess.check_output(["docker", "inspect", container]))
     assert details["State"]["ExitCode"] == 0
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[list[str]]:
+    scale = ("--profile", "scale")
+    try:
+        compose(*scale, "up", "--build", "--wait", "nginx")
+        yield compose(*scale, "ps", "--quiet", "replica").split()
+    finally:
+        compose(*scale, "down", "--volumes")
+
+
+def test_a_stream_goes_on_while_one_replica_after_another_is_killed(replicas: list[str]) -> None:
+    """Three replicas behind nginx with one Redis; tokens of one are good for all."""
+    assert len(replicas) == 3
+    steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8 + seq] for seq in range(12)]
+    with httpx.Client(base_url=f"http://127.0.0.1:{SCALED}", timeout=10) as client:
+        (whole,) = client.post("/predict", json={"instances": [steps]}).json()["predictions"]
+        id = client.post("/streams").json()["id"]
+        for seq, step in enumerate(steps):
+            if seq % 4 == 2:
+                subprocess.run(["docker", "kill", replicas[seq // 4]], check=True, capture_output=True)
+            answer = None
+            while answer is None or answer.status_code >= 500:  # nginx has not noticed yet
+                answer = client.post(f"/streams/{id}/predict", json={"input": [step], "seq": seq})
+            assert answer.json()["predictions"][0] == pytest.approx(whole[seq], rel=1e-4, abs=1e-4)
+            subprocess.run(["docker", "start", *replicas], check=True, capture_output=True)
