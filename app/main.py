@@ -99,7 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.asgi = Direct(
         app,
         {predict.PATH: answer, chunks.PATH: answer_chunk},
-        live=Live(streams, stream_routes, decoder, counts.streams),
+        live=Live(streams, stream_routes, decoder, counts),
         metrics=counts,
     )
     return app

@@ -8,7 +8,7 @@ two of one stream: the store lets one of them through, and the other begins agai
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from time import monotonic, time
@@ -17,14 +17,22 @@ from typing import Protocol
 import numpy as np
 
 from app import streams
-from app.errors import DeadlineExceeded, StoreUnavailable, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
+from app.errors import (
+    DeadlineExceeded,
+    NotFinite,
+    StoreUnavailable,
+    StreamConflict,
+    StreamExpired,
+    StreamNotFound,
+    TooManyStreams,
+)
 from app.lifecycle import Model
 from app.manifest import NAME_PATTERN, ModelSpec
 from app.metrics import StreamMetrics
 from app.queue import Ticket
 from app.service import Service
 from app.stores import TAG, Store
-from app.streams import Answer, Chunk, Stream
+from app.streams import Answer, Chunk, Decode, Stream
 from app.tensors import Instance, State
 from app.turns import Turns
 
@@ -87,38 +95,47 @@ class StreamService:
         state = stream.state_of(spec)
         return tuple(np.zeros(each.shape, np.float32) for each in spec.states) if state is None else state, spec
 
-    async def predict(
-        self, id: str, decode: Callable[[ModelSpec], Awaitable[Chunk]], caller: Caller
-    ) -> tuple[Answer, Chunk, Model]:
-        """The answer to a chunk, the chunk, which `decode` gives for the model, and the model.
+    async def predict(self, id: str, decoders: Sequence[Decode], caller: Caller) -> tuple[list[tuple[Answer, Chunk]], Model]:
+        """The answers to chunks that follow each other, to as many of the first ones as could be had at once, one or more.
 
-        A chunk with a number can be sent again: what was done is not done twice. Raises StreamNotFound, StreamExpired,
-        StreamConflict, StoreUnavailable, and what `decode`, Batcher.predict and its ticket raise; then the stream is where
-        it was, or has done the chunk and will say so when it comes again.
+        Each chunk is what its decoder gives for the model. With numbers they can be sent again: what was done is not done
+        twice. Raises StreamNotFound, StreamExpired, StreamConflict, StoreUnavailable, and what the first decoder,
+        Batcher.predict and its ticket raise; then the stream is where it was, or has done the chunks and will say so when they
+        come again.
         """
         arrived, deadline = self._clock(), monotonic() + self.limits.timeout
-        chunk: Chunk | None = None
+        chunks: list[Chunk] = []
+        most = len(decoders)
         await self._turns.take(id)
         try:
             while True:
                 stream = await self._load(id, arrived)
                 model = await self._service.pinned(stream.model, stream.version)
-                if chunk is None:
-                    chunk = await decode(model.spec)
-                    digest = streams.digest_of(chunk.steps)
-                if (known := stream.find(chunk.seq, digest, len(model.spec.outputs))) is not None:
-                    self._metrics.repeated.inc()
-                    return known, chunk, model
+                if not chunks:
+                    chunks = await streams.decoded(decoders, model.spec)
+                    digests = [streams.digest_of(chunk.steps) for chunk in chunks]
+                known, following = stream.place(chunks, digests, len(model.spec.outputs))
+                if known:
+                    self._metrics.repeated.inc(len(known))
+                    return list(zip(known, chunks, strict=False)), model
                 left = deadline - monotonic()
                 if left <= 0:
                     raise DeadlineExceeded("The deadline passed before the stream came to this chunk.")
-                ticket = self._service.predict(model, (Instance(chunk.steps, stream.state_of(model.spec)),), timeout=left)
+                first = chunks[: min(following, most)]
+                instance = Instance(streams.joined(first), stream.state_of(model.spec))
+                ticket = self._service.predict(model, (instance,), timeout=left)
                 caller.waits_for(ticket)
-                (prediction,) = await ticket
-                after = stream.after(prediction, digest, self._clock())
+                try:
+                    (prediction,) = await ticket
+                except NotFinite:
+                    if len(first) == 1:
+                        raise
+                    most = 1  # it may be a later one's fault
+                    continue
+                after, answers = stream.after(prediction, first, digests[: len(first)], self._clock())
                 if await self._put(after, expected=stream.tag):
-                    self._metrics.done.inc()
-                    return Answer(prediction.output, after.seq, after.steps), chunk, model
+                    self._metrics.done.inc(len(first))
+                    return list(zip(answers, first, strict=True)), model
                 self._metrics.raced.inc()  # another process was first
         finally:
             self._turns.give(id)

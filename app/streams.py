@@ -6,6 +6,7 @@ from the record, which holds the last answers beside the state.
 """
 
 import os
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, count
@@ -14,13 +15,14 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from app.errors import StreamConflict
+from app.errors import RecurveError, StreamConflict
 from app.manifest import ModelSpec
 from app.tensors import Array, Prediction, State
 
 FORMAT = 1
 MOST_ANSWERS = 32  # that are kept: a caller may have as many chunks under way
 MOST_BYTES = 16 * 2**10  # of them; the last one is kept however long it is
+MOST_JOINED = 256  # steps of chunks that were sent ahead and run as one
 DIGEST = 8  # bytes
 
 # tag, format, seq, steps, created, used, ttl, characters of model and version, bytes of the state, answers
@@ -50,6 +52,9 @@ class Chunk:
     steps: Array
     seq: int | None = None
     return_sequences: bool = True  # false: only the output of the last step is wanted
+
+
+Decode = Callable[[ModelSpec], Awaitable[Chunk]]  # gives a chunk for the model; raises what is wrong with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +115,59 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk, in a 
             raise StreamConflict(f"Stream {self.id} has a state of {len(numbers)} numbers, {spec} one of {spec.state_size}.")
         return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
 
-    def find(self, seq: int | None, digest: bytes, outputs: int) -> Answer | None:
-        """The answer that chunk `seq` got already; None when it is the next, as a chunk without a number always is.
+    def place(self, chunks: Sequence[Chunk], digests: Sequence[bytes], outputs: int) -> tuple[list[Answer], int]:
+        """The answers of the first chunks, as far as they were done already, and how many of the others are next.
 
-        Raises StreamConflict when it is neither, or when another chunk has its number.
+        One without a number always is. It ends before the first that is neither; StreamConflict when that is the very first,
+        or when another chunk had its number.
         """
-        if seq is None or seq == self.seq:
-            return None
+        known: list[Answer] = []
+        following = 0
+        for chunk, digest in zip(chunks, digests, strict=True):
+            if chunk.seq is None or chunk.seq == self.seq + following:
+                following += 1
+            elif following:
+                break
+            else:
+                try:
+                    known.append(self._find(chunk.seq, digest, outputs))
+                except StreamConflict:
+                    if known:
+                        break
+                    raise
+        return known, following
+
+    def after(
+        self, prediction: Prediction, chunks: Sequence[Chunk], digests: Sequence[bytes], now: float
+    ) -> tuple[Self, list[Answer]]:
+        """The stream once the chunks are done, one or more that ran as one; and the answer to each."""
+        outputs = [prediction.output] if len(chunks) == 1 else np.split(prediction.output, _ends(chunks)[:-1])
+        done = [digest + output.astype(_FLOAT32, copy=False).tobytes() for output, digest in zip(outputs, digests, strict=True)]
+        done.reverse()
+        answers, sizes = b"".join((*done, self.answers)), (*map(len, done), *self.sizes)
+        if len(answers) > MOST_BYTES or len(sizes) > MOST_ANSWERS:
+            fitting = sum(size <= MOST_BYTES for size in accumulate(sizes[:MOST_ANSWERS]))
+            sizes = sizes[: max(1, fitting)]
+            answers = answers[: sum(sizes)]
+        stream = type(self)(
+            self.id,
+            self.model,
+            self.version,
+            self.ttl,
+            self.created,
+            now,
+            new_tag(),
+            self.seq + len(chunks),
+            self.steps + len(prediction.output),
+            pack_state(prediction.state),
+            answers,
+            sizes,
+        )
+        ends = zip(outputs, _ends(chunks), strict=True)
+        return stream, [Answer(output, self.seq + 1 + index, self.steps + end) for index, (output, end) in enumerate(ends)]
+
+    def _find(self, seq: int, digest: bytes, outputs: int) -> Answer:
+        """What chunk `seq` was answered; StreamConflict when it was not done, or not with these steps."""
         back = self.seq - 1 - seq
         if back < 0:
             raise StreamConflict(f"Chunk {seq} cannot be next: {self.seq} is.", expected=self.seq)
@@ -131,29 +182,31 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk, in a 
         later = sum(size - DIGEST for size in self.sizes[:back]) // (_FLOAT32.itemsize * outputs)
         return Answer(numbers.astype(np.float32, copy=False).reshape(-1, outputs), seq + 1, self.steps - later)
 
-    def after(self, prediction: Prediction, digest: bytes, now: float) -> Self:
-        """The stream once a chunk is done."""
-        answer = digest + prediction.output.astype(_FLOAT32, copy=False).tobytes()
-        answers, sizes = answer + self.answers, (len(answer), *self.sizes)
-        if len(answers) > MOST_BYTES or len(sizes) > MOST_ANSWERS:
-            fitting = sum(size <= MOST_BYTES for size in accumulate(sizes[:MOST_ANSWERS]))
-            sizes = sizes[: max(1, fitting)]
-            answers = answers[: sum(sizes)]
-        return type(self)(
-            self.id,
-            self.model,
-            self.version,
-            self.ttl,
-            self.created,
-            now,
-            new_tag(),
-            self.seq + 1,
-            self.steps + len(prediction.output),
-            pack_state(prediction.state),
-            answers,
-            sizes,
-        )
-
 
 def pack_state(state: State) -> bytes:
     return b"".join([array.astype(_FLOAT32, copy=False).tobytes() for array in state])
+
+
+async def decoded(decoders: Sequence[Decode], spec: ModelSpec) -> list[Chunk]:
+    """The first chunks, one or more: as many as are good, and make no instance that holds up others. Raises what the first does."""
+    chunks = [await decoders[0](spec)]
+    steps = len(chunks[0].steps)
+    for decode in decoders[1:]:
+        try:
+            chunk = await decode(spec)
+        except RecurveError:
+            break  # it is told when it is the first
+        steps += len(chunk.steps)
+        if steps > MOST_JOINED:
+            break
+        chunks.append(chunk)
+    return chunks
+
+
+def joined(chunks: Sequence[Chunk]) -> Array:
+    """The steps of chunks that follow each other: (time, features)"""
+    return chunks[0].steps if len(chunks) == 1 else np.concatenate([chunk.steps for chunk in chunks])
+
+
+def _ends(chunks: Sequence[Chunk]) -> list[int]:
+    return list(accumulate(len(chunk.steps) for chunk in chunks))

@@ -11,7 +11,7 @@ from uvicorn import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from app.sockets import ON_DISCONNECT, STOPPING
+from app.sockets import ON_DISCONNECT, STOPPING, WAITING
 
 AHEAD = 32  # messages that are taken from a caller before the first of them is answered
 CLOSING = 2.0  # seconds for a caller to agree to the end
@@ -28,6 +28,16 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.app = self._answer
         self._leaving: set[Callable[[], None]] = set()
 
+    def _next_waiting(self) -> Any:
+        """The next message, as `receive` would give it, if there is one."""
+        if self.queue.empty():
+            return None
+        message = self.queue.get_nowait()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self.transport.resume_reading()
+        return message
+
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
         if self.initial_response is not None:
@@ -36,6 +46,7 @@ class WebSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):  # it was a handshake
+            self.scope["extensions"][WAITING] = self._next_waiting  # type: ignore[assignment]  # functions, not settings
             self.scope["extensions"][ON_DISCONNECT] = self._leaving  # type: ignore[assignment]  # functions, not settings
 
     def send_receive_event_to_app(self) -> None:

@@ -23,7 +23,17 @@ from hypothesis.stateful import (
 )
 from prometheus_client import CollectorRegistry
 
-from app.errors import DeadlineExceeded, NotReady, RecurveError, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
+from app.errors import (
+    DeadlineExceeded,
+    MalformedBody,
+    NotFinite,
+    NotReady,
+    RecurveError,
+    StreamConflict,
+    StreamExpired,
+    StreamNotFound,
+    TooManyStreams,
+)
 from app.lifecycle import Loader
 from app.manifest import ModelSpec
 from app.metrics import Metrics, StreamMetrics
@@ -87,7 +97,7 @@ def streams_of(
 
 
 async def predict(streams: StreamService, id: str, steps: Array, seq: int | None = None) -> Answer:
-    answer, _, _ = await streams.predict(id, decoding(steps, seq), Patient())
+    ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), Patient())
     return answer
 
 
@@ -242,6 +252,23 @@ class Machine(RuleBasedStateMachine):
             outputs = known.done(given[i], self.clock.now)
             self.check(answers[i], outputs, seq=answers[i].seq, steps=known.steps)
 
+    @rule(id=ids, lengths=st.lists(st.integers(1, 100), min_size=2, max_size=6), seed=st.integers(0, 99), back=st.integers(0, 2))
+    def sent_ahead(self, id: str, lengths: list[int], seed: int, back: int) -> None:
+        """Several chunks over one connection, some of which were done before it was lost."""
+        if (known := self.alive(id)) is None:
+            return
+        again = known.chunks[len(known.chunks) - back :] if 0 < back <= len(known.chunks) else []
+        given = [steps for steps, _ in again] + [chunk(length, seed + number) for number, length in enumerate(lengths)]
+        begin, got = len(known.chunks) - len(again), []
+        while len(got) < len(given):
+            decoders = [decoding(steps, begin + number) for number, steps in enumerate(given)][len(got) :]
+            answers, _ = self.runner.run(self.services[0].predict(id, decoders, Patient()))
+            got += [answer for answer, _ in answers]
+        for number, (steps, answer) in enumerate(zip(given, got, strict=True)):
+            outputs = again[number][1] if number < len(again) else known.done(steps, self.clock.now)
+            total = sum(len(each) for each, _ in known.chunks[: begin + number + 1])
+            self.check(answer, outputs, seq=begin + number + 1, steps=total)
+
     @rule(id=ids, length=st.integers(1, 6), seed=st.integers(0, 99))
     def twice_at_once(self, id: str, length: int, seed: int) -> None:
         """A retry that overtakes its own first attempt, in another process: one answer, one step of the stream."""
@@ -363,7 +390,7 @@ def test_a_chunk_whose_caller_left_is_not_done(runner: asyncio.Runner, repositor
         streams = streams_of(served := service(repository), Memory())
         id = (await streams.create(served.model())).id
         with pytest.raises(ConnectionResetError):
-            await streams.predict(id, decoding(chunk(3, 1)), Leaver())
+            await streams.predict(id, (decoding(chunk(3, 1)),), Leaver())
         assert (await streams.find(id)).seq == 0
         assert (await predict(streams, id, chunk(3, 2), 0)).seq == 1
         await served.close()
@@ -406,6 +433,33 @@ def test_a_chunk_that_fails_leaves_the_stream_where_it_was(runner: asyncio.Runne
         with pytest.raises(DeadlineExceeded):
             await late
         assert (await streams.find(id)).seq == 1
+        await served.close()
+
+    runner.run(main())
+
+
+def test_one_bad_chunk_among_those_that_were_sent_ahead_harms_no_other(runner: asyncio.Runner, repository: Path) -> None:
+    """Those before it are answered, and it is told what is wrong with it when it is the first."""
+
+    async def main() -> None:
+        streams = streams_of(served := service(repository), Memory())
+
+        async def refuse(_: ModelSpec) -> Chunk:
+            raise MalformedBody("no chunk at all")
+
+        async def send(id: str, decoders: list[Any]) -> int:
+            answers, _ = await streams.predict(id, decoders, Patient())
+            return len(answers)
+
+        for bad, error in ((refuse, MalformedBody), (decoding(np.full((2, 6), 3.4e38, np.float32)), NotFinite)):
+            id = (await streams.create(served.model())).id
+            decoders = [decoding(chunk(2, 1)), decoding(chunk(3, 2)), bad, decoding(chunk(4, 3))]
+            done = await send(id, decoders)
+            if done < 2:  # the two ran with the bad one first, and then one by one
+                done += await send(id, decoders[done:])
+            with pytest.raises(error):
+                await send(id, decoders[done:])
+            assert (done, (await streams.find(id)).steps) == (2, 5)
         await served.close()
 
     runner.run(main())

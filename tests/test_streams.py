@@ -1,6 +1,7 @@
 """What is kept of a stream, and which of its chunks is next."""
 
 import multiprocessing
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from app import manifest, streams
 from app.errors import StreamConflict
 from app.manifest import ModelSpec
 from app.stores import TAG
-from app.streams import Stream, digest_of
+from app.streams import Answer, Chunk, Stream, digest_of
 from app.tensors import Array, Prediction
 
 OUTPUTS = 3
@@ -37,10 +38,18 @@ def prediction(length: int, seed: int = 0) -> Prediction:
     return Prediction(output.astype(np.float32), (state.astype(np.float32),))
 
 
+def find(stream: Stream, seq: int | None, steps: Array) -> Answer | None:
+    """The answer that it got already; None when it is next."""
+    known, following = stream.place([Chunk(steps, seq)], [digest_of(steps)], OUTPUTS)
+    assert len(known) + following == 1
+    return known[0] if known else None
+
+
 def done(lengths: list[int]) -> Stream:
     stream = begun()
     for seq, length in enumerate(lengths):
-        stream = stream.after(prediction(length, seq), digest_of(chunk(length, seq)), now=1001.0 + seq)
+        steps = chunk(length, seq)
+        stream, _ = stream.after(prediction(length, seq), [Chunk(steps)], [digest_of(steps)], now=1001.0 + seq)
     return stream
 
 
@@ -57,7 +66,7 @@ def test_a_chunk_that_was_done_is_answered_as_then(lengths: list[int]) -> None:
     stream = done(lengths)
     for back in range(min(len(lengths), streams.MOST_ANSWERS)):
         seq = len(lengths) - 1 - back
-        answer = stream.find(seq, digest_of(chunk(lengths[seq], seq)), OUTPUTS)
+        answer = find(stream, seq, chunk(lengths[seq], seq))
         assert answer is not None
         np.testing.assert_array_equal(answer.output, prediction(lengths[seq], seq).output)
         assert (answer.seq, answer.steps) == (seq + 1, sum(lengths[: seq + 1]))
@@ -68,30 +77,69 @@ def test_the_answers_that_are_kept_are_bounded_but_the_last_is_kept_however_long
     many, long = done([1] * 100), done([5, 100_000])
     assert len(many.pack()) < 2**11
     with pytest.raises(StreamConflict, match="not kept any more"):
-        many.find(100 - streams.MOST_ANSWERS - 1, b"", OUTPUTS)
-    last = long.find(1, digest_of(chunk(100_000, 1)), OUTPUTS)
+        find(many, 100 - streams.MOST_ANSWERS - 1, chunk(1))
+    last = find(long, 1, chunk(100_000, 1))
     assert last is not None
     assert len(last.output) == 100_000
     with pytest.raises(StreamConflict, match="not kept any more"):
-        long.find(0, digest_of(chunk(5, 0)), OUTPUTS)
+        find(long, 0, chunk(5, 0))
 
 
 @pytest.mark.parametrize("seq", [None, 3])
 def test_a_chunk_without_a_number_is_next_and_so_is_the_one_with_the_next_number(seq: int | None) -> None:
-    assert done([4, 4, 4]).find(seq, b"", OUTPUTS) is None
+    assert find(done([4, 4, 4]), seq, chunk(4)) is None
 
 
 def test_a_gap_names_the_chunk_that_is_next() -> None:
     with pytest.raises(StreamConflict, match="Chunk 5 cannot be next: 3 is") as refused:
-        done([4, 4, 4]).find(5, b"", OUTPUTS)
+        find(done([4, 4, 4]), 5, chunk(4))
     assert refused.value.expected == 3
 
 
 def test_other_steps_under_a_number_that_was_done_are_refused() -> None:
     """Were they given the stored answer, they would be lost without a word."""
     with pytest.raises(StreamConflict, match="done with other steps") as refused:
-        done([4, 4, 4]).find(2, digest_of(chunk(4, seed=9)), OUTPUTS)
+        find(done([4, 4, 4]), 2, chunk(4, seed=9))
     assert refused.value.expected == 3
+
+
+@pytest.mark.parametrize(
+    ("numbers", "known", "following"),
+    [
+        pytest.param([3, 4, 5], 0, 3, id="next"),
+        pytest.param([None, None], 0, 2, id="not-numbered"),
+        pytest.param([1, 2, 3, 4], 2, 2, id="some-were-done"),
+        pytest.param([3, 5], 0, 1, id="a-gap-behind-the-first"),
+        pytest.param([2, 9], 1, 0, id="a-gap-behind-one-that-was-done"),
+        pytest.param([3, 2], 0, 1, id="one-that-was-done-behind-a-new-one"),
+        pytest.param([3, None, 5], 0, 3, id="mixed"),
+    ],
+)
+def test_chunks_that_wait_together_are_taken_as_far_as_they_follow_each_other(
+    numbers: list[int | None], known: int, following: int
+) -> None:
+    """What is wrong with a later one is told when it is the first."""
+    stream = done([4, 4, 4])
+    steps = [chunk(4, number if number is not None and number < 3 else 9) for number in numbers]
+    placed, new = stream.place([Chunk(*each) for each in zip(steps, numbers, strict=True)], [*map(digest_of, steps)], OUTPUTS)
+    assert (len(placed), new) == (known, following)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(0, 5))
+def test_chunks_that_ran_as_one_are_kept_and_answered_as_if_they_had_come_one_by_one(lengths: list[int], before: int) -> None:
+    whole = prediction(sum(lengths), 7)
+    start = done([2] * before)
+    chunks = [Chunk(chunk(length, seed)) for seed, length in enumerate(lengths)]
+    digests = [digest_of(each.steps) for each in chunks]
+    together, answers = start.after(whole, chunks, digests, now=2000.0)
+    one_by_one = start
+    begins = [*accumulate(lengths, initial=0)]
+    for index, each in enumerate(chunks):
+        part = Prediction(whole.output[begins[index] : begins[index + 1]], whole.state)
+        one_by_one, (answer,) = one_by_one.after(part, [each], [digests[index]], now=2000.0)
+        assert (answer.seq, answer.steps) == (answers[index].seq, answers[index].steps)
+        np.testing.assert_array_equal(answer.output, answers[index].output)
+    assert together._replace(tag=b"") == one_by_one._replace(tag=b"")
 
 
 def test_a_state_comes_back_as_the_model_takes_it(spec: ModelSpec) -> None:

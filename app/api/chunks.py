@@ -63,7 +63,7 @@ class Chunks:
                     return self._decoder.from_octets(body, query, spec)
                 return await self._decoder.from_json(body, spec)
 
-            answer, chunk, model = await self._streams.predict(id, decode, caller)
+            ((answer, chunk),), model = await self._streams.predict(id, (decode,), caller)
         if binary and takes_octets(headers):
             said = {
                 "Recurve-Model": model.spec.name,

@@ -4,7 +4,9 @@ Owns the messages and what the close codes mean. Binary messages are float32, te
 order. Knows nothing of how streams are kept, nor of frames.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.exceptions import HTTPException
@@ -17,14 +19,16 @@ from app.api.chunks import Decoder
 from app.api.problems import Answer
 from app.api.streams import Streams
 from app.codecs import json, octets
-from app.errors import Forbidden, RecurveError
+from app.errors import Forbidden, RecurveError, Unavailable
 from app.manifest import ModelSpec
-from app.metrics import StreamMetrics
-from app.sockets import STOPPING
+from app.metrics import Metrics
+from app.sockets import STOPPING, WAITING
 from app.stream_service import StreamService
+from app.streams import Answer as ChunkAnswer
 from app.streams import Chunk, Stream
 
 NEW = "/streams/ws"
+MOST_AT_ONCE = 32  # messages that run together
 LONGEST_REASON = 123  # bytes, of a close frame
 # What the close codes of RFC 6455 say; every other status is told as 4000 + status.
 CODES = {413: 1009, 500: 1011, 503: 1013}
@@ -40,15 +44,16 @@ class Connection:
     return_sequences: bool
 
     def complete(self, chunk: Chunk) -> Chunk:
-        """The chunk with what was not said of it."""
+        """The next chunk with what was not said of it."""
         seq = self.next if chunk.seq is None else chunk.seq
+        self.next = None if seq is None else seq + 1
         return Chunk(chunk.steps, seq, chunk.return_sequences and self.return_sequences)
 
 
 class Live:
     """Answers WebSockets."""
 
-    def __init__(self, streams: StreamService, opening: Streams, decoder: Decoder, metrics: StreamMetrics) -> None:
+    def __init__(self, streams: StreamService, opening: Streams, decoder: Decoder, metrics: Metrics) -> None:
         self._streams = streams
         self._opening = opening
         self._decoder = decoder
@@ -63,14 +68,14 @@ class Live:
         if not _same_origin(scope):
             await _reject(send, problems.of(scope, Forbidden("The page that asks is of another origin than the service.")))
             return
-        self._metrics.connections.inc()
+        self._metrics.streams.connections.inc()
         try:
             with Caller(scope) as caller:
                 await self._serve(scope, receive, send, caller)
         except ClientDisconnect:
             pass  # what was applied is answered when it comes again
         finally:
-            self._metrics.connections.dec()
+            self._metrics.streams.connections.dec()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
         accepted = False
@@ -85,35 +90,53 @@ class Live:
             await send({"type": "websocket.accept", "headers": _headers(scope, stream)})
             accepted = True
             connection = Connection(stream.id, options.seq, options.return_sequences)
-            while (message := await receive())["type"] != "websocket.disconnect":
-                if message["type"] == STOPPING:
-                    await _close(send, RESTART, "the service stops; connect again and go on where it was")
-                    return
-                await send(await self._answer(connection, message, caller))
-        except RecurveError as error:
+            waiting: Callable[[], Message | None] = scope["extensions"].get(WAITING, lambda: None)
+            messages = [await receive()]
+            while messages[0]["type"] == "websocket.receive":
+                while len(messages) < MOST_AT_ONCE and (more := waiting()) is not None:
+                    messages.append(more)
+                answers = await self._answer(connection, messages, caller)
+                for answer in answers:
+                    await send(answer)
+                messages = messages[len(answers) :] or [await receive()]
+            if messages[0]["type"] == STOPPING:
+                await _close(send, RESTART, "the service stops; connect again and go on where it was")
+        except (ClientDisconnect, OSError):  # the connection is lost
+            raise
+        except Exception as error:
             if not accepted:  # so that the reason gets to browsers too, which show nothing of a failed handshake
                 await send({"type": "websocket.accept", "headers": []})
+            if isinstance(error, Unavailable):
+                self._metrics.refused(error.code)
             told = problems.of(scope, error)
             await send({"type": "websocket.send", "text": told.body.decode()})
-            await _close(send, CODES.get(told.status, 4000 + told.status), error.detail)
+            reason = error.detail if isinstance(error, RecurveError) and told.status != 500 else "the service failed on this"
+            await _close(send, CODES.get(told.status, 4000 + told.status), reason)
 
-    async def _answer(self, connection: Connection, message: Message, caller: Caller) -> Message:
-        data, text = message.get("bytes"), message.get("text")
+    async def _answer(self, connection: Connection, messages: list[Message], caller: Caller) -> list[Message]:
+        """The answers to the first of these messages, one or more; those of one stream that wait together run together."""
+        given = list(takewhile(lambda message: message["type"] == "websocket.receive", messages))
 
-        async def decode(spec: ModelSpec) -> Chunk:
-            if data is not None:
-                chunk = self._decoder.from_octets(data, (), spec)
-            else:
-                assert text is not None
-                chunk = await self._decoder.from_json(text.encode(), spec)
-            return connection.complete(chunk)
+        def decoder(message: Message) -> Callable[[ModelSpec], Awaitable[Chunk]]:
+            async def decode(spec: ModelSpec) -> Chunk:
+                data = message.get("bytes")
+                if data is not None:
+                    return connection.complete(self._decoder.from_octets(data, (), spec))
+                return connection.complete(await self._decoder.from_json(message["text"].encode(), spec))
 
-        answer, chunk, _ = await self._streams.predict(connection.id, decode, caller)
-        if chunk.seq is not None:
-            connection.next = answer.seq
-        if data is not None:
-            return {"type": "websocket.send", "bytes": octets.encode(answer.output, chunk)}
-        return {"type": "websocket.send", "text": json.encode_chunk(answer, chunk, id=connection.id).decode()}
+            return decode
+
+        answered, _ = await self._streams.predict(connection.id, [decoder(message) for message in given], caller)
+        last, chunk = answered[-1]
+        connection.next = None if chunk.seq is None else last.seq
+        return [_told(connection, message, *each) for message, each in zip(given, answered, strict=False)]
+
+
+def _told(connection: Connection, message: Message, answer: ChunkAnswer, chunk: Chunk) -> Message:
+    """The answer in its message's kind."""
+    if message.get("bytes") is not None:
+        return {"type": "websocket.send", "bytes": octets.encode(answer.output, chunk)}
+    return {"type": "websocket.send", "text": json.encode_chunk(answer, chunk, id=connection.id).decode()}
 
 
 def _headers(scope: Scope, stream: Stream) -> list[tuple[bytes, bytes]]:

@@ -68,13 +68,13 @@ redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
 return 1
 """)
-# To remember is refused when the memory is full, and may be: what is dropped makes room.
+# To drop is never refused, and who has begun to change something may go on.
 _SWEEP = _Script("""
 local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, key in ipairs(over) do
   redis.call('DEL', ARGV[3] .. key)
   redis.call('ZREM', KEYS[1], key)
-  redis.pcall('SET', ARGV[4] .. key, '', 'EX', ARGV[5])
+  redis.call('SET', ARGV[4] .. key, '', 'EX', ARGV[5])
 end
 return #over
 """)
