@@ -21,6 +21,7 @@ from app.api.live import Live
 from app.api.streams import Streams, router
 from app.codecs import json
 from app.codecs.request import Limits as RequestLimits
+from app.errors import StoreUnavailable
 from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.queue import Limits
@@ -106,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _store(settings: Settings) -> Store:
-    """Where streams are kept; each is imported only where it is used."""
+    """Where streams are kept. StoreUnavailable; each is imported only where it is used, for the memory that it takes."""
     match settings.stream_store:
         case "memory":
             from app.stores.memory import Memory
@@ -119,7 +120,10 @@ def _store(settings: Settings) -> Store:
         case url:
             from app.stores.redis import Redis
 
-            return Redis(url)
+            try:
+                return Redis(url)
+            except ValueError as error:
+                raise StoreUnavailable(f"RECURVE_STREAM_STORE is not an address of Redis: {error}.") from None
 
 
 def _describe(app: FastAPI) -> None:

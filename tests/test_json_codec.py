@@ -13,6 +13,7 @@ from app.codecs.json import Decoder, encode, hinted_timeout
 from app.codecs.request import Limits, Options, PredictRequest
 from app.errors import InvalidRequest, MalformedBody, ModelNotFound, RecurveError, TooLarge
 from app.manifest import GOLDEN_NAME, Cell, ModelSpec, Signal, StateSpec, Tolerance
+from app.streams import Chunk
 from app.tensors import Prediction
 from app.tokens import Tokens
 
@@ -242,6 +243,35 @@ def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
     """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
     encoded = json.dumps(body).encode()
     assert outcome(decoder().decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
+
+
+chunk_bodies = st.fixed_dictionaries(
+    {"input": sequences},
+    optional={"seq": st.one_of(st.integers(-2, 2**54), values), "return_sequences": st.one_of(st.booleans(), values), "x": values},
+)
+
+
+def outcome_of_a_chunk(decode: Any, body: bytes) -> tuple[Any, ...]:
+    try:
+        chunk: Chunk = decode(body)
+    except RecurveError as error:
+        return type(error), error.detail, getattr(error, "violations", None)
+    return chunk.steps.tolist(), chunk.steps.dtype, chunk.seq, chunk.return_sequences
+
+
+@given(chunk_bodies)
+@example({"input": [[1, [2]]]})
+@example({"input": [[[1], 2], [1, 2]]})
+@example({"input": [1, 2]})
+def test_both_decoders_of_a_chunk_mean_the_same(body: dict[str, Any]) -> None:
+    """And both say of every wrong value where it is."""
+    encoded = json.dumps(body).encode()
+    exact = outcome_of_a_chunk(lambda raw: plain.decode_chunk(raw, LIMITS, SPEC), encoded)
+    assert outcome_of_a_chunk(lambda raw: decoder().decode_chunk(raw, SPEC), encoded) == exact
+
+
+def test_an_ordinary_chunk_takes_the_fast_way() -> None:
+    assert len(decoder()._decode_chunk(b'{"input": [[1, 2], [3, 4]], "seq": 7, "return_sequences": false}', SPEC).steps) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ up at the first thing out of the ordinary: plain.py takes over then and says wha
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -29,6 +29,8 @@ from app.manifest import ModelSpec
 from app.streams import Answer, Chunk
 from app.tensors import Array, Instance, Prediction, State
 from app.tokens import BadToken, Tokens
+
+T = TypeVar("T")
 
 NUMBERS = b"0123456789.eE+- \t\r\n"  # what numbers, and the space around them, are made of
 ENDS = 256  # bytes
@@ -56,30 +58,24 @@ class Decoder:
 
     def decode(self, body: bytes) -> PredictRequest:
         """Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises. All instances are good, or none."""
-        refusal: RecurveError | None = None
-        try:
-            return self._decode(body)
-        except _Unusual:
-            pass
-        except RecurveError as error:
-            refusal = error.with_traceback(None)
-        # raised here, so that no traceback keeps the parser's document alive: a parser has one at a time
-        if refusal is not None:
-            raise refusal
-        return plain.decode(body, self._limits, self._choose, self._tokens)
+        fast = self._try(self._decode, body)
+        return plain.decode(body, self._limits, self._choose, self._tokens) if fast is None else fast
 
     def decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
         """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
-        refusal: RecurveError | None = None
+        fast = self._try(self._decode_chunk, body, spec)
+        return plain.decode_chunk(body, self._limits, spec) if fast is None else fast
+
+    def _try(self, decode: Callable[..., T], *arguments: Any) -> T | None:
+        """What the fast decoder finds; None where it cannot vouch for it."""
         try:
-            return self._decode_chunk(body, spec)
+            return decode(*arguments)
         except _Unusual:
-            pass
+            return None
         except RecurveError as error:
             refusal = error.with_traceback(None)
-        if refusal is not None:
-            raise refusal
-        return plain.decode_chunk(body, self._limits, spec)
+        # raised here, so that no traceback keeps the parser's document alive: a parser has one at a time
+        raise refusal
 
     def _decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
         members = _members(self._parse(body), CHUNK_MEMBERS)

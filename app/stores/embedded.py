@@ -69,6 +69,8 @@ class _Files:
 
     @classmethod
     def open(cls, folder: Path, map_size: int) -> "_Files":
+        with (folder / "lock.mdb").open("ab") as lock:  # LMDB maps it as it is: on a full disk that would end the process
+            os.posix_fallocate(lock.fileno(), 0, 64 * (READERS + 3))
         env = lmdb.open(
             str(folder), map_size, max_dbs=3, max_readers=READERS, max_spare_txns=1, sync=False, metasync=False, readahead=False
         )
@@ -216,12 +218,8 @@ class Embedded:
             if isinstance(error, lmdb.PanicError) and self._files is not None:  # it will never say anything else
                 self._files.env.close()
                 self._files = None
-            raise StoreUnavailable(self._trouble(error)) from error
-
-    def _trouble(self, error: lmdb.Error) -> str:
-        if error.code in FULL:
-            return f"{self._folder} cannot be written ({error.reason}): free space on its disk. Nothing in it was lost."
-        return f"The store in {self._folder} cannot be used: {error}."
+            advice = " Free space on its disk; nothing in it was lost." if error.code in FULL else ""
+            raise StoreUnavailable(f"The store in {self._folder} cannot be used: {error}.{advice}") from error
 
     def _open(self) -> _Files:
         """Open the files, one process at a time; those that cannot be read are set aside, and it begins anew."""

@@ -189,11 +189,12 @@ class Redis:
         tags = [_Asked(("GETRANGE", RECORD + one.leaves[0], 0, TAG - 1), loop.create_future()) for one in lost if one.leaves]
         try:
             await self._round_trip(tags, within=CONNECT)
-            for one, tag in zip(lost, tags, strict=True):
-                if one.leaves is not None and await tag.reply == one.leaves[1]:
-                    one.settle(1)
-        except StoreUnavailable:
+        except Exception:
             return False
+        found = await asyncio.gather(*[tag.reply for tag in tags], return_exceptions=True)
+        for one, tag in zip(lost, found, strict=True):
+            if one.leaves is not None and tag == one.leaves[1]:
+                one.settle(1)
         return bool(lost)
 
     async def _round_trip(self, asked: list[_Asked], *, within: float) -> None:
@@ -207,9 +208,11 @@ class Redis:
                 await self._connection.connect()
                 if forgotten := await self._exchange(asked, whole=False):
                     await self._exchange(forgotten, whole=True)
-        except (RedisError, OSError) as error:
-            await self._connection.disconnect(nowait=True)
-            raise self._trouble(error) from error
+        except Exception as error:
+            await self._connection.disconnect(nowait=True)  # or the next one to ask would get what is still to come
+            if isinstance(error, (RedisError, OSError)):
+                raise self._trouble(error) from error
+            raise
 
     async def _exchange(self, asked: list[_Asked], *, whole: bool) -> list[_Asked]:
         """Answer all of them but those whose script Redis does not know, and so has not run."""
