@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -21,7 +20,7 @@ import redis as redis_client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.errors import StoreUnavailable
+from app.errors import InvalidRequest, StoreUnavailable
 from app.stores import GONE, TAG, Store
 from app.stores.embedded import BOOT, Embedded
 from app.stores.memory import Memory
@@ -437,6 +436,21 @@ def test_an_hour_later_it_is_forgotten_that_a_key_expired(kind: str, tmp_path: P
     run(Memory if kind == "memory" else lambda: Embedded(tmp_path), scenario)
 
 
+@pytest.mark.parametrize("kind", ["memory", "embedded"])
+def test_pages_of_a_store_that_rests_are_sorted_and_full_and_hold_each_key_once(kind: str, tmp_path: Path) -> None:
+    """Redis promises less of a set that large."""
+
+    async def scenario(store: Store) -> None:
+        for key in "gbdface":
+            await store.swap(key, record(1), expected=None, until=LATER)
+        assert await store.page("", limit=3) == (["a", "b", "c"], "c")
+        assert await store.page("c", limit=3) == (["d", "e", "f"], "f")
+        assert await store.page("f", limit=3) == (["g"], "")
+        assert await store.page("", limit=7) == (list("abcdefg"), "")
+
+    run(Memory if kind == "memory" else lambda: Embedded(tmp_path), scenario)
+
+
 # The memory of one process.
 
 
@@ -459,6 +473,20 @@ def test_memory_index_has_one_entry_for_a_record_however_often_it_is_used() -> N
             await store.swap("a", record(number + 1), expected=tag(number), until=SOON + number)
         assert repr(store) == "Memory(1 kept, 1 due, 0 gone)"
         assert await store.sweep(SOON + 98, limit=10) == 0
+        assert repr(store) == "Memory(1 kept, 1 due, 0 gone)"
+
+    run(Memory, scenario)
+
+
+def test_memory_index_sheds_what_a_shorter_time_left_behind() -> None:
+    """Each would come back for ever, as one more entry of the same record."""
+
+    async def scenario(store: Memory) -> None:
+        await store.swap("a", record(0), expected=None, until=SOON + 1)
+        await store.swap("a", record(1), expected=tag(0), until=SOON)
+        await store.swap("a", record(2), expected=tag(1), until=LATER)
+        assert repr(store) == "Memory(1 kept, 2 due, 0 gone)"
+        assert await store.sweep(SOON + 1, limit=10) == 0
         assert repr(store) == "Memory(1 kept, 1 due, 0 gone)"
 
     run(Memory, scenario)
@@ -575,8 +603,14 @@ asyncio.run(count(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 """
 
 
-def python(source: str, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-c", source, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def python(source: str, *arguments: str, stderr: int | None = None) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", source, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: Path) -> None:
@@ -586,11 +620,10 @@ def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: P
     kills = 0
 
     def take(process: "subprocess.Popen[str]", lines: int) -> None:
-        assert process.stdout is not None
         for _ in range(lines):
-            if not (line := process.stdout.readline()):
+            if not (key := line_of(process)):
                 break
-            acknowledged[line.strip()] = acknowledged.get(line.strip(), 0) + 1
+            acknowledged[key] = acknowledged.get(key, 0) + 1
 
     for _ in range(5):
         running = [python(COUNTER, str(tmp_path), str(chance.random()).removeprefix("0."), "1000000") for _ in range(3)]
@@ -601,15 +634,13 @@ def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: P
             kills += 1
         for process in running:
             take(process, 10**9)
-            assert process.wait() == -signal.SIGKILL
-            assert process.stdout is not None
-            process.stdout.close()
+            process.communicate()
+            assert process.returncode == -signal.SIGKILL
     last = [python(COUNTER, str(tmp_path), str(seed), "200") for seed in range(2)]
     for process in last:
         take(process, 10**9)
-        assert process.wait() == 0
-        assert process.stdout is not None
-        process.stdout.close()
+        process.communicate()
+        assert process.returncode == 0
 
     async def scenario(store: Embedded) -> None:
         excess = 0
@@ -628,14 +659,14 @@ def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: P
     assert sum(acknowledged.values()) > 1000
 
 
-async def fill(store: Store, size: int) -> tuple[int, str]:
+async def fill(store: Store, size: int, *, most: int = 100_000) -> tuple[int, str]:
     """How many records of this size it takes, and what it says then."""
-    for number in count():
+    for number in range(most):
         try:
             assert await store.swap(f"{number}", record(number, bytes(size)), expected=None, until=SOON)
         except StoreUnavailable as error:
             return number, error.detail
-    raise AssertionError
+    return most, ""
 
 
 @contextmanager
@@ -649,12 +680,12 @@ def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
         (folder / "ballast").write_bytes(bytes(2**20 * 3 // 2))
         yield (folder / "ballast").unlink
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager
 def small_files(folder: Path) -> Iterator[Callable[[], None]]:
-    """No file of this process may pass 1.5 MiB until what is given is called."""
+    """No file of this process may grow beyond 1.5 MiB until what is given is called."""
     folder.mkdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20 * 3 // 2, before[1]))
@@ -671,7 +702,8 @@ def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[P
 
     async def scenario(store: Embedded, relief: Callable[[], None]) -> None:
         kept, error = await fill(store, size)
-        assert re.search(r"cannot be written .*: free space on its disk\. Nothing in it was lost", error)
+        assert re.search(r"cannot be used: .*\. Free space on its disk; nothing in it was lost\.", error)
+        assert str(tmp_path) in error
         assert kept > 10
         assert await store.count() == kept
         for key in range(kept):
@@ -685,6 +717,34 @@ def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[P
     with confined(tmp_path / "disk") as relief:
         run(lambda: Embedded(tmp_path / "disk"), lambda store: scenario(store, relief))
         run(lambda: Embedded(tmp_path / "disk"), lambda store: store.read("0"))
+
+
+def test_embedded_store_that_finds_no_space_to_begin_with_says_so(tmp_path: Path) -> None:
+    """LMDB maps its table of readers before it has space for it: that would be a SIGBUS."""
+    with small_disk(tmp_path / "disk") as relief:
+        with suppress(OSError), (tmp_path / "disk" / "rest").open("wb") as rest:
+            rest.write(bytes(2**22))
+        process = python(OPEN, str(tmp_path / "disk"), "a", stderr=subprocess.PIPE)
+        _, trouble = process.communicate("open\n", timeout=30)
+        assert process.returncode == 1
+        assert "StoreUnavailable: Streams cannot be kept in" in trouble
+        assert "No space left on device" in trouble
+        relief()
+        process = python(OPEN, str(tmp_path / "disk"), "a")
+        process.communicate("open\n", timeout=30)
+        assert process.returncode == 0
+
+
+def test_embedded_store_that_could_not_begin_can_do_so_later(tmp_path: Path) -> None:
+    """LMDB opens a file once in a process: what failed half-way must have let go of it."""
+    with lmdb.open(str(tmp_path)) as env, env.begin(write=True) as txn:
+        txn.put(b"due", b"somebody else's")
+    with pytest.raises(StoreUnavailable, match=r"Streams cannot be kept in .*MDB_INCOMPATIBLE") as raised:
+        Embedded(tmp_path)
+    with lmdb.open(str(tmp_path)) as env, env.begin(write=True) as txn:
+        txn.delete(b"due")
+    run(lambda: Embedded(tmp_path), lambda store: store.read("a"))
+    assert raised.value.__traceback__  # it was held all the time, and all that it refers to
 
 
 def test_embedded_write_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
@@ -737,7 +797,7 @@ def test_embedded_opens_its_files_again_after_lmdb_has_given_up(tmp_path: Path) 
         files = store._files
         assert files is not None
         store._files = type(files)(Panicking(files.env), files.records, files.due, files.gone)  # type: ignore[arg-type]  # a stand-in
-        with pytest.raises(StoreUnavailable, match="cannot be used"):
+        with pytest.raises(StoreUnavailable, match="cannot be used: mdb_txn_begin"):
             await store.read("a")
         assert await store.read("a") == record(1)
         assert await store.swap("a", record(2), expected=tag(1), until=SOON)
@@ -745,10 +805,19 @@ def test_embedded_opens_its_files_again_after_lmdb_has_given_up(tmp_path: Path) 
     run(lambda: Embedded(tmp_path), scenario)
 
 
-@pytest.mark.parametrize("content", [b"no database at all " * 1000, b"short", bytes(8192)], ids=["other", "short", "zeros"])
-def test_embedded_files_that_cannot_be_read_are_set_aside(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("content", [b"no database at all " * 1000, b"short", b"", None], ids=["other", "short", "zeros", "cut"])
+@pytest.mark.parametrize("booted", [True, False], ids=["booted", "running"])
+def test_embedded_files_that_cannot_be_read_are_set_aside(
+    content: bytes | None, booted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A service that does not start helps nobody; what was there is kept for whoever wants to look."""
+    run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
+    if content is None:
+        content = (tmp_path / "data.mdb").read_bytes()[:8192]
+    content = content.ljust(2**22, b"\0")  # or LMDB would touch what is not there
     (tmp_path / "data.mdb").write_bytes(content)
+    if booted:
+        (tmp_path / "opened").write_text("another boot\n")
 
     async def scenario(store: Embedded) -> None:
         assert await store.count() == 0
@@ -768,9 +837,10 @@ from pathlib import Path
 from app.stores.embedded import Embedded
 
 async def main():
+    print("here", flush=True)
+    sys.stdin.readline()
     store = Embedded(Path(sys.argv[1]))
-    if sys.argv[2]:
-        assert await store.swap(sys.argv[2], sys.argv[2].encode() * 16, expected=None, until=2e9)
+    assert await store.swap(sys.argv[2], bytes(16), expected=None, until=2e9)
     print(await store.count())
     await store.close()
 
@@ -781,11 +851,7 @@ asyncio.run(main())
 def test_embedded_files_are_looked_through_once_after_a_boot(tmp_path: Path) -> None:
     """A machine that lost its power can leave files over which LMDB ends the process: no service would start any more."""
 
-    async def some(store: Embedded) -> None:
-        for number in range(500):
-            await store.swap(f"{number}", record(number, bytes(3000)), expected=None, until=SOON)
-
-    run(lambda: Embedded(tmp_path), some)
+    run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
     whole = (tmp_path / "data.mdb").read_bytes()
     half = len(whole) // 2
     stale = whole[:half] + whole[half - 4096 : half] + whole[half + 4096 :]
@@ -795,17 +861,26 @@ def test_embedded_files_are_looked_through_once_after_a_boot(tmp_path: Path) -> 
         (tmp_path / "data.mdb").write_bytes(content)
         (tmp_path / "opened").write_text("another boot\n")
         process = python(OPEN, str(tmp_path), "new")
-        answer, _ = process.communicate(timeout=30)
+        answer, _ = process.communicate("open\n", timeout=30)
         assert process.returncode == 0
-        assert int(answer) == (501 if content is whole else 1)
+        assert int(answer.removeprefix("here")) == (501 if content is whole else 1)
         assert len(list(tmp_path.glob("data.mdb.damaged-*"))) == (0 if content is whole else 1)
         assert (tmp_path / "opened").read_text() == BOOT.read_text()
 
 
 def test_embedded_files_are_set_aside_by_one_of_the_processes_that_open_them(tmp_path: Path) -> None:
     """The second would set aside what the first has begun, and the two would serve different streams from then on."""
-    (tmp_path / "data.mdb").write_bytes(b"no database at all " * 1000)
+    run(lambda: Embedded(tmp_path), lambda store: fill(store, 500, most=5000))  # to look through them takes a while
+    with (tmp_path / "data.mdb").open("r+b") as file:
+        file.truncate((tmp_path / "data.mdb").stat().st_size - 4096)
+    (tmp_path / "opened").write_text("another boot\n")
     processes = [python(OPEN, str(tmp_path), key) for key in "abcd"]
+    for process in processes:
+        assert line_of(process) == "here"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("open\n")
+        process.stdin.flush()
     for process in processes:
         process.communicate(timeout=30)
         assert process.returncode == 0
@@ -904,6 +979,24 @@ def test_redis_operations_that_come_together_share_round_trips(server: RedisServ
 
 
 @needs_redis
+def test_redis_caller_who_leaves_during_the_round_trip_takes_nobody_along(server: RedisServer) -> None:
+    """The reply that nobody waits for is read all the same, or the next one would get it."""
+    told(server, "FLUSHALL")
+
+    async def scenario(store: Counted) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        reads = [asyncio.ensure_future(store.read(key)) for key in "abab"]
+        store.begun.clear()
+        await store.begun.wait()
+        reads[0].cancel()
+        answers = await asyncio.gather(*reads, return_exceptions=True)
+        assert answers[1:] == [None, record(1), None]
+        assert await store.count() == 1
+
+    run(lambda: Counted(server.url), scenario)
+
+
+@needs_redis
 def test_redis_that_forgot_the_scripts_is_told_them_again(server: RedisServer) -> None:
     """As it does when it is restarted."""
     told(server, "FLUSHALL")
@@ -988,6 +1081,18 @@ def test_redis_that_is_not_there_is_named_without_its_password() -> None:
     run(lambda: Redis(f"redis://somebody:hidden@127.0.0.1:{port}/0"), scenario)
 
 
+def test_redis_cursor_that_no_page_gave_is_the_callers_mistake() -> None:
+    """Not a fault of Redis, which would be worth a retry."""
+
+    async def scenario() -> None:
+        store = Redis("redis://localhost:1")
+        with pytest.raises(InvalidRequest, match="/cursor"):
+            await store.page("no cursor", limit=10)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 def test_redis_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="schemes"):
         Redis("http://127.0.0.1")
@@ -1017,6 +1122,7 @@ def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
             assert isinstance(error, StoreUnavailable)
             assert re.search(said, error.detail)
             assert others == [record(1), 1]
+            assert store._connection.is_connected == ("OOM" in said)  # the name may lead to the new primary by now
         finally:
             told(server, *relief)
         assert await store.swap("a", record(2), expected=tag(1), until=LATER)
@@ -1035,6 +1141,7 @@ def test_redis_that_is_full_can_be_swept(server: RedisServer) -> None:
         try:
             assert await store.sweep(SOON, limit=10) == 1
             assert await store.read("a") is None
+            assert await store.expired("a")
             assert await store.count() == 0
         finally:
             told(server, "CONFIG", "SET", "maxmemory", "0")

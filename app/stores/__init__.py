@@ -43,7 +43,7 @@ class Store(Protocol):
     async def page(self, cursor: str, *, limit: int) -> tuple[list[str], str]:
         """Keys, about `limit` of them, and the cursor for those that follow, empty after the last; begin with an empty one.
 
-        A key that is there all the while comes once or more.
+        A key that is there all the while comes once or more. InvalidRequest for a cursor that no page gave, where that shows.
         """
 
     async def close(self) -> None:
