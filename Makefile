@@ -11,7 +11,7 @@ help:
 	@echo "make train          train the gyro denoiser (about 5 minutes), then: $(BIN)/python -m scripts.export runs/..."
 	@echo "make test           the whole test suite"
 	@echo "make check          lint, types, architecture"
-	@echo "make bench          the service beside raw ONNX Runtime and a plain service (about 7 minutes)"
+	@echo "make bench          the service beside raw ONNX Runtime and a plain service (about 10 minutes)"
 	@echo "make install        the service's environment; install-train adds PyTorch, install-dev the tools"
 	@echo "make format         format the code; make lock  pin the newest versions anew; make clean  remove $(VENV)"
 

@@ -119,7 +119,6 @@ def serve(settings: Settings, *, listener: socket.socket | None = None, channel:
 
     gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
 
-    gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
     try:
         app = create_app(settings)
         server = Server(

@@ -7,21 +7,29 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from itertools import cycle
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
 import uvloop
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as listen
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
 
 from app import manifest
-from scripts.bench import load, report, rounds, scenarios, soak, tree
+from scripts.bench import load, report, rounds, scenarios, search, soak, streaming, tree
+from scripts.bench.frames import Frames, frame
 from scripts.bench.generator import Generator
 from scripts.bench.job import Answer, Job, Own, Report, percentile
 from scripts.bench.report import Spread
 from scripts.bench.rounds import Figures, Plan
+from scripts.bench.scenarios import Expiry
 from scripts.bench.servers import Running
 from scripts.bench.soak import Request
-from tests.servers import ROOT
+from scripts.bench.sockets import Messages
+from tests.servers import ROOT, serve
 
 T = TypeVar("T")
 
@@ -203,6 +211,15 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
     assert (found.sent, found.unanswered, found.failed) == (5, 1, 2)
 
 
+def test_a_connection_with_a_path_of_its_own_asks_for_nothing_else() -> None:
+    """Calls on one stream take turns: callers who met on one would measure that."""
+    peer = Peer(OK, LAST)  # which closes every second connection: the one in its place goes on with the path
+    reported(peer, rate=None, connections=2, paths=["/a", "/b"])
+    asked = [request.split(b" ")[1] for request in peer.requests]
+    assert set(asked) == {b"/a", b"/b"}
+    assert min(asked.count(path) for path in set(asked)) > len(asked) / 4
+
+
 def test_percentiles_are_values_that_occurred() -> None:
     assert percentile([], 50) is None
     assert [percentile(list(range(1, 101)), percent) for percent in (1, 50, 99, 100)] == [1, 50, 99, 100]
@@ -234,6 +251,256 @@ def test_a_tree_holds_the_children() -> None:
         child.communicate(b"\n")
 
 
+# -- WebSockets --------------------------------------------------------------------------------------------------------
+
+SIZES = [0, 1, 125, 126, 2**16 - 1, 2**16]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 2**20], ids=["byte by byte", "in threes", "all together"])
+def test_frames_are_cut_wherever_their_pieces_begin_and_end(at_once: int) -> None:
+    """The same as another implementation wrote them."""
+    payloads = [bytes(size % 251 for size in range(size)) for size in SIZES]
+    wire = b"".join(Frame(Opcode.BINARY, payload).serialize(mask=False) for payload in payloads)
+    frames = Frames()
+    pieces = [wire[begin : begin + at_once] for begin in range(0, len(wire), at_once)]
+    found = [each for piece in pieces[: 2**13] for each in frames.feed(piece)]
+    if len(pieces) > 2**13:  # a large frame in tiny pieces is slow to cut, and says nothing new
+        found += list(frames.feed(b"".join(pieces[2**13 :])))
+    assert found == [(0x82, payload) for payload in payloads]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_message_is_written_as_a_server_reads_it(size: int) -> None:
+    payload = os.urandom(size)
+    wire = StreamReader()
+    wire.feed_data(frame(payload))
+    reading = Frame.parse(wire.read_exact, mask=True)
+    with pytest.raises(StopIteration) as read:
+        next(reading)
+    assert read.value.value == Frame(Opcode.BINARY, payload)
+    assert wire.buffer == b""
+
+
+def heard(answer: Callable[[ServerConnection, int], Awaitable[None]], **options: Any) -> Report:
+    """What is reported of a server that does this with each message, which has so many before it: 100 in an open loop."""
+    usual: dict[str, Any] = {"bodies": [b"one"], "connections": 4, "seconds": 0.2, "rate": 500.0, "warm": 0.1, "patience": 0.5}
+
+    async def meet(connection: ServerConnection) -> None:
+        before = 0
+        async for message in connection:
+            assert message == b"one"
+            await answer(connection, before)
+            before += 1
+
+    async def both() -> Report:
+        async with listen(meet, "127.0.0.1", 0, compression=None) as server:
+            host, port = next(iter(server.sockets)).getsockname()
+            return await Messages(Job(url=f"http://{host}:{port}/streams/ws", **usual | options)).run()
+
+    return uvloop.run(both())
+
+
+async def echo(connection: ServerConnection, _: int) -> None:
+    await connection.send(b"two")
+
+
+def test_messages_are_spread_over_the_sockets_as_their_schedule_says() -> None:
+    most: dict[ServerConnection, int] = {}
+
+    async def count(connection: ServerConnection, before: int) -> None:
+        most[connection] = before + 1
+        await connection.send(b"two")
+
+    found = heard(count)
+    assert (found.sent, found.answers, found.failed) == (100, {"200": 100}, 0)
+    assert sorted(most.values()) == [37, 37, 38, 38]  # of 150: what was due while it warmed up does not count
+    assert found.late_p99 is not None
+    assert found.p50 is not None
+    assert 0 < found.p50 < 0.1
+
+
+def test_a_socket_of_a_closed_loop_has_one_message_under_way() -> None:
+    """Each goes out when the one before is answered: a server that takes its time gets no more of them."""
+
+    async def slowly(connection: ServerConnection, _: int) -> None:
+        await asyncio.sleep(0.02)
+        assert not connection.recv_messages.frames  # nothing came meanwhile
+        await connection.send(b"two")
+
+    found = heard(slowly, rate=None, connections=2)
+    assert found.failed == 0
+    assert 4 <= found.sent <= 22
+    assert found.p50 is not None
+    assert found.p50 >= 0.02
+
+
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        ("1003", lambda connection: connection.send("a problem in words")),
+        ("4404", lambda connection: connection.close(4404, "gone")),
+        ("1006", lambda connection: asyncio.sleep(0, connection.transport.abort())),
+    ],
+    ids=["text", "closed", "broken"],
+)
+@pytest.mark.parametrize("rate", [500.0, None], ids=["open loop", "closed loop"])
+@pytest.mark.parametrize("after", [0, 20], ids=["at first", "later"])
+def test_a_socket_that_ends_is_a_failure_and_says_why(
+    capfd: pytest.CaptureFixture[str], code: str, end: Callable[[ServerConnection], Awaitable[None]], rate: float | None, after: int
+) -> None:
+    """Even where it ends before it counts: a rate at which sockets are lost is not held."""
+
+    async def answer(connection: ServerConnection, before: int) -> None:
+        await (connection.send(b"two") if before < after else end(connection))
+
+    found = heard(answer, rate=rate)
+    assert found.answers[code] == 4
+    assert found.failed >= 4
+    assert not streaming.held(found)
+    assert f"ended with {code}" in capfd.readouterr().err
+
+
+def test_a_message_without_an_answer_is_a_failure() -> None:
+    async def half(connection: ServerConnection, before: int) -> None:
+        if before % 2:
+            await connection.send(b"two")
+
+    found = heard(half, warm=0.0)
+    assert found.unanswered == found.failed == pytest.approx(50, abs=2)
+
+
+def test_an_answer_that_nobody_waits_for_is_a_failure() -> None:
+    async def twice(connection: ServerConnection, _: int) -> None:
+        await connection.send(b"two")
+        await connection.send(b"three")
+
+    assert heard(twice).answers["1003"] == 4
+
+
+def test_a_ping_is_answered() -> None:
+    """Or the service would take a long run's sockets for dead."""
+
+    async def ping(connection: ServerConnection, _: int) -> None:
+        asyncio.get_running_loop().call_soon(asyncio.ensure_future, pinged(connection))
+        await connection.send(b"two")
+
+    ponged = []
+
+    async def pinged(connection: ServerConnection) -> None:
+        ponged.append(await asyncio.wait_for(await connection.ping(), 1))
+
+    assert heard(ping, connections=1, seconds=0.02, warm=0.0, patience=0.2).failed == 0
+    assert ponged
+
+
+def test_sockets_that_cannot_be_opened_are_an_error() -> None:
+    async def ask(url: str) -> None:
+        await Messages(Job(url=url, bodies=[b""], connections=2, seconds=1)).run()
+
+    with pytest.raises(ConnectionError, match=r"HTTP/1\.1 503 Service Unavailable"):
+        met(Peer(LATER), ask)
+
+
+def test_streams_of_the_service_are_measured(repository: Path) -> None:
+    """The real ones, over sockets and over HTTP."""
+    spec = manifest.read(repository / "gyro-denoiser" / "1")
+    by_name = {each.name: each for each in scenarios.streams(len(spec.features))}
+    with serve(repository, "--workers", "1") as service:
+        server = Running(port=urlsplit(service.url).port or 0, pid=service.process.pid, cold_start=0.0)
+        for name in ("streams: 64 callers over HTTP", scenarios.MEMORY):
+            figures = streaming.measure(server, by_name[name], 1)
+            assert set(figures) == set(streaming.SHOWN)
+            assert (figures["messages_per_second"] or 0) > 50
+            assert (figures["batch"] or 0) >= 1
+        report, _ = streaming._load(server, by_name["streams: 200 sockets by a schedule, 10 steps a message"], 1, 200.0)
+        assert (report.sent, report.answers) == (200, {"200": 200})
+        assert server.counter("recurve_steps_total") > 10 * 200
+
+
+# -- the search for a rate ---------------------------------------------------------------------------------------------
+
+
+class Capacity:
+    """What holds up to a rate, and not above it; remembers what it was asked to hold."""
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+        self.asked: list[float] = []
+
+    def hold(self, rate: float) -> tuple[bool, str]:
+        self.asked.append(rate)
+        return rate <= self.most, f"{rate:.0f}"
+
+
+@pytest.mark.parametrize("steps", range(-7, 8))
+def test_the_highest_rate_that_is_held_is_found_within_a_few_attempts(steps: int) -> None:
+    """Whether the first one is half of it or twice as much."""
+    capacity = Capacity(1000 * search.STEP**steps * 1.05)
+    found = search.highest(1000, capacity.hold)
+    assert found is not None
+    rate, said = found
+    assert rate <= capacity.most < rate * search.STEP
+    assert said == f"{rate:.0f}"
+    assert len(capacity.asked) == len(set(capacity.asked)) <= search.MOST
+
+
+@pytest.mark.parametrize("most", [0, 1e9], ids=["holds nothing", "holds everything"])
+def test_a_search_ends(most: float) -> None:
+    capacity = Capacity(most)
+    found = search.highest(1000, capacity.hold)
+    assert len(capacity.asked) == search.MOST
+    assert found == (None if most == 0 else (max(capacity.asked), f"{max(capacity.asked):.0f}"))
+
+
+def test_a_chance_delay_at_a_low_rate_does_not_end_the_search() -> None:
+    """When a higher one was held, the lower one could have been."""
+    assert search.following({0: False, -1: False, -3: True, -2: True}) is None
+    assert search.following({0: True, 1: False, 3: True}) == 7
+
+
+def outcome(answered: int, *, p99: float) -> Report:
+    """A report on 100 messages, so many of which were answered."""
+    times = [(10.0 + number / 100, p99) for number in range(answered)]
+    answers = [Answer(200, False, due, due, due + latency) for due, latency in times]
+    job = Job(url="", bodies=[], connections=1, seconds=1.0, rate=100.0)
+    return Report.of(job, answers, Own(counts_from=10.0, sent=100, late=[0.0], waited=0, cpus=0.1))
+
+
+def test_a_rate_is_held_when_all_are_answered_and_nearly_all_in_time() -> None:
+    assert streaming.held(outcome(100, p99=streaming.WITHIN * 0.9))
+    assert not streaming.held(outcome(100, p99=streaming.WITHIN * 1.1))
+    assert not streaming.held(outcome(99, p99=streaming.WITHIN * 0.9))
+    assert not streaming.held(outcome(0, p99=0.0))
+
+
+def test_a_mean_batch_is_counted_from_when_the_load_began() -> None:
+    assert streaming.mean_batch((100.0, 50.0), (260.0, 60.0)) == 16.0
+    assert streaming.mean_batch((None, None), (30.0, 10.0)) == 3.0
+    assert streaming.mean_batch((30.0, 10.0), (30.0, 10.0)) is None
+
+
+@pytest.mark.parametrize("store", ["embedded", "memory"])
+def test_the_pauses_while_streams_expire_are_measured(store: Any) -> None:
+    """Each part of a plan is told of, or the progress would not end where it should."""
+    version = ROOT / "model/gyro-denoiser/1"
+    plan = Plan(
+        version=version,
+        spec=manifest.read(version),
+        closed=[],
+        open=[],
+        streams=[],
+        expiries=[Expiry("expiry", store, streams=3000)],
+        seconds=1,
+    )
+    told: list[str] = []
+    found = rounds.measure(plan, told.append)
+    assert told == ["expiry"]
+    assert len(plan) == 1
+    assert (found["expiry"]["longest_work"] or 0) > 0
+    assert 0 < (found["expiry"]["longest_pause"] or 0) < (found["expiry"]["seconds"] or 0)
+    assert "longest pause" in "\n".join(report.lines(plan, report.summary([found])))
+
+
 # -- the report --------------------------------------------------------------------------------------------------------
 
 
@@ -258,12 +525,13 @@ def test_a_ratio_is_the_median_of_those_within_a_round() -> None:
 def test_what_was_not_measured_is_left_out_of_the_report() -> None:
     spec = manifest.read(ROOT / "model/gyro-denoiser/1")
     closed = [each for each in scenarios.closed_loops(6) if each.name in (scenarios.CAPACITY, scenarios.PLAIN)]
-    plan = Plan(version=ROOT, spec=spec, closed=closed, open=[], seconds=1)
+    plan = Plan(version=ROOT, spec=spec, closed=closed, open=[], streams=[], expiries=[], seconds=1)
     text = "\n".join(report.lines(plan, report.summary([a_round(own=80, plain=10)])))
     assert "plain service: 8.0 times" in text
     assert "Idle: 0.00 % of a CPU" in text
     assert "padding" not in text
     assert "bare" not in text
+    assert "streams" not in text
 
 
 def test_padding_is_counted_from_when_the_load_began() -> None:

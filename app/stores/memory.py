@@ -6,9 +6,8 @@ is told.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import deque
 from heapq import heapify, heappop, heappush, nsmallest
-from itertools import islice
 from typing import ClassVar, NamedTuple
 
 from app.stores import GONE, TAG
@@ -32,7 +31,8 @@ class Memory:
     def __init__(self, *, most_gone: int = MOST_GONE) -> None:
         self._kept: dict[str, _Kept] = {}
         self._due: list[tuple[float, str]] = []  # a heap; an entry that is not its record's is of one that was removed
-        self._gone: OrderedDict[str, float] = OrderedDict()  # when each was dropped, the first one first
+        self._gone: dict[str, float] = {}  # when each was dropped
+        self._forget: deque[tuple[float, str]] = deque()  # the same, the first one first; some may have come back since
         self._most_gone = most_gone
 
     def __repr__(self) -> str:
@@ -87,10 +87,10 @@ class Memory:
 
     def _drop(self, now: float, most: int) -> tuple[int, int]:
         """How many entries were due, of as many as were looked at, and how many records were dropped."""
-        for key, since in list(islice(self._gone.items(), min(most, SLICE))):
-            if since > now - GONE:
+        for _ in range(min(most, SLICE)):
+            if not self._forget or self._forget[0][0] > now - GONE:
                 break
-            del self._gone[key]
+            self._forget_one()
         looked_at = dropped = 0
         while looked_at < min(most, SLICE) and self._due and self._due[0][0] <= now:
             due, key = heappop(self._due)
@@ -104,7 +104,13 @@ class Memory:
                 continue
             del self._kept[key]
             self._gone[key] = now
-            if len(self._gone) > self._most_gone:
-                self._gone.popitem(last=False)
+            self._forget.append((now, key))
+            if len(self._forget) > self._most_gone:
+                self._forget_one()
             dropped += 1
         return looked_at, dropped
+
+    def _forget_one(self) -> None:
+        since, key = self._forget.popleft()
+        if self._gone.get(key) == since:  # else it came back
+            del self._gone[key]

@@ -1,8 +1,8 @@
 """Measure the service beside what ONNX Runtime alone can do, a plain service and a bare route, in one run.
 
-    python -m scripts.bench                           about 5 minutes; the load is wrk's where it is installed
+    python -m scripts.bench                           about 10 minutes; the load is wrk's where it is installed
     python -m scripts.bench --seconds 1 --repeat 1    a quick look
-    python -m scripts.bench --only "64 callers"       scenarios with this in their name
+    python -m scripts.bench --only "64 callers"       scenarios with this in their name; those of streams begin with "streams"
     python -m scripts.bench --json bench.json         with the extremes of the rounds
     python -m scripts.bench --soak 30                 does its memory grow in 30 minutes of mixed load?
 
@@ -49,10 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     open_loops = [each for each in scenarios.open_loops(features) if args.only in each.name]
     needed = {each.capacity for each in open_loops}
     closed_loops = [each for each in scenarios.closed_loops(features) if args.only in each.name or each.name in needed]
-    if not closed_loops:
+    streams = [each for each in scenarios.streams(features) if args.only in each.name]
+    expiries = [each for each in scenarios.expiries() if args.only in each.name]
+    plan = Plan(
+        version=version, spec=spec, closed=closed_loops, open=open_loops, streams=streams, expiries=expiries, seconds=args.seconds
+    )
+    if not len(plan):
         parser.error(f"--only {args.only!r} is in the name of no scenario")
-    plan = Plan(version=version, spec=spec, closed=closed_loops, open=open_loops, seconds=args.seconds)
-    print(f"Load from {'wrk' if load.has_wrk() else 'the generator of this package: wrk is not installed'}.", file=sys.stderr)
+    if closed_loops:
+        print(f"Load from {'wrk' if load.has_wrk() else 'the generator of this package: wrk is not installed'}.", file=sys.stderr)
 
     # -- measure -------------------------------------------------------------------------------------------------------
     with tqdm(total=args.repeat * len(plan), unit="run", file=sys.stderr, disable=None) as bar:

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
@@ -27,7 +27,10 @@ TICK = 0.001  # seconds; libuv's timers are no finer
 class Connection(asyncio.Protocol):
     """Carries one request at a time: `answered` when its answer is whole, `gone` when the connection has ended."""
 
-    def __init__(self, answered: Callable[["Connection", Answer], None], gone: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self, own: bytes | None, answered: Callable[["Connection", Answer], None], gone: Callable[["Connection"], None]
+    ) -> None:
+        self.own = own  # the request that goes this way only, and is the only one that does
         self.busy = False
         self._answered, self._gone = answered, gone
         self._parser = httptools.HttpResponseParser(self)
@@ -80,7 +83,7 @@ class Generator:
     async def run(self) -> Report:
         """Do the job; OSError where nothing listens."""
         job, loop = self._job, asyncio.get_running_loop()
-        await asyncio.gather(*(self._connect() for _ in range(job.connections)))
+        await asyncio.gather(*map(self._connect, job.own_requests()))
         self._begin, spent = perf_counter(), process_time()
         self._counts_from = self._begin + job.warm
         if job.rate is None:
@@ -131,7 +134,7 @@ class Generator:
 
     def _send(self, connection: Connection, due: float) -> None:
         self._under_way += 1
-        connection.send(next(self._requests), due)
+        connection.send(connection.own or next(self._requests), due)
 
     def _answered(self, connection: Connection, answer: Answer) -> None:
         connection.busy = False
@@ -150,10 +153,10 @@ class Generator:
         if self._over and not self._under_way and not self._waiting:
             self._done.set()
 
-    async def _connect(self) -> None:
+    async def _connect(self, own: bytes | None) -> None:
         place = urlsplit(self._job.url)
         loop, host, port = asyncio.get_running_loop(), place.hostname or "", place.port or 80
-        _, connection = await loop.create_connection(lambda: Connection(self._answered, self._gone), host, port)
+        _, connection = await loop.create_connection(lambda: Connection(own, self._answered, self._gone), host, port)
         self._open.add(connection)
         if self._begin:
             self._next(connection)
@@ -168,20 +171,20 @@ class Generator:
         self._under_way -= connection.busy
         self._settle()
         if not self._done.is_set():
-            task = asyncio.get_running_loop().create_task(self._reconnect())
+            task = asyncio.get_running_loop().create_task(self._reconnect(connection.own))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, own: bytes | None) -> None:
         with suppress(OSError):  # a server that takes no more connections: what was due is reported as lost
-            await self._connect()
+            await self._connect(own)
 
 
-def main() -> int:
+def main(run: Callable[[Job], Coroutine[None, None, Report]]) -> int:
     job = Job.from_json(Path(sys.argv[1]).read_text() if sys.argv[1:] else sys.stdin.read())
     gc.disable()  # a pause of the collector would pass for the server's
     try:
-        report = uvloop.run(Generator(job).run())
+        report = uvloop.run(run(job))
     except OSError as error:
         print(f"{job.url} cannot be reached: {error}", file=sys.stderr)
         return 1
@@ -190,4 +193,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(lambda job: Generator(job).run()))

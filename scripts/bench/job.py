@@ -13,6 +13,8 @@ from math import ceil
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+Figure = dict[str, float | None]  # what reports come to, by name; None: it cannot be had here
+
 REFUSALS = (429, 503)  # the statuses that ask to come back later
 
 
@@ -25,6 +27,7 @@ class Job:
     connections: int
     seconds: float
     headers: dict[str, str] = field(default_factory=dict)
+    paths: Sequence[str] = ()  # one for each connection, which asks for that alone; none: all ask for the url's
     rate: float | None = None  # requests a second from a schedule; None: each connection sends when it has its answer
     deadline: float = 30.0  # an answer that comes later is no good
     warm: float = 0.0  # before `seconds`: what is due then is sent and does not count
@@ -40,10 +43,16 @@ class Job:
 
     def requests(self) -> list[bytes]:
         """The bodies as they go over the wire."""
-        place = urlsplit(self.url)
-        fields = [f"Host: {place.netloc}", *(f"{name}: {value}" for name, value in self.headers.items())]
-        head = "\r\n".join([f"POST {place.path or '/'} HTTP/1.1", *fields])
-        return [f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in self.bodies]
+        return [self._request(urlsplit(self.url).path or "/", body) for body in self.bodies]
+
+    def own_requests(self) -> Sequence[bytes | None]:
+        """For each connection the request that it sends again and again, the first body to its own path; None: it has none."""
+        return [self._request(path, self.bodies[0]) for path in self.paths] or [None] * self.connections
+
+    def _request(self, path: str, body: bytes) -> bytes:
+        fields = [f"Host: {urlsplit(self.url).netloc}", *(f"{name}: {value}" for name, value in self.headers.items())]
+        head = "\r\n".join([f"POST {path} HTTP/1.1", *fields])
+        return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Answer(NamedTuple):

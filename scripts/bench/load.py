@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 from scripts.bench.job import Job, Report
 
@@ -67,9 +68,9 @@ def closed_loop(url: str, bodies: Sequence[bytes], *, connections: int, seconds:
     return Load(report.requests_per_second, p50=report.p50 or nan, p99=report.p99 or nan, failed=report.failed)
 
 
-def generate(job: Job) -> Report:
+def generate(job: Job, *, by: Literal["generator", "sockets"] = "generator") -> Report:
     """The job, done by a load generator in a process of its own; CalledProcessError where nothing listens."""
-    command = [sys.executable, "-m", "scripts.bench.generator"]
+    command = [sys.executable, "-m", f"scripts.bench.{by}"]
     done = subprocess.run(command, cwd=ROOT, input=job.to_json(), stdout=subprocess.PIPE, text=True, check=True)
     return Report.from_json(done.stdout)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from scripts.bench import scenarios
-from scripts.bench.rounds import Figure, Figures, Plan
+from scripts.bench import scenarios, search, streaming
+from scripts.bench.job import Figure
+from scripts.bench.rounds import Figures, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,28 @@ good: answered within {:g} ms of when they were due, from where p50 and p99 coun
 written; in p99: of refusals, from when they were written; no hint: refusals without Retry-After; expired: 504;
 failed: any other status; waited: found no connection free; late, CPUs: p99 of the generator behind its schedule, what it used
 """
+STREAMS = (
+    Shown("messages/s", "messages_per_second", ",.0f"),
+    Shown("steps/s", "steps_per_second", ",.0f"),
+    Shown("p50 ms", "p50", ".2f", 1e3),
+    Shown("p99 ms", "p99", ".2f", 1e3),
+    Shown("batch", "batch", ".1f"),
+    Shown("late ms", "late_p99", ".2f", 1e3),
+    Shown("CPUs", "cpus", ".2f"),
+)
+STREAMS_LEGEND = f"""\
+by a schedule: the highest rate, in steps of {search.STEP - 1:.0%}, at which all are answered and the p99, counted from when
+they were due, is below {1e3 * streaming.WITHIN:g} ms; else a message goes out when the one before is answered;
+batch: instances in one, on average; late, CPUs: p99 of the generator behind its schedule, what it used
+"""
+EXPIRIES = (
+    Shown("longest pause ms", "longest_pause", ".1f", 1e3),
+    Shown("of CPU ms", "longest_work", ".1f", 1e3),
+    Shown("seconds", "seconds", ".2f"),
+)
+EXPIRIES_LEGEND = """\
+longest pause: of the event loop while they are dropped; of CPU: the same in processor time, without what other processes took
+"""
 CEILING = (
     Shown("ceiling {} sequences/s", "sequences_per_second", ",.0f"),
     Shown("a raw run {} us", "raw_seconds", ".0f", 1e6),
@@ -75,6 +98,7 @@ RATIOS = (
     Shown("One caller: p50 over a raw run after a pause: {} times", "one_caller_over_paused", ".2f"),
     Shown("One step with its state, 1 caller: p50 above the bare route: {} ms", "step_above_bare", ".3f", 1e3),
     Shown("One step with its state, 64 callers: requests over those of the bare route: {} times", "step_over_bare", ".2f"),
+    Shown("Streams of 1 process: messages with the embedded store over those with memory: {} times", "embedded_over_memory", ".2f"),
 )
 SERVICE = (
     Shown(f"{scenarios.MIXED}: {{}} % of what is computed is padding", "padding_waste", ".1f", 100),
@@ -94,7 +118,7 @@ def ratios(figures: Figures) -> Figure:
     def over(one: float | None, other: float | None) -> float | None:
         return None if one is None or not other else one / other
 
-    rate = "requests_per_second"
+    rate, messages = "requests_per_second", "messages_per_second"
     step, bare = get(scenarios.STEP_1, "p50"), get(scenarios.BARE_1, "p50")
     return {
         "over_plain": over(get(scenarios.CAPACITY, rate), get(scenarios.PLAIN, rate)),
@@ -102,6 +126,7 @@ def ratios(figures: Figures) -> Figure:
         "one_caller_over_paused": over(get(scenarios.ONE, "p50"), get("ceiling", "raw_paused_seconds")),
         "step_above_bare": None if step is None or bare is None else step - bare,
         "step_over_bare": over(get(scenarios.STEP_64, rate), get(scenarios.BARE_64, rate)),
+        "embedded_over_memory": over(get(scenarios.EMBEDDED, messages), get(scenarios.MEMORY, messages)),
     }
 
 
@@ -118,19 +143,30 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
 
 def lines(plan: Plan, found: Summary) -> Iterator[str]:
     """The report, for people. Medians."""
-    raw = ", ".join(shown.text.format(shown.of(found["ceiling"])) for shown in CEILING)
-    yield f"{plan.spec}, sequences of {scenarios.STEPS} steps: {raw}\n"
-    yield from _table("callers that wait for their answer", CLOSED, [each.name for each in plan.closed], found)
+    if plan.closed:
+        raw = ", ".join(shown.text.format(shown.of(found["ceiling"])) for shown in CEILING)
+        yield f"{plan.spec}, sequences of {scenarios.STEPS} steps: {raw}\n"
+        yield from _table("callers that wait for their answer", CLOSED, [each.name for each in plan.closed], found)
     if plan.open:
         yield from _table("arrivals that do not wait", OPEN, [each.name for each in plan.open], found)
         yield LEGEND.format(1e3 * scenarios.DEADLINE)
+    if plan.streams:
+        yield from _table("streams", STREAMS, [each.name for each in plan.streams], found)
+        yield STREAMS_LEGEND
+    if plan.expiries:
+        yield from _table(
+            f"{plan.expiries[0].streams:,} streams that are over", EXPIRIES, [each.name for each in plan.expiries], found
+        )
+        yield EXPIRIES_LEGEND
     for name, sentences in (("ratios", RATIOS), ("service", SERVICE)):
-        yield from (shown.text.format(shown.of(found[name])) for shown in sentences if found[name].get(shown.figure))
+        figures = found.get(name, {})
+        yield from (shown.text.format(shown.of(figures)) for shown in sentences if figures.get(shown.figure))
 
 
 def _table(title: str, columns: Sequence[Shown], rows: Sequence[str], found: Summary) -> Iterator[str]:
     wide = max(map(len, (title, *rows)))
-    yield f"{title:<{wide}}" + "".join(f"{column.text:>11}" for column in columns)
+    widths = [max(11, 2 + len(column.text)) for column in columns]
+    yield f"{title:<{wide}}" + "".join(f"{column.text:>{width}}" for column, width in zip(columns, widths, strict=True))
     for row in rows:
-        yield f"{row:<{wide}}" + "".join(f"{column.of(found[row]):>11}" for column in columns)
+        yield f"{row:<{wide}}" + "".join(f"{column.of(found[row]):>{width}}" for column, width in zip(columns, widths, strict=True))
     yield ""

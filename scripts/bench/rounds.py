@@ -1,4 +1,4 @@
-"""One round: the ceiling, the plain service, the service and the bare route, each measured once, close together in time.
+"""One round: the ceiling, the plain service, the service, the bare route, and streams, each measured once, close in time.
 
 Owns the order, and that a figure is divided by one of the same round: a machine that is slower in one minute than in the
 next is so for both. Knows nothing of how often it is repeated or how it is shown.
@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from app import cpus
 from app.manifest import ModelSpec
-from scripts.bench import load, scenarios, servers, tree
-from scripts.bench.job import Job
-from scripts.bench.scenarios import Arrivals, Scenario
+from scripts.bench import load, scenarios, servers, streaming, tree
+from scripts.bench.job import Figure, Job
+from scripts.bench.scenarios import Arrivals, Expiry, Scenario, Streams
 from scripts.bench.servers import Running
 
-Figure = dict[str, float | None]  # None: it cannot be had here
 Figures = dict[str, Figure]  # by scenario, and what is measured beside them
 
 IDLE = 5.0  # seconds
@@ -33,6 +33,8 @@ class Plan:
     spec: ModelSpec
     closed: Sequence[Scenario]
     open: Sequence[Arrivals]
+    streams: Sequence[Streams]
+    expiries: Sequence[Expiry]
     seconds: int  # of one measurement
 
     def of(self, server: str, *, stateful: bool = False) -> list[Scenario]:
@@ -40,11 +42,26 @@ class Plan:
 
     def __len__(self) -> int:
         """How often `measure` tells what it does."""
-        return 2 + len(self.closed) + len(self.open)
+        return (2 if self.closed else 0) + sum(map(len, (self.closed, self.open, self.streams, self.expiries)))
 
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> Figures:
     """All that is planned, once; `tell` hears what comes next. RuntimeError when a closed loop has failed requests."""
+    figures = _sequences(plan, tell) if plan.closed else {}
+    first = scenarios.body(len(plan.spec.features), 1)
+    for flags, group in groupby(plan.streams, lambda each: each.flags):
+        with servers.service(plan.version, plan.spec, first, *flags) as server:
+            for scenario in group:
+                tell(scenario.name)
+                figures[scenario.name] = streaming.measure(server, scenario, plan.seconds)
+    for expiry in plan.expiries:
+        tell(expiry.name)
+        figures[expiry.name] = streaming.expire(plan.version, expiry)
+    return figures
+
+
+def _sequences(plan: Plan, tell: Callable[[str], None]) -> Figures:
+    """Requests that each carry all that is needed, and what is measured beside them."""
     version, workers, features = str(plan.version), str(cpus.available()), len(plan.spec.features)
     first = scenarios.body(features, 1)
     figures: Figures = {}

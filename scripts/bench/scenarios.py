@@ -24,6 +24,7 @@ CAPACITY = "one sequence, 64 callers"
 MANY = "32 sequences a request, 4 callers"
 MIXED = f"one sequence of 1 to {LONGEST} steps, 64 callers"
 STEP_1, STEP_64 = "one step with its state, 1 caller", "one step with its state, 64 callers"
+EMBEDDED, MEMORY = "streams: 200 sockets, embedded store, 1 process", "streams: 200 sockets, memory store, 1 process"
 BARE_1, BARE_64 = "bare route: the same, 1 caller", "bare route: the same, 64 callers"
 
 
@@ -58,6 +59,28 @@ class Arrivals:
     deadline: float = DEADLINE
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Streams that each have a caller of their own, who sends so many steps a message, over a WebSocket or over HTTP."""
+
+    name: str
+    callers: int
+    body: bytes
+    steps: int = 1
+    loop: Literal["search", "closed"] = "closed"  # the highest rate of a schedule that is held, or what comes of waiting
+    over: Literal["sockets", "http"] = "sockets"
+    flags: Sequence[str] = ()  # of the service
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Streams that nobody goes on with, and that are dropped all at once."""
+
+    name: str
+    store: Literal["embedded", "memory"]
+    streams: int = 100_000
+
+
 def closed_loops(features: int) -> list[Scenario]:
     one = [body(features, STEPS)]
     rng = np.random.default_rng(6)
@@ -88,6 +111,22 @@ def open_loops(features: int) -> list[Arrivals]:
         for what, capacity, size in (("one sequence", CAPACITY, 1), ("32 sequences", MANY, 32))
         for share in (0.5, 0.9, 3.0)
     ]
+
+
+def streams(features: int) -> list[Streams]:
+    one, ten = (np.zeros((steps, features), dtype="<f4").tobytes() for steps in (1, 10))
+    alone = ("--workers", "1", "--stream-store")
+    return [
+        Streams("streams: 200 sockets by a schedule, 1 step a message", 200, one, loop="search"),
+        Streams("streams: 200 sockets by a schedule, 10 steps a message", 200, ten, steps=10, loop="search"),
+        Streams("streams: 64 callers over HTTP", 64, one, over="http"),
+        Streams(EMBEDDED, 200, one, flags=(*alone, "embedded")),
+        Streams(MEMORY, 200, one, flags=(*alone, "memory")),
+    ]
+
+
+def expiries() -> list[Expiry]:
+    return [Expiry("streams: all expire, embedded store", "embedded"), Expiry("streams: all expire, memory store", "memory")]
 
 
 def body(features: int, *lengths: int, **options: Any) -> bytes:

@@ -3,6 +3,7 @@
 Owns starting and stopping, and asking a server a single thing. Knows nothing of load or of what is compared.
 """
 
+import json
 import os
 import re
 import socket
@@ -41,6 +42,13 @@ class Running:
             raise RuntimeError(f"{self.url} answered {status}: {answer[:300].decode(errors='replace')}")
         return answer
 
+    def begin_stream(self) -> str:
+        """The path of a new stream; RuntimeError when there is none."""
+        status, answer = _call(self.port, "POST", "/streams", b"{}")
+        if status != 201:
+            raise RuntimeError(f"POST /streams answered {status}: {answer[:300].decode(errors='replace')}")
+        return f"/streams/{json.loads(answer)['id']}"
+
     def counter(self, name: str) -> float | None:
         """The sum of a metric over its labels; None where the server does not have it."""
         status, text = _call(self.port, "GET", "/metrics")
@@ -49,14 +57,25 @@ class Running:
 
 
 @contextmanager
-def service(version: Path, spec: ModelSpec, first: bytes) -> Iterator[Running]:
-    """The service itself, with its defaults, over a repository that holds this version alone."""
+def service(version: Path, spec: ModelSpec, first: bytes, *more: str) -> Iterator[Running]:
+    """The service itself, with its defaults but for these flags, over a repository that holds this version alone."""
     port = free_port()
-    with TemporaryDirectory() as repository:
-        folder = Path(repository) / spec.name
-        folder.mkdir()
+    with TemporaryDirectory() as place:
+        repository, data = Path(place) / "model", Path(place) / "data"
+        folder = repository / spec.name
+        folder.mkdir(parents=True)
         (folder / spec.version).symlink_to(version)
-        flags = ("--model-dir", repository, "--default-model", spec.name, "--log-level", "error")
+        flags = (
+            "--model-dir",
+            str(repository),
+            "--data-dir",
+            str(data),
+            "--default-model",
+            spec.name,
+            "--log-level",
+            "error",
+            *more,
+        )
         with _running(["-m", "app", "--port", str(port), *flags], port, first) as server:
             yield server
 

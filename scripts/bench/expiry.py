@@ -1,0 +1,85 @@
+"""How long an event loop stands still while abandoned streams expire all at once: the service's own store and sweeper.
+
+Owns the streams, the clock that says when their time is over, and a heartbeat. In a process of its own, as a worker has it:
+python -m scripts.bench.expiry VERSION_DIR embedded|memory STREAMS
+"""
+
+import asyncio
+import gc
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter, thread_time
+
+import uvloop
+
+from app import manifest, streams
+from app.manifest import ModelSpec
+from app.metrics import Metrics
+from app.service import Service
+from app.stores import Store
+from app.stores.embedded import Embedded
+from app.stores.memory import Memory
+from app.stream_service import Limits, StreamService
+from app.streams import Stream
+
+TTL, TIMEOUT = 600.0, 30.0  # seconds
+AT_ONCE = 1000  # streams that are written together
+
+
+async def fill(store: Store, spec: ModelSpec, count: int) -> None:
+    """Streams that have done one chunk of one step and were last used at 0."""
+    answer = bytes(streams.DIGEST + 4 * len(spec.outputs))
+    for begin in range(0, count, AT_ONCE):
+        ready = [
+            Stream(
+                id=f"abandoned-{number}",
+                model=spec.name,
+                version=spec.version,
+                ttl=TTL,
+                created=0.0,
+                used=0.0,
+                tag=streams.new_tag(),
+                seq=1,
+                steps=1,
+                state=bytes(4 * spec.state_size),
+                answers=answer,
+                sizes=(len(answer),),
+            )
+            for number in range(begin, min(begin + AT_ONCE, count))
+        ]
+        await asyncio.gather(*(store.swap(each.id, each.pack(), expected=None, until=TTL + TIMEOUT) for each in ready))
+
+
+async def expire(store: Store, spec: ModelSpec, count: int) -> dict[str, float]:
+    """The longest turn of the event loop until they are gone, by the clock and in processor time, which another process on
+    the CPU does not add to; and how long it takes in all. Seconds."""
+    await fill(store, spec, count)
+    limits = Limits(ttl=TTL, max_streams=count, timeout=TIMEOUT)
+    service = StreamService(Service(spec.name), store, limits, Metrics().streams, clock=lambda: TTL + TIMEOUT + 1)
+    longest = most = 0.0
+    begin = last = perf_counter()
+    spent = thread_time()
+    service.start()
+    while service.alive is None and service.trouble is None:  # it counts them once it has nothing more to drop
+        await asyncio.sleep(0)
+        now, used = perf_counter(), thread_time()
+        longest, most = max(longest, now - last), max(most, used - spent)
+        last, spent = now, used
+    if service.alive != 0:
+        raise RuntimeError(f"{service.alive} of {count} streams are left: {service.trouble}")
+    await service.close()
+    return {"longest_pause": longest, "longest_work": most, "seconds": last - begin}
+
+
+def main() -> None:
+    folder, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    gc.set_threshold(50_000, 20, 20)  # as app.__main__ does
+    with TemporaryDirectory() as place:
+        store = Embedded(Path(place)) if kind == "embedded" else Memory()
+        print(json.dumps(uvloop.run(expire(store, manifest.read(folder), count))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Streams in one round: the rates that are held, what callers get who wait, and how long the event loop stands still.
+
+Owns what it means that a rate is held, and which figures a load on streams comes to. Knows nothing of the order of things
+or of how they are shown.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.bench import load, search, servers
+from scripts.bench.job import Figure, Job, Report
+from scripts.bench.scenarios import OCTETS, Expiry, Streams
+from scripts.bench.servers import Running
+
+WITHIN = 0.025  # seconds, of the p99 with which a rate is held
+PROBE = 2  # seconds, at most, of a rate that is tried
+WARM = 1.0  # seconds
+FIRST = 0.5  # of what callers get who wait: the rate that is tried first, about what is held
+SHOWN = ("messages_per_second", "steps_per_second", "p50", "p99", "batch", "late_p99", "cpus")
+
+
+def measure(server: Running, scenario: Streams, seconds: int) -> Figure:
+    """RuntimeError when a message fails that is not sent by a schedule."""
+    if scenario.loop == "closed":
+        return _closed(server, scenario, seconds)
+    probe = min(PROBE, seconds)
+    capacity = _closed(server, scenario, probe)["messages_per_second"] or 0.0
+
+    def attempt(rate: float) -> tuple[bool, Figure]:
+        report, batch = _load(server, scenario, probe, rate)
+        return held(report), _figure(scenario, rate, report, batch)
+
+    found = search.highest(FIRST * capacity, attempt)
+    return dict.fromkeys(SHOWN) if found is None else found[1]
+
+
+def held(report: Report) -> bool:
+    """Whether every message was answered, and 99 of 100 in time."""
+    return not report.failed and report.p99 is not None and report.p99 < WITHIN
+
+
+def expire(version: Path, expiry: Expiry) -> Figure:
+    command = [sys.executable, "-m", "scripts.bench.expiry", str(version), expiry.store, str(expiry.streams)]
+    found = json.loads(subprocess.check_output(command, cwd=servers.ROOT))
+    return {name: found[name] for name in ("longest_pause", "longest_work", "seconds")}
+
+
+def _closed(server: Running, scenario: Streams, seconds: int) -> Figure:
+    report, batch = _load(server, scenario, seconds, None)
+    if report.failed:
+        raise RuntimeError(f"{scenario.name}: {report.failed} messages failed; the answers were {report.answers}")
+    return _figure(scenario, report.requests_per_second, report, batch)
+
+
+def _load(server: Running, scenario: Streams, seconds: int, rate: float | None) -> tuple[Report, float | None]:
+    """What came of it, and the mean number of instances in a batch meanwhile."""
+    over_http = scenario.over == "http"
+    paths = [f"{server.begin_stream()}/predict" for _ in range(scenario.callers)] if over_http else ()
+    job = Job(
+        url=f"http://127.0.0.1:{server.port}/streams/ws",
+        bodies=[scenario.body],
+        connections=scenario.callers,
+        seconds=seconds,
+        headers=dict(OCTETS) if over_http else {},
+        paths=paths,
+        rate=rate,
+        warm=WARM,
+    )
+    before = _counted(server)
+    report = load.generate(job, by="generator" if over_http else "sockets")
+    return report, mean_batch(before, _counted(server))
+
+
+def _counted(server: Running) -> tuple[float | None, float | None]:
+    return server.counter("recurve_inferences_total"), server.counter("recurve_executions_total")
+
+
+def mean_batch(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:
+    """From the instances and the batches that were counted before and after; None where nothing ran."""
+    instances, batches = ((b or 0.0) - (a or 0.0) for a, b in zip(before, after, strict=True))
+    return instances / batches if batches else None
+
+
+def _figure(scenario: Streams, rate: float, report: Report, batch: float | None) -> Figure:
+    values = (rate, rate * scenario.steps, report.p50, report.p99, batch, report.late_p99, report.cpus)
+    return dict(zip(SHOWN, values, strict=True))
