@@ -29,8 +29,8 @@ from app.repository import Repository
 from app.service import Service
 from app.settings import Settings
 from app.stores import Store
-from app.stream_service import Limits as StreamLimits
 from app.stream_service import StreamService
+from app.streams import Limits as StreamLimits
 from app.tokens import Tokens
 
 log = logging.getLogger(__name__)

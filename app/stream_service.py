@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from math import inf
 from secrets import token_hex
 from time import monotonic, time
 from typing import Protocol
@@ -32,27 +32,18 @@ from app.metrics import StreamMetrics
 from app.queue import Ticket
 from app.service import Service
 from app.stores import TAG, Store
-from app.streams import Answer, Chunk, Decode, Stream
+from app.streams import Answer, Chunk, Decode, Limits, Stream
 from app.tensors import Instance, State
 from app.turns import Turns
 
 log = logging.getLogger(__name__)
 
-LONGEST_TTL = 30 * 86_400.0  # seconds
 SWEEP = 1.0  # seconds between two looks for what has expired
+FORGIVEN = 10.0  # seconds after a write that failed
 SLICE = 256  # streams that are dropped before others have their turn
 
 
 _ID = re.compile(NAME_PATTERN)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of all streams. Durations in seconds."""
-
-    ttl: float  # that a stream may be idle, where its maker says nothing else
-    max_streams: int
-    timeout: float  # of a chunk, from when it came
 
 
 class Caller(Protocol):
@@ -71,7 +62,8 @@ class StreamService:
         self.limits = limits
         self.store = store.name
         self.alive: int | None = None  # streams, when they were last counted
-        self.trouble: str | None = None  # why they could not be, then
+        self.trouble: str | None = None  # why they could not be, or could not be written
+        self._failed = -inf  # when a chunk could not be stored
         self._service = service
         self._store = store
         self._metrics = metrics
@@ -109,6 +101,8 @@ class StreamService:
         await self._turns.take(id)
         try:
             while True:
+                if monotonic() > deadline:
+                    raise DeadlineExceeded("The deadline passed before the stream came to this chunk.")
                 stream = await self._load(id, arrived)
                 model = await self._service.pinned(stream.model, stream.version)
                 if not chunks:
@@ -118,9 +112,7 @@ class StreamService:
                 if known:
                     self._metrics.repeated.inc(len(known))
                     return list(zip(known, chunks, strict=False)), model
-                left = deadline - monotonic()
-                if left <= 0:
-                    raise DeadlineExceeded("The deadline passed before the stream came to this chunk.")
+                left = max(deadline - monotonic(), 0.0)
                 first = chunks[: min(following, most)]
                 instance = Instance(streams.joined(first), stream.state_of(model.spec))
                 ticket = self._service.predict(model, (instance,), timeout=left)
@@ -204,7 +196,26 @@ class StreamService:
 
     async def _put(self, stream: Stream, *, expected: bytes | None) -> bool:
         # A chunk that came in time may have to wait: its stream must not be dropped meanwhile.
-        return await self._store.swap(stream.id, stream.pack(), expected=expected, until=stream.expires + self.limits.timeout)
+        until = stream.expires + self.limits.timeout
+        try:
+            written = await self._store.swap(stream.id, stream.pack(), expected=expected, until=until)
+        except StoreUnavailable as error:
+            self._failed = monotonic()
+            self._is_in_trouble(error)
+            raise
+        if self.trouble is not None:
+            self._is_well()
+        return written
+
+    def _is_in_trouble(self, error: StoreUnavailable) -> None:
+        if self.trouble is None:
+            log.error("Streams cannot be used: %s", error)
+        self.trouble = error.detail
+
+    def _is_well(self) -> None:
+        if self.trouble is not None:
+            log.info("Streams can be used again.")
+        self.trouble = None
 
     async def _load(self, id: str, arrived: float) -> Stream:
         """The stream as it was for someone who came then; StreamNotFound, StreamExpired."""
@@ -227,13 +238,10 @@ class StreamService:
                 await self._service.retire()
                 self.alive = await self._store.count()
                 self._metrics.alive.set(self.alive)
-                if self.trouble is not None:
-                    log.info("Streams can be used again.")
-                self.trouble = None
+                if monotonic() - self._failed > FORGIVEN:  # a full disk can still be read
+                    self._is_well()
             except StoreUnavailable as error:
-                if self.trouble is None:
-                    log.error("Streams cannot be used: %s", error)
-                self.trouble = error.detail
+                self._is_in_trouble(error)
             except Exception:
                 log.exception("Streams that expired could not be dropped.")
             await asyncio.sleep(SWEEP)

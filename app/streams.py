@@ -21,9 +21,10 @@ from app.tensors import Array, Prediction, State
 
 FORMAT = 1
 MOST_ANSWERS = 32  # that are kept: a caller may have as many chunks under way
-MOST_BYTES = 16 * 2**10  # of them; the last one is kept however long it is
+MOST_BYTES = 64 * 2**10  # of them; the last one is kept however long it is
 MOST_JOINED = 256  # steps of chunks that were sent ahead and run as one
 DIGEST = 8  # bytes
+LONGEST_TTL = 30 * 86_400.0  # seconds
 
 # tag, format, seq, steps, created, used, ttl, characters of model and version, bytes of the state, answers
 _HEAD = Struct("<16sBQQdddHIB")
@@ -43,6 +44,15 @@ def new_tag() -> bytes:
 def digest_of(steps: Array) -> bytes:
     """By which a chunk that comes again is known."""
     return blake2b(steps.tobytes(), digest_size=DIGEST).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of all streams. Durations in seconds."""
+
+    ttl: float  # that a stream may be idle, where its maker says nothing else
+    max_streams: int
+    timeout: float  # of a chunk, from when it came
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Uvicorn's WebSocket as this service needs it: bounded on the way in, told when it is lost, closed in order.
 
-Owns the connection. Knows nothing of streams.
+Owns the connection, and the short way for short messages. Knows nothing of streams.
 """
 
 import asyncio
@@ -8,12 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the fast one, or the one that is always there
+from websockets.protocol import OPEN
 
 from app.sockets import ON_DISCONNECT, STOPPING, WAITING
 
 AHEAD = 32  # messages that are taken from a caller before the first of them is answered
+AHEAD_BYTES = 2**20  # the same; and the message with which they become more
+SHORT = 2**16 - 1  # bytes of a message that is read here
+BINARY, TEXT, MASKED = 0x82, 0x81, 0x80  # of RFC 6455, section 5.2: the first byte of a frame that is a message, the second
+SINGLE = (BINARY, TEXT)
 CLOSING = 2.0  # seconds for a caller to agree to the end
 
 
@@ -23,6 +30,10 @@ class WebSocket(WebSocketsSansIOProtocol):
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, lost: Callable[[], None]) -> None:
         super().__init__(config, server_state, app_state)
         self.close_timeout = CLOSING
+        self._ahead = 0  # bytes that wait
+        self._held = b""  # the beginning of a frame's head
+        self._rest = 0  # bytes of a frame that the library has begun to read
+        self._short = min(SHORT, config.ws_max_size)
         self._lost = lost
         self._app = self.app
         self.app = self._answer
@@ -49,21 +60,77 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.scope["extensions"][WAITING] = self._next_waiting  # type: ignore[assignment]  # functions, not settings
             self.scope["extensions"][ON_DISCONNECT] = self._leaving  # type: ignore[assignment]  # functions, not settings
 
+    def data_received(self, data: bytes) -> None:
+        """Most messages are one short frame: those are read here, in a third of the time; all else by the library."""
+        data, self._held = self._held + data, b""
+        at = 0
+        while at < len(data) and self.conn.state is OPEN:
+            if self._rest:
+                part = data[at : at + self._rest]
+                self._rest -= len(part)
+                at += len(part)
+                super().data_received(part)
+                continue
+            begin, length = _frame(data, at)
+            if not begin:
+                self._held = data[at:]
+                return
+            end = begin + length
+            if data[at] in SINGLE and data[at + 1] & MASKED and end <= len(data) and length <= self._short and self._is_whole():
+                self.curr_msg_data_type = "bytes" if data[at] == BINARY else "text"
+                self.frames = [apply_mask(data[begin:end], data[begin - 4 : begin])]
+                self.send_receive_event_to_app()
+                at = end
+            else:
+                self._rest = end - at
+        if at < len(data) and not self.transport.is_closing():
+            super().data_received(data[at:])
+
+    async def send(self, message: Any) -> None:
+        payload = message.get("bytes")
+        if payload is None or not self.handshake_complete or self.close_sent or not self.writable.is_set():
+            await super().send(message)
+            if self.close_sent:
+                self.loop.call_later(CLOSING, self.transport.abort)  # nothing more is said
+        elif self.conn.state is OPEN and not self.disconnected:
+            self.transport.write(_head(len(payload)) + payload)
+        else:
+            raise ClientDisconnected
+
+    def _is_whole(self) -> bool:
+        """Whether no message is under way that comes in several frames."""
+        return self.conn.current_size is None
+
     def send_receive_event_to_app(self) -> None:
+        size = sum(map(len, self.frames))
+        self._ahead = size if self.queue.empty() else self._ahead + size
         was_paused, self.read_paused = self.read_paused, True  # decided here, not there
         super().send_receive_event_to_app()
         self.read_paused = was_paused
-        if not was_paused and self.queue.qsize() >= AHEAD:
+        if not was_paused and (self.queue.qsize() >= AHEAD or self._ahead >= AHEAD_BYTES):
             self.read_paused = True
             self.transport.pause_reading()
 
+    def keepalive_timeout(self) -> None:
+        """No answer to a ping: the end, unless it may stand behind messages that have not been read yet."""
+        if self.read_paused and self.writable.is_set() and self.ping_timeout is not None:
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
+        super().keepalive_timeout()
+        self.transport.abort()  # `close` would wait for what the caller does not read
+
     def shutdown(self) -> None:
-        """Have the application answer what it has and then close; it is not cut off."""
+        """Have the application answer what it has and then close; it is not cut off, but for a caller who does not read."""
         if self.handshake_complete and not self.close_sent:
             self.stop_keepalive()
+            self.loop.call_later(CLOSING, self._give_up)
             self.queue.put_nowait({"type": STOPPING})  # type: ignore[arg-type,misc]  # a message of our own
         else:
             super().shutdown()
+
+    def _give_up(self) -> None:
+        if not self.writable.is_set():
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -79,3 +146,23 @@ def protocol(lost: Callable[[], None]) -> Callable[..., asyncio.Protocol]:
         return WebSocket(config, server_state, app_state, lost=lost)
 
     return make
+
+
+def _frame(data: bytes, at: int) -> tuple[int, int]:
+    """Where the payload of the frame at this place begins, and its length; 0 where its head is not there in whole."""
+    if len(data) < at + 2:
+        return 0, 0
+    length = data[at + 1] & 0x7F
+    begin = at + 2 + {126: 2, 127: 8}.get(length, 0) + (4 if data[at + 1] & MASKED else 0)
+    if len(data) < begin:
+        return 0, 0
+    if length > 125:
+        length = int.from_bytes(data[at + 2 : at + (4 if length == 126 else 10)], "big")
+    return begin, length
+
+
+def _head(length: int) -> bytes:
+    """Of a frame that is a binary message."""
+    if length < 126:
+        return bytes((BINARY, length))
+    return bytes((BINARY, 126)) + length.to_bytes(2, "big") if length <= SHORT else bytes((BINARY, 127)) + length.to_bytes(8, "big")

@@ -29,6 +29,7 @@ from app.errors import (
     NotFinite,
     NotReady,
     RecurveError,
+    StoreUnavailable,
     StreamConflict,
     StreamExpired,
     StreamNotFound,
@@ -44,8 +45,8 @@ from app.service import Service
 from app.stores import Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.stream_service import Limits, StreamService
-from app.streams import MOST_ANSWERS, Answer, Chunk
+from app.stream_service import StreamService
+from app.streams import MOST_ANSWERS, Answer, Chunk, Limits
 from app.tensors import Array
 from scripts.training import export
 from tests import artifacts
@@ -337,7 +338,7 @@ class Machine(RuleBasedStateMachine):
 
 
 QUICK = settings(
-    max_examples=50, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
@@ -565,5 +566,35 @@ def test_a_stream_whose_version_is_broken_says_how(runner: asyncio.Runner, tmp_p
             await predict(streams_of(second, store), id, chunk(1, 1))
         for served in (first, second):
             await served.close()
+
+    runner.run(main())
+
+
+class Full(Memory):
+    """A store that can be read and, while it is full, not written."""
+
+    full = False
+
+    async def swap(self, key: str, record: bytes, *, expected: bytes | None, until: float) -> bool:
+        if self.full:
+            raise StoreUnavailable("The disk is full.")
+        return await super().swap(key, record, expected=expected, until=until)
+
+
+def test_a_store_that_cannot_be_written_is_known_until_it_can(runner: asyncio.Runner, repository: Path) -> None:
+    """Operators look at /health, which must not say ok while every chunk is refused."""
+
+    async def main() -> None:
+        streams = streams_of(served := service(repository), store := Full())
+        id = (await streams.create(served.model())).id
+        assert streams.trouble is None
+        store.full = True
+        with pytest.raises(StoreUnavailable):
+            await predict(streams, id, chunk(1, 1), 0)
+        assert streams.trouble == "The disk is full."
+        store.full = False
+        assert (await predict(streams, id, chunk(1, 1), 0)).seq == 1
+        assert streams.trouble is None
+        await served.close()
 
     runner.run(main())

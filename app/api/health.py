@@ -41,7 +41,7 @@ def router(service: Service, streams: StreamService) -> APIRouter:
             schemas.ModelHealth(name=r.name, version=r.version, ready=False, fallback_reason=r.reason) for r in service.refused
         ]
         answer = schemas.Health(
-            status=service.status,
+            status="degraded" if streams.trouble and service.status == "ok" else service.status,
             models=[*loaded, *refused],
             streams=schemas.StreamHealth(
                 store=streams.store, alive=streams.alive, limit=streams.limits.max_streams, trouble=streams.trouble

@@ -13,7 +13,7 @@ from app import errors
 from app.codecs.request import LARGEST_SEQ, MOST_VIOLATIONS, escape
 from app.errors import InvalidRequest
 from app.manifest import NAME_PATTERN
-from app.stream_service import LONGEST_TTL
+from app.streams import LONGEST_TTL
 
 Step = Annotated[list[float], Field(description="one number per feature, in the manifest's order", min_length=1)]
 Sequence = Annotated[list[Step], Field(description="time steps, oldest first", min_length=1)]

@@ -62,8 +62,9 @@ def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
     if len(body) % size:
         raise MalformedBody(f"The body has {len(body)} bytes, not a multiple of the {size} of a step: {features} float32.")
     limits.check_steps(len(body) // size, "")
-    steps = np.frombuffer(body, dtype=FLOAT32).astype(np.float32, copy=False).reshape(-1, features)
-    if not isfinite(np.vdot(steps, steps)):  # else all are; looking at each takes longer
+    numbers = np.frombuffer(body, FLOAT32).astype(np.float32, copy=False)
+    steps = numbers.reshape(-1, features)
+    if not isfinite(numbers.dot(numbers)):  # else all are; looking at each takes longer
         wrong = np.argwhere(~np.isfinite(steps))[:MOST_VIOLATIONS]
         names = [feature.name for feature in spec.features]
         violations = [Violation(f"/{t}/{f}", f"{names[f]}: expected a finite number, got {steps[t, f]}") for t, f in wrong]

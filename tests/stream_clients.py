@@ -1,0 +1,323 @@
+"""Callers of streams for the tests, who send each chunk again until it is answered, and services that are killed under them.
+
+Nothing here knows why an answer did not come: every failure that may pass is met by asking again, any other is the test's.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count, takewhile
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+
+from app import manifest
+from app.tensors import Array
+from tests.servers import Server, serve
+from tests.test_http import children
+
+OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
+PATIENCE = 30.0  # seconds for which a caller asks again; more, and something hangs
+PAUSE = 0.2  # seconds between two tries: who asks all the time keeps the service from starting
+
+
+def steps(length: int, *seed: int) -> Array:
+    """(time, 6), on which a step too many or too few shows in the outputs that follow, a hundred tolerances large."""
+    return np.random.default_rng([*seed, length]).standard_normal((length, 6)).astype(np.float32)
+
+
+def endless(seed: int, longest: int) -> Iterator[Array]:
+    """Chunks of one signal, of 1 to `longest` steps; the same seed, the same chunks."""
+    lengths = random.Random(seed)
+    return (steps(lengths.randint(1, longest), seed, number) for number in count())
+
+
+def free_port() -> int:
+    """One that stays free while nobody listens: none that the system gives to those who connect."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("there is no free port")
+
+
+def client() -> httpx.AsyncClient:
+    """For any number of callers at once."""
+    return httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=None))
+
+
+async def whole(http: httpx.AsyncClient, url: str, sequence: Array) -> Array:
+    """The outputs (time, 3) of a signal in one call."""
+    answer = await http.post(f"{url}/predict", content=sequence.tobytes(), headers=OCTETS)
+    assert answer.status_code == 200, answer.text
+    return outputs(answer.content)
+
+
+def outputs(answer: bytes) -> Array:
+    return np.frombuffer(answer, np.float32).reshape(-1, 3)
+
+
+@dataclass(slots=True)
+class Caller:
+    """Feeds one stream, chunk after chunk, and knows what became of each. `heard` is called after every answer and refusal."""
+
+    id: str
+    source: Iterator[Array]
+    heard: Callable[[], None] = lambda: None
+    rest: float = 0.0  # seconds from an answer to the next chunk; over a WebSocket, from all answers to the next few chunks
+    chunks: list[Array] = field(default_factory=list)  # what was sent, or is about to be
+    answers: list[Array] = field(default_factory=list)
+    resumed: int = 0  # chunks that had been done when their caller came back for the answers
+    closed: list[tuple[int, str]] = field(default_factory=list)  # code and reason of every WebSocket that ended
+    refused: list[dict[str, Any]] = field(default_factory=list)  # problems that were to pass
+    _last: str = "nothing"  # what came in the place of an answer
+
+    async def over_http(self, http: httpx.AsyncClient, choose: Callable[[], str], seats: asyncio.Semaphore) -> None:
+        """One chunk at a time, to an address that is chosen for each try; JSON and octets in turn."""
+        while (chunk := self._chunk(len(self.answers))) is not None:
+            deadline = monotonic() + PATIENCE
+            while (answer := await self._ask(http, choose(), chunk, seats)) is None:
+                await self._pause(deadline)
+            self._take(answer)
+            await asyncio.sleep(self.rest)
+
+    async def over_websocket(self, choose: Callable[[], str], *, ahead: int) -> None:
+        """So many chunks on their way at once; after an end, on with the first that was not answered."""
+        deadline = monotonic() + PATIENCE
+        while self._chunk(len(self.answers)) is not None:
+            answered = len(self.answers)
+            await self._connect(choose().replace("http", "ws", 1), ahead)
+            if len(self.answers) > answered:
+                deadline = monotonic() + PATIENCE
+            await self._pause(deadline)
+
+    async def say_unheard(self, http: httpx.AsyncClient, address: str, chunks: Sequence[Array]) -> None:
+        """Have these chunks done, and be gone before the answers are read: `over_http` asks for them again."""
+        stream = f"/streams/{self.id}"
+        self.chunks += chunks
+        async with connect(f"{address.replace('http', 'ws')}{stream}/ws", compression=None) as connection:
+            for chunk in chunks:
+                await connection.send(chunk.tobytes())
+            async with asyncio.timeout(PATIENCE):
+                while (await http.get(f"{address}{stream}")).json()["seq"] < len(self.chunks):
+                    pass
+            connection.transport.abort()
+
+    async def _ask(self, http: httpx.AsyncClient, address: str, chunk: Array, seats: asyncio.Semaphore) -> Array | None:
+        """The outputs, or None where it may be asked again."""
+        seq, path = len(self.answers), f"{address}/streams/{self.id}/predict"
+        try:
+            async with seats:
+                if seq % 2:
+                    answer = await http.post(path, json={"input": chunk.tolist(), "seq": seq})
+                else:
+                    answer = await http.post(path, content=chunk.tobytes(), params={"seq": seq}, headers=OCTETS)
+        except httpx.TransportError as error:
+            self._last = repr(error)
+            return None
+        if answer.status_code != 200:
+            self._refuse(answer.text)
+            return None
+        place = (seq + 1, sum(map(len, self.chunks[: seq + 1])))
+        if seq % 2:
+            told = answer.json()
+            assert (told["seq"], told["steps"]) == place
+            return np.array(told["predictions"], np.float32)
+        assert (int(answer.headers["recurve-seq"]), int(answer.headers["recurve-steps"])) == place
+        return outputs(answer.content)
+
+    async def _connect(self, address: str, ahead: int) -> None:
+        """Feed the stream over one connection, for as long as it lasts."""
+        answered = len(self.answers)
+        try:
+            async with connect(f"{address}/streams/{self.id}/ws?seq={answered}", compression=None) as connection:
+                assert connection.response is not None
+                if seq := connection.response.headers.get("Recurve-Seq"):  # else it is about to say why not
+                    assert int(seq) >= answered, f"{self.id}: {answered} chunks were answered, and {seq} are done"
+                    self.resumed += int(seq) - answered
+                await self._pipeline(connection, ahead)
+        except ConnectionClosed as error:
+            self.closed.append((error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, ""))
+            self._last = repr(error)
+        except (OSError, EOFError, InvalidHandshake, InvalidMessage) as error:
+            self._last = repr(error)
+
+    def _chunk(self, seq: int) -> Array | None:
+        if seq == len(self.chunks) and (chunk := next(self.source, None)) is not None:
+            self.chunks.append(chunk)
+        return self.chunks[seq] if seq < len(self.chunks) else None
+
+    async def _pipeline(self, connection: ClientConnection, ahead: int) -> None:
+        sent, open = len(self.answers), True
+        while True:
+            if sent == len(self.answers):
+                await asyncio.sleep(self.rest)
+            most = len(self.answers) + ahead if sent == len(self.answers) or not self.rest else sent
+            while open and sent < most and (chunk := self._chunk(sent)) is not None:
+                try:
+                    await connection.send(chunk.tobytes())
+                except ConnectionClosed:
+                    open = False  # what had come until then can be read, and then that it was closed
+                sent += 1
+            if sent == len(self.answers):
+                return
+            async with asyncio.timeout(PATIENCE):
+                message = await connection.recv()
+            if isinstance(message, str):
+                self._refuse(message)
+            else:
+                self._take(outputs(message))
+
+    def _take(self, answer: Array) -> None:
+        assert len(answer) == len(self.chunks[len(self.answers)])
+        self.answers.append(answer)
+        self.heard()
+
+    def _refuse(self, text: str) -> None:
+        self._last = text
+        problem = json.loads(text)
+        assert problem["status"] == 503, f"{self.id}: {text}"
+        self.refused.append(problem)
+        self.heard()
+
+    async def _pause(self, deadline: float) -> None:
+        if monotonic() > deadline:
+            waited = f"{self.id}: no answer to chunk {len(self.answers)} within {PATIENCE:g} s"
+            raise AssertionError(f"{waited}; what came last: {self._last}")
+        await asyncio.sleep(PAUSE)
+
+
+class Crowd:
+    """Callers of many streams at once, half of them over WebSockets, and how many answers they have got.
+
+    `at_once`: how many of those who use HTTP may be heard at the same time.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        choose: Callable[[], str],
+        *,
+        longest: int = 12,
+        ahead: int = 8,
+        websockets: bool = True,
+        at_once: int = 100,
+        rest: float = 0.2,  # without any, the callers would be busier than the service
+    ) -> None:
+        self.answered = 0
+        self._choose = choose
+        self._ahead = ahead
+        self._websockets = websockets
+        self._enough = False
+        self._awaited: list[tuple[Callable[[], bool], asyncio.Event]] = []
+        self._seats = asyncio.Semaphore(at_once)
+        sources = [takewhile(lambda _: not self._enough, endless(number, longest)) for number in range(size)]
+        self.callers = [Caller(f"stream-{number}", source, self._hear, rest) for number, source in enumerate(sources)]
+
+    @asynccontextmanager
+    async def calling(self) -> AsyncIterator[None]:
+        """They begin their streams and feed them until the block ends; it is over when all that was sent is answered."""
+        async with client() as http:
+            for caller in self.callers:
+                answer = await http.post(f"{self._choose()}/streams", json={"id": caller.id})
+                assert answer.status_code == 201, answer.text
+            async with asyncio.TaskGroup() as group:
+                for number, caller in enumerate(self.callers):
+                    if self._websockets and number % 2:
+                        group.create_task(caller.over_websocket(self._choose, ahead=self._ahead))
+                    else:
+                        group.create_task(caller.over_http(http, self._choose, self._seats))
+                yield
+                self._enough = True
+
+    async def more(self, answers: int) -> None:
+        """Until so many more have come."""
+        enough = self.answered + answers
+        await self.until(lambda: self.answered >= enough)
+
+    async def everyone(self) -> None:
+        """Until each caller has got one more."""
+        before = [len(caller.answers) for caller in self.callers]
+        await self.until(lambda: all(len(caller.answers) > seen for caller, seen in zip(self.callers, before, strict=True)))
+
+    async def until(self, so: Callable[[], bool]) -> None:
+        """It is looked at whenever somebody has heard something."""
+        came = asyncio.Event()
+        self._awaited.append((so, came))
+        async with asyncio.timeout(PATIENCE):
+            await came.wait()
+
+    async def check(self, url: str, spec: manifest.ModelSpec, callers: Sequence[Caller] | None = None) -> None:
+        """Every answer is what it is in the whole signal, and the streams stand at its end."""
+        async with client() as http:
+            for caller in self.callers if callers is None else callers:
+                assert len(caller.answers) == len(caller.chunks) > 0
+                signal = np.concatenate(caller.chunks)
+                expected = await whole(http, url, signal)
+                found = np.concatenate(caller.answers)
+                np.testing.assert_allclose(found, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol, err_msg=caller.id)
+                stands = (await http.get(f"{url}/streams/{caller.id}")).json()
+                assert (stands["seq"], stands["steps"]) == (len(caller.chunks), len(signal)), caller.id
+
+    def _hear(self) -> None:
+        self.answered = sum(len(caller.answers) for caller in self.callers)
+        for awaited in self._awaited.copy():
+            if awaited[0]():
+                self._awaited.remove(awaited)
+                awaited[1].set()
+
+
+@dataclass(slots=True)
+class Machine:
+    """One address, at which a service is started again however often it was killed; leave it with `close`."""
+
+    model_dir: Path
+    flags: tuple[str, ...]
+    port: int = field(default_factory=free_port)
+    log: list[str] = field(default_factory=list)  # of those that have ended
+    _running: ExitStack = field(default_factory=ExitStack)
+    _server: Server | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def server(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    def start(self) -> None:
+        self._server = self._running.enter_context(serve(self.model_dir, "--port", str(self.port), *self.flags))
+
+    def kill(self) -> None:
+        """All of its processes at once: nobody gets to say goodbye. Returns when they have ended."""
+        for pid in (self.server.process.pid, *children(self.server.process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        self._ended()
+
+    def stop(self) -> int:
+        """In order; the exit code."""
+        code = self.server.stop()
+        self._ended()
+        return code
+
+    def close(self) -> None:
+        if self._server is not None:
+            self.stop()
+
+    def _ended(self) -> None:
+        self._running.close()
+        self.log += self.server.log
+        self._server = None

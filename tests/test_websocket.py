@@ -1,0 +1,170 @@
+"""The connection under a WebSocket: what it reads itself is what the library would have read."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from uvicorn import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
+
+from app.websocket import AHEAD, AHEAD_BYTES, WebSocket
+
+MOST = 70_000  # bytes of a message
+
+
+class Transport(asyncio.Transport):
+    """Remembers what is written, and whether it is to be read from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.reading = True
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Peer:
+    """A server's end of a connection, an application that does what it is told, and a client's protocol."""
+
+    def __init__(self, kind: type[WebSocketsSansIOProtocol]) -> None:
+        self.over = asyncio.Event()
+        self.send: Any = None
+        self.receive: Any = None
+        config = Config(
+            self.app, interface="asgi3", log_config=None, ws_max_size=MOST, ws_ping_interval=None, ws_per_message_deflate=False
+        )
+        config.load()
+        extra = {"lost": lambda: None} if kind is WebSocket else {}
+        self.server = kind(config, ServerState(), {}, **extra)
+        self.transport = Transport()
+        self.client = ClientProtocol(parse_uri("ws://localhost/"))
+
+    async def app(self, _: Any, receive: Any, send: Any) -> None:
+        self.receive, self.send = receive, send
+        await receive()
+        await send({"type": "websocket.accept"})
+        await self.over.wait()
+
+    async def open(self) -> None:
+        self.server.connection_made(self.transport)
+        self.client.send_request(self.client.connect())
+        self.server.data_received(b"".join(self.client.data_to_send()))
+        while not self.transport.written:  # noqa: ASYNC110  # a few turns of the loop
+            await asyncio.sleep(0)
+        self.client.receive_data(self.transport.written)
+        self.client.events_received()
+        self.transport.written = b""
+
+    async def close(self) -> None:
+        self.over.set()
+        await asyncio.gather(*self.server.tasks)
+
+    def heard(self) -> list[Any]:
+        """What the application would receive, and what was written back."""
+        messages = []
+        while not self.server.queue.empty():
+            message = self.server.queue.get_nowait()
+            messages.append({name: bytes(each) if name == "bytes" else each for name, each in message.items()})
+        return [messages, self.transport.written, self.transport.closed]
+
+
+frames = st.one_of(
+    st.builds(Frame, st.just(Opcode.BINARY), st.binary(max_size=300)),
+    st.builds(Frame, st.just(Opcode.BINARY), st.integers(60_000, 80_000).map(bytes)),
+    st.builds(Frame, st.just(Opcode.TEXT), st.text(max_size=80).map(str.encode)),
+    st.builds(Frame, st.just(Opcode.TEXT), st.binary(max_size=9)),
+    st.builds(Frame, st.sampled_from([Opcode.BINARY, Opcode.TEXT]), st.binary(max_size=9), st.just(False)),
+    st.builds(Frame, st.just(Opcode.CONT), st.binary(max_size=9), st.booleans()),
+    st.builds(Frame, st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=9)),
+    st.builds(Frame, st.just(Opcode.CLOSE), st.just(b"\x03\xe8bye")),
+)
+
+
+async def hear(kind: type[WebSocketsSansIOProtocol], parts: Sequence[bytes]) -> list[Any]:
+    peer = Peer(kind)
+    await peer.open()
+    for part in parts:
+        if not peer.transport.closed:
+            peer.server.data_received(part)
+    heard = peer.heard()
+    await peer.close()
+    return heard
+
+
+@given(st.lists(frames, max_size=8), st.lists(st.integers(1, 200), max_size=40), st.booleans())
+@example([Frame(Opcode.BINARY, b"abc"), Frame(Opcode.BINARY, bytes(200)), Frame(Opcode.BINARY, bytes(70_001))], [1] * 40, True)
+@settings(deadline=None)
+def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[Frame], sizes: list[int], masked: bool) -> None:
+    """Short and long, fragmented, pings between, too large, unmasked, and cut anywhere: also within a head.
+
+    The library is given one frame at a time: it forgets those that came together with a bad one.
+    """
+    written = [each.serialize(mask=masked) for each in sent]
+    whole = b"".join(written)
+    parts, at = [], 0
+    for size in [*sizes, len(whole)]:
+        parts.append(whole[at : at + size])
+        at += size
+
+    async def both() -> tuple[list[Any], list[Any]]:
+        return await hear(WebSocket, parts), await hear(WebSocketsSansIOProtocol, written)
+
+    ours, theirs = asyncio.run(both())
+    assert [str(each)[:300] for each in ours] == [str(each)[:300] for each in theirs]  # first, in short
+    assert ours == theirs
+
+
+def test_what_is_sent_is_read_by_a_client_whatever_its_length() -> None:
+    payloads = [bytes(length) for length in (0, 1, 125, 126, 2**16 - 1, 2**16, 2**17)]
+
+    async def main() -> list[Any]:
+        peer = Peer(WebSocket)
+        await peer.open()
+        for payload in payloads:
+            await peer.send({"type": "websocket.send", "bytes": payload})
+        peer.client.receive_data(peer.transport.written)
+        await peer.close()
+        return [(event.opcode, bytes(event.data)) for event in peer.client.events_received()]
+
+    assert asyncio.run(main()) == [(Opcode.BINARY, payload) for payload in payloads]
+
+
+def test_a_sender_that_is_ahead_is_held_back_by_number_and_by_bytes_and_let_go_on() -> None:
+    """However small its messages are, and however large."""
+
+    async def main() -> None:
+        for size, most in ((8, AHEAD), (60_000, AHEAD_BYTES // 60_000 + 1)):
+            peer = Peer(WebSocket)
+            await peer.open()
+            message = Frame(Opcode.BINARY, bytes(size)).serialize(mask=True)
+            for number in range(1, most + 1):
+                assert peer.transport.reading
+                peer.server.data_received(message)
+                assert peer.transport.reading == (number < most)
+            for _ in range(most):
+                assert not peer.transport.reading
+                await peer.receive()
+            assert peer.transport.reading
+            await peer.close()
+
+    asyncio.run(main())
