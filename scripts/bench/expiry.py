@@ -21,8 +21,8 @@ from app.service import Service
 from app.stores import Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.stream_service import Limits, StreamService
-from app.streams import Stream
+from app.stream_service import StreamService
+from app.streams import Limits, Stream
 
 TTL, TIMEOUT = 600.0, 30.0  # seconds
 AT_ONCE = 1000  # streams that are written together
