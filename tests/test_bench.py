@@ -412,7 +412,7 @@ def test_streams_of_the_service_are_measured(repository: Path) -> None:
             assert set(figures) == set(streaming.SHOWN)
             assert (figures["messages_per_second"] or 0) > 50
             assert (figures["batch"] or 0) >= 1
-        report, _ = streaming._load(server, by_name["streams: 200 sockets by a schedule, 10 steps a message"], 1, 200.0)
+        report, *_ = streaming._load(server, by_name["streams: 200 sockets by a schedule, 10 steps a message"], 1, 200.0)
         assert (report.sent, report.answers) == (200, {"200": 200})
         assert server.counter("recurve_steps_total") > 10 * 200
 

@@ -115,7 +115,7 @@ def open_loops(features: int) -> list[Arrivals]:
 
 def streams(features: int) -> list[Streams]:
     one, ten = (np.zeros((steps, features), dtype="<f4").tobytes() for steps in (1, 10))
-    alone = ("--workers", "1", "--stream-store")
+    alone = ("--workers", "1", "--lanes", "1", "--stream-store")  # as each of several workers has it
     return [
         Streams("streams: 200 sockets by a schedule, 1 step a message", 200, one, loop="search"),
         Streams("streams: 200 sockets by a schedule, 10 steps a message", 200, ten, steps=10, loop="search"),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.bench import load, search, servers
+from scripts.bench import load, search, servers, tree
 from scripts.bench.job import Figure, Job, Report
 from scripts.bench.scenarios import OCTETS, Expiry, Streams
 from scripts.bench.servers import Running
@@ -18,7 +18,7 @@ WITHIN = 0.025  # seconds, of the p99 with which a rate is held
 PROBE = 2  # seconds, at most, of a rate that is tried
 WARM = 1.0  # seconds
 FIRST = 0.5  # of what callers get who wait: the rate that is tried first, about what is held
-SHOWN = ("messages_per_second", "steps_per_second", "p50", "p99", "batch", "late_p99", "cpus")
+SHOWN = ("messages_per_second", "steps_per_second", "p50", "p99", "batch", "work", "late_p99", "cpus")
 
 
 def measure(server: Running, scenario: Streams, seconds: int) -> Figure:
@@ -29,8 +29,8 @@ def measure(server: Running, scenario: Streams, seconds: int) -> Figure:
     capacity = _closed(server, scenario, probe)["messages_per_second"] or 0.0
 
     def attempt(rate: float) -> tuple[bool, Figure]:
-        report, batch = _load(server, scenario, probe, rate)
-        return held(report), _figure(scenario, rate, report, batch)
+        report, *counted = _load(server, scenario, probe, rate)
+        return held(report), _figure(scenario, rate, report, *counted)
 
     found = search.highest(FIRST * capacity, attempt)
     return dict.fromkeys(SHOWN) if found is None else found[1]
@@ -48,14 +48,14 @@ def expire(version: Path, expiry: Expiry) -> Figure:
 
 
 def _closed(server: Running, scenario: Streams, seconds: int) -> Figure:
-    report, batch = _load(server, scenario, seconds, None)
+    report, *counted = _load(server, scenario, seconds, None)
     if report.failed:
         raise RuntimeError(f"{scenario.name}: {report.failed} messages failed; the answers were {report.answers}")
-    return _figure(scenario, report.requests_per_second, report, batch)
+    return _figure(scenario, report.requests_per_second, report, *counted)
 
 
-def _load(server: Running, scenario: Streams, seconds: int, rate: float | None) -> tuple[Report, float | None]:
-    """What came of it, and the mean number of instances in a batch meanwhile."""
+def _load(server: Running, scenario: Streams, seconds: int, rate: float | None) -> tuple[Report, float | None, float | None]:
+    """What came of it; the mean number of instances in a batch meanwhile, and the processor time of the service for each."""
     over_http = scenario.over == "http"
     paths = [f"{server.begin_stream()}/predict" for _ in range(scenario.callers)] if over_http else ()
     job = Job(
@@ -68,9 +68,12 @@ def _load(server: Running, scenario: Streams, seconds: int, rate: float | None) 
         rate=rate,
         warm=WARM,
     )
-    before = _counted(server)
+    before, spent = _counted(server), tree.cpu_seconds(server.pid)
     report = load.generate(job, by="generator" if over_http else "sockets")
-    return report, mean_batch(before, _counted(server))
+    after, spent_since = _counted(server), tree.cpu_seconds(server.pid)
+    instances = (after[0] or 0.0) - (before[0] or 0.0)
+    work = None if spent is None or spent_since is None or not instances else (spent_since - spent) / instances
+    return report, mean_batch(before, after), work
 
 
 def _counted(server: Running) -> tuple[float | None, float | None]:
@@ -83,6 +86,6 @@ def mean_batch(before: tuple[float | None, float | None], after: tuple[float | N
     return instances / batches if batches else None
 
 
-def _figure(scenario: Streams, rate: float, report: Report, batch: float | None) -> Figure:
-    values = (rate, rate * scenario.steps, report.p50, report.p99, batch, report.late_p99, report.cpus)
+def _figure(scenario: Streams, rate: float, report: Report, batch: float | None, work: float | None) -> Figure:
+    values = (rate, rate * scenario.steps, report.p50, report.p99, batch, work, report.late_p99, report.cpus)
     return dict(zip(SHOWN, values, strict=True))
