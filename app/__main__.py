@@ -78,6 +78,8 @@ def kept_streams(settings: Settings) -> Iterator[Settings]:
     if settings.stream_store != "embedded":
         yield settings
         return
+    import app.stores.embedded  # noqa: F401  # here, its memory is shared by all workers
+
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=settings.data_dir):
