@@ -25,7 +25,7 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.reading = True
-        self.closed = False
+        self.closed = self.aborted = False
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
@@ -41,6 +41,9 @@ class Transport(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
 
 class Peer:
@@ -165,6 +168,29 @@ def test_a_sender_that_is_ahead_is_held_back_by_number_and_by_bytes_and_let_go_o
                 assert not peer.transport.reading
                 await peer.receive()
             assert peer.transport.reading
+            await peer.close()
+
+    asyncio.run(main())
+
+
+def test_who_answers_no_ping_is_cut_off_unless_the_answer_may_stand_behind_messages_that_wait() -> None:
+    """A caller who reads nothing would keep what was written to it for ever; one who is ahead of a slow model is a good one."""
+
+    async def main() -> None:
+        stuck, ahead = Peer(WebSocket), Peer(WebSocket)
+        for peer in (stuck, ahead):
+            await peer.open()
+            peer.server.ping_timeout = 60.0
+        stuck.server.pause_writing()
+        stuck.server.keepalive_timeout()
+        assert stuck.transport.aborted
+        message = Frame(Opcode.BINARY, bytes(8)).serialize(mask=True)
+        ahead.server.data_received(message * AHEAD)
+        ahead.server.keepalive_timeout()
+        assert not ahead.transport.closed
+        assert ahead.server.pong_timer is not None
+        ahead.server.stop_keepalive()
+        for peer in (stuck, ahead):
             await peer.close()
 
     asyncio.run(main())
