@@ -145,9 +145,15 @@ def test_while_redis_is_away_callers_are_told_and_afterwards_streams_go_on(
             assert int(refused.headers["retry-after"]) >= 1
             assert refused.json()["type"] == PROBLEM
             assert f"Redis at 127.0.0.1:{redis.port} cannot be used" in refused.json()["detail"]
+
+            def all_are_told() -> bool:
+                return all(len(caller.refused) > before for caller, before in zip(crowd.callers, told, strict=True))
+
+            async with asyncio.timeout(30):
+                while not all_are_told():  # noqa: ASYNC110  # it is they who act
+                    await asyncio.sleep(0.01)
             await asyncio.to_thread(redis.start)
             await crowd.more(100)
-            assert all(len(caller.refused) > before for caller, before in zip(crowd.callers, told, strict=True))
             await asyncio.to_thread(machine.server.wait_for, "Streams can be used again")
             assert (await http.get(f"{machine.url}/health")).json()["streams"]["trouble"] is None
         assert {problem["type"] for caller in crowd.callers for problem in caller.refused} == {PROBLEM}
