@@ -219,15 +219,17 @@ class StreamService:
 
     async def _load(self, id: str, arrived: float) -> Stream:
         """The stream as it was for someone who came then; StreamNotFound, StreamExpired."""
-        record = await self._store.read(id) if _ID.fullmatch(id) else None
+        if not _ID.fullmatch(id):
+            raise StreamNotFound(f"There is no stream {id[:64]!r}.")
+        record = await self._store.read(id)
         if record is not None:
             stream = Stream.unpack(id, record)
             if stream.expires > arrived:
                 return stream
             raise StreamExpired(f"Stream {id} was idle for more than {stream.ttl:g} s and has expired.")
-        if _ID.fullmatch(id) and await self._store.expired(id):
+        if await self._store.expired(id):
             raise StreamExpired(f"Stream {id} was idle for longer than it lives, and has expired.")
-        raise StreamNotFound(f"There is no stream {id[:64]!r}.")
+        raise StreamNotFound(f"There is no stream {id!r}.")
 
     async def _sweep(self) -> None:
         """Drop what has expired, a slice at a time, and count what is left."""

@@ -76,7 +76,7 @@ class Answer:
     steps: int
 
 
-class Stream(NamedTuple):  # not a dataclass: two are made for each chunk, in a quarter of the time
+class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     """Where one stream stands. Times in seconds since the epoch; an empty state is the zero state."""
 
     id: str

@@ -126,10 +126,8 @@ class Machine(RuleBasedStateMachine):
     """Everything that can be done with streams, in any order, by two services that share a store."""
 
     repository: Path
+    store: Callable[["Machine"], Store]
     ids = Bundle("ids")
-
-    def store(self) -> Store:
-        raise NotImplementedError
 
     @initialize()
     def start(self) -> None:
