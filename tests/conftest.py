@@ -7,6 +7,7 @@ import pytest
 
 os.environ.setdefault("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "0.1")  # seconds, not five; read when websockets is imported
 
+from app import manifest
 from tests.artifacts import build
 
 
@@ -16,3 +17,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_dir = tmp_path_factory.mktemp("model")
     build(model_dir)
     return model_dir
+
+
+@pytest.fixture(scope="session")
+def spec(repository: Path) -> manifest.ModelSpec:
+    """Of the version in it."""
+    return manifest.read(repository / "gyro-denoiser" / "1")

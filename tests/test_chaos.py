@@ -31,11 +31,6 @@ STREAMS = 50
 PROBLEM = "urn:recurve:problem:store-unavailable"
 
 
-@pytest.fixture(scope="module")
-def spec(repository: Path) -> manifest.ModelSpec:
-    return manifest.read(repository / "gyro-denoiser" / "1")
-
-
 @contextmanager
 def machines(count: int, repository: Path, *flags: str) -> Iterator[list[Machine]]:
     """So many services, started; at the end none of them may have met an error that it did not expect."""

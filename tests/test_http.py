@@ -40,11 +40,6 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield http
 
 
-@pytest.fixture(scope="module")
-def spec(repository: Path) -> manifest.ModelSpec:
-    return manifest.read(repository / "gyro-denoiser" / "1")
-
-
 def steps(length: int, seed: int = 0) -> Any:
     return (np.random.default_rng([seed, length]).standard_normal((length, 6)) * 50).round(3).tolist()
 

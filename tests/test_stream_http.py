@@ -38,11 +38,6 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield http
 
 
-@pytest.fixture(scope="module")
-def spec(repository: Path) -> manifest.ModelSpec:
-    return manifest.read(repository / "gyro-denoiser" / "1")
-
-
 @contextmanager
 def websocket(server: Server, path: str, **headers: str) -> Iterator[ClientConnection]:
     with connect(server.url.replace("http", "ws") + path, additional_headers=headers) as connection:

@@ -2,14 +2,13 @@
 
 import multiprocessing
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import manifest, streams
+from app import streams
 from app.errors import StreamConflict
 from app.manifest import ModelSpec
 from app.stores import TAG
@@ -17,11 +16,6 @@ from app.streams import Answer, Chunk, Stream, digest_of
 from app.tensors import Array, Prediction
 
 OUTPUTS = 3
-
-
-@pytest.fixture(scope="module")
-def spec(repository: Path) -> ModelSpec:
-    return manifest.read(repository / "gyro-denoiser" / "1")
 
 
 def begun(state: bytes = b"") -> Stream:
