@@ -26,6 +26,7 @@ from pydantic_settings import CliApp
 
 from app import __version__, logs
 from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
+from app.fleet import Fleet
 from app.server import Server
 from app.settings import Settings
 from app.sockets import bind
@@ -43,7 +44,7 @@ def main() -> int:
     except ValidationError as error:
         wrong = {"_".join(map(str, problem["loc"][:1])).upper().removeprefix("RECURVE_"): problem for problem in error.errors()}
         for name, problem in wrong.items():
-            got = "" if name in ("STATE_KEY", "STREAM_STORE", "") else f" (got {problem['input']!r})"  # no secrets
+            got = "" if name in ("STATE_KEY", "API_KEYS", "STREAM_STORE", "") else f" (got {problem['input']!r})"  # no secrets
             print(f"{f'RECURVE_{name}: ' if name else ''}{problem['msg']}{got}", file=sys.stderr)
         return 2
     except (UnicodeDecodeError, OSError) as error:
@@ -68,8 +69,10 @@ def main() -> int:
         workers = settings.resolved_workers
         if workers == 1:
             return serve(settings, listener=listener)
-        with shared_counts() as forget:
-            return Supervisor(listener, lambda channel: serve(settings, channel=channel), workers, ended=forget).run()
+        with shared_counts() as forget, in_memory("recurve-orders-") as orders:
+            return Supervisor(
+                listener, lambda channel: serve(settings, channel=channel, orders=orders), workers, ended=forget
+            ).run()
 
 
 @contextmanager
@@ -114,20 +117,31 @@ def in_memory(prefix: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def serve(settings: Settings, *, listener: socket.socket | None = None, channel: socket.socket | None = None) -> int:
-    """Serve in this process: what comes to the listener or, in a worker, over the channel; the exit code."""
+def serve(
+    settings: Settings,
+    *,
+    listener: socket.socket | None = None,
+    channel: socket.socket | None = None,
+    orders: Path | None = None,
+) -> int:
+    """Serve in this process: what comes to the listener or, in a worker, over the channel; the exit code.
+
+    `orders`: the folder where workers read what was ordered of another.
+    """
     # Not before: ONNX Runtime and NumPy start threads when they are imported, and a supervisor with threads must not fork.
     from app.main import create_app
 
     gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
 
     try:
-        app = create_app(settings)
+        fleet = Fleet()
+        app = create_app(settings, fleet, orders=orders)
         server = Server(
             app.state.asgi,
             app.state.service,
             drain_timeout=settings.drain_timeout,
             max_message_bytes=settings.max_body_bytes,
+            fleet=fleet,
             channel=channel,
         )
 

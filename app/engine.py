@@ -20,7 +20,7 @@ import onnxruntime as ort
 
 from app.errors import BadArtifact, NotFinite, ProviderUnavailable
 from app.manifest import ModelSpec
-from app.tensors import Array, Batch, Instance, Prediction
+from app.tensors import Array, Batch, Instance, Prediction, batch_first, rows
 
 Device = Literal["auto", "cuda", "cpu"]
 
@@ -45,11 +45,16 @@ class Engine:
         ProviderUnavailable when `device` is cuda and CUDA cannot be had."""
         self.spec = spec
         self._session, self.provider = _open(spec, folder, device, threads)
-        self._outputs = [spec.tensors.output, *(state.output for state in spec.states)]
+        self._outputs = [*(output.name for output in spec.outputs), *(state.output for state in spec.states)]
+        self._constants = {each.name: np.array(each.value, dtype=each.type) for each in spec.constants}
+        self._any_company = spec.ragged and spec.max_batch_size is None
         self._check_signature()
 
     def predict(self, instances: Sequence[Instance]) -> list[Prediction]:
-        """Predictions in the order of the instances: one or more, of any lengths from 1 up, with or without states."""
+        """Predictions in the order of the instances: one or more, of any lengths that the model takes, with or without states.
+
+        The graph runs as often as it must: once for all where it takes sequences of different lengths.
+        """
         return self._predict(instances)[0]
 
     def answer(self, instances: Sequence[Instance]) -> Sequence[Prediction | NotFinite]:
@@ -58,34 +63,104 @@ class Engine:
         if all(map(_is_finite, whole)):
             return predictions
         error = NotFinite(f"The prediction overflows float32: the values are too large for {self.spec}.")
-        return [each if all(map(_is_finite, (each.output, *each.state))) else error for each in predictions]
-
-    def _predict(self, instances: Sequence[Instance]) -> tuple[list[Prediction], list[Array]]:
-        """Predictions, and the arrays that they are views of."""
-        batch = Batch.collate(instances, self.spec.states)
-        output, *finals = self.run(self.feeds(batch))
-        return batch.split(output, finals, self.spec.states), [output, *finals]
+        return [each if all(map(_is_finite, (*each.outputs, *each.state))) else error for each in predictions]
 
     def feeds(self, batch: Batch) -> dict[str, NDArray[Any]]:
-        """The graph's inputs by name."""
-        tensors, states = self.spec.tensors, self.spec.states
-        feeds: dict[str, NDArray[Any]] = {tensors.input: batch.input, tensors.lengths: batch.lengths}
-        feeds.update((state.input, array) for state, array in zip(states, batch.states, strict=True))
+        """The graph's inputs by name, for a graph that takes whole sequences."""
+        spec = self.spec
+        input = batch.input if spec.input.batch_axis == 0 else np.ascontiguousarray(batch.input.swapaxes(0, 1))
+        feeds: dict[str, NDArray[Any]] = {spec.input.name: input, **self._constants}
+        if spec.lengths is not None:
+            feeds[spec.lengths.name] = batch.lengths.astype(spec.lengths.type, copy=False)
+        feeds.update((state.input, array) for state, array in zip(spec.states, batch.states, strict=True))
         return feeds
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> list[Array]:
-        """The graph's outputs: the output, then the states in the manifest's order."""
+        """What the graph returns: the outputs and then the states, in the manifest's order."""
         return [np.asarray(array) for array in self._session.run(self._outputs, feeds)]
 
-    def _check_signature(self) -> None:
+    def _predict(self, instances: Sequence[Instance]) -> tuple[list[Prediction], list[Array]]:
+        """Predictions, and the arrays that they are views of."""
+        if self._any_company or len(instances) == 1:
+            return self._run_together(instances)
+        predictions: dict[int, Prediction] = {}
+        whole = []
+        for group in _groups([len(each) for each in instances], self.spec):
+            some, arrays = self._run_together([instances[index] for index in group])
+            predictions.update(zip(group, some, strict=True))
+            whole += arrays
+        return [predictions[index] for index in range(len(instances))], whole
+
+    def _run_together(self, instances: Sequence[Instance]) -> tuple[list[Prediction], list[Array]]:
         spec = self.spec
-        for kind, has, wants in (
-            ("input", self._session.get_inputs(), [spec.tensors.input, spec.tensors.lengths, *(s.input for s in spec.states)]),
-            ("output", self._session.get_outputs(), self._outputs),
-        ):
-            names = {node.name for node in has}
-            if names != set(wants):
-                raise BadArtifact(f"The {kind}s of the graph are {sorted(names)}; the manifest of {spec} says {sorted(wants)}.")
+        batch = Batch.collate(instances, spec.states)
+        if spec.stepwise:
+            return self._run_steps(batch)
+        arrays = self.run(self.feeds(batch))
+        count = len(spec.outputs)
+        return batch.split(arrays[:count], arrays[count:], outputs=spec.outputs, states=spec.states), arrays
+
+    def _run_steps(self, batch: Batch) -> tuple[list[Prediction], list[Array]]:
+        """A run for each step, of those sequences that have so many."""
+        spec = self.spec
+        size, longest, _ = batch.input.shape
+        outputs = [np.zeros((size, longest, *output.width), np.float32) for output in spec.outputs]
+        states = [np.copy(array) for array in batch.states]
+        for time in range(longest):
+            live = np.flatnonzero(batch.lengths > time)
+            feeds: dict[str, NDArray[Any]] = {spec.input.name: batch.input[live, time], **self._constants}
+            feeds.update((s.input, array.take(live, s.batch_axis)) for s, array in zip(spec.states, states, strict=True))
+            arrays = self.run(feeds)
+            for output, found, array in zip(spec.outputs, outputs, arrays, strict=False):
+                found[live, time] = batch_first(array, output)
+            for state, kept, array in zip(spec.states, states, arrays[len(outputs) :], strict=True):
+                rows(kept, state.batch_axis)[live] = rows(array, state.batch_axis)
+        every_step = [output.model_copy(update={"batch_axis": 0, "time_axis": 1, "shape": output.width}) for output in spec.outputs]
+        return batch.split(outputs, states, outputs=every_step, states=spec.states), [*outputs, *states]
+
+    def _check_signature(self) -> None:
+        """BadArtifact unless the graph has the tensors of the manifest, each of its type and number of axes."""
+        spec = self.spec
+        inputs = {spec.input.name: ("float32", 2 if spec.stepwise else 3)}
+        if spec.lengths is not None:
+            inputs[spec.lengths.name] = (spec.lengths.type, 1)
+        inputs |= {name: (str(value.dtype), value.ndim) for name, value in self._constants.items()}
+        inputs |= {state.input: ("float32", len(state.shape) + 1) for state in spec.states}
+        outputs = {each.name: ("float32", len(each.shape) + (1 if each.time_axis is None else 2)) for each in spec.outputs}
+        outputs |= {state.output: ("float32", len(state.shape) + 1) for state in spec.states}
+        has = {node.name for node in self._session.get_inputs()}
+        if has != set(inputs):
+            raise BadArtifact(f"The inputs of the graph are {sorted(has)}; the manifest of {spec} says {sorted(inputs)}.")
+        given = {node.name: node for node in self._session.get_outputs()}
+        if missing := set(outputs) - set(given):
+            raise BadArtifact(
+                f"The outputs of the graph are {sorted(given)}; the manifest of {spec} has {', '.join(sorted(missing))} too."
+            )
+        given.update((node.name, node) for node in self._session.get_inputs())
+        for name, (type, rank) in (inputs | outputs).items():
+            node = given[name]
+            if node.type != _TYPES[type] or (node.shape and len(node.shape) != rank):
+                raise BadArtifact(
+                    f"{name} is a {node.type} of {len(node.shape)} axes in the graph; the manifest of {spec} says {type}, {rank}."
+                )
+
+
+_TYPES = {
+    "bool": "tensor(bool)",
+    "float32": "tensor(float)",
+    "float64": "tensor(double)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+}
+
+
+def _groups(lengths: Sequence[int], spec: ModelSpec) -> list[list[int]]:
+    """Which of these may run together, by their places."""
+    alike: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        alike.setdefault(0 if spec.ragged else length, []).append(index)
+    most = spec.max_batch_size or len(lengths)
+    return [same[begin : begin + most] for same in alike.values() for begin in range(0, len(same), most)]
 
 
 def _is_finite(array: Array) -> bool:
@@ -116,7 +191,7 @@ def _try_cuda(spec: ModelSpec, folder: Path, threads: int) -> tuple[ort.Inferenc
     if CUDA not in ort.get_available_providers():
         return None, "the installed ONNX Runtime is built without CUDA (install onnxruntime-gpu)"
     if CUDA not in spec.graphs:
-        return None, f"{spec} has no graph for CUDA: ONNX Runtime would run its {spec.cell.variant} GRU on the CPU in silence"
+        return None, f"{spec} has no graph for CUDA: ONNX Runtime would run nodes of the one it has on the CPU in silence"
     ort.preload_dlls()
     try:
         session = _session(folder / spec.graphs[CUDA], [CUDA, CPU], threads)

@@ -2,7 +2,9 @@
 
     RecurveError                    500  a defect: generic text out, the traceback goes to the log
     ├── MalformedBody               400  the body is not the format it claims to be
-    ├── Forbidden                   403
+    ├── BadModel                    400  the model that was to be loaded must not be served
+    ├── Unauthorized                401  no key, or one that is not known
+    ├── Forbidden                   403  the key, or the page that asks, lacks the right
     ├── ModelNotFound               404
     ├── StreamNotFound              404
     ├── StreamConflict              409  the stream is not where the caller thinks it is
@@ -52,6 +54,14 @@ class RecurveError(Exception):
 
 class MalformedBody(RecurveError):
     status, code, title = 400, "malformed-body", "Malformed body"
+
+
+class BadModel(RecurveError):
+    status, code, title = 400, "bad-model", "Model cannot be served"
+
+
+class Unauthorized(RecurveError):
+    status, code, title = 401, "unauthorized", "Unauthorized"
 
 
 class Forbidden(RecurveError):

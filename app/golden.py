@@ -1,10 +1,10 @@
 """The golden sample of a model version: inputs from random states and the answers they must give.
 
-Owns the format of golden.npz: ragged instances, padded, with what the equations say in float64. Knows nothing of who
-computes an answer. An engine that does not reproduce its golden sample must not serve.
+Owns the format of golden.npz: ragged instances, padded, batch first whatever the graph's layout, each with its answer. Knows
+nothing of who computes an answer. An engine that does not reproduce its golden sample must not serve.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadArtifact
-from app.manifest import GOLDEN_NAME, ModelSpec, StateSpec, Tolerance
-from app.tensors import Batch, Instance, Prediction
+from app.manifest import GOLDEN_NAME, ModelSpec, OutputSpec, StateSpec, Tolerance
+from app.tensors import Array, Instance, Prediction, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +29,65 @@ class Golden:
         """Read golden.npz beside the manifest; BadArtifact when it does not fit the manifest."""
         try:
             with (folder / GOLDEN_NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                lengths = arrays["lengths"]
-                batch = Batch(input=arrays["input"], lengths=lengths, states=tuple(arrays[f"from_{s.input}"] for s in spec.states))
-                predictions = batch.split(arrays["output"], [arrays[f"to_{s.output}"] for s in spec.states], spec.states)
-                widths = arrays["input"].shape[2], arrays["output"].shape[2]
-                if not len(lengths) or widths != (len(spec.features), len(spec.outputs)):
-                    raise ValueError(f"{len(lengths)} instances of {widths[0]} features and {widths[1]} outputs")
+                lengths = arrays["lengths"].tolist()
+                steps = [row[:length] for row, length in zip(arrays["input"], lengths, strict=True)]
+                before = _states(arrays, [f"from_{state.input}" for state in spec.states], len(lengths))
+                after = _states(arrays, [f"to_{state.output}" for state in spec.states], len(lengths))
+                columns = []
+                for output in spec.outputs:
+                    ends = lengths if spec.every_step(output) else [output.width[0]] * len(lengths)
+                    columns.append([row[:end] for row, end in zip(arrays[f"output_{output.name}"], ends, strict=True)])
+            instances = [Instance(*pair) for pair in zip(steps, before, strict=True)]
+            predictions = [Prediction(*pair) for pair in zip(zip(*columns, strict=True), after, strict=True)]
+            _check_shapes(instances, predictions, spec)
         except Exception as error:  # a broken archive fails in as many ways as it has parts
             raise BadArtifact(f"The golden sample of {spec} cannot be read: {error}.") from error
-        starts = batch.split(batch.input, batch.states, spec.states)
-        for state, *arrays in zip(spec.states, starts[0].state, predictions[0].state, strict=True):
-            if any(array.shape != state.shape for array in arrays):
-                raise BadArtifact(f"The golden sample of {spec} has other states than its manifest says: {state.input}.")
-        return cls([Instance(steps=start.output, state=start.state) for start in starts], predictions)
+        return cls(instances, predictions)
 
-    def save(self, folder: Path, states: Sequence[StateSpec]) -> None:
-        """Write golden.npz for a model with these states; `load` gives back the same."""
-        start = Batch.collate(self.instances, states)
-        answer = Batch.collate([Instance(steps=p.output, state=p.state) for p in self.predictions], states)
-        arrays: dict[str, NDArray[np.generic]] = {"input": start.input, "lengths": start.lengths, "output": answer.input}
-        for state, before, after in zip(states, start.states, answer.states, strict=True):
-            arrays[f"from_{state.input}"], arrays[f"to_{state.output}"] = before, after
+    def save(self, folder: Path, *, outputs: Sequence[OutputSpec], states: Sequence[StateSpec]) -> None:
+        """Write golden.npz for a model with these; `load` gives back the same."""
+        arrays: dict[str, NDArray[np.generic]] = {
+            "input": _padded([instance.steps for instance in self.instances]),
+            "lengths": np.array([len(instance.steps) for instance in self.instances], dtype=np.int32),
+        }
+        for index, output in enumerate(outputs):
+            arrays[f"output_{output.name}"] = _padded([prediction.outputs[index] for prediction in self.predictions])
+        for index, state in enumerate(states):
+            zeros = np.zeros(state.shape, np.float32)
+            given = [zeros if instance.state is None else instance.state[index] for instance in self.instances]
+            arrays[f"from_{state.input}"] = np.stack(given)
+            arrays[f"to_{state.output}"] = np.stack([prediction.state[index] for prediction in self.predictions])
         with (folder / GOLDEN_NAME).open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _padded(rows: Sequence[Array]) -> Array:
+    """One array of them all, filled up with zeros along their first axis."""
+    padded = np.zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]), dtype=np.float32)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+def _states(arrays: Mapping[str, Array], names: Sequence[str], count: int) -> list[State]:
+    """One for each instance, made of its part of each of these arrays."""
+    return [*zip(*(arrays[name] for name in names), strict=True)] if names else [()] * count
+
+
+def _check_shapes(instances: Sequence[Instance], predictions: Sequence[Prediction], spec: ModelSpec) -> None:
+    """ValueError when they are not of this model."""
+    if not instances:
+        raise ValueError("it holds no instance")
+    for instance, prediction in zip(instances, predictions, strict=True):
+        time = len(instance.steps)
+        wants: list[tuple[int, ...]] = [(time, len(spec.features))]
+        wants += [(time, *output.width) if spec.every_step(output) else output.width for output in spec.outputs]
+        wants += [state.shape for state in spec.states] * 2
+        for array, shape in zip(
+            (instance.steps, *prediction.outputs, *(instance.state or ()), *prediction.state), wants, strict=True
+        ):
+            if array.shape != shape or not time:
+                raise ValueError(f"it holds an array of shape {array.shape} where the manifest says {shape}")
 
 
 def difference(actual: Sequence[Prediction], expected: Sequence[Prediction], tolerance: Tolerance) -> float:
@@ -61,7 +97,7 @@ def difference(actual: Sequence[Prediction], expected: Sequence[Prediction], tol
     """
     worst = 0.0
     for a, b in zip(actual, expected, strict=True):
-        for x, y in zip((a.output, *a.state), (b.output, *b.state), strict=True):
+        for x, y in zip((*a.outputs, *a.state), (*b.outputs, *b.state), strict=True):
             if x.shape != y.shape:
                 return float("inf")
             apart = np.abs(x.astype(np.float64) - y)

@@ -5,10 +5,13 @@ Owns the order, and that nothing serves before it has proved itself. Knows nothi
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
+from math import inf, prod
 from pathlib import Path
-from time import perf_counter
+from sys import maxsize
+from time import monotonic, perf_counter
+from typing import Self
 
 import numpy as np
 
@@ -16,25 +19,56 @@ from app import golden, manifest
 from app.batcher import HOP, Batcher
 from app.cost import CostModel
 from app.engine import CPU, Device, Engine
-from app.errors import BadArtifact
-from app.manifest import ModelSpec
-from app.metrics import Metrics
+from app.errors import BadArtifact, ProviderUnavailable
+from app.manifest import Mark, ModelSpec, mark_of
+from app.metrics import Metrics, ModelMetrics
 from app.queue import Limits
 from app.tensors import Instance
 
 log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = (1, 32)
+LATELY = 60.0  # seconds
 ALONE = 20e-3  # seconds that the event loop may be held up, probes with it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """One loaded version, ready to predict."""
+    """One loaded version, ready to predict. Who uses it does so in a `with` block, until whose end it is not let go."""
 
     spec: ModelSpec
     engine: Engine
     batcher: Batcher
+    counts: ModelMetrics
+    mark: Mark | None  # of the files that it was loaded from
+    _followed: list[float] = field(default_factory=lambda: [-inf])  # when a stream went on with it
+    _users: list[None] = field(default_factory=list)  # its appends and pops are atomic: decoders run on threads too
+    _unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __enter__(self) -> Self:
+        self._users.append(None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._users.pop()
+        if not self._users:
+            self._unused.set()
+
+    def follow(self) -> None:
+        """A stream goes on with it."""
+        self._followed[0] = monotonic()
+
+    @property
+    def followed(self) -> bool:
+        """Whether a stream went on with it lately, and may want to again."""
+        return monotonic() - self._followed[0] < LATELY
+
+    async def let_go(self) -> None:
+        """Wait for those who use it, finish what waits, and free it."""
+        while self._users:
+            self._unused.clear()
+            await self._unused.wait()
+        await self.batcher.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +77,9 @@ class Proved:
 
     spec: ModelSpec
     engine: Engine
+    limits: Limits
     cost: CostModel
+    mark: Mark | None
     worst: float  # difference to the golden sample, of what is tolerated
     seconds: float  # that it took
 
@@ -57,25 +93,31 @@ class Loader:
     lanes: int
     metrics: Metrics
 
-    def load(self, folder: Path) -> Model:
-        """The version in `folder`, ready.
+    async def load(self, folder: Path) -> Model:
+        """The version in `folder`, ready; the loop goes on meanwhile.
 
         Raises BadArtifact when its files, its graph or its answers are not what its manifest says, and
         ProviderUnavailable when `device` insists on a provider that cannot be had.
         """
-        return self._start(self._prove(folder))
-
-    async def load_aside(self, folder: Path) -> Model:
-        """The same, and the loop goes on meanwhile."""
-        return self._start(await asyncio.to_thread(self._prove, folder))
+        try:
+            return self._start(await asyncio.to_thread(self._prove, folder))
+        except (BadArtifact, ProviderUnavailable):
+            raise
+        except Exception as error:  # whatever it is, this version cannot serve, and others can
+            log.exception("%s could not be loaded.", folder)
+            raise BadArtifact(f"{folder} could not be loaded: {error}") from error
 
     def _prove(self, folder: Path) -> Proved:
         started = perf_counter()
+        mark = mark_of(folder)
         spec = manifest.read(folder)
         engine = Engine(spec, folder, device=self.device)
         worst = _replay(engine, folder)
-        cost = _warm_up(engine, self.limits)
-        return Proved(spec, engine, cost, worst, perf_counter() - started)
+        limits = replace(self.limits, max_batch_size=min(self.limits.max_batch_size, spec.max_batch_size or maxsize))
+        if not spec.ragged:
+            limits = replace(limits, max_padding_waste=0.0)  # only sequences that are equally long
+        cost = _warm_up(engine, limits)
+        return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
 
     def _start(self, proved: Proved) -> Model:
         spec, engine, lanes = proved.spec, proved.engine, self.lanes
@@ -85,7 +127,7 @@ class Loader:
         )
         # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
         inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
-        batcher = Batcher(engine.answer, self.limits, lanes=lanes, inline=inline, cost=proved.cost, metrics=counts)
+        batcher = Batcher(engine.answer, proved.limits, lanes=lanes, inline=inline, cost=proved.cost, metrics=counts)
         log.info(
             "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
             "tolerance, %d lanes, in %.0f ms.",
@@ -94,19 +136,20 @@ class Loader:
             provider.requested,
             f"; {provider.fallback_reason}" if provider.fallback_reason else "",
             len(spec.features),
-            len(spec.outputs),
+            sum(prod(output.width) for output in spec.outputs),
             100 * proved.worst,
             lanes,
             1000 * proved.seconds,
         )
-        return Model(spec=spec, engine=engine, batcher=batcher)
+        return Model(spec, engine, batcher, counts, proved.mark)
 
 
 def _warm_up(engine: Engine, limits: Limits) -> CostModel:
     """Run batches of every power of two, so that no request pays for a first allocation; what they cost."""
     cost = CostModel()
     sizes = [2**power for power in range(limits.max_batch_size.bit_length())]
-    for size, steps in product(sizes, WARM_UP_STEPS):
+    lengths = WARM_UP_STEPS if engine.spec.time_steps is None else (engine.spec.time_steps,)
+    for size, steps in product(sizes, lengths):
         instances = [Instance(steps=np.zeros((steps, len(engine.spec.features)), dtype=np.float32))] * size
         engine.predict(instances)
         begin = perf_counter()

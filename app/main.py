@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,16 +15,23 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import chunks, health, metrics, predict, problems, schemas
+from app.api import chunks, health, metrics, predict, problems, schemas, v2, v2_models, v2_repository, v2_schemas
 from app.api.bodies import Bodies
 from app.api.direct import Direct
+from app.api.guard import Guard
 from app.api.live import Live
 from app.api.streams import Streams, router
+from app.catalog import Catalog
 from app.codecs import json
 from app.codecs.request import Limits as RequestLimits
 from app.errors import StoreUnavailable
+from app.fleet import Fleet
+from app.keeper import Keeper
+from app.keys import Keys
 from app.lifecycle import Loader
 from app.metrics import Metrics
+from app.orders import OrderBook, VersionPolicy
+from app.pins import Pins
 from app.queue import Limits
 from app.repository import Repository
 from app.service import Service
@@ -38,9 +46,11 @@ log = logging.getLogger(__name__)
 DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served."""
-    service = Service(default_model=settings.default_model, drain_streams=settings.drain_streams)
+def create_app(settings: Settings, fleet: Fleet | None = None, *, orders: Path | None = None) -> FastAPI:
+    """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served.
+
+    `fleet`: this worker among others, who share a folder for what is ordered of them.
+    """
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
     limits = Limits(
@@ -51,17 +61,21 @@ def create_app(settings: Settings) -> FastAPI:
         max_queue_delay=settings.max_queue_delay,
     )
     loader = Loader(device=settings.device, limits=limits, lanes=settings.resolved_lanes, metrics=counts)
-    streams = StreamService(
-        service,
-        _store(settings),
-        StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout),
-        counts.streams,
+    policy = VersionPolicy(latest=None if settings.model_versions == "all" else settings.model_versions)
+    catalog = Catalog(Repository(settings.model_dir), loader, policy, OrderBook(orders))
+    service = Service(
+        default_model=settings.default_model,
+        catalog=catalog,
+        fleet=fleet or Fleet(),
+        only_will_do="default_model" not in settings.model_fields_set,
     )
+    stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
+    keeper = Keeper(_store(settings), stream_limits, counts.streams)
+    streams = StreamService(service, Pins(catalog, drain=settings.drain_streams), keeper)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        repository = Repository(settings.model_dir)
-        service.load(repository, loader)
+        await service.load(poll=settings.model_poll_seconds)
         streams.start()
         yield
         await service.close()
@@ -79,17 +93,22 @@ def create_app(settings: Settings) -> FastAPI:
     tokens = Tokens(settings.state_key.get_secret_value().encode())
     request_limits = RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps)
     bodies = Bodies(settings.max_body_bytes)
-    new_parser = partial(json.Decoder, request_limits, service.spec, tokens)
+    new_parser = partial(json.Decoder, request_limits, tokens)
     answer = predict.Predict(
         service, bodies, limits=request_limits, timeout=settings.request_timeout, tokens=tokens, new_parser=new_parser
     )
     stream_routes = Streams(service, streams, bodies, tokens)
     decoder = chunks.Decoder(bodies, request_limits, new_parser)
     answer_chunk = chunks.Chunks(streams, bodies, decoder)
+    infer = v2.Infer(service, streams, bodies, limits=request_limits, timeout=settings.request_timeout)
+    terms = v2_models.Terms(max_instances=settings.max_instances, lanes=settings.resolved_lanes, idle_seconds=settings.stream_ttl)
     app.include_router(predict.router(answer))
     app.include_router(router(stream_routes, answer_chunk))
-    app.include_router(health.router(service, streams))
+    app.include_router(health.router(service, keeper))
     app.include_router(metrics.router(counts))
+    app.include_router(v2.router(infer))
+    app.include_router(v2_models.router(service, v2_models.Models(service, counts, terms)))
+    app.include_router(v2_repository.router(service, bodies))
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
@@ -99,7 +118,8 @@ def create_app(settings: Settings) -> FastAPI:
     # around the framework, not inside it: its own layers come first there
     app.state.asgi = Direct(
         app,
-        {predict.PATH: answer, chunks.PATH: answer_chunk},
+        {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer},
+        guard=Guard(Keys.parse(settings.api_keys.get_secret_value() if settings.api_keys else "")),
         live=Live(streams, stream_routes, decoder, counts),
         metrics=counts,
     )
@@ -137,6 +157,7 @@ def _describe(app: FastAPI) -> None:
         schemas.ChunkRequest,
         schemas.ChunkResponse,
         schemas.Problem,
+        *v2_schemas.DESCRIBED,
     ):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components.update(schema.pop("$defs", {}))

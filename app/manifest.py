@@ -37,6 +37,36 @@ class Signal(_Frozen):
     unit: str = ""
 
 
+class InputSpec(_Frozen):
+    """The graph's tensor of sequences: its axes are batch, time and features, the last of them always the last."""
+
+    name: str = "input"
+    batch_axis: Annotated[int, Field(ge=0, le=1)] = 0
+    time_axis: Annotated[int, Field(ge=0, le=1)] | None = 1  # None: the graph takes one step a call, (batch, features)
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> "InputSpec":
+        _check_axes(self.name, {"batch_axis": self.batch_axis, "time_axis": self.time_axis}, 2 if self.time_axis is None else 3)
+        if self.time_axis is None and self.batch_axis:
+            raise ValueError(f"batch_axis {self.batch_axis} of {self.name} is the axis of its features")
+        return self
+
+
+class LengthsSpec(_Frozen):
+    """The graph's tensor of sequence lengths, (batch,): what lies beyond them is padding, and makes no difference."""
+
+    name: str = "lengths"
+    type: Literal["int32", "int64"] = "int32"
+
+
+class ConstantSpec(_Frozen):
+    """An input that has the same value in every call, such as a sampling rate."""
+
+    name: str
+    type: Literal["bool", "float32", "float64", "int32", "int64"]
+    value: Any  # a number, or numbers in as many nested arrays as the tensor has axes
+
+
 class StateSpec(_Frozen):
     """One recurrent state: the graph input it enters by, the graph output it leaves by, and its layout."""
 
@@ -47,17 +77,43 @@ class StateSpec(_Frozen):
 
     @model_validator(mode="after")
     def _axis_is_inside(self) -> "StateSpec":
-        if self.batch_axis > len(self.shape):
-            raise ValueError(f"batch_axis {self.batch_axis} is outside a tensor of {len(self.shape) + 1} axes")
+        _check_axes(self.input, {"batch_axis": self.batch_axis}, len(self.shape) + 1)
         return self
 
 
-class TensorNames(_Frozen):
-    """What the graph calls its input (batch, time, features), lengths (batch,) and output (batch, time, outputs)."""
+class OutputSpec(_Frozen):
+    """One tensor that the graph answers with, and its layout.
 
-    input: str = "input"
-    lengths: str = "lengths"
-    output: str = "output"
+    With a time axis it answers every step; without one the whole sequence, or, where the graph takes one step a call, that step.
+    """
+
+    name: str = "output"
+    shape: tuple[Size, ...]  # without the axes of batch and time; () is taken as (1,)
+    batch_axis: Annotated[int, Field(ge=0)] = 0
+    time_axis: Annotated[int, Field(ge=0)] | None = 1
+    signals: tuple[Signal, ...] = ()  # what the numbers along the last axis are, where that is known
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> "OutputSpec":
+        axes = {"batch_axis": self.batch_axis, "time_axis": self.time_axis}
+        _check_axes(self.name, axes, len(self.shape) + (1 if self.time_axis is None else 2))
+        if self.signals and len(self.signals) != self.width[-1]:
+            raise ValueError(f"{self.name} has {self.width[-1]} numbers a step and {len(self.signals)} signals")
+        return self
+
+    @property
+    def width(self) -> tuple[int, ...]:
+        """The shape of one answer: one number or more."""
+        return self.shape or (1,)
+
+
+def _check_axes(name: str, axes: dict[str, int | None], rank: int) -> None:
+    given = [axis for axis in axes.values() if axis is not None]
+    for label, axis in axes.items():
+        if axis is not None and axis >= rank:
+            raise ValueError(f"{label} {axis} is outside {name}, a tensor of {rank} axes")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{name} has batch and time on one axis")
 
 
 class Tolerance(_Frozen):
@@ -79,16 +135,21 @@ class Cell(_Frozen):
 class ModelSpec(_Frozen):
     """Everything the service knows of a model version before it opens the graph."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: Name
     version: Version
     description: str = ""
     sample_rate: Annotated[float, Field(gt=0)] | None = None  # Hz
     features: Annotated[tuple[Signal, ...], Field(min_length=1)]
-    outputs: Annotated[tuple[Signal, ...], Field(min_length=1)]
-    tensors: TensorNames = TensorNames()
+    input: InputSpec = InputSpec()
+    lengths: LengthsSpec | None = LengthsSpec()  # None: the graph takes no lengths, so only equally long sequences run together
+    constants: tuple[ConstantSpec, ...] = ()
     states: tuple[StateSpec, ...]
-    cell: Cell
+    outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
+    max_batch_size: Size | None = None  # 1: the graph's batch axis is fixed
+    time_steps: Size | None = None  # that every sequence must have, where the graph's time axis is fixed
+    causal: bool = True  # a sequence in pieces, the states carried on, is answered as the whole: it can be streamed
+    cell: Cell | None = None  # None: not one of ours
     opset: Size
     graphs: Annotated[dict[str, FileName], Field(min_length=1)]  # execution provider -> the graph to run on it
     files: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # every other file of the version -> its SHA-256
@@ -101,6 +162,36 @@ class ModelSpec(_Frozen):
         if missing:
             raise ValueError(f"files lists no SHA-256 of {', '.join(sorted(missing))}")
         return self
+
+    @model_validator(mode="after")
+    def _every_tensor_has_one_part(self) -> "ModelSpec":
+        inputs = [self.input.name, *(each.name for each in self.constants), *(state.input for state in self.states)]
+        inputs += [self.lengths.name] if self.lengths else []
+        for names in (inputs, [*(output.name for output in self.outputs), *(state.output for state in self.states)]):
+            if len(set(names)) < len(names):
+                raise ValueError(f"a tensor stands in more than one place: {', '.join(sorted(names))}")
+        if self.stepwise and (self.lengths or any(output.time_axis is not None for output in self.outputs)):
+            raise ValueError(f"{self.input.name} is one step a call, so there are no lengths and no output has a time axis")
+        return self
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether the graph takes one step a call."""
+        return self.input.time_axis is None
+
+    @property
+    def ragged(self) -> bool:
+        """Whether sequences of different lengths may run together."""
+        return self.stepwise or self.lengths is not None
+
+    def every_step(self, output: OutputSpec) -> bool:
+        """Whether this output answers every step of a sequence, not the sequence as a whole."""
+        return self.stepwise or output.time_axis is not None
+
+    @cached_property
+    def divisible(self) -> bool:
+        """Whether the answer to two chunks in one can be told apart into the answers to each."""
+        return self.time_steps is None and all(map(self.every_step, self.outputs))
 
     @cached_property
     def layout(self) -> tuple[tuple[slice, tuple[int, ...]], ...]:
@@ -115,6 +206,18 @@ class ModelSpec(_Frozen):
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+
+Mark = tuple[int, int, int]
+
+
+def mark_of(folder: Path) -> Mark | None:
+    """By which it is seen that the version in `folder` is another than before, without reading it; None: it has no manifest."""
+    try:
+        found = (folder / FILE_NAME).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def read(folder: Path) -> ModelSpec:

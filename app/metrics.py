@@ -5,9 +5,13 @@ reads, where the environment named a folder before this module was imported. Kno
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from time import time
+from typing import Self
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -16,6 +20,48 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 MODEL = ("model", "version")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+Samples = dict[tuple[str, str], float]  # by name, and by size or outcome where it has one
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often something was done, and how long it took in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCounts:
+    """What all processes together have counted of one version of a model, since the service began."""
+
+    inferences: int
+    executions: Tally
+    waited: Tally  # of instances, for a lane
+    succeeded: Tally  # requests
+    failed: Tally
+    by_size: dict[int, Tally]  # executions, by the instances in them
+    last: float  # seconds since the epoch, when a batch was done last; 0: none was
+
+    @classmethod
+    def of(cls, samples: Samples) -> Self:
+        """From what is counted of it; what is missing is 0."""
+
+        def tally(name: str, by: str = "") -> Tally:
+            return Tally(int(samples.get((f"{name}_count", by), 0)), samples.get((f"{name}_sum", by), 0.0))
+
+        inferences = int(samples.get(("recurve_inferences_total", ""), 0))
+        sizes = sorted(int(by) for name, by in samples if name == "recurve_batch_seconds_count")
+        return cls(
+            inferences=inferences,
+            executions=tally("recurve_execution_seconds"),
+            waited=Tally(inferences, samples.get(("recurve_queue_seconds_total", ""), 0.0)),
+            succeeded=tally("recurve_model_request_seconds", "success"),
+            failed=tally("recurve_model_request_seconds", "fail"),
+            by_size={size: tally("recurve_batch_seconds", str(size)) for size in sizes},
+            last=samples.get(("recurve_last_execution_timestamp_seconds", ""), 0.0),
+        )
 
 
 class Metrics:
@@ -34,6 +80,22 @@ class Metrics:
         self.waited = Counter("recurve_queue_seconds_total", "Seconds that instances waited for a lane", MODEL, registry=own)
         self.compute = Histogram("recurve_execution_seconds", "A batch in the engine", MODEL, buckets=SECONDS, registry=own)
         self.sizes = Histogram("recurve_batch_size", "Instances in a batch", MODEL, buckets=SIZES, registry=own)
+        self.by_size = Summary(
+            "recurve_batch_seconds", "A batch in the engine, by the number of its instances", (*MODEL, "size"), registry=own
+        )
+        self.last = Gauge(
+            "recurve_last_execution_timestamp_seconds",
+            "When a batch was done last",
+            MODEL,
+            registry=own,
+            multiprocess_mode="max",
+        )
+        self._model_requests = Summary(
+            "recurve_model_request_seconds",
+            "From a request's head to its answer, by the model that it was for",
+            (*MODEL, "outcome"),
+            registry=own,
+        )
         self.waiting = Gauge("recurve_queue_instances", "Instances that wait", MODEL, registry=own, multiprocess_mode="livesum")
         self._lanes = Gauge("recurve_lanes", "Batches that can run at once", MODEL, registry=own, multiprocess_mode="livesum")
         self._providers = Gauge(
@@ -53,23 +115,47 @@ class Metrics:
             child = self._children[route, status] = self._requests.labels(route, str(status))
         child.observe(seconds)
 
+    def model_answered(self, name: str, version: str, *, status: int, seconds: float) -> None:
+        """A request for this version of a model got its answer."""
+        self._model_requests.labels(name, version, "success" if status < 400 else "fail").observe(seconds)
+
     def refused(self, reason: str) -> None:
         """A request was told to come back later."""
         self._refused.labels(reason).inc()
 
     def model(self, name: str, version: str, *, lanes: int, provider: str, fallback: bool) -> "ModelMetrics":
         """What one loaded version counts."""
-        self._lanes.labels(name, version).set(lanes)
-        self._providers.labels(name, version, provider, "yes" if fallback else "no").set(1)
-        return ModelMetrics(self, name, version)
+        counts = ModelMetrics(self, name, version)
+        for gauge, value in (
+            (self._lanes.labels(name, version), lanes),
+            (self._providers.labels(name, version, provider, "yes" if fallback else "no"), 1),
+        ):
+            gauge.set(value)
+            counts.while_loaded.append(gauge)
+        return counts
 
     def render(self) -> bytes:
         """The counts of all processes together, in Prometheus' text format."""
-        registry = self._own
-        if FOLDER in os.environ:
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # published without
-        return generate_latest(registry)
+        return generate_latest(self._all())
+
+    def model_counts(self) -> dict[tuple[str, str], ModelCounts]:
+        """The same of each version of each model that was ever loaded."""
+        found: dict[tuple[str, str], Samples] = defaultdict(dict)
+        for metric in self._all().collect():
+            for sample in metric.samples:
+                labels = sample.labels
+                if "model" in labels and "version" in labels:
+                    by = labels.get("size") or labels.get("outcome") or ""
+                    found[labels["model"], labels["version"]][sample.name, by] = sample.value
+        return {key: ModelCounts.of(samples) for key, samples in found.items()}
+
+    def _all(self) -> CollectorRegistry:
+        """What has the counts of all processes."""
+        if FOLDER not in os.environ:
+            return self._own
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # published without
+        return registry
 
 
 class StreamMetrics:
@@ -97,6 +183,7 @@ class ModelMetrics:
     """What one version of a model counts, batch by batch."""
 
     def __init__(self, metrics: Metrics, name: str, version: str) -> None:
+        self._names = (name, version)
         self._executions = metrics.executions.labels(name, version)
         self._inferences = metrics.inferences.labels(name, version)
         self._steps = metrics.steps.labels(name, version)
@@ -104,8 +191,17 @@ class ModelMetrics:
         self._waited = metrics.waited.labels(name, version)
         self._compute = metrics.compute.labels(name, version)
         self._sizes = metrics.sizes.labels(name, version)
+        self._by_size = metrics.by_size
+        self._of_size: dict[int, Summary] = {}
+        self._last = metrics.last.labels(name, version)
         self._waiting = metrics.waiting.labels(name, version)
         self._last_waiting = 0
+        self.while_loaded = [self._waiting]  # what is true of a version only while it is loaded
+
+    def gone(self) -> None:
+        """The version is not loaded any more."""
+        for gauge in self.while_loaded:
+            gauge.set(0)
 
     def executed(self, lengths: Sequence[int], *, seconds: float, waited: float) -> None:
         """A batch of instances of these lengths has run for `seconds`; together they had waited for `waited` seconds."""
@@ -116,6 +212,12 @@ class ModelMetrics:
         self._waited.inc(max(0.0, waited))
         self._compute.observe(seconds)
         self._sizes.observe(len(lengths))
+        size = len(lengths)
+        child = self._of_size.get(size)
+        if child is None:
+            child = self._of_size[size] = self._by_size.labels(*self._names, str(size))
+        child.observe(seconds)
+        self._last.set(time())
 
     def waiting(self, instances: int) -> None:
         """So many wait now."""

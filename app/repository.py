@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 from app.errors import BadArtifact
+from app.manifest import NAME_PATTERN
 
+_NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -20,7 +22,8 @@ class Repository:
 
     def names(self) -> list[str]:
         """Models with one version or more, sorted."""
-        return sorted(folder.name for folder in _folders(self.root) if self.versions(folder.name))
+        named = (folder.name for folder in _folders(self.root) if _NAME.fullmatch(folder.name))
+        return sorted(name for name in named if self.versions(name))
 
     def versions(self, name: str) -> list[str]:
         """Versions of a model, newest first."""

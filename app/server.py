@@ -19,7 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app import websocket
-from app.sockets import ON_DISCONNECT, url_of
+from app.fleet import Fleet
+from app.sockets import CONNECTION, LEVEL, ON_DISCONNECT, SUMMONS, url_of
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,8 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Serves `app`; under a supervisor, the connections that come over `channel`, where it says how many are open.
+    """Serves `app`; under a supervisor, the connections that come over `channel`, where it says how many are open, and how far
+    it is with what was ordered of the `fleet`.
 
     Stopping, it lets `work` finish for `drain_timeout` seconds, then has it refuse what is left.
     """
@@ -114,6 +116,7 @@ class Server(uvicorn.Server):
         *,
         drain_timeout: float,
         max_message_bytes: int,
+        fleet: Fleet,
         channel: socket.socket | None = None,
     ) -> None:
         super().__init__(
@@ -134,6 +137,9 @@ class Server(uvicorn.Server):
         self._work = work
         self._drain_timeout = drain_timeout
         self._channel = channel
+        self._fleet = fleet
+        if channel is not None:
+            fleet.report = self._report
         self._adopted = 0
         self._signals = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -181,7 +187,11 @@ class Server(uvicorn.Server):
         if not data:
             loop.remove_reader(self._channel)
             self.should_exit = True
-        self._adopted += len(data)  # one byte each, whether its descriptor could be taken or not
+        self._adopted += data.count(CONNECTION)  # whether its descriptor could be taken or not
+        if SUMMONS in data:
+            self._fleet.summon()
+        if LEVEL in data:
+            self._fleet.level()
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
@@ -205,10 +215,11 @@ class Server(uvicorn.Server):
             self._report()
 
     def _report(self) -> None:
-        """Tell the supervisor how many connections have come, and how many are open or about to be."""
-        if self._channel is not None:
+        """Tell the supervisor how many connections have come, how many are open or about to be, and which order is done."""
+        if self._channel is not None and self.started:
             with suppress(OSError):  # a supervisor that is gone needs no report
-                self._channel.send(b"%d:%d\n" % (self._adopted, len(self.server_state.connections) + len(self._arriving)))
+                open = len(self.server_state.connections) + len(self._arriving)
+                self._channel.send(b"%d:%d:%d\n" % (self._adopted, open, self._fleet.done))
 
     def _protocol(self) -> asyncio.Protocol:
         return Protocol(config=self.config, server_state=self.server_state, app_state={}, lost=self._report)

@@ -1,6 +1,6 @@
 """What the product does, in Python objects: no bytes, no HTTP.
 
-Owns the loaded models and which of them answers. Knows nothing of wire formats, routes or settings.
+Owns which of the loaded models answers, and to whom each is promised. Knows nothing of wire formats, routes or settings.
 """
 
 import asyncio
@@ -8,147 +8,169 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Literal
+from typing import Literal, Self
 
-from app.errors import BadArtifact, ModelNotFound, NotReady, ProviderUnavailable, StreamConflict, Unavailable
-from app.lifecycle import Loader, Model
+from app.catalog import Catalog
+from app.errors import BadArtifact, ModelNotFound, NotReady, Unavailable
+from app.fleet import Fleet
+from app.lifecycle import Model
 from app.manifest import ModelSpec
+from app.orders import VersionPolicy
 from app.queue import Ticket
-from app.repository import Repository
 from app.tensors import Instance
 
 log = logging.getLogger(__name__)
 
 Status = Literal["starting", "ok", "degraded", "draining"]
 
+EVERYWHERE = 60.0  # seconds that an order may take to reach all workers
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A version that is on disk and must not be served, and why."""
 
-    name: str
-    version: str
-    reason: str
+class Lease:
+    """One request's hold on the models that it chose: they are not let go before its `with` block ends."""
+
+    __slots__ = ("_held", "_service")
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+        self._held: list[Model] = []
+
+    @property
+    def model(self) -> Model:
+        """The last one chosen."""
+        return self._held[-1]
+
+    def choose(self, name: str | None = None, version: str | None = None) -> ModelSpec:
+        """What that model takes; raises what Service.model raises."""
+        model = self._service.model(name, version).__enter__()  # left again in __exit__
+        self._held.append(model)
+        return model.spec
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for model in self._held:
+            model.__exit__()
 
 
 @dataclass(slots=True)
 class Service:
-    """Every model of a repository, each in its newest version that proved itself, and in older ones that streams are at."""
+    """Answers from the models of a catalog."""
 
     default_model: str
-    drain_streams: float = 0.0  # seconds for which streams of an older version go on
-    models: dict[str, Model] = field(default_factory=dict)
-    older: dict[tuple[str, str], Model] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
+    catalog: Catalog
+    fleet: Fleet
+    only_will_do: bool = False  # where the default model is not there, and one other is, that is the default
     draining: bool = False
     refused_late: int = 0  # instances that were accepted and not come to before the end
     started: float = field(default_factory=monotonic)
-    _repository: Repository | None = None
-    _loader: Loader | None = None
-    _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ready: bool = False  # it has been, once
+    _watch: asyncio.Task[None] | None = None
+    _carrying_out: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def status(self) -> Status:
         if self.draining:
             return "draining"
-        if self.default_model not in self.models:
+        if not self._ready:
             return "starting"
-        fallen_back = any(model.engine.provider.fallback_reason for model in self.loaded)
-        return "degraded" if fallen_back or self.refused else "ok"
-
-    @property
-    def loaded(self) -> list[Model]:
-        return [*self.models.values(), *self.older.values()]
+        fallen_back = any(model.engine.provider.fallback_reason for model in self.catalog.loaded)
+        return "degraded" if fallen_back or self.catalog.refused else "ok"
 
     @property
     def ready(self) -> bool:
         return self.status in ("ok", "degraded")
 
-    def load(self, repository: Repository, loader: Loader) -> None:
-        """Load the newest good version of every model; BadArtifact when the default model has none."""
-        self._repository, self._loader = repository, loader
-        for name in repository.names():
-            for version in repository.versions(name):
-                try:
-                    self.models[name] = loader.load(repository.folder(name, version))
-                    break
-                except BadArtifact as error:
-                    log.error("Refused version %s of %s: %s", version, name, error)
-                    self.refused.append(Refused(name=name, version=version, reason=str(error)))
-        if self.default_model not in self.models:
-            raise BadArtifact(self._why_no_default(repository))
+    async def load(self, *, poll: float = 0.0) -> None:
+        """Load what is to be served; BadArtifact when the default model cannot be.
+
+        From then on look for new versions every `poll` seconds, unless that is 0, and whenever another worker has an order.
+        """
+        number = await self.catalog.refresh()
+        names = self.catalog.repository.names()
+        if self.only_will_do and len(names) == 1 and names != [self.default_model]:
+            log.info("The default model is %s, the only one that there is.", names[0])
+            self.default_model = names[0]
+        if self.catalog.find(self.default_model) is None and number == 0:
+            raise BadArtifact(self._why_no_default())
+        self._ready = True
+        self.fleet.summon = self._carry_out
+        self.fleet.carried_out(number)
+        if poll:
+            self._watch = asyncio.get_running_loop().create_task(self._poll(poll))
 
     def model(self, name: str | None = None, version: str | None = None) -> Model:
-        """The model to answer with; ModelNotFound names what there is, NotReady before the models are loaded."""
-        if not self.models:
+        """The model to answer with; ModelNotFound names what there is, NotReady before the models are loaded.
+
+        Use it in a `with` block, in the same turn of the loop, or through a `lease`.
+        """
+        if not self._ready:
             raise NotReady("The models are still being loaded.")
         name = self.default_model if name is None else name
-        found = self.models.get(name)
-        if found is None:
-            raise ModelNotFound(f"There is no model {name[:64]!r}; this service has {', '.join(self.models)}.")
-        if version is not None and version != found.spec.version:
-            raise ModelNotFound(f"Version {version[:64]!r} of {name} is not loaded; version {found.spec.version!r} is.")
-        return found
+        found = self.catalog.find(name, version)
+        if found is not None:
+            return found
+        if versions := self.catalog.versions(name):
+            loaded = f"version {', '.join(map(repr, versions))} {'is' if len(versions) == 1 else 'are'}"
+            raise ModelNotFound(f"Version {str(version)[:64]!r} of {name} is not loaded; {loaded}.")
+        raise ModelNotFound(f"There is no model {name[:64]!r}; this service has {', '.join(self.catalog.names()) or 'none'}.")
 
-    def spec(self, name: str | None, version: str | None) -> ModelSpec:
-        """What that model takes; raises what `model` raises."""
-        return self.model(name, version).spec
+    def lease(self) -> Lease:
+        """For a request that will say later which model it wants."""
+        return Lease(self)
 
-    async def pinned(self, name: str, version: str) -> Model:
-        """The model that goes on with a stream which began with this version: an older one too, for `drain_streams` seconds.
+    async def load_model(self, name: str, policy: VersionPolicy | None = None) -> None:
+        """Serve a model from now on, in all workers; ModelNotFound, BadModel, NotReady when one of them takes too long."""
+        await self._order(name, policy or self.catalog.policy)
 
-        Raises StreamConflict when it will not go on, and NotReady when another replica may know the version.
-        """
-        if name not in self.models:
-            self.model()  # is there any?
-            raise StreamConflict(f"The stream is one of the model {name}, which is not served here any more.")
-        newest = self.models[name]
-        if newest.spec.version == version:
-            return newest
-        if int(version) > int(newest.spec.version):
-            raise NotReady(f"The stream is at version {version} of {name}; version {newest.spec.version} is the newest here.")
-        if self._drained:
-            raise StreamConflict(
-                f"The stream began with version {version} of {name}. It went on with that for {self.drain_streams:g} s after "
-                f"version {newest.spec.version} came, and ends now: begin a new one."
-            )
-        async with self._loading:
-            if (name, version) not in self.older:
-                self.older[name, version] = await self._load_older(name, version)
-        return self.older[name, version]
+    async def unload_model(self, name: str) -> None:
+        """Serve a model no more, in all workers: what waits for it is finished. ModelNotFound, NotReady."""
+        await self._order(name, None)
 
-    async def retire(self) -> None:
-        """Let older versions go whose time is over."""
-        while self._drained and self.older:
-            key, model = self.older.popitem()
-            await model.batcher.close()
-            log.info("Version %s of %s is let go: its streams had %g s to end.", key[1], key[0], self.drain_streams)
-
-    @property
-    def _drained(self) -> bool:
-        return monotonic() - self.started > self.drain_streams
-
-    async def _load_older(self, name: str, version: str) -> Model:
-        assert self._repository is not None
-        assert self._loader is not None
+    async def _order(self, name: str, policy: VersionPolicy | None) -> None:
         try:
-            return await self._loader.load_aside(self._repository.folder(name, version))
-        except (BadArtifact, ProviderUnavailable) as error:
-            raise StreamConflict(f"The stream began with version {version} of {name}, which cannot be served: {error}") from None
+            number = await self.catalog.order(name, policy)
+        finally:  # the others are to know of it, whatever came of it here
+            self.fleet.carried_out(self.catalog.ordered)
+        if not await self.fleet.wait_for(number, timeout=EVERYWHERE):
+            raise NotReady(f"This is not done in all workers yet, after {EVERYWHERE:g} s: their logs may say why.")
+
+    def _carry_out(self) -> None:
+        """Do what was ordered of another worker."""
+
+        async def do() -> None:
+            number = await self.catalog.refresh(again=True)
+            self.fleet.carried_out(number)
+
+        task = asyncio.get_running_loop().create_task(do())
+        self._carrying_out.add(task)
+        task.add_done_callback(self._carrying_out.discard)
+
+    async def _poll(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                self.fleet.carried_out(await self.catalog.refresh())
+            except BadArtifact as error:
+                log.error("The repository could not be looked through: %s", error)
+            except Exception:
+                log.exception("The repository could not be looked through.")
 
     def backlog(self) -> float:
         """Seconds until what waits now is done, of the model that is done first."""
-        return min((model.batcher.backlog for model in self.models.values()), default=0.0)
+        return min((model.batcher.backlog for model in self.catalog.served), default=0.0)
 
     def admit(self, timeout: float) -> None:
         """Raises what `predict` would raise, whatever model is asked for, were the timeout so many seconds."""
         refusals: list[Unavailable] = []
-        for model in self.models.values():
+        served = self.catalog.served
+        for model in served:
             try:
                 model.batcher.admit(timeout)
             except Unavailable as refusal:
                 refusals.append(refusal)
-        if refusals and len(refusals) == len(self.models):
+        if refusals and len(refusals) == len(served):
             raise refusals[0]
 
     def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> Ticket:
@@ -164,15 +186,18 @@ class Service:
 
     def refuse(self) -> None:
         """Answer everything that waits with Draining: there is no more time."""
-        self.refused_late += sum(model.batcher.refuse() for model in self.loaded)
+        self.refused_late += sum(model.batcher.refuse() for model in self.catalog.loaded)
 
     async def close(self) -> None:
         """Finish what waits and runs, and let the models go."""
         self.draining = True
-        await asyncio.gather(*(model.batcher.close() for model in self.loaded))
+        if self._watch is not None:
+            self._watch.cancel()
+        await self.catalog.close()
 
-    def _why_no_default(self, repository: Repository) -> str:
-        reasons = [f"version {r.version}: {r.reason}" for r in self.refused if r.name == self.default_model]
+    def _why_no_default(self) -> str:
+        repository = self.catalog.repository
+        reasons = [f"version {r.version}: {r.reason}" for r in self.catalog.refused.values() if r.name == self.default_model]
         if reasons:
             return f"No version of the default model {self.default_model!r} can be served. " + " ".join(reasons)
         names = ", ".join(repository.names()) or "no models"

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cpus import available
+from app.keys import Keys
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
@@ -40,6 +41,10 @@ class Settings(BaseSettings):
     )
     model_dir: Path = Field(Path("model"), description="the model repository, <name>/<version>/ in it")
     default_model: str = Field("gyro-denoiser", description="the model that answers a request without `model`")
+    model_versions: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        1, description="versions of each model that are served side by side, the newest good ones; all"
+    )
+    model_poll_seconds: float = Field(0.0, ge=0, le=86_400, description="how often the repository is looked at; 0: never")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
         "auto", description="processes; auto: one per CPU, one in all with cuda"
@@ -58,6 +63,10 @@ class Settings(BaseSettings):
     request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
     state_key: SecretStr | None = Field(None, min_length=16, description="signs state tokens; the same for all replicas")
     state_key_file: Path | None = Field(None, description="a file that holds it")
+    api_keys: SecretStr | None = Field(
+        None, description="who may do what: name:role:secret, comma-separated; roles: predict, admin"
+    )
+    api_keys_file: Path | None = Field(None, description="a file that holds them")
     stream_store: str = Field(
         "embedded", description="embedded: in the data folder; memory: one process; redis://...: for several machines"
     )
@@ -100,15 +109,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _key_from_its_file(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if file := values.get("state_key_file"):
-            if values.get("state_key"):
-                raise ValueError("RECURVE_STATE_KEY and RECURVE_STATE_KEY_FILE are both set: one of them")
+    def _secrets_from_their_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in ("state_key", "api_keys"):
+            if not (file := values.get(f"{name}_file")):
+                continue
+            variable = f"RECURVE_{name.upper()}"
+            if values.get(name):
+                raise ValueError(f"{variable} and {variable}_FILE are both set: one of them")
             try:
-                return values | {"state_key": Path(file).read_text().strip()}
+                values = values | {name: Path(file).read_text().strip()}
             except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"RECURVE_STATE_KEY_FILE: {file} cannot be read: {error}") from None
+                raise ValueError(f"{variable}_FILE: {file} cannot be read: {error}") from None
         return values
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_can_be_told_apart(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            Keys.parse(value.get_secret_value())
+        return value
 
     @property
     def resolved_workers(self) -> int:

@@ -1,4 +1,4 @@
-"""The socket that the service listens on, and what a connection can tell. Knows nothing of who serves it."""
+"""The socket that the service listens on, what a connection can tell, and what a supervisor says. Knows nothing of who serves."""
 
 import socket
 
@@ -9,6 +9,10 @@ ON_DISCONNECT = "recurve.on_disconnect"
 WAITING = "recurve.waiting"
 # A message that a WebSocket's application receives once the service stops, after all that came before.
 STOPPING = "recurve.stopping"
+
+# What a supervisor sends a worker, a byte each: a connection, whose descriptor comes with it; that another worker has an order
+# which this one has not carried out; that all have carried out the last.
+CONNECTION, SUMMONS, LEVEL = b"c", b"s", b"l"
 
 
 def bind(host: str, port: int) -> socket.socket:

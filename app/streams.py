@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, count
+from math import prod
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple, Self
 
@@ -19,7 +20,7 @@ from app.errors import RecurveError, StreamConflict
 from app.manifest import ModelSpec
 from app.tensors import Array, Prediction, State
 
-FORMAT = 1
+FORMAT = 2
 MOST_ANSWERS = 32  # that are kept: a caller may have as many chunks under way
 MOST_BYTES = 64 * 2**10  # of them; the last one is kept however long it is
 MOST_JOINED = 256  # steps of chunks that were sent ahead and run as one
@@ -28,6 +29,8 @@ LONGEST_TTL = 30 * 86_400.0  # seconds
 
 # tag, format, seq, steps, created, used, ttl, characters of model and version, bytes of the state, answers
 _HEAD = Struct("<16sBQQdddHIB")
+_STEPS = Struct("<I")
+PREFIX = DIGEST + _STEPS.size  # bytes before the outputs of an answer
 _FLOAT32 = np.dtype("<f4")
 _tags = count()
 _process: tuple[int, bytes] = (0, b"")
@@ -69,11 +72,16 @@ Decode = Callable[[ModelSpec], Awaitable[Chunk]]  # gives a chunk for the model;
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was said to a chunk: outputs (time, outputs), and where the stream stood after it."""
+    """What was said to a chunk, the outputs as in a Prediction, and where the stream stood after it."""
 
-    output: Array
+    outputs: tuple[Array, ...]
     seq: int
     steps: int
+
+    @property
+    def output(self) -> Array:
+        """The first, of most models the only one."""
+        return self.outputs[0]
 
 
 class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
@@ -89,7 +97,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     seq: int = 0  # chunks done
     steps: int = 0  # in all of them
     state: bytes = b""  # its float32, one array after the other
-    answers: bytes = b""  # the last first, each a digest of the chunk and then the outputs
+    answers: bytes = b""  # the last first, each a digest of the chunk, how many steps it had, and the outputs
     sizes: tuple[int, ...] = ()  # of each answer, in bytes
 
     @property
@@ -125,7 +133,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             raise StreamConflict(f"Stream {self.id} has a state of {len(numbers)} numbers, {spec} one of {spec.state_size}.")
         return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
 
-    def place(self, chunks: Sequence[Chunk], digests: Sequence[bytes], outputs: int) -> tuple[list[Answer], int]:
+    def place(self, chunks: Sequence[Chunk], digests: Sequence[bytes], spec: ModelSpec) -> tuple[list[Answer], int]:
         """The answers of the first chunks, as far as they were done already, and how many of the others are next.
 
         One without a number always is. It ends before the first that is neither; StreamConflict when that is the very first,
@@ -140,7 +148,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
                 break
             else:
                 try:
-                    known.append(self._find(chunk.seq, digest, outputs))
+                    known.append(self._find(chunk.seq, digest, spec))
                 except StreamConflict:
                     if known:
                         break
@@ -151,8 +159,11 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         self, prediction: Prediction, chunks: Sequence[Chunk], digests: Sequence[bytes], now: float
     ) -> tuple[Self, list[Answer]]:
         """The stream once the chunks are done, one or more that ran as one; and the answer to each."""
-        outputs = [prediction.output] if len(chunks) == 1 else np.split(prediction.output, _ends(chunks)[:-1])
-        done = [digest + output.astype(_FLOAT32, copy=False).tobytes() for output, digest in zip(outputs, digests, strict=True)]
+        parts = [prediction.outputs] if len(chunks) == 1 else _parted(prediction.outputs, _ends(chunks)[:-1])
+        done = [
+            b"".join((digest, _STEPS.pack(len(chunk.steps)), pack_arrays(outputs)))
+            for outputs, chunk, digest in zip(parts, chunks, digests, strict=True)
+        ]
         done.reverse()
         answers, sizes = b"".join((*done, self.answers)), (*map(len, done), *self.sizes)
         if len(answers) > MOST_BYTES or len(sizes) > MOST_ANSWERS:
@@ -168,15 +179,15 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             now,
             new_tag(),
             self.seq + len(chunks),
-            self.steps + len(prediction.output),
-            pack_state(prediction.state),
+            self.steps + _ends(chunks)[-1],
+            pack_arrays(prediction.state),
             answers,
             sizes,
         )
-        ends = zip(outputs, _ends(chunks), strict=True)
-        return stream, [Answer(output, self.seq + 1 + index, self.steps + end) for index, (output, end) in enumerate(ends)]
+        ends = zip(parts, _ends(chunks), strict=True)
+        return stream, [Answer(outputs, self.seq + 1 + index, self.steps + end) for index, (outputs, end) in enumerate(ends)]
 
-    def _find(self, seq: int, digest: bytes, outputs: int) -> Answer:
+    def _find(self, seq: int, digest: bytes, spec: ModelSpec) -> Answer:
         """What chunk `seq` was answered; StreamConflict when it was not done, or not with these steps."""
         back = self.seq - 1 - seq
         if back < 0:
@@ -188,20 +199,35 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         if self.answers[begin : begin + DIGEST] != digest:
             detail = f"Chunk {seq} was done with other steps than these. Chunk {self.seq} is next."
             raise StreamConflict(detail, expected=self.seq)
-        numbers = np.frombuffer(self.answers[begin + DIGEST : begin + self.sizes[back]], _FLOAT32)
-        later = sum(size - DIGEST for size in self.sizes[:back]) // (_FLOAT32.itemsize * outputs)
-        return Answer(numbers.astype(np.float32, copy=False).reshape(-1, outputs), seq + 1, self.steps - later)
+        (steps,) = _STEPS.unpack_from(self.answers, begin + DIGEST)
+        numbers = np.frombuffer(self.answers[begin + PREFIX : begin + self.sizes[back]], _FLOAT32).astype(np.float32, copy=False)
+        outputs, at = [], 0
+        for output in spec.outputs:
+            shape = (steps, *output.width) if spec.every_step(output) else output.width
+            outputs.append(numbers[at : at + prod(shape)].reshape(shape))
+            at += prod(shape)
+        later = sum(_STEPS.unpack_from(self.answers, sum(self.sizes[:index]) + DIGEST)[0] for index in range(back))
+        return Answer(tuple(outputs), seq + 1, self.steps - later)
 
 
-def pack_state(state: State) -> bytes:
-    return b"".join([array.astype(_FLOAT32, copy=False).tobytes() for array in state])
+def pack_arrays(arrays: Sequence[Array]) -> bytes:
+    """The float32 of one after the other."""
+    return b"".join([array.astype(_FLOAT32, copy=False).tobytes() for array in arrays])
+
+
+def _parted(outputs: Sequence[Array], ends: Sequence[int]) -> list[tuple[Array, ...]]:
+    """Outputs of every step, taken apart at these steps."""
+    return [*zip(*(np.split(output, ends) for output in outputs), strict=True)]
 
 
 async def decoded(decoders: Sequence[Decode], spec: ModelSpec) -> list[Chunk]:
-    """The first chunks, one or more: as many as are good, and make no instance that holds up others. Raises what the first does."""
+    """The first chunks, one or more: as many as are good and can be answered together, and make no instance that holds up others.
+
+    Raises what the first does.
+    """
     chunks = [await decoders[0](spec)]
     steps = len(chunks[0].steps)
-    for decode in decoders[1:]:
+    for decode in decoders[1:] if spec.divisible else ():
         try:
             chunk = await decode(spec)
         except RecurveError:

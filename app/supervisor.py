@@ -12,10 +12,11 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from app.sockets import url_of
+from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class Worker:
     handed: int = 0  # connections it was given
     adopted: int = 0  # of them, those that it had got when it last reported
     open: int = 0  # of those, the ones that were open then
+    done: int = 0  # the number of the last order that it has carried out
+    summoned: int = 0  # the same of the last that it was called for
     unfinished: bytes = b""  # a report that has come in part
 
     @property
@@ -45,16 +48,21 @@ class Worker:
         *reports, self.unfinished = (self.unfinished + said).split(b"\n")
         if reports:
             self.ready = True
-            self.adopted, self.open = map(int, reports[-1].split(b":"))
+            self.adopted, self.open, self.done = map(int, reports[-1].split(b":"))
 
     def hand(self, connection: socket.socket) -> bool:
         """Give it a connection; False when it cannot take one now."""
         try:
-            socket.send_fds(self.channel, [b"c"], [connection.fileno()])
+            socket.send_fds(self.channel, [CONNECTION], [connection.fileno()])
         except OSError:
             return False
         self.handed += 1
         return True
+
+    def tell(self, what: bytes) -> None:
+        """Send it a word; one that is about to end need not hear it."""
+        with suppress(OSError):
+            self.channel.send(what)
 
 
 class Supervisor:
@@ -78,6 +86,7 @@ class Supervisor:
         self._attending = False
         self._signals = 0
         self._failed = 0
+        self._levelled = 0  # the last order that all workers have carried out
 
     def run(self) -> int:
         """Serve until a signal comes or no worker can start; the exit code."""
@@ -144,6 +153,20 @@ class Supervisor:
             self._listener.setblocking(False)
             log.info("Ready on %s with %d workers.", url_of(self._listener), len(self._workers))
         self._attend()
+        self._level()
+
+    def _level(self) -> None:
+        """Call those who have not carried out the last order; say so when all have."""
+        ready = [worker for worker in self._workers if worker.ready]
+        last = max((worker.done for worker in ready), default=0)
+        for worker in ready:
+            if worker.done < last and worker.summoned < last:
+                worker.summoned = last
+                worker.tell(SUMMONS)
+        if self._levelled < last and len(ready) == len(self._workers) and all(worker.done == last for worker in ready):
+            self._levelled = last
+            for worker in ready:
+                worker.tell(LEVEL)
 
     def _attend(self) -> None:
         """Accept connections while there is a worker to take them; else they wait where they are."""
@@ -170,6 +193,7 @@ class Supervisor:
         worker.channel.close()
         self._workers.remove(worker)
         self._attend()
+        self._level()
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         self._ended(worker.pid)
         if self._signals:

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from app.manifest import StateSpec
+from app.manifest import OutputSpec, StateSpec
 
 Array = NDArray[np.float32]
 State = tuple[Array, ...]  # one array per state of the model, in the manifest's order, each of its `shape`
@@ -31,10 +31,19 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer to one instance, never padded, and the state after its last step."""
+    """The answer to one instance, never padded, and the state after its last step.
 
-    output: Array  # (time, outputs)
+    `outputs` holds one array per output of the model, in the manifest's order: (time, *width) of one that answers every step,
+    (*width,) of one that answers the whole sequence.
+    """
+
+    outputs: tuple[Array, ...]
     state: State
+
+    @property
+    def output(self) -> Array:
+        """The first, of most models the only one."""
+        return self.outputs[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +73,42 @@ class Batch:
         for index, state in enumerate(states):
             zeros = _zeros(len(instances), state.shape, state.batch_axis)
             if any(one is not None for one in given):
-                rows = _rows(zeros, state.batch_axis)
-                arrays = [row if one is None else one[index] for row, one in zip(rows, given, strict=True)]
+                starts = rows(zeros, state.batch_axis)
+                arrays = [row if one is None else one[index] for row, one in zip(starts, given, strict=True)]
                 stacked.append(np.stack(arrays, axis=state.batch_axis))
             else:
                 stacked.append(zeros)
         return cls(input=input, lengths=np.array(lengths, dtype=np.int32), states=tuple(stacked))
 
-    def split(self, output: Array, finals: Sequence[Array], states: Sequence[StateSpec]) -> list[Prediction]:
+    def split(
+        self, answers: Sequence[Array], finals: Sequence[Array], *, outputs: Sequence[OutputSpec], states: Sequence[StateSpec]
+    ) -> list[Prediction]:
         """Each instance's own prediction from what the graph returned, in the order of the instances.
 
-        output: (batch, time, outputs); finals: the final states, laid out as `Batch.states`. Outputs and states are views
+        answers: an array for each output; finals: the final states, laid out as `Batch.states`. What comes back are views
         of these: who keeps one for long copies it, or it keeps the whole batch in memory.
         """
-        rows = [_rows(array, state.batch_axis) for array, state in zip(finals, states, strict=True)]
-        each = zip(*rows, strict=True) if rows else ((),) * len(output)
+        lengths = self.lengths.tolist()
+        columns = []
+        for array, spec in zip(answers, outputs, strict=True):
+            whole = batch_first(array, spec)
+            if spec.time_axis is None:
+                columns.append([*whole])
+            else:
+                columns.append([row[:length] for row, length in zip(whole, lengths, strict=True)])
+        ends = [rows(array, state.batch_axis) for array, state in zip(finals, states, strict=True)]
+        each = zip(*ends, strict=True) if ends else ((),) * len(lengths)
         return [
-            Prediction(output=row[:length], state=tuple(state))
-            for row, length, state in zip(output, self.lengths.tolist(), each, strict=True)
+            Prediction(outputs=given, state=tuple(state)) for given, state in zip(zip(*columns, strict=True), each, strict=True)
         ]
+
+
+def batch_first(array: Array, spec: OutputSpec) -> Array:
+    """What the graph returned for this output as (batch, time, *width), or (batch, *width) without a time axis; contiguous."""
+    axes = (spec.batch_axis,) if spec.time_axis is None else (spec.batch_axis, spec.time_axis)
+    if axes != (0, 1)[: len(axes)]:
+        array = np.ascontiguousarray(np.moveaxis(array, axes, range(len(axes))))
+    return array if spec.shape else array[..., np.newaxis]
 
 
 @lru_cache(maxsize=256)
@@ -93,6 +119,6 @@ def _zeros(size: int, shape: tuple[int, ...], batch_axis: int) -> Array:
     return zeros
 
 
-def _rows(array: Array, batch_axis: int) -> Array:
+def rows(array: Array, batch_axis: int) -> Array:
     """A view with the batch axis in front: NumPy's moveaxis, in a tenth of its time."""
     return array.transpose(batch_axis, *range(batch_axis), *range(batch_axis + 1, array.ndim))

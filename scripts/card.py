@@ -83,7 +83,9 @@ def trained_with(spec: ModelSpec) -> Config:
     """The config of the run that made the model; ValueError when the manifest holds none."""
     values = spec.provenance.get("config")
     if not isinstance(values, dict):
-        raise ValueError("its manifest does not say with which config it was trained.")
+        raise ValueError(
+            "it is no gyro denoiser of scripts.train, and the card is of nothing else; scripts.verify checks any model."
+        )
     return Config.from_dict(values)
 
 

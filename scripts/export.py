@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         # -- write --------------------------------------------------------------------------------------------------
         export.write_graph(network, checkpoint, folder)
         golden = export.golden_of(network, gyro)
-        golden.save(folder, export.states_of(checkpoint.config))
+        golden.save(folder, outputs=export.OUTPUTS, states=export.states_of(checkpoint.config))
         spec = export.spec_of("1", checkpoint, gyro, folder)
 
         # -- verify -------------------------------------------------------------------------------------------------

@@ -50,5 +50,5 @@ def build(
     gyro, network = Gyro(made.config), export.network_of(made)
     with publish.staging(model_dir, name) as folder:
         export.write_graph(network, made, folder)
-        export.golden_of(network, gyro).save(folder, export.states_of(made.config))
+        export.golden_of(network, gyro).save(folder, outputs=export.OUTPUTS, states=export.states_of(made.config))
         return publish.publish(folder, lambda version: export.spec_of(version, made, gyro, folder))

@@ -60,6 +60,7 @@ def _serve(model_dir: Path, flags: Sequence[str], environment: Mapping[str, str]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")}
     process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment}, stderr=subprocess.PIPE, text=True)
     server = Server(process)
+    reader = threading.Thread(target=server.read_on, daemon=True)
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -69,14 +70,14 @@ def _serve(model_dir: Path, flags: Sequence[str], environment: Mapping[str, str]
                 break
         else:
             raise RuntimeError("".join(server.log))
-        reader = threading.Thread(target=server.read_on, daemon=True)
         reader.start()
         yield server
         if process.poll() is None:
             server.stop()
-        reader.join()
     finally:
         process.kill()
         process.wait()
+        if reader.is_alive():
+            reader.join()
         assert process.stderr is not None
         process.stderr.close()

@@ -11,13 +11,15 @@ ROOT = Path(__file__).parent.parent
 
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
-    {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"},
+    {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"}
+    | {"app.orders", "app.fleet", "app.keys"},
     {"app.manifest", "app.settings", "app.stores", "app.turns"},
     {"app.tensors"},
     {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
-    {"app.batcher", "app.codecs"},
+    {"app.batcher", "app.codecs", "app.keeper"},
     {"app.lifecycle"},
-    {"app.service"},
+    {"app.catalog"},
+    {"app.service", "app.pins"},
     {"app.stream_service"},
     {"app.api"},
     {"app.main", "app.supervisor", "app.websocket"},
@@ -40,9 +42,14 @@ SHARED_IN_PACKAGE = {
     "app.api.streams",
     "app.api.request_id",
     "app.api.direct",
+    "app.api.guard",
     "app.api.problems",
+    "app.api.v2_schemas",
     "app.codecs.request",
     "app.codecs.plain",
+    "app.codecs.members",
+    "app.codecs.tensor_data",
+    "app.codecs.tensor_rows",
 }
 ONLY_IN = {
     "fastapi": {"app.api", "app.main"},

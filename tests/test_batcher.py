@@ -34,7 +34,7 @@ class Doubler:
         self.batches.append(len(instances))
         if any((each.steps == POISON).any() for each in instances):
             raise ValueError("poison")
-        return [Prediction(output=2 * each.steps, state=()) for each in instances]
+        return [Prediction(outputs=(2 * each.steps,), state=()) for each in instances]
 
 
 class Gated(Doubler):
@@ -329,7 +329,7 @@ def test_an_error_in_place_of_an_answer_reaches_its_caller_alone() -> None:
     async def scenario() -> None:
         def predict(instances: Sequence[Instance]) -> list[Prediction | Exception]:
             return [
-                NotFinite("too large") if (each.steps == POISON).any() else Prediction(output=each.steps, state=())
+                NotFinite("too large") if (each.steps == POISON).any() else Prediction(outputs=(each.steps,), state=())
                 for each in instances
             ]
 
@@ -456,7 +456,7 @@ def test_cheap_work_runs_on_the_event_loop_and_dear_work_does_not() -> None:
 
         def predict(instances: Sequence[Instance]) -> list[Prediction]:
             threads.append(threading.current_thread().name)
-            return [Prediction(output=each.steps, state=()) for each in instances]
+            return [Prediction(outputs=(each.steps,), state=()) for each in instances]
 
         cost = CostModel()
         cost.learn(1, 1, 10e-6)

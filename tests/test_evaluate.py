@@ -196,7 +196,7 @@ class Summing:
         for instance in instances:
             start = np.zeros(6, dtype=np.float32) if instance.state is None else instance.state[0]
             total = start + instance.steps.cumsum(axis=0)
-            predictions.append(Prediction(output=total[:, :3], state=(total[-1],)))
+            predictions.append(Prediction(outputs=(total[:, :3],), state=(total[-1],)))
         return predictions
 
 

@@ -55,7 +55,7 @@ def by_equations(network: Denoiser, instances: list[Instance]) -> list[Predictio
     for instance in instances:
         (h0,) = instance.state or (np.zeros((network.config.layers, network.config.hidden)),)
         output, hn = network.equations(instance.steps.astype(np.float64), np.asarray(h0, dtype=np.float64))
-        answers.append(Prediction(output=output, state=(hn,)))  # type: ignore[arg-type]  # more digits than the type asks for
+        answers.append(Prediction(outputs=(output,), state=(hn,)))  # type: ignore[arg-type]  # more digits than the type asks for
     return answers
 
 
@@ -204,10 +204,10 @@ def test_an_update_gate_the_wrong_way_round_is_seen(tmp_path: Path) -> None:
 def test_difference_is_what_the_tolerance_allows() -> None:
     """One is the limit, and NaN is beyond every limit, as is another shape."""
     tolerance = manifest.Tolerance(rtol=0.1, atol=1.0)
-    expected = [Prediction(output=np.full((2, 1), 10.0, dtype=np.float32), state=(np.zeros(1, dtype=np.float32),))]
+    expected = [Prediction(outputs=(np.full((2, 1), 10.0, dtype=np.float32),), state=(np.zeros(1, dtype=np.float32),))]
 
     def of(output: float, state: float, steps: int = 2) -> float:
-        actual = Prediction(output=np.full((steps, 1), output, dtype=np.float32), state=(np.full(1, state, dtype=np.float32),))
+        actual = Prediction(outputs=(np.full((steps, 1), output, dtype=np.float32),), state=(np.full(1, state, dtype=np.float32),))
         return difference([actual], expected, tolerance)
 
     assert of(12.0, 0.0) == 1.0
@@ -245,12 +245,12 @@ def test_golden_sample_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     """It is compared with to the last digit, on every start of the service."""
     checkpoint = artifacts.checkpoint()
     saved = export.golden_of(export.network_of(checkpoint), Gyro(checkpoint.config))
-    saved.save(tmp_path, export.states_of(checkpoint.config))
+    saved.save(tmp_path, outputs=export.OUTPUTS, states=export.states_of(checkpoint.config))
     spec = export.spec_of("1", checkpoint, Gyro(checkpoint.config), written(checkpoint, tmp_path))
     loaded = Golden.load(tmp_path, spec)
     exactly = manifest.Tolerance(rtol=0, atol=1e-30)
     assert difference(loaded.predictions, saved.predictions, exactly) == 0
-    again, before = ([Prediction(output=i.steps, state=i.state or ()) for i in golden.instances] for golden in (loaded, saved))
+    again, before = ([Prediction(outputs=(i.steps,), state=i.state or ()) for i in golden.instances] for golden in (loaded, saved))
     assert difference(again, before, exactly) == 0
 
 
@@ -283,7 +283,7 @@ def test_manifest_tells_where_the_model_comes_from(repository: Path) -> None:
     assert spec.provenance["packages"]["torch"] == torch.__version__
     assert "ADIS16448" in spec.provenance["data"]
     assert [str(signal.unit) for signal in spec.features] == ["deg/s"] * 3 + ["m/s^2"] * 3
-    assert [signal.unit for signal in spec.outputs] == ["deg/s"] * 3
+    assert [signal.unit for signal in spec.outputs[0].signals] == ["deg/s"] * 3
 
 
 # -- publishing -------------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_two_publishers_at_once_get_a_version_each(tmp_path: Path) -> None:
         staged = tmp_path / "gyro-denoiser" / f".staging-{seed}"
         staged.mkdir(parents=True)
         export.write_graph(network, checkpoint, staged)
-        export.golden_of(network, gyro).save(staged, export.states_of(checkpoint.config))
+        export.golden_of(network, gyro).save(staged, outputs=export.OUTPUTS, states=export.states_of(checkpoint.config))
 
         def spec_of(version: str) -> ModelSpec:
             if version == "1":

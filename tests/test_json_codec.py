@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.codecs import plain
+from app.codecs import octets, plain
 from app.codecs.json import Decoder, encode, hinted_timeout
 from app.codecs.request import Limits, Options, PredictRequest
 from app.errors import InvalidRequest, MalformedBody, ModelNotFound, RecurveError, TooLarge
-from app.manifest import GOLDEN_NAME, Cell, ModelSpec, Signal, StateSpec, Tolerance
+from app.manifest import GOLDEN_NAME, Cell, InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.streams import Chunk
 from app.tensors import Prediction
 from app.tokens import Tokens
@@ -21,7 +21,7 @@ SPEC = ModelSpec(
     name="pair",
     version="3",
     features=(Signal(name="left"), Signal(name="right")),
-    outputs=(Signal(name="sum"),),
+    outputs=(OutputSpec(shape=(1,), signals=(Signal(name="sum"),)),),
     states=(StateSpec(input="h0", output="hn", shape=(1, 4), batch_axis=1),),
     cell=Cell(variant="reset_before", hidden_size=4, num_layers=1, bias=True),
     opset=20,
@@ -40,12 +40,16 @@ def choose(name: str | None, version: str | None) -> ModelSpec:
 
 
 def decoder() -> Decoder:
-    return Decoder(LIMITS, choose, TOKENS)
+    return Decoder(LIMITS, TOKENS)
+
+
+def decode(body: bytes) -> PredictRequest:
+    return decoder().decode(body, choose)
 
 
 def refusal(body: bytes | dict[str, Any]) -> RecurveError:
     with pytest.raises(RecurveError) as caught:
-        decoder().decode(body if isinstance(body, bytes) else json.dumps(body).encode())
+        decode(body if isinstance(body, bytes) else json.dumps(body).encode())
     return caught.value
 
 
@@ -63,7 +67,7 @@ def test_sequences_of_any_lengths_come_out_as_they_went_in() -> None:
         "timeout_ms": 250,
         "return_sequences": False,
     }
-    decoded = decoder().decode(json.dumps(body).encode())
+    decoded = decode(json.dumps(body).encode())
     assert [instance.steps.tolist() for instance in decoded.instances] == [[[1, 2.5]], [[3, 4], [5, np.float32(-6e-3)]]]
     assert all(instance.steps.dtype == np.float32 for instance in decoded.instances)
     assert decoded.options == Options(model="pair", version=None, return_sequences=False, timeout=0.25)
@@ -78,13 +82,13 @@ def test_sequences_of_any_lengths_come_out_as_they_went_in() -> None:
 )
 def test_an_ordinary_body_takes_the_fast_way(body: bytes) -> None:
     """Both ways give the same answer: only here would it show that the fast one is never taken."""
-    assert decoder()._decode(body).instances
+    assert decoder()._decode(body, choose).instances
 
 
 def test_null_is_the_same_as_absent() -> None:
     """Clients in typed languages write every member they have."""
     body = {"instances": [[[1, 2]]], "model": None, "version": None, "return_sequences": None, "timeout_ms": None}
-    assert decoder().decode(json.dumps(body).encode()).options == Options()
+    assert decode(json.dumps(body).encode()).options == Options()
 
 
 @pytest.mark.parametrize(
@@ -203,8 +207,8 @@ def test_a_refusal_does_not_disturb_the_next_request() -> None:
     shared = decoder()
     good = b'{"instances": [[[1, 2]]]}'
     with pytest.raises(InvalidRequest) as kept:
-        shared.decode(b'{"instances": [[[1, 2, 3]]]}')
-    assert len(shared.decode(good).instances) == 1
+        shared.decode(b'{"instances": [[[1, 2, 3]]]}', choose)
+    assert len(shared.decode(good, choose).instances) == 1
     assert kept.value.violations
 
 
@@ -242,7 +246,7 @@ def outcome(decode: Any, body: bytes) -> tuple[Any, ...]:
 def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
     """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
     encoded = json.dumps(body).encode()
-    assert outcome(decoder().decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
+    assert outcome(decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
 
 
 chunk_bodies = st.fixed_dictionaries(
@@ -287,8 +291,72 @@ def test_both_decoders_agree_on_one_feature(body: dict[str, Any]) -> None:
     """A step of one number is the hardest to tell from what is not one."""
     spec = SPEC.model_copy(update={"features": (Signal(name="only"),)})
     encoded = json.dumps(body).encode()
-    fast = Decoder(LIMITS, lambda *_: spec, TOKENS)
-    assert outcome(fast.decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, lambda *_: spec, TOKENS), encoded)
+    fast = Decoder(LIMITS, TOKENS)
+    assert outcome(lambda raw: fast.decode(raw, lambda *_: spec), encoded) == outcome(
+        lambda raw: plain.decode(raw, LIMITS, lambda *_: spec, TOKENS), encoded
+    )
+
+
+OTHER_KINDS = {
+    "stepwise": SPEC.model_copy(update={"input": InputSpec(time_axis=None), "lengths": None}),
+    "stepwise-of-one-feature": SPEC.model_copy(
+        update={"input": InputSpec(time_axis=None), "lengths": None, "features": (Signal(name="only"),)}
+    ),
+    "exactly-three-steps": SPEC.model_copy(update={"time_steps": 3}),
+    "not-causal": SPEC.model_copy(update={"causal": False}),
+}
+flat = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=3)
+kinds = st.one_of(sequences, flat, st.fixed_dictionaries({"input": st.one_of(sequences, flat)}, optional={"state": st.just("x")}))
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+@given(st.lists(kinds, min_size=1, max_size=4), st.booleans())
+@example([[1, 2]], False)
+@example([[1, 2], [[3, 4], [5, 6]]], False)
+@example([[[1, 2], 3], [4, [5]]], False)
+@example([[1], [[2]], [[3], [4]]], False)
+def test_both_decoders_mean_the_same_for_every_kind_of_model(kind: str, given_instances: list[Any], return_state: bool) -> None:
+    """A step may stand alone where the graph takes one a call, and nowhere else."""
+    encoded = json.dumps({"instances": given_instances, "return_state": return_state}).encode()
+    spec, fast = OTHER_KINDS[kind], Decoder(LIMITS, TOKENS)
+    exact = outcome(lambda raw: plain.decode(raw, LIMITS, lambda *_: spec, TOKENS), encoded)
+    assert outcome(lambda raw: fast.decode(raw, lambda *_: spec), encoded) == exact
+
+
+def test_a_step_may_stand_alone_where_the_graph_takes_one_a_call() -> None:
+    spec = OTHER_KINDS["stepwise"]
+    decoded = decoder()._decode(b'{"instances": [[1, 2], [[3, 4], [5, 6]]]}', lambda *_: spec)
+    assert [instance.steps.tolist() for instance in decoded.instances] == [[[1, 2]], [[3, 4], [5, 6]]]
+    assert decoder()._decode_chunk(b'{"input": [1, 2]}', spec).steps.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "reason"),
+    [
+        pytest.param("exactly-three-steps", {"instances": [[[1, 2]]]}, "expected exactly 3 time steps", id="wrong-length"),
+        pytest.param("not-causal", {"instances": [[[1, 2]]], "return_state": True}, "no state to go on from", id="wants-a-state"),
+        pytest.param(
+            "not-causal", {"instances": [{"input": [[1, 2]], "state": "x"}]}, "no state to go on from", id="gives-a-state"
+        ),
+        pytest.param("stepwise", {"instances": [[1, 2, 3]]}, "expected 2 features, got 3", id="wrong-width"),
+        pytest.param("stepwise", {"instances": [[1, "2"]]}, "right: expected a number", id="wrong-value"),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused_with_the_reason(kind: str, body: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        decoder().decode(json.dumps(body).encode(), lambda *_: OTHER_KINDS[kind])
+
+
+def test_several_outputs_are_told_apart_by_their_names() -> None:
+    """Those of every step obey return_sequences, those of the whole sequence are what they are."""
+    outputs = (OutputSpec(name="each", shape=(2,)), OutputSpec(name="whole", shape=(), time_axis=None))
+    spec = SPEC.model_copy(update={"outputs": outputs})
+    prediction = Prediction((np.array([[1, 2], [3, 4]], np.float32), np.array([5], np.float32)), ())
+    for return_sequences, each in ((True, [[1, 2], [3, 4]]), (False, [3, 4])):
+        body = encode([prediction], Options(return_sequences=return_sequences), spec, "CPUExecutionProvider", TOKENS)
+        assert json.loads(body)["predictions"] == [{"each": each, "whole": [5]}]
+        binary = octets.encode(prediction.outputs, Options(return_sequences=return_sequences), spec)
+        assert np.frombuffer(binary, "<f4").tolist() == [*np.ravel(each).tolist(), 5]
 
 
 @pytest.mark.parametrize(
@@ -309,14 +377,14 @@ def test_a_glance_at_the_timeout_is_right_or_sees_nothing(body: bytes, seconds: 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}:,"0123456789.eE+-nulltruefalse ', max_size=60).map(str.encode))
 def test_no_body_is_a_defect(body: bytes) -> None:
     """Whatever comes over the wire has an answer below 500."""
-    decoded = outcome(decoder().decode, body)
+    decoded = outcome(decode, body)
     assert isinstance(decoded[0], list) or decoded[0].status < 500
 
 
 def test_an_answer_reads_back_as_the_same_float32() -> None:
     """No digit is lost, and none is written that means nothing."""
     outputs = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32) * np.float32(1e-3)
-    body = encode([Prediction(output=outputs, state=())], Options(), SPEC, "CPUExecutionProvider", TOKENS)
+    body = encode([Prediction(outputs=(outputs,), state=())], Options(), SPEC, "CPUExecutionProvider", TOKENS)
     answer = json.loads(body)
     np.testing.assert_array_equal(np.array(answer["predictions"][0], dtype=np.float32), outputs)
     assert len(body) < 150
@@ -326,5 +394,5 @@ def test_an_answer_reads_back_as_the_same_float32() -> None:
 def test_the_last_step_alone_is_a_vector() -> None:
     """return_sequences=false is Keras' word, and a vector is what it gives there."""
     outputs = np.array([[1.0], [2.0]], dtype=np.float32)
-    body = encode([Prediction(output=outputs, state=())], Options(return_sequences=False), SPEC, "CPUExecutionProvider", TOKENS)
+    body = encode([Prediction(outputs=(outputs,), state=())], Options(return_sequences=False), SPEC, "CPUExecutionProvider", TOKENS)
     assert json.loads(body)["predictions"] == [[2.0]]

@@ -35,12 +35,11 @@ from app.errors import (
     StreamNotFound,
     TooManyStreams,
 )
-from app.lifecycle import Loader
+from app.keeper import Keeper
 from app.manifest import ModelSpec
-from app.metrics import Metrics, StreamMetrics
-from app.queue import Limits as BatchLimits
+from app.metrics import StreamMetrics
+from app.pins import Pins
 from app.queue import Ticket
-from app.repository import Repository
 from app.service import Service
 from app.stores import Store
 from app.stores.embedded import Embedded
@@ -50,8 +49,8 @@ from app.streams import MOST_ANSWERS, Answer, Chunk, Limits
 from app.tensors import Array
 from scripts.training import export
 from tests import artifacts
+from tests.services import service_over
 
-BATCHES = BatchLimits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
 LIMITS = Limits(ttl=100.0, max_streams=50, timeout=30.0)
 ZERO = np.zeros((2, 8))
 NETWORK = export.network_of(artifacts.checkpoint())
@@ -85,16 +84,11 @@ def decoding(steps: Array, seq: int | None = None) -> Any:
     return decode
 
 
-def service(repository: Path, **options: Any) -> Service:
-    made = Service(default_model="gyro-denoiser", **options)
-    made.load(Repository(repository), Loader(device="cpu", limits=BATCHES, lanes=1, metrics=Metrics()))
-    return made
-
-
 def streams_of(
-    service: Service, store: Store, clock: Callable[[], float] = lambda: 1_000_000.0, limits: Limits = LIMITS
+    service: Service, store: Store, clock: Callable[[], float] = lambda: 1_000_000.0, limits: Limits = LIMITS, drain: float = 0.0
 ) -> StreamService:
-    return StreamService(service, store, limits, StreamMetrics(CollectorRegistry()), clock=clock)
+    keeper = Keeper(store, limits, StreamMetrics(CollectorRegistry()), clock=clock)
+    return StreamService(service, Pins(service.catalog, drain=drain), keeper)
 
 
 async def predict(streams: StreamService, id: str, steps: Array, seq: int | None = None) -> Answer:
@@ -143,7 +137,7 @@ class Machine(RuleBasedStateMachine):
         """Two processes as far as streams go: each has turns of its own, the store decides between them."""
 
         async def make() -> None:
-            self.service = service(self.repository)
+            self.service = await service_over(self.repository)
             self.kept = self.store()
             self.services = [streams_of(self.service, self.kept, self.clock) for _ in range(2)]
 
@@ -184,7 +178,7 @@ class Machine(RuleBasedStateMachine):
     @rule(target=ids, ttl=st.sampled_from([5.0, 100.0]), given=st.booleans())
     def begin(self, ttl: float, given: bool) -> str:
         self.made += 1
-        model = self.service.model()
+        model = self.service.model().spec
         begun = self.runner.run(self.first.create(model, id=f"s{self.made}" if given else None, ttl=ttl))
         self.reference[begun.id] = Reference(ttl, self.clock.now + ttl)
         return begun.id
@@ -193,7 +187,7 @@ class Machine(RuleBasedStateMachine):
     def begin_again(self, id: str) -> None:
         """An id that is alive cannot be taken; one that expired or ended can."""
         known = self.reference.get(id)
-        again = self.services[1].create(self.service.model(), id=id)
+        again = self.services[1].create(self.service.model().spec, id=id)
         if known is not None and known.expires > self.clock.now:
             with pytest.raises(StreamConflict, match=f"a stream {id} already"):
                 self.runner.run(again)
@@ -308,7 +302,7 @@ class Machine(RuleBasedStateMachine):
         due = {id for id, known in self.reference.items() if known.expires + LIMITS.timeout <= self.clock.now}
 
         async def sweep() -> int:
-            return sum([await self.first.drop_expired() for _ in range(2)])
+            return sum([await self.first.keeper.drop_expired() for _ in range(2)])
 
         assert self.runner.run(sweep()) == len(due)
         for id in due:
@@ -324,7 +318,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def everything_is_counted(self) -> None:
         if hasattr(self, "services"):
-            assert self.runner.run(self.services[1].count()) == len(self.reference)
+            assert self.runner.run(self.services[1].keeper.count()) == len(self.reference)
 
     @rule(id=ids)
     def look(self, id: str) -> None:
@@ -386,8 +380,8 @@ def test_a_chunk_whose_caller_left_is_not_done(runner: asyncio.Runner, repositor
     """And the next one is not held up by it."""
 
     async def main() -> None:
-        streams = streams_of(served := service(repository), Memory())
-        id = (await streams.create(served.model())).id
+        streams = streams_of(served := await service_over(repository), Memory())
+        id = (await streams.create(served.model().spec)).id
         with pytest.raises(ConnectionResetError):
             await streams.predict(id, (decoding(chunk(3, 1)),), Leaver())
         assert (await streams.find(id)).seq == 0
@@ -401,8 +395,8 @@ def test_a_chunk_that_is_cancelled_while_it_is_stored_does_not_keep_its_turn(run
     """The next one sees what is stored, the retry of the same chunk too."""
 
     async def main() -> None:
-        streams = streams_of(served := service(repository), store := Slowly())
-        id = (await streams.create(served.model())).id
+        streams = streams_of(served := await service_over(repository), store := Slowly())
+        id = (await streams.create(served.model().spec)).id
         first = asyncio.create_task(predict(streams, id, chunk(3, 1), 0))
         await store.entered.wait()
         first.cancel()
@@ -419,8 +413,10 @@ def test_a_chunk_that_fails_leaves_the_stream_where_it_was(runner: asyncio.Runne
     """An answer that overflows float32, and a deadline that passed before the turn came."""
 
     async def main() -> None:
-        streams = streams_of(served := service(repository), store := Slowly(), limits=Limits(ttl=100, max_streams=9, timeout=0.2))
-        id = (await streams.create(served.model())).id
+        streams = streams_of(
+            served := await service_over(repository), store := Slowly(), limits=Limits(ttl=100, max_streams=9, timeout=0.2)
+        )
+        id = (await streams.create(served.model().spec)).id
         with pytest.raises(RecurveError, match="overflows float32"):
             await predict(streams, id, np.full((2, 6), 3.4e38, np.float32))
         first = asyncio.create_task(predict(streams, id, chunk(3, 1)))
@@ -441,7 +437,7 @@ def test_one_bad_chunk_among_those_that_were_sent_ahead_harms_no_other(runner: a
     """Those before it are answered, and it is told what is wrong with it when it is the first."""
 
     async def main() -> None:
-        streams = streams_of(served := service(repository), Memory())
+        streams = streams_of(served := await service_over(repository), Memory())
 
         async def refuse(_: ModelSpec) -> Chunk:
             raise MalformedBody("no chunk at all")
@@ -451,7 +447,7 @@ def test_one_bad_chunk_among_those_that_were_sent_ahead_harms_no_other(runner: a
             return len(answers)
 
         for bad, error in ((refuse, MalformedBody), (decoding(np.full((2, 6), 3.4e38, np.float32)), NotFinite)):
-            id = (await streams.create(served.model())).id
+            id = (await streams.create(served.model().spec)).id
             decoders = [decoding(chunk(2, 1)), decoding(chunk(3, 2)), bad, decoding(chunk(4, 3))]
             done = await send(id, decoders)
             if done < 2:  # the two ran with the bad one first, and then one by one
@@ -469,12 +465,12 @@ def test_a_stream_that_has_work_waiting_does_not_expire(runner: asyncio.Runner, 
 
     async def main() -> None:
         clock = Clock()
-        streams = streams_of(served := service(repository), store := Slowly(), clock)
-        id = (await streams.create(served.model(), ttl=10)).id
+        streams = streams_of(served := await service_over(repository), store := Slowly(), clock)
+        id = (await streams.create(served.model().spec, ttl=10)).id
         first, second = (asyncio.create_task(predict(streams, id, chunk(3, seed))) for seed in (1, 2))
         await store.entered.wait()
         clock.now += 25
-        assert await streams.drop_expired() == 0
+        assert await streams.keeper.drop_expired() == 0
         store.gate.set()
         assert [(await each).seq for each in (first, second)] == [1, 2]
         clock.now += 11
@@ -487,13 +483,13 @@ def test_a_stream_that_has_work_waiting_does_not_expire(runner: asyncio.Runner, 
 
 def test_there_are_so_many_streams_and_no_more(runner: asyncio.Runner, repository: Path) -> None:
     async def main() -> None:
-        streams = streams_of(served := service(repository), Memory(), limits=Limits(ttl=100, max_streams=2, timeout=30))
-        made = [(await streams.create(served.model())).id for _ in range(2)]
-        for attempt in (streams.create(served.model()), streams.fork(made[0])):
+        streams = streams_of(served := await service_over(repository), Memory(), limits=Limits(ttl=100, max_streams=2, timeout=30))
+        made = [(await streams.create(served.model().spec)).id for _ in range(2)]
+        for attempt in (streams.create(served.model().spec), streams.fork(made[0])):
             with pytest.raises(TooManyStreams, match="at most 2"):
                 await attempt
         await streams.delete(made[0])
-        await streams.create(served.model())
+        await streams.create(served.model().spec)
         await served.close()
 
     runner.run(main())
@@ -505,27 +501,27 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
     async def main() -> None:
         store = Memory()
         artifacts.build(tmp_path, seed=0)
-        first = service(tmp_path)
+        first = await service_over(tmp_path)
         streams = streams_of(first, store)
-        id = (await streams.create(first.model())).id
+        id = (await streams.create(first.model().spec)).id
         await predict(streams, id, chunk(5, 1))
         await first.close()
 
         artifacts.build(tmp_path, seed=1)  # published, and the service is started anew
-        second = service(tmp_path, drain_streams=1000.0)
-        streams = streams_of(second, store)
+        second = await service_over(tmp_path)
+        streams = streams_of(second, store, drain=1000.0)
         assert second.model().spec.version == "2"
         answer = await predict(streams, id, chunk(5, 2))
         whole, _ = NETWORK.equations(np.concatenate([chunk(5, 1), chunk(5, 2)]).astype(np.float64), ZERO)
         np.testing.assert_allclose(answer.output, whole[5:], rtol=1e-4, atol=1e-3)
-        assert (await streams.create(second.model())).version == "2"
-        assert len(second.loaded) == 2
+        assert (await streams.create(second.model().spec)).version == "2"
+        assert len(second.catalog.loaded) == 2
 
-        second.drain_streams = 0.0  # the time is over
+        streams = streams_of(second, store, drain=0.0)  # the time is over
         with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
             await predict(streams, id, chunk(1, 3))
-        await second.retire()
-        assert [str(model.spec) for model in second.loaded] == ["gyro-denoiser version 2"]
+        streams._pins.retire()
+        assert [str(model.spec) for model in second.catalog.loaded] == ["gyro-denoiser version 2"]
         assert (await streams.find(id)).seq == 2
         await second.close()
 
@@ -540,8 +536,8 @@ def test_a_stream_of_a_version_that_only_another_replica_has_is_told_to_come_bac
         artifacts.build(tmp_path / "old", seed=0)
         for seed in (0, 1):
             artifacts.build(tmp_path / "new", seed=seed)
-        old, new = service(tmp_path / "old", drain_streams=1000.0), service(tmp_path / "new", drain_streams=1000.0)
-        id = (await streams_of(new, store).create(new.model())).id
+        old, new = await service_over(tmp_path / "old"), await service_over(tmp_path / "new")
+        id = (await streams_of(new, store).create(new.model().spec)).id
         with pytest.raises(NotReady, match="version 1 is the newest here"):
             await predict(streams_of(old, store), id, chunk(1, 1))
         assert (await predict(streams_of(new, store), id, chunk(1, 1))).seq == 1
@@ -555,13 +551,13 @@ def test_a_stream_whose_version_is_broken_says_how(runner: asyncio.Runner, tmp_p
     async def main() -> None:
         store = Memory()
         folder = artifacts.build(tmp_path, seed=0)
-        first = service(tmp_path)
-        id = (await streams_of(first, store).create(first.model())).id
+        first = await service_over(tmp_path)
+        id = (await streams_of(first, store).create(first.model().spec)).id
         artifacts.build(tmp_path, seed=1)
         (folder / "model.onnx").write_bytes(b"broken")
-        second = service(tmp_path, drain_streams=1000.0)
+        second = await service_over(tmp_path)
         with pytest.raises(StreamConflict, match=r"version 1 of gyro-denoiser, which cannot be served: .*SHA-256"):
-            await predict(streams_of(second, store), id, chunk(1, 1))
+            await predict(streams_of(second, store, drain=1000.0), id, chunk(1, 1))
         for served in (first, second):
             await served.close()
 
@@ -583,16 +579,16 @@ def test_a_store_that_cannot_be_written_is_known_until_it_can(runner: asyncio.Ru
     """Operators look at /health, which must not say ok while every chunk is refused."""
 
     async def main() -> None:
-        streams = streams_of(served := service(repository), store := Full())
-        id = (await streams.create(served.model())).id
-        assert streams.trouble is None
+        streams = streams_of(served := await service_over(repository), store := Full())
+        id = (await streams.create(served.model().spec)).id
+        assert streams.keeper.trouble is None
         store.full = True
         with pytest.raises(StoreUnavailable):
             await predict(streams, id, chunk(1, 1), 0)
-        assert streams.trouble == "The disk is full."
+        assert streams.keeper.trouble == "The disk is full."
         store.full = False
         assert (await predict(streams, id, chunk(1, 1), 0)).seq == 1
-        assert streams.trouble is None
+        assert streams.keeper.trouble is None
         await served.close()
 
     runner.run(main())

@@ -10,12 +10,23 @@ from hypothesis import strategies as st
 
 from app import streams
 from app.errors import StreamConflict
-from app.manifest import ModelSpec
+from app.manifest import GOLDEN_NAME, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.stores import TAG
 from app.streams import Answer, Chunk, Stream, digest_of
 from app.tensors import Array, Prediction
 
 OUTPUTS = 3
+SPEC = ModelSpec(
+    name="gyro-denoiser",
+    version="1",
+    features=tuple(Signal(name=name) for name in "abcdef"),
+    states=(StateSpec(input="h0", output="hn", shape=(2, 8), batch_axis=1),),
+    outputs=(OutputSpec(shape=(OUTPUTS,)),),
+    opset=20,
+    graphs={"CPUExecutionProvider": "model.onnx"},
+    files={"model.onnx": "0" * 64, GOLDEN_NAME: "0" * 64},
+    tolerance=Tolerance(rtol=0, atol=0),
+)
 
 
 def begun(state: bytes = b"") -> Stream:
@@ -29,12 +40,12 @@ def chunk(length: int, seed: int = 0) -> Array:
 def prediction(length: int, seed: int = 0) -> Prediction:
     rng = np.random.default_rng([seed, length, 1])
     output, state = rng.standard_normal((length, OUTPUTS)), rng.standard_normal((2, 8))
-    return Prediction(output.astype(np.float32), (state.astype(np.float32),))
+    return Prediction((output.astype(np.float32),), (state.astype(np.float32),))
 
 
 def find(stream: Stream, seq: int | None, steps: Array) -> Answer | None:
     """The answer that it got already; None when it is next."""
-    known, following = stream.place([Chunk(steps, seq)], [digest_of(steps)], OUTPUTS)
+    known, following = stream.place([Chunk(steps, seq)], [digest_of(steps)], SPEC)
     assert len(known) + following == 1
     return known[0] if known else None
 
@@ -115,7 +126,7 @@ def test_chunks_that_wait_together_are_taken_as_far_as_they_follow_each_other(
     """What is wrong with a later one is told when it is the first."""
     stream = done([4, 4, 4])
     steps = [chunk(4, number if number is not None and number < 3 else 9) for number in numbers]
-    placed, new = stream.place([Chunk(*each) for each in zip(steps, numbers, strict=True)], [*map(digest_of, steps)], OUTPUTS)
+    placed, new = stream.place([Chunk(*each) for each in zip(steps, numbers, strict=True)], [*map(digest_of, steps)], SPEC)
     assert (len(placed), new) == (known, following)
 
 
@@ -129,16 +140,36 @@ def test_chunks_that_ran_as_one_are_kept_and_answered_as_if_they_had_come_one_by
     one_by_one = start
     begins = [*accumulate(lengths, initial=0)]
     for index, each in enumerate(chunks):
-        part = Prediction(whole.output[begins[index] : begins[index + 1]], whole.state)
+        part = Prediction((whole.output[begins[index] : begins[index + 1]],), whole.state)
         one_by_one, (answer,) = one_by_one.after(part, [each], [digests[index]], now=2000.0)
         assert (answer.seq, answer.steps) == (answers[index].seq, answers[index].steps)
         np.testing.assert_array_equal(answer.output, answers[index].output)
     assert together._replace(tag=b"") == one_by_one._replace(tag=b"")
 
 
+def test_every_output_of_a_chunk_is_kept_and_given_again() -> None:
+    """A model may answer each step, and the chunk as a whole, in one go."""
+    outputs = (OutputSpec(name="whole", shape=(2, 2), time_axis=None), OutputSpec(name="each", shape=(3,)))
+    spec = SPEC.model_copy(update={"outputs": outputs})
+    assert not spec.divisible
+    stream, said = begun(), []
+    for seq, length in enumerate((3, 1, 5)):
+        rng = np.random.default_rng(seq)
+        given = tuple(rng.standard_normal(shape).astype(np.float32) for shape in ((2, 2), (length, 3)))
+        steps = chunk(length, seq)
+        stream, answers = stream.after(Prediction(given, ()), [Chunk(steps)], [digest_of(steps)], now=1001.0)
+        said += answers
+    for seq, length in enumerate((3, 1, 5)):
+        steps = chunk(length, seq)
+        ((again,), _) = stream.place([Chunk(steps, seq)], [digest_of(steps)], spec)
+        assert (again.seq, again.steps) == (said[seq].seq, said[seq].steps)
+        for one, other in zip(again.outputs, said[seq].outputs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_state_comes_back_as_the_model_takes_it(spec: ModelSpec) -> None:
     state = prediction(1).state
-    (array,) = begun(streams.pack_state(state)).state_of(spec) or ()
+    (array,) = begun(streams.pack_arrays(state)).state_of(spec) or ()
     np.testing.assert_array_equal(array, state[0])
     assert begun().state_of(spec) is None
 

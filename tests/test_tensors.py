@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.manifest import StateSpec
+from app.manifest import OutputSpec, StateSpec
 from app.tensors import Batch, Instance
 
 STATES = (
     StateSpec(input="h0", output="hn", shape=(2, 3), batch_axis=1),
     StateSpec(input="c0", output="cn", shape=(4,), batch_axis=0),
 )
+OUTPUTS = (OutputSpec(shape=(5,)),)
 
 
 def instances(lengths: list[int], stateful: list[bool]) -> list[Instance]:
@@ -32,7 +33,9 @@ def test_collating_and_splitting_gives_every_instance_back(shapes: list[tuple[in
     batch = Batch.collate(given_instances, STATES)
     assert batch.input.shape == (len(shapes), max(length for length, _ in shapes), 5)
     assert [array.shape for array in batch.states] == [(2, len(shapes), 3), (len(shapes), 4)]
-    for instance, back in zip(given_instances, batch.split(batch.input, batch.states, STATES), strict=True):
+    for instance, back in zip(
+        given_instances, batch.split([batch.input], batch.states, outputs=OUTPUTS, states=STATES), strict=True
+    ):
         np.testing.assert_array_equal(back.output, instance.steps)
         for index, state in enumerate(back.state):
             expected = np.zeros(STATES[index].shape) if instance.state is None else instance.state[index]
@@ -50,7 +53,7 @@ def test_padding_is_zero() -> None:
 def test_neighbours_share_no_memory() -> None:
     """Whoever writes into a state must not change another's."""
     batch = Batch.collate(instances([2, 2], [True, True]), STATES)
-    first, second = batch.split(batch.input, batch.states, STATES)
+    first, second = batch.split([batch.input], batch.states, outputs=OUTPUTS, states=STATES)
     for mine, other in zip(first.state, second.state, strict=True):
         assert not np.shares_memory(mine, other)
 

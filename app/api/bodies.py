@@ -1,6 +1,6 @@
 """The bodies of requests and answers: read within their limit, unpacked, packed.
 
-Owns media types, sizes and gzip on the way in and out. Knows nothing of the formats inside.
+Owns media types, sizes and compression on the way in and out. Knows nothing of the formats inside.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from starlette.types import Receive
 
 from app.api.problems import Answer
 from app.codecs import compression
+from app.codecs.compression import Coding
 from app.errors import TooLarge, UnsupportedMediaType
 
 T = TypeVar("T")
@@ -21,12 +22,12 @@ Headers = dict[bytes, bytes]
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 LARGE = 2**20  # bytes; smaller ones are read or packed in a few milliseconds
-MOST_PACKED = 2**10  # times that gzip can shrink anything
+MOST_PACKED = 2**10  # times that compression can shrink anything
 WORTH_PACKING = 2**10  # bytes
 
 JSON_ANSWER = [(b"content-type", JSON.encode())]
 OCTETS_ANSWER = [(b"content-type", OCTETS.encode())]
-PACKED = [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
+CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate"}
 
 
 class Bodies:
@@ -43,9 +44,15 @@ class Bodies:
 
     async def json(self, body: bytes, headers: Headers) -> Answer:
         """A JSON answer, packed where it is worth it and its caller can unpack it."""
-        if len(body) >= WORTH_PACKING and _takes_gzip(headers):
-            return Answer(JSON_ANSWER + PACKED, await self.call(len(body), lambda: compression.deflate(body)))
-        return Answer(JSON_ANSWER, body)
+        return await self.answer(body, headers, JSON_ANSWER)
+
+    async def answer(self, body: bytes, headers: Headers, said: list[tuple[bytes, bytes]]) -> Answer:
+        """The same of any answer, whose own headers are `said`."""
+        coding = _taken(headers) if len(body) >= WORTH_PACKING else None
+        if coding is None:
+            return Answer(said, body)
+        packed = [*said, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
+        return Answer(packed, await self.call(len(body), lambda: compression.deflate(body, coding)))
 
     async def call(self, size: int, work: Callable[[], T]) -> T:
         """Do work on `size` bytes: here, or on a thread where it would hold up the event loop."""
@@ -57,10 +64,10 @@ class Bodies:
         encoding = headers[b"content-encoding"].strip().lower()
         if encoding == b"identity":
             return body
-        if encoding not in (b"gzip", b"x-gzip"):
+        if encoding not in CODINGS:
             shown = encoding.decode("latin-1")[:64]
-            raise UnsupportedMediaType(f"The body may be encoded with gzip or not at all, got Content-Encoding: {shown}.")
-        return await self.call(MOST_PACKED * len(body), lambda: compression.inflate(body, self._limit))
+            raise UnsupportedMediaType(f"The body may be encoded with gzip, deflate or not at all, got Content-Encoding: {shown}.")
+        return await self.call(MOST_PACKED * len(body), lambda: compression.inflate(body, self._limit, CODINGS[encoding]))
 
 
 def is_binary(headers: Headers) -> bool:
@@ -76,14 +83,16 @@ def is_binary(headers: Headers) -> bool:
     return given == OCTETS
 
 
-def _takes_gzip(headers: Headers) -> bool:
+def _taken(headers: Headers) -> Coding | None:
+    """What the answer may be packed with, gzip rather than deflate."""
     if b"accept-encoding" not in headers:
-        return False
+        return None
+    taken = set()
     for coding in headers[b"accept-encoding"].split(b","):
         name, _, quality = coding.replace(b" ", b"").lower().partition(b";q=")
-        if name == b"gzip":
-            return quality.strip(b"0.") != b"" or not quality
-    return False
+        if quality.strip(b"0.") or not quality:
+            taken.add(name)
+    return "gzip" if b"gzip" in taken else "deflate" if b"deflate" in taken else None
 
 
 async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:

@@ -59,6 +59,7 @@ class Chunks:
             body = await self._bodies.read(receive, headers)
 
             async def decode(spec: ModelSpec) -> Chunk:
+                scope["state"]["model"] = spec.name, spec.version
                 if binary:
                     return self._decoder.from_octets(body, query, spec)
                 return await self._decoder.from_json(body, spec)
@@ -73,5 +74,5 @@ class Chunks:
                 "Recurve-Steps": str(answer.steps),
             }
             extra = [(name.lower().encode(), value.encode()) for name, value in said.items()]
-            return Answer(OCTETS_ANSWER + extra, octets.encode(answer.output, chunk))
-        return await self._bodies.json(json.encode_chunk(answer, chunk), headers)
+            return Answer(OCTETS_ANSWER + extra, octets.encode(answer.outputs, chunk, model.spec))
+        return await self._bodies.json(json.encode_chunk(answer, chunk, model.spec), headers)

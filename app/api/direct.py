@@ -1,7 +1,8 @@
 """The shortest way for the routes that must be fast: around the framework's layers, which cost it more than its work.
 
-Owns the short cut, and the count of what went through it; gives every request its id. What it serves is
-also a route of the framework, which documents it and answers everything else that is asked of its path.
+Owns the short cut, and the count of what went through it, of each model too that an endpoint names in `scope["state"]`;
+gives every request its id. What it serves is also a route of the framework, which documents it and answers everything else
+that is asked of its path.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,9 +12,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
+from app.api.guard import Guard
 from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
-from app.errors import Unavailable
+from app.errors import RecurveError, Unavailable
 from app.metrics import Metrics
 
 Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
@@ -22,8 +24,9 @@ Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 class Direct:
     """ASGI middleware that answers POST requests for these routes, and WebSockets, and passes on everything else."""
 
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint], *, live: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint], *, live: ASGIApp, guard: Guard, metrics: Metrics) -> None:
         self._app = app
+        self._guard = guard
         self._endpoints = endpoints
         self._live = live
         self._metrics = metrics
@@ -34,6 +37,11 @@ class Direct:
             await self._app(scope, receive, send)
             return
         request_id = self._ids.assign(scope)
+        try:
+            self._guard.check(scope)
+        except RecurveError as error:
+            await _turn_away(scope, problems.of(scope, error), request_id, send)
+            return
         if scope["type"] == "websocket":
             await self._live(scope, receive, send)
             return
@@ -54,12 +62,27 @@ class Direct:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
         if not gone:
-            self._metrics.answered(route, answer.status, seconds=perf_counter() - begin)
+            seconds = perf_counter() - begin
+            self._metrics.answered(route, answer.status, seconds=seconds)
+            if (model := scope["state"].get("model")) is not None:
+                self._metrics.model_answered(*model, status=answer.status, seconds=seconds)
+
+
+async def _turn_away(scope: Scope, answer: Answer, request_id: tuple[bytes, bytes], send: Send) -> None:
+    """Answer what is not let in, a WebSocket before it is one."""
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
+    await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": answer.body})
 
 
 def _route(path: str) -> str:
-    """The route of a path, in which the id of a stream has no part."""
-    if not path.startswith("/streams/"):
-        return path
-    _, streams, _, *rest = path.split("/")
-    return "/".join(("", streams, "{id}", *rest))
+    """The route of a path, in which the id of a stream and the name of a model have no part."""
+    if path.startswith("/streams/"):
+        _, streams, _, *rest = path.split("/")
+        return "/".join(("", streams, "{id}", *rest))
+    if path.startswith("/v2/models/") and path.endswith("/infer"):
+        parts = path.split("/")
+        if len(parts) == 5 or (len(parts) == 7 and parts[4] == "versions"):
+            return "/v2/models/{model}/infer"
+    return path

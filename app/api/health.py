@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse
 from app import __version__
 from app.api import schemas
 from app.errors import NotReady
+from app.keeper import Keeper
 from app.service import Service
-from app.stream_service import StreamService
 
 
-def router(service: Service, streams: StreamService) -> APIRouter:
+def router(service: Service, keeper: Keeper) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get(
@@ -35,16 +35,17 @@ def router(service: Service, streams: StreamService) -> APIRouter:
                 provider_requested=model.engine.provider.requested,
                 fallback_reason=model.engine.provider.fallback_reason,
             )
-            for model in service.loaded
+            for model in service.catalog.loaded
         ]
         refused = [
-            schemas.ModelHealth(name=r.name, version=r.version, ready=False, fallback_reason=r.reason) for r in service.refused
+            schemas.ModelHealth(name=r.name, version=r.version, ready=False, fallback_reason=r.reason)
+            for r in service.catalog.refused.values()
         ]
         answer = schemas.Health(
-            status="degraded" if streams.trouble and service.status == "ok" else service.status,
+            status="degraded" if keeper.trouble and service.status == "ok" else service.status,
             models=[*loaded, *refused],
             streams=schemas.StreamHealth(
-                store=streams.store, alive=streams.alive, limit=streams.limits.max_streams, trouble=streams.trouble
+                store=keeper.name, alive=keeper.alive, limit=keeper.limits.max_streams, trouble=keeper.trouble
             ),
             uptime_seconds=round(monotonic() - service.started, 3),
             version=__version__,

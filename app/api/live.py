@@ -126,17 +126,17 @@ class Live:
 
             return decode
 
-        answered, _ = await self._streams.predict(connection.id, [decoder(message) for message in given], caller)
+        answered, model = await self._streams.predict(connection.id, [decoder(message) for message in given], caller)
         last, chunk = answered[-1]
         connection.next = None if chunk.seq is None else last.seq
-        return [_told(connection, message, *each) for message, each in zip(given, answered, strict=False)]
+        return [_told(connection, model.spec, message, *each) for message, each in zip(given, answered, strict=False)]
 
 
-def _told(connection: Connection, message: Message, answer: ChunkAnswer, chunk: Chunk) -> Message:
+def _told(connection: Connection, spec: ModelSpec, message: Message, answer: ChunkAnswer, chunk: Chunk) -> Message:
     """The answer in its message's kind."""
     if message.get("bytes") is not None:
-        return {"type": "websocket.send", "bytes": octets.encode(answer.output, chunk)}
-    return {"type": "websocket.send", "text": json.encode_chunk(answer, chunk, id=connection.id).decode()}
+        return {"type": "websocket.send", "bytes": octets.encode(answer.outputs, chunk, spec)}
+    return {"type": "websocket.send", "text": json.encode_chunk(answer, chunk, spec, id=connection.id).decode()}
 
 
 def _headers(scope: Scope, stream: Stream) -> list[tuple[bytes, bytes]]:

@@ -19,7 +19,8 @@ from app.codecs import json, octets
 from app.codecs.request import Limits, PredictRequest
 from app.errors import DeadlineExceeded, InvalidRequest, Violation
 from app.lifecycle import Model
-from app.service import Service
+from app.manifest import ModelSpec
+from app.service import Lease, Service
 from app.tensors import Prediction
 from app.tokens import Tokens
 
@@ -66,49 +67,54 @@ class Predict:
         headers: Headers = dict(scope["headers"])
         binary = is_binary(headers)
         body = await self._bodies.read(receive, headers)
-        decoded = self._decode_octets(body, scope, headers) if binary else await self._decode_json(body, scope)
-        options = decoded.options
-        model = self._service.model(options.model, options.version)
+        with self._service.lease() as lease:
+            decoded = self._decode_octets(body, scope, headers, lease) if binary else await self._decode_json(body, scope, lease)
+            scope["state"]["model"] = lease.model.spec.name, lease.model.spec.version
+            predictions = await self._predict(lease.model, decoded, caller, begin)
+        spec, provider = lease.model.spec, lease.model.engine.provider.in_use
+        if binary and takes_octets(headers):
+            answer = octets.encode(predictions[0].outputs, decoded.options, spec)
+            return Answer(self._headers(spec, provider, decoded, predictions), answer)
+        return await self._bodies.json(json.encode(predictions, decoded.options, spec, provider, self._tokens), headers)
+
+    async def _predict(self, model: Model, decoded: PredictRequest, caller: Caller, begin: float) -> list[Prediction]:
         if caller.gone:
             raise ClientDisconnect
-        left = (options.timeout or self._timeout) - (monotonic() - begin)
+        left = (decoded.options.timeout or self._timeout) - (monotonic() - begin)
         if left <= 0:
             raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
         ticket = self._service.predict(model, decoded.instances, timeout=left)
         caller.waits_for(ticket)
-        predictions = await ticket
-        if binary and takes_octets(headers):
-            return Answer(self._headers(model, decoded, predictions), octets.encode(predictions[0].output, options))
-        body = json.encode(predictions, options, model.spec, model.engine.provider.in_use, self._tokens)
-        return await self._bodies.json(body, headers)
+        return await ticket
 
-    async def _decode_json(self, body: bytes, scope: Scope) -> PredictRequest:
+    async def _decode_json(self, body: bytes, scope: Scope, lease: Lease) -> PredictRequest:
         if scope["query_string"]:
             raise InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
         if self._service.backlog() > BUSY:  # whoever will be turned away need not be read first
             self._service.admit(json.hinted_timeout(body) or self._timeout)
         if len(body) < LARGE:
-            return self._parser.decode(body)
+            return self._parser.decode(body, lease.choose)
         # a parser keeps the memory of the largest body it has read: these get their own, one at a time
         parser = self._new_parser()
-        return await self._bodies.call(len(body), lambda: parser.decode(body))
+        return await self._bodies.call(len(body), lambda: parser.decode(body, lease.choose))
 
-    def _decode_octets(self, body: bytes, scope: Scope, headers: Headers) -> PredictRequest:
+    def _decode_octets(self, body: bytes, scope: Scope, headers: Headers, lease: Lease) -> PredictRequest:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else ()
         token = headers.get(STATE.lower().encode())
         return octets.decode(
             body,
             query,
             self._limits,
-            self._service.spec,
+            lease.choose,
             token=None if token is None else token.decode("latin-1"),
             tokens=self._tokens,
         )
 
-    def _headers(self, model: Model, decoded: PredictRequest, predictions: list[Prediction]) -> list[tuple[bytes, bytes]]:
+    def _headers(
+        self, spec: ModelSpec, provider: str, decoded: PredictRequest, predictions: list[Prediction]
+    ) -> list[tuple[bytes, bytes]]:
         """What a JSON answer says beside the predictions."""
-        spec = model.spec
-        said = {"Recurve-Model": spec.name, "Recurve-Version": spec.version, "Recurve-Provider": model.engine.provider.in_use}
+        said = {"Recurve-Model": spec.name, "Recurve-Version": spec.version, "Recurve-Provider": provider}
         if decoded.options.return_state:
             said[STATE] = self._tokens.encode(predictions[0].state, spec)
         return OCTETS_ANSWER + [(name.lower().encode(), value.encode()) for name, value in said.items()]
@@ -125,7 +131,7 @@ def router(predict: Predict) -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictResponse"}}, OCTETS: {"schema": BINARY}}},
-            **schemas.problems(400, 404, 413, 415, 422, 500, 503, 504),
+            **schemas.problems(400, 401, 404, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={
             "requestBody": {

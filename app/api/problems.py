@@ -1,7 +1,7 @@
 """Every error as application/problem+json (RFC 9457), 404 and 405 included.
 
 Owns how an error looks on the wire. What an error means is errors.py's; a defect shows a generic text, its traceback
-goes to the log.
+goes to the log. Under /v2 a client's error is 400, whatever it is elsewhere, as clients of that protocol expect.
 """
 
 import json
@@ -16,11 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.errors import InvalidRequest, RecurveError, StreamConflict, Unavailable, Violation
+from app.errors import InvalidRequest, RecurveError, StreamConflict, Unauthorized, Unavailable, Violation
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+V2 = "/v2/"
+NOT_400 = {401, 403, 404, 405, 429}  # under /v2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ def of(scope: Scope, error: Exception) -> Answer:
             extra["expected"] = error.expected
         if isinstance(error, Unavailable):
             headers.append((b"retry-after", b"%d" % error.retry_after))
+        if isinstance(error, Unauthorized):
+            headers.append((b"www-authenticate", b"Bearer"))
         return _problem(scope, error.status, error.code, error.title, error.detail, extra, headers)
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
@@ -79,6 +83,8 @@ def of(scope: Scope, error: Exception) -> Answer:
 def _problem(
     scope: Scope, status: int, code: str, title: str, detail: str, extra: dict[str, Any], headers: list[tuple[bytes, bytes]]
 ) -> Answer:
+    if 400 <= status < 500 and status not in NOT_400 and scope["path"].startswith(V2):
+        status = 400
     content = {
         "type": f"urn:recurve:problem:{code}",
         "title": title,

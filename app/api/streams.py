@@ -45,12 +45,12 @@ class Streams:
             raise MalformedBody(f"The body is not valid JSON: {error}.") from None
 
     async def create(self, begin: schemas.Begin) -> Stream:
-        model = self._service.model(begin.model, begin.version)
+        spec = self._service.model(begin.model, begin.version).spec
         try:
-            state = None if begin.state is None else self._tokens.decode(begin.state, model.spec)
+            state = None if begin.state is None else self._tokens.decode(begin.state, spec)
         except BadToken as error:
             raise InvalidRequest([Violation("/state", str(error))]) from None
-        return await self.streams.create(model, id=begin.id, state=state, ttl=begin.ttl_seconds)
+        return await self.streams.create(spec, id=begin.id, state=state, ttl=begin.ttl_seconds)
 
     async def token(self, stream: Stream) -> str:
         return self._tokens.encode(*await self.streams.state(stream))
@@ -67,7 +67,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         summary="Begin a stream",
         status_code=201,
         response_model=schemas.Stream,
-        responses=schemas.problems(400, 404, 409, 413, 415, 422, 503),
+        responses=schemas.problems(400, 401, 404, 409, 413, 415, 422, 503),
         openapi_extra=reads,
     )
     async def begin(request: Request) -> JSONResponse:
@@ -75,24 +75,30 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         return _created(await streams.create(schemas.read(schemas.Begin, await streams.body(request))))
 
     @routes.get(
-        "", summary="Counts, limits, and a page of ids", response_model=schemas.StreamPage, responses=schemas.problems(422, 503)
+        "",
+        summary="Counts, limits, and a page of ids",
+        response_model=schemas.StreamPage,
+        responses=schemas.problems(401, 422, 503),
     )
     async def page(
         cursor: Annotated[str, Query(max_length=256, description="`next` of the page before")] = "",
         limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="ids, about")] = 100,
     ) -> schemas.StreamPage:
-        ids, following = await service.page(cursor, limit=limit)
+        ids, following = await service.keeper.page(cursor, limit=limit)
         return schemas.StreamPage(
-            count=await service.count(),
-            limit=service.limits.max_streams,
-            ttl_seconds=service.limits.ttl,
-            store=service.store,
+            count=await service.keeper.count(),
+            limit=service.keeper.limits.max_streams,
+            ttl_seconds=service.keeper.limits.ttl,
+            store=service.keeper.name,
             ids=ids,
             next=following or None,
         )
 
     @routes.get(
-        "/{id}", summary="Where a stream stands", response_model=schemas.Stream, responses=schemas.problems(404, 409, 410, 422, 503)
+        "/{id}",
+        summary="Where a stream stands",
+        response_model=schemas.Stream,
+        responses=schemas.problems(401, 404, 409, 410, 422, 503),
     )
     async def show(
         id: str, *, state: Annotated[bool, Query(description="true: with a token of its state")] = False
@@ -102,7 +108,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         return JSONResponse(_shown(stream, await streams.token(stream) if state else None))
 
     @routes.delete(
-        "/{id}", summary="End a stream", status_code=204, response_class=Response, responses=schemas.problems(404, 410, 503)
+        "/{id}", summary="End a stream", status_code=204, response_class=Response, responses=schemas.problems(401, 404, 410, 503)
     )
     async def end(id: str) -> Response:
         """Its state is freed, once the chunks that wait are done."""
@@ -114,7 +120,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         summary="Begin a stream with the state of another",
         status_code=201,
         response_model=schemas.Stream,
-        responses=schemas.problems(400, 404, 409, 410, 413, 415, 422, 503),
+        responses=schemas.problems(400, 401, 404, 409, 410, 413, 415, 422, 503),
         openapi_extra=forks,
     )
     async def fork(id: str, request: Request) -> JSONResponse:
@@ -128,7 +134,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/ChunkResponse"}}, OCTETS: {"schema": BINARY}}},
-            **schemas.problems(400, 404, 409, 410, 413, 415, 422, 500, 503, 504),
+            **schemas.problems(400, 401, 404, 409, 410, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={
             "requestBody": {

@@ -1,37 +1,46 @@
-"""gzip, both ways: a compressed body is never unpacked beyond its limit.
+"""gzip and deflate, both ways: a compressed body is never unpacked beyond its limit.
 
-Owns the format. Knows nothing of what is inside.
+Owns the formats. Knows nothing of what is inside.
 """
 
 import zlib
+from typing import Literal
 
 from app.errors import MalformedBody, TooLarge
 
-GZIP = 16 + zlib.MAX_WBITS
+Coding = Literal["gzip", "deflate"]  # as HTTP names them: its deflate is the format of zlib
+
+WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+BARE = -zlib.MAX_WBITS  # what some senders call deflate: without the head and the checksum of zlib
 FASTEST = 1
 CHUNK = 2**16  # bytes: what follows the end of a stream is copied, so it is given in pieces
 MOST_STREAMS = 1024  # in one body
 
 
-def inflate(body: bytes, limit: int) -> bytes:
-    """What was compressed; TooLarge as soon as it passes `limit` bytes, MalformedBody when it is not gzip or cut off."""
+def inflate(body: bytes, limit: int, coding: Coding = "gzip") -> bytes:
+    """What was compressed; TooLarge as soon as it passes `limit` bytes, MalformedBody when it is not in this coding or cut off."""
+    window = BARE if coding == "deflate" and not _has_zlib_head(body) else WINDOWS[coding]
     parts: list[bytes] = []
     left, position, streams = limit, 0, 0
     while position < len(body):
         if body[position] == 0 and not body[position:].strip(b"\0"):
             break  # filled up with zeros, as some writers do
         streams += 1
-        if streams > MOST_STREAMS:
-            raise MalformedBody(f"The body has more than {MOST_STREAMS} gzip streams, one after the other.")
-        stream = zlib.decompressobj(GZIP)
+        if streams > (MOST_STREAMS if coding == "gzip" else 1):
+            raise MalformedBody(
+                f"The body has more than {MOST_STREAMS} gzip streams, one after the other."
+                if coding == "gzip"
+                else "The body goes on after the end of its deflate stream."
+            )
+        stream = zlib.decompressobj(window)
         while not stream.eof:
             chunk = body[position : position + CHUNK]
             if not chunk:
-                raise MalformedBody("The body is cut off: its gzip stream does not end.")
+                raise MalformedBody(f"The body is cut off: its {coding} stream does not end.")
             try:
                 part = stream.decompress(chunk, left + 1)
             except zlib.error as error:
-                raise MalformedBody(f"The body is not gzip, as its Content-Encoding says: {error}.") from None
+                raise MalformedBody(f"The body is not {coding}, as its Content-Encoding says: {error}.") from None
             left -= len(part)
             if left < 0:
                 raise TooLarge(f"The body has more bytes, once it is unpacked, than the {limit} that are taken.")
@@ -40,5 +49,10 @@ def inflate(body: bytes, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def deflate(body: bytes) -> bytes:
-    return zlib.compress(body, FASTEST, GZIP)
+def deflate(body: bytes, coding: Coding = "gzip") -> bytes:
+    return zlib.compress(body, FASTEST, WINDOWS[coding])
+
+
+def _has_zlib_head(body: bytes) -> bool:
+    """Whether the first two bytes are those of RFC 1950: the method, and a multiple of 31."""
+    return body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2], "big") % 31 == 0 if len(body) > 1 else True

@@ -21,8 +21,11 @@ from app.codecs.request import (
     Limits,
     Options,
     PredictRequest,
+    check_state_options,
     chunk_options_of,
     options_of,
+    shown,
+    wrong_length,
 )
 from app.errors import InvalidRequest, RecurveError
 from app.manifest import ModelSpec
@@ -48,18 +51,20 @@ def hinted_timeout(body: bytes) -> float | None:
 
 
 class Decoder:
-    """Decodes bodies, one at a time. `choose` gives the spec of a model and version, either of them None, or raises."""
+    """Decodes bodies, one at a time."""
 
-    def __init__(self, limits: Limits, choose: Choose, tokens: Tokens) -> None:
+    def __init__(self, limits: Limits, tokens: Tokens) -> None:
         self._limits = limits
-        self._choose = choose
         self._tokens = tokens
         self._parser = simdjson.Parser()
 
-    def decode(self, body: bytes) -> PredictRequest:
-        """Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises. All instances are good, or none."""
-        fast = self._try(self._decode, body)
-        return plain.decode(body, self._limits, self._choose, self._tokens) if fast is None else fast
+    def decode(self, body: bytes, choose: Choose) -> PredictRequest:
+        """All instances are good, or none. `choose` gives the spec of a model and version, either of them None, or raises.
+
+        Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises.
+        """
+        fast = self._try(self._decode, body, choose)
+        return plain.decode(body, self._limits, choose, self._tokens) if fast is None else fast
 
     def decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
         """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
@@ -86,24 +91,24 @@ class Decoder:
         given = members["input"]
         if not isinstance(given, simdjson.Array):
             raise _Unusual
-        steps = self._sequence(given, "/input", len(spec.features))
-        self._check_brackets(body, len(spec.features), steps=len(steps), arrays=1 + len(steps))
+        steps, arrays = self._sequence(given, "/input", spec)
+        self._check_brackets(body, len(spec.features), steps=len(steps), arrays=arrays)
         return Chunk(steps, **options)
 
-    def _decode(self, body: bytes) -> PredictRequest:
+    def _decode(self, body: bytes, choose: Choose) -> PredictRequest:
         members = _members(self._parse(body), MEMBERS)
         try:
             options = options_of(members)
         except InvalidRequest:
             raise _Unusual from None
-        spec = self._choose(options.model, options.version)
+        spec = choose(options.model, options.version)
+        check_state_options(spec, given=options.return_state)
         instances = members["instances"]
         if not isinstance(instances, simdjson.Array):
             raise _Unusual
         self._limits.check_instances(len(instances))
-        features = len(spec.features)
         decoded = []
-        steps = 0
+        steps, arrays = 0, 1
         for index, instance in enumerate(instances):
             pointer, state = f"/instances/{index}", None
             if isinstance(instance, simdjson.Object):
@@ -112,9 +117,11 @@ class Decoder:
                 instance, state = inner.get("input"), self._state(inner.get("state"), spec)
             if not isinstance(instance, simdjson.Array):
                 raise _Unusual
-            decoded.append(Instance(self._sequence(instance, pointer, features), state))
-            steps += len(instance)
-        self._check_brackets(body, features, steps=steps, arrays=1 + len(decoded) + steps)
+            sequence, inside = self._sequence(instance, pointer, spec)
+            decoded.append(Instance(sequence, state))
+            steps += len(sequence)
+            arrays += inside
+        self._check_brackets(body, len(spec.features), steps=steps, arrays=arrays)
         return PredictRequest(decoded, options)
 
     def _parse(self, body: bytes) -> Any:
@@ -130,19 +137,25 @@ class Decoder:
         if skeleton.count(b"[" + b"," * (features - 1) + b"]") != steps or skeleton.count(b"[") != arrays:
             raise _Unusual
 
-    def _sequence(self, sequence: simdjson.Array, pointer: str, features: int) -> Array:
-        """(time, features)"""
-        length = len(sequence)
+    def _sequence(self, sequence: simdjson.Array, pointer: str, spec: ModelSpec) -> tuple[Array, int]:
+        """(time, features), and of how many arrays it is made."""
+        features, length = len(spec.features), len(sequence)
+        arrays = 1 + length
+        bare = (spec.stepwise or features == 1) and length > 0 and not isinstance(sequence[0], simdjson.Array)
+        if bare and not spec.stepwise:
+            raise _Unusual  # numbers where steps of one feature belong: flattened, they look the same
+        if bare:
+            length, arrays = 1, 1
         self._limits.check_steps(length, pointer)  # here: the exact decoder would make objects of them all first
-        if not length or (features == 1 and not isinstance(sequence[0], simdjson.Array)):
-            raise _Unusual  # a bare sequence of numbers looks like a step of one feature
+        if wrong_length(length, spec):
+            raise _Unusual
         try:
             values = np.frombuffer(sequence.as_buffer(of_type="d"), dtype=np.float64)
         except TypeError:  # something else than a number where a number belongs
             raise _Unusual from None
         if values.size != length * features or values @ values > FLOAT32_MAX**2:  # then some value may be too large
             raise _Unusual
-        return values.astype(np.float32).reshape(length, features)
+        return values.astype(np.float32).reshape(length, features), arrays
 
     def _state(self, token: object, spec: ModelSpec) -> State | None:
         try:
@@ -167,20 +180,20 @@ def _members(value: object, known: tuple[str, ...]) -> dict[str, Any]:
 
 def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec, provider: str, tokens: Tokens) -> bytes:
     """The body of the answer. Every float32 is written in the fewest digits that give it back."""
-    if options.return_sequences:
-        outputs = [prediction.output for prediction in predictions]
-    else:
-        outputs = [prediction.output[-1] for prediction in predictions]
-    answer: dict[str, Any] = {"predictions": outputs}
+    answer: dict[str, Any] = {"predictions": [_told(each.outputs, spec, options.return_sequences) for each in predictions]}
     if options.return_state:
         answer["states"] = [tokens.encode(prediction.state, spec) for prediction in predictions]
     answer |= {"model": spec.name, "version": spec.version, "provider": provider}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def encode_chunk(answer: Answer, chunk: Chunk, **more: str) -> bytes:
+def encode_chunk(answer: Answer, chunk: Chunk, spec: ModelSpec, **more: str) -> bytes:
     """The body of the answer to a stream's chunk."""
-    output = answer.output if chunk.return_sequences else answer.output[-1]
-    return orjson.dumps(
-        {"predictions": output, "seq": answer.seq, "steps": answer.steps, **more}, option=orjson.OPT_SERIALIZE_NUMPY
-    )
+    told = _told(answer.outputs, spec, chunk.return_sequences)
+    return orjson.dumps({"predictions": told, "seq": answer.seq, "steps": answer.steps, **more}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _told(outputs: Sequence[Array], spec: ModelSpec, return_sequences: bool) -> Array | dict[str, Array]:
+    """A prediction as it is written: an array, or where the model has several outputs an object with one for each."""
+    named = shown(outputs, spec, return_sequences=return_sequences)
+    return named if len(named) > 1 else named[spec.outputs[0].name]

@@ -11,10 +11,20 @@ from typing import Any
 import numpy as np
 
 from app.codecs.plain import Choose, read_state
-from app.codecs.request import MOST_VIOLATIONS, Limits, Options, PredictRequest, chunk_options_of, options_of
+from app.codecs.request import (
+    MOST_VIOLATIONS,
+    Limits,
+    Options,
+    PredictRequest,
+    check_state_options,
+    chunk_options_of,
+    options_of,
+    shown,
+    wrong_length,
+)
 from app.errors import InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
-from app.streams import Chunk
+from app.streams import Chunk, pack_arrays
 from app.tensors import Array, Instance
 from app.tokens import BadToken, Tokens
 
@@ -30,6 +40,7 @@ def decode(
         raise InvalidRequest([Violation("", "each option stands in the query once, and the sequence in the body")])
     options = options_of(members | {"instances": [body]})
     spec = choose(options.model, options.version)
+    check_state_options(spec, given=options.return_state)
     steps = _steps(body, spec, limits)
     try:
         state = read_state(token, spec, tokens)
@@ -48,20 +59,20 @@ def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, 
     return Chunk(_steps(body, spec, limits), **chunk_options_of(members | {"input": body}))
 
 
-def encode(output: Array, options: Options | Chunk) -> bytes:
-    """The outputs (time, outputs) of every step, or of the last one."""
-    return (output if options.return_sequences else output[-1]).astype(FLOAT32, copy=False).tobytes()
+def encode(outputs: Sequence[Array], options: Options | Chunk, spec: ModelSpec) -> bytes:
+    """The outputs, one after the other, each as float32: of every step, or of the last one."""
+    return pack_arrays([*shown(outputs, spec, return_sequences=options.return_sequences).values()])
 
 
 def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
     """(time, features)"""
     features = len(spec.features)
     size = features * FLOAT32.itemsize
-    if not body:
-        raise InvalidRequest([Violation("", "expected one time step or more, got an empty sequence")])
     if len(body) % size:
         raise MalformedBody(f"The body has {len(body)} bytes, not a multiple of the {size} of a step: {features} float32.")
     limits.check_steps(len(body) // size, "")
+    if problem := wrong_length(len(body) // size, spec):
+        raise InvalidRequest([Violation("", problem)])
     numbers = np.frombuffer(body, FLOAT32).astype(np.float32, copy=False)
     steps = numbers.reshape(-1, features)
     if not isfinite(numbers.dot(numbers)):  # else all are; looking at each takes longer

@@ -16,16 +16,18 @@ from app.codecs.request import (
     MOST_VIOLATIONS,
     Limits,
     PredictRequest,
+    check_state_options,
     chunk_options_of,
     escape,
     kind,
     options_of,
     unknown_members,
+    wrong_length,
 )
 from app.errors import InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
 from app.streams import Chunk
-from app.tensors import Instance, State
+from app.tensors import Array, Instance, State
 from app.tokens import BadToken, Tokens
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -42,6 +44,7 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens) -> Predi
         raise InvalidRequest([Violation("", f"expected an object with the member instances, got {kind(members)}")])
     options = options_of(members)
     spec = choose(options.model, options.version)
+    check_state_options(spec, given=options.return_state)
     instances = members["instances"]
     if not isinstance(instances, list):
         raise InvalidRequest([Violation("/instances", f"expected an array of sequences, got {kind(instances)}")])
@@ -66,7 +69,7 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens) -> Predi
         if len(violations) >= MOST_VIOLATIONS:
             break
         if not found:
-            decoded.append(Instance(np.array(instance, dtype=np.float64).astype(np.float32), state))
+            decoded.append(Instance(_steps(instance), state))
     if violations:
         raise InvalidRequest(violations[:MOST_VIOLATIONS])
     return PredictRequest(decoded, options)
@@ -80,7 +83,7 @@ def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec) -> Chunk:
     options = chunk_options_of(members)
     if violations := _violations(members["input"], "/input", spec, limits):
         raise InvalidRequest(violations[:MOST_VIOLATIONS])
-    return Chunk(np.array(members["input"], dtype=np.float64).astype(np.float32), **options)
+    return Chunk(_steps(members["input"]), **options)
 
 
 def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
@@ -89,6 +92,7 @@ def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
         return None
     if not isinstance(token, str):
         raise BadToken(f"expected a state token, a string, got {kind(token)}")
+    check_state_options(spec, given=True)
     return tokens.decode(token, spec)
 
 
@@ -127,28 +131,41 @@ def _violations(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) ->
     features = len(spec.features)
     if not isinstance(sequence, list):
         return [Violation(pointer, f"expected a sequence, an array of time steps, got {kind(sequence)}")]
-    if not sequence:
-        return [Violation(pointer, "expected one time step or more, got an empty sequence")]
+    flat = bool(sequence) and isinstance(sequence[0], int | float)
+    if flat and spec.stepwise:
+        return _wrong_values(sequence, pointer, spec)
     limits.check_steps(len(sequence), pointer)
-    if isinstance(sequence[0], int | float):
+    if wrong := None if flat else wrong_length(len(sequence), spec):
+        return [Violation(pointer, wrong)]
+    if flat:
         example = "a single step stands in an array of its own" if pointer.endswith("/input") else SINGLE
         return [Violation(pointer, f"expected a sequence, an array of time steps, got an array of numbers; {example}")]
     found: list[Violation] = []
     for time, step in enumerate(sequence):
         if not isinstance(step, list):
             found.append(Violation(f"{pointer}/{time}", f"expected a time step, an array of {features} numbers, got {kind(step)}"))
-        elif len(step) != features:
-            found.append(Violation(f"{pointer}/{time}", f"expected {features} features, got {len(step)}"))
         else:
-            problems = ((feature, _problem(value)) for feature, value in enumerate(step))
-            found += [
-                Violation(f"{pointer}/{time}/{feature}", f"{spec.features[feature].name}: {problem}")
-                for feature, problem in problems
-                if problem
-            ]
+            found += _wrong_values(step, f"{pointer}/{time}", spec)
         if len(found) >= MOST_VIOLATIONS:
             break
     return found
+
+
+def _wrong_values(step: list[Any], pointer: str, spec: ModelSpec) -> list[Violation]:
+    """What is wrong with the numbers of one step."""
+    if len(step) != len(spec.features):
+        return [Violation(pointer, f"expected {len(spec.features)} features, got {len(step)}")]
+    problems = zip(spec.features, map(_problem, step), strict=True)
+    return [
+        Violation(f"{pointer}/{index}", f"{feature.name}: {problem}")
+        for index, (feature, problem) in enumerate(problems)
+        if problem
+    ]
+
+
+def _steps(sequence: list[Any]) -> Array:
+    """(time, features) of a sequence in which nothing is wrong; a single step may stand there flat."""
+    return np.atleast_2d(np.array(sequence, dtype=np.float64)).astype(np.float32)
 
 
 def _problem(value: Any) -> str | None:

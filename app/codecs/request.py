@@ -3,14 +3,15 @@
 Owns the names of a request's members and what they may hold. Knows nothing of the sequences' format.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
 from app.errors import InvalidRequest, TooLarge, Violation
-from app.tensors import Instance
+from app.manifest import ModelSpec
+from app.tensors import Array, Instance
 
 MEMBERS = ("instances", "model", "version", "return_sequences", "return_state", "timeout_ms")
 INSTANCE_MEMBERS = ("input", "state")
@@ -36,7 +37,7 @@ class Limits:
             raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are taken in one.")
 
     def check_steps(self, count: int, pointer: str) -> None:
-        """Refuse an instance with too many steps: TooLarge."""
+        """Refuse an instance with more steps than are taken of any model: TooLarge."""
         if count > self.max_steps:
             where = f"{pointer}: " if pointer else ""
             raise TooLarge(f"{where}the sequence has {count} time steps; at most {self.max_steps} are taken in one.")
@@ -70,6 +71,31 @@ class PredictRequest:
 
     instances: list[Instance]
     options: Options
+
+
+def wrong_length(steps: int, spec: ModelSpec) -> str | None:
+    """What is wrong with the length of a sequence for this model, if anything."""
+    if steps == 0:
+        return "expected one time step or more, got an empty sequence"
+    if spec.time_steps not in (None, steps):
+        return f"expected exactly {spec.time_steps} time steps, as many as {spec} takes, got {steps}"
+    return None
+
+
+def check_state_options(spec: ModelSpec, *, given: bool) -> None:
+    """Refuse states, where any were asked for or given, of a model that cannot go on from one: InvalidRequest."""
+    if given and not spec.causal:
+        detail = f"{spec} has no state to go on from: it answers whole sequences only, so return_state and state are not for it"
+        raise InvalidRequest([Violation("", detail)])
+
+
+def shown(outputs: Sequence[Array], spec: ModelSpec, *, return_sequences: bool) -> dict[str, Array]:
+    """What is told of a prediction, by the names of its outputs: of those that answer every step, the last step only unless
+    `return_sequences`."""
+    return {
+        output.name: array if return_sequences or not spec.every_step(output) else array[-1]
+        for output, array in zip(spec.outputs, outputs, strict=True)
+    }
 
 
 def options_of(members: dict[str, Any]) -> Options:

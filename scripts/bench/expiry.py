@@ -8,6 +8,7 @@ import asyncio
 import gc
 import json
 import sys
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, thread_time
@@ -15,13 +16,12 @@ from time import perf_counter, thread_time
 import uvloop
 
 from app import manifest, streams
+from app.keeper import Keeper
 from app.manifest import ModelSpec
 from app.metrics import Metrics
-from app.service import Service
 from app.stores import Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.stream_service import StreamService
 from app.streams import Limits, Stream
 
 TTL, TIMEOUT = 600.0, 30.0  # seconds
@@ -30,7 +30,7 @@ AT_ONCE = 1000  # streams that are written together
 
 async def fill(store: Store, spec: ModelSpec, count: int) -> None:
     """Streams that have done one chunk of one step and were last used at 0."""
-    answer = bytes(streams.DIGEST + 4 * len(spec.outputs))
+    answer = bytes(streams.PREFIX + 4 * sum(prod(output.width) for output in spec.outputs))
     for begin in range(0, count, AT_ONCE):
         ready = [
             Stream(
@@ -57,19 +57,19 @@ async def expire(store: Store, spec: ModelSpec, count: int) -> dict[str, float]:
     the CPU does not add to; and how long it takes in all. Seconds."""
     await fill(store, spec, count)
     limits = Limits(ttl=TTL, max_streams=count, timeout=TIMEOUT)
-    service = StreamService(Service(spec.name), store, limits, Metrics().streams, clock=lambda: TTL + TIMEOUT + 1)
+    keeper = Keeper(store, limits, Metrics().streams, clock=lambda: TTL + TIMEOUT + 1)
     longest = most = 0.0
     begin = last = perf_counter()
     spent = thread_time()
-    service.start()
-    while service.alive is None and service.trouble is None:  # it counts them once it has nothing more to drop
+    sweep = asyncio.get_running_loop().create_task(keeper.sweep())
+    while not sweep.done():
         await asyncio.sleep(0)
         now, used = perf_counter(), thread_time()
         longest, most = max(longest, now - last), max(most, used - spent)
         last, spent = now, used
-    if service.alive != 0:
-        raise RuntimeError(f"{service.alive} of {count} streams are left: {service.trouble}")
-    await service.close()
+    if keeper.alive != 0:
+        raise RuntimeError(f"{keeper.alive} of {count} streams are left: {keeper.trouble}")
+    await keeper.close()
     return {"longest_pause": longest, "longest_work": most, "seconds": last - begin}
 
 

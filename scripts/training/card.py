@@ -31,6 +31,7 @@ def markdown(spec: ModelSpec, config: Config, results: Sequence[Result], figures
     """The whole card."""
     part = PARTS[config.part]
     gyro = part.gyro
+    assert spec.cell is not None, "a model of ours"
     cell = f"{spec.cell.num_layers} x {spec.cell.hidden_size} GRU, `{spec.cell.variant}`"
     states = ", ".join(f"`{state.input}` {state.shape}" for state in spec.states)
     sampling = f"with {config.jitter * 1e3:g} ms of jitter" if config.jitter else "evenly sampled"
@@ -61,7 +62,7 @@ def markdown(spec: ModelSpec, config: Config, results: Sequence[Result], figures
 | --- | --- |
 | version | {spec.version} |
 | takes | {_signals(spec.features)}, raw, at {config.sample_rate:g} Hz |
-| gives | {_signals(spec.outputs)}, one output for every step, from that step and those before it |
+| gives | {_signals(spec.outputs[0].signals)}, one output for every step, from that step and those before it |
 | carries | {states} from one call to the next |
 | is | {cell}, {parameters:,} trained parameters, ONNX opset {spec.opset} |
 

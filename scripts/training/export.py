@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from app.golden import Golden
-from app.manifest import Cell, ModelSpec, Signal, StateSpec, TensorNames, Tolerance
+from app.manifest import Cell, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.tensors import Batch, Instance, Prediction
 from scripts.training import graph, publish, verify
 from scripts.training.checkpoint import Checkpoint
@@ -25,6 +25,7 @@ GRAPH_NAME = "model.onnx"
 GOLDEN_LENGTHS = (1, 1, 2, 7, 33, 128)
 # float32 rounds a rate of 1000 deg/s to 6e-5; a lost digit more than that is a defect
 TOLERANCE = Tolerance(rtol=1e-6, atol=1e-4)
+OUTPUTS = (OutputSpec(shape=(len(GYRO_OUTPUTS),), signals=tuple(Signal(name=name, unit=unit) for name, unit in GYRO_OUTPUTS)),)
 PROVIDERS = {
     # ONNX Runtime's CUDA provider runs the GRU operator only with linear_before_reset=1
     "reset_before": ("CPUExecutionProvider",),
@@ -58,7 +59,7 @@ def golden_of(network: Denoiser, gyro: Gyro) -> Golden:
     for instance in found:
         (h0,) = instance.state or ()
         output, hn = network.equations(instance.steps.astype(np.float64), h0.astype(np.float64))
-        predictions.append(Prediction(output=output.astype(np.float32), state=(hn.astype(np.float32),)))
+        predictions.append(Prediction(outputs=(output.astype(np.float32),), state=(hn.astype(np.float32),)))
     return Golden(found, predictions)
 
 
@@ -68,7 +69,7 @@ def by_torch(network: Denoiser, instances: Sequence[Instance]) -> list[Predictio
     batch = Batch.collate(instances, states)
     with torch.inference_mode():
         output, hn = network(*(torch.tensor(array) for array in (batch.input, *batch.states, batch.lengths)))
-    return batch.split(output.numpy(), [hn.numpy()], states)
+    return batch.split([output.numpy()], [hn.numpy()], outputs=OUTPUTS, states=states)
 
 
 def states_of(config: Config) -> tuple[StateSpec, ...]:
@@ -84,9 +85,8 @@ def spec_of(version: str, checkpoint: Checkpoint, gyro: Gyro, folder: Path) -> M
         description="Denoised angular rates of a MEMS gyroscope, causal, one per step.",
         sample_rate=config.sample_rate,
         features=tuple(Signal(name=name, unit=unit) for name, unit in GYRO_FEATURES),
-        outputs=tuple(Signal(name=name, unit=unit) for name, unit in GYRO_OUTPUTS),
-        tensors=TensorNames(),
         states=states_of(config),
+        outputs=OUTPUTS,
         cell=Cell(variant=config.cell, hidden_size=config.hidden, num_layers=config.layers, bias=config.bias),
         opset=graph.OPSET,
         graphs=dict.fromkeys(PROVIDERS[config.cell], GRAPH_NAME),

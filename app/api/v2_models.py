@@ -1,0 +1,148 @@
+"""/v2: the server and its models as the Open Inference Protocol V2 shows them.
+
+Owns these routes. What the answers hold is the codec's.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from app import __version__
+from app.api import schemas, v2_schemas
+from app.codecs import v2_model
+from app.engine import CPU
+from app.errors import NotReady
+from app.lifecycle import Model
+from app.metrics import Metrics, ModelCounts
+from app.service import Service
+
+PREFIX = "/v2"
+MODEL = "/models/{model}"
+VERSION = "/models/{model}/versions/{version}"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "sequence",
+    "model_repository",
+    "model_configuration",
+    "statistics",
+)
+NO_COUNTS = ModelCounts.of({})
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which every model is served, as its configuration tells."""
+
+    max_instances: int  # in one request
+    lanes: int
+    idle_seconds: float  # after which a sequence is forgotten
+
+
+class Models:
+    """What is said of models."""
+
+    def __init__(self, service: Service, metrics: Metrics, terms: Terms) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._terms = terms
+
+    async def ready(self, request: Request) -> JSONResponse:
+        """200 when it can be used."""
+        model = self._model(request)
+        if not self._service.ready:
+            raise NotReady(f"The service is {self._service.status}.")
+        return JSONResponse({"name": model.spec.name, "ready": True})
+
+    async def metadata(self, request: Request) -> JSONResponse:
+        """The names, types and shapes of its tensors; a state comes back only when it is named."""
+        spec = self._model(request).spec
+        return JSONResponse(v2_model.metadata(spec, self._service.catalog.versions(spec.name)))
+
+    async def config(self, request: Request) -> JSONResponse:
+        """In the terms of Triton's ModelConfig."""
+        model = self._model(request)
+        spec, provider = model.spec, model.engine.provider.in_use
+        serving = v2_model.Serving(
+            versions=self._service.catalog.versions(spec.name),
+            max_instances=self._terms.max_instances,
+            lanes=self._terms.lanes,
+            gpu=provider != CPU,
+            graph=spec.graphs[provider],
+            idle_seconds=self._terms.idle_seconds,
+        )
+        return JSONResponse(v2_model.config(spec, serving))
+
+    async def statistics(self, request: Request) -> JSONResponse:
+        """What all processes together have counted, since the service began: of one version, or of all that are served."""
+        catalog = self._service.catalog
+        if "version" in request.path_params:
+            served = [self._model(request).spec]
+        elif "model" in request.path_params:
+            name = self._model(request).spec.name
+            served = [model.spec for model in catalog.served if model.spec.name == name]
+        else:
+            served = [model.spec for model in catalog.served]
+        counts = self._metrics.model_counts()
+        stats = [v2_model.statistics(spec.name, spec.version, counts.get((spec.name, spec.version), NO_COUNTS)) for spec in served]
+        return JSONResponse({"model_stats": stats})
+
+    def _model(self, request: Request) -> Model:
+        return self._service.model(request.path_params["model"], request.path_params.get("version"))
+
+
+def router(service: Service, models: Models) -> APIRouter:
+    routes = APIRouter(prefix=PREFIX, tags=["open inference protocol"])
+
+    async def server() -> JSONResponse:
+        """What it is, and which extensions of the protocol it has."""
+        return JSONResponse({"name": "recurve", "version": __version__, "extensions": list(EXTENSIONS)})
+
+    for path, in_schema in (("", True), ("/", False)):
+        routes.add_api_route(
+            path,
+            server,
+            summary="Server metadata",
+            response_model=v2_schemas.ServerMetadata,
+            include_in_schema=in_schema,
+            responses=schemas.problems(401),
+        )
+
+    @routes.get("/health/live", summary="Server live", response_model=v2_schemas.ServerLive)
+    async def live() -> JSONResponse:
+        """200 as long as the event loop answers, whatever the load and the models."""
+        return JSONResponse({"live": True})
+
+    @routes.get("/health/ready", summary="Server ready", response_model=v2_schemas.ServerReady, responses=schemas.problems(503))
+    async def ready() -> JSONResponse:
+        """200 when the models are loaded, warm and proved, and the service is not draining."""
+        if not service.ready:
+            raise NotReady(f"The service is {service.status}.")
+        return JSONResponse({"ready": True})
+
+    routes.add_api_route(  # before the models: it is none of that name
+        "/models/stats",
+        models.statistics,
+        summary="Statistics of all models",
+        response_model=v2_schemas.ModelStatistics,
+        responses=schemas.problems(401),
+    )
+    shown: list[tuple[str, str, Callable[[Request], Awaitable[Any]], Any]] = [
+        ("", "Model metadata", models.metadata, v2_schemas.ModelMetadata),
+        ("/ready", "Model ready", models.ready, v2_schemas.ModelReady),
+        ("/config", "Model configuration", models.config, v2_schemas.ModelConfiguration),
+        ("/stats", "Model statistics", models.statistics, v2_schemas.ModelStatistics),
+    ]
+    for base, names in ((MODEL, ("model",)), (VERSION, ("model", "version"))):
+        for path, summary, endpoint, schema in shown:
+            routes.add_api_route(
+                base + path,
+                endpoint,
+                summary=summary if base == MODEL else f"{summary}, of this version",
+                response_model=schema,
+                responses=schemas.problems(401, 404, 503),
+                openapi_extra={"parameters": v2_schemas.path(*names)},
+            )
+    return routes

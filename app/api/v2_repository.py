@@ -1,0 +1,79 @@
+"""/v2/repository: what is there to be served, and the order to serve it or not.
+
+Owns these routes. Knows nothing of who may give orders, or of how they are carried out.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.api import schemas, v2_schemas
+from app.api.bodies import JSON, Bodies
+from app.codecs import v2_model
+from app.codecs.members import member_of, read_object
+from app.errors import BadArtifact, NotReady
+from app.service import Service
+
+PREFIX = "/v2/repository"
+
+
+def router(service: Service, bodies: Bodies) -> APIRouter:
+    routes = APIRouter(prefix=PREFIX, tags=["open inference protocol"])
+
+    async def read(request: Request) -> dict[str, Any]:
+        """What the body says; an empty one says nothing."""
+        body = await bodies.read(request.receive, dict(request.scope["headers"]))
+        return read_object(body) if body.strip() else {}
+
+    @routes.post(
+        "/index",
+        summary="Versions in the repository",
+        response_model=list[v2_schemas.IndexEntry],
+        responses=schemas.problems(400, 401, 503),
+        openapi_extra=_reads("IndexRequest"),
+    )
+    async def index(request: Request) -> JSONResponse:
+        """Every version, whether it is served, and why it is not."""
+        only_ready = member_of(await read(request), "ready", bool, "")
+        try:
+            found = service.catalog.index()
+        except BadArtifact as error:
+            raise NotReady(str(error)) from None
+        entries = [{"name": each.name, "version": each.version, "state": each.state, "reason": each.reason} for each in found]
+        return JSONResponse([entry for entry in entries if entry["state"] == "READY" or not only_ready])
+
+    @routes.post(
+        "/models/{model}/load",
+        summary="Serve a model",
+        response_class=Response,
+        responses={200: {"content": {}}, **schemas.problems(400, 401, 403, 404, 503)},
+        openapi_extra={**_reads("LoadRequest"), "parameters": v2_schemas.path("model")},
+    )
+    async def load(request: Request) -> Response:
+        """Its newest version, or those that are named, proved before they take the place of what is served.
+
+        The answer comes when that is so in all workers. A version that is refused leaves all as it was.
+        """
+        policy = v2_model.policy_in(await read(request))
+        await service.load_model(request.path_params["model"], policy)
+        return Response()
+
+    @routes.post(
+        "/models/{model}/unload",
+        summary="Serve a model no more",
+        response_class=Response,
+        responses={200: {"content": {}}, **schemas.problems(400, 401, 403, 404, 503)},
+        openapi_extra={**_reads("LoadRequest"), "parameters": v2_schemas.path("model")},
+    )
+    async def unload(request: Request) -> Response:
+        """What waits for it is finished first."""
+        await read(request)
+        await service.unload_model(request.path_params["model"])
+        return Response()
+
+    return routes
+
+
+def _reads(schema: str) -> dict[str, Any]:
+    return {"requestBody": {"required": False, "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}}

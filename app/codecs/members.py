@@ -1,0 +1,78 @@
+"""JSON objects of the Open Inference Protocol, member by member: each is of its type, and none stands there twice.
+
+Owns how such a body is read, quickly where nothing is out of the ordinary. Knows nothing of what the members mean.
+"""
+
+import json
+from typing import Any, TypeVar
+
+import orjson
+
+from app.codecs.request import escape, kind
+from app.errors import InvalidRequest, MalformedBody, Violation
+
+T = TypeVar("T")
+
+_TYPES = {str: "a string", bool: "true or false", dict: "an object", list: "an array"}
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """The JSON object of a body; MalformedBody, and so too where a member stands in it twice."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest([Violation("", f"expected an object, got {kind(value)}")])
+    try:
+        if text.count(b":") != _colons(value):  # a member twice, or a colon where this quick look does not see it
+            json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply.") from None
+    return value
+
+
+def _colons(value: Any) -> int:
+    """The colons that this value has as JSON, those in the numbers of a tensor left out: it has none."""
+    if isinstance(value, dict):
+        return sum(1 + name.count(":") + (0 if name == "data" else _colons(each)) for name, each in value.items())
+    if isinstance(value, list):
+        return sum(map(_colons, value))
+    return value.count(":") if isinstance(value, str) else 0
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that has a member twice: each reader would take another."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise MalformedBody(f"The member {escape(name)} stands in one object twice.")
+        seen.add(name)
+
+
+def parameters_of(holder: dict[str, Any], pointer: str) -> dict[str, Any]:
+    """The member `parameters`, which may be absent."""
+    return member_of(holder, "parameters", dict, pointer) or {}
+
+
+def object_at(value: Any, pointer: str) -> dict[str, Any]:
+    """The value, which must be an object."""
+    if not isinstance(value, dict):
+        raise InvalidRequest([Violation(pointer, f"expected an object, got {kind(value)}")])
+    return value
+
+
+def member_of(holder: dict[str, Any], name: str, type: type[T], pointer: str) -> T | None:
+    """A member of this type; null is the same as absent."""
+    value = holder.get(name)
+    if value is None or isinstance(value, type):
+        return value
+    raise InvalidRequest([Violation(f"{pointer}/{name}", f"expected {_TYPES[type]}, got {kind(value)}")])
+
+
+def required_of(holder: dict[str, Any], name: str, type: type[T], pointer: str) -> T:
+    """A member of this type that must be there."""
+    value = member_of(holder, name, type, pointer)
+    if value is None:
+        raise InvalidRequest([Violation(pointer, f"the member {name} is missing")])
+    return value

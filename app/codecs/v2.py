@@ -1,0 +1,204 @@
+"""The inference bodies of the Open Inference Protocol V2: JSON, and the binary tensors that may follow it.
+
+Owns the members of requests and answers, and the binary tensor extension. What tensors mean is tensor_rows.py's, what their
+numbers are tensor_data.py's. Unknown members and parameters are passed over, as the protocol's clients rely on.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.codecs.members import member_of, object_at, parameters_of, read_object, required_of
+from app.codecs.request import LONGEST_TIMEOUT, MOST_SHOWN, Limits
+from app.codecs.tensor_data import DATATYPES, Tensor, read_shape
+from app.codecs.tensor_rows import instances_of, tensor_of
+from app.errors import InvalidRequest, MalformedBody, Violation
+from app.manifest import NAME_PATTERN, ModelSpec
+from app.tensors import Instance, Prediction
+
+LARGEST_ID = 2**64 - 1
+_ID = re.compile(NAME_PATTERN)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An output that comes back, and whether as bytes."""
+
+    name: str
+    binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The part that a request has in a sequence whose state the service keeps."""
+
+    id: str
+    start: bool
+    end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """One decoded request: instances that fit the model it is for."""
+
+    instances: list[Instance]
+    wanted: tuple[Wanted, ...]
+    id: str | None = None
+    timeout: float | None = None  # seconds
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The body of an answer, and how long its JSON is where bytes follow it."""
+
+    body: bytes
+    header_length: int | None = None
+
+
+def decode(body: bytes, header_length: bytes | None, spec: ModelSpec, limits: Limits) -> InferRequest:
+    """Raises MalformedBody, InvalidRequest and TooLarge. `header_length`: what Inference-Header-Content-Length says."""
+    text, rest = _parted(body, header_length)
+    request = read_object(text)
+    parameters = parameters_of(request, "")
+    tensors = _tensors(request, rest)
+    turn = _turn(parameters)
+    if turn is not None:
+        _check_turn(turn, tensors, spec)
+    id, timeout = member_of(request, "id", str, ""), _timeout(parameters)
+    wanted = _wanted(request, parameters, spec, stateful=turn is not None)
+    instances = instances_of(spec, tensors, limits)
+    if turn is not None and len(instances) != 1:
+        raise InvalidRequest([Violation("/inputs", f"a request of a sequence has one row, got {len(instances)}")])
+    return InferRequest(instances, wanted, id, timeout, turn)
+
+
+def encode(predictions: Sequence[Prediction], request: InferRequest, spec: ModelSpec) -> Encoded:
+    """The answer. In JSON every float32 is written flat, in the fewest digits that give it back."""
+    outputs: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+    for wanted in request.wanted:
+        array = tensor_of(spec, wanted.name, predictions)
+        output: dict[str, Any] = {"name": wanted.name, "datatype": "FP32", "shape": array.shape}
+        if wanted.binary:
+            parts.append(array.astype(DATATYPES["FP32"], copy=False).tobytes())
+            output["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            output["data"] = array.reshape(-1)
+        outputs.append(output)
+    answer: dict[str, Any] = {"model_name": spec.name, "model_version": spec.version, "outputs": outputs}
+    if request.id is not None:
+        answer["id"] = request.id
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Encoded(b"".join((head, *parts)), len(head)) if parts else Encoded(head)
+
+
+def _parted(body: bytes, header_length: bytes | None) -> tuple[bytes, memoryview]:
+    """The JSON, and the bytes after it."""
+    if header_length is None:
+        return body, memoryview(b"")
+    digits = header_length.strip()
+    shown = digits[:MOST_SHOWN].decode("latin-1")
+    if not digits.isdigit():
+        raise MalformedBody(f"Inference-Header-Content-Length must be a number of bytes, got {shown!r}.")
+    if len(digits.lstrip(b"0")) > 18 or int(digits) > len(body):
+        raise MalformedBody(f"Inference-Header-Content-Length is {shown}, but the body has only {len(body)} bytes.")
+    return body[: int(digits)], memoryview(body)[int(digits) :]
+
+
+def _tensors(request: dict[str, Any], rest: memoryview) -> dict[str, Tensor]:
+    """The inputs by their names, each with its share of the bytes that follow the JSON."""
+    tensors: dict[str, Tensor] = {}
+    at = 0
+    for index, given in enumerate(required_of(request, "inputs", list, "")):
+        pointer = f"/inputs/{index}"
+        member = object_at(given, pointer)
+        name = required_of(member, "name", str, pointer)
+        if name in tensors:
+            raise InvalidRequest([Violation(f"{pointer}/name", f"the input {name[:MOST_SHOWN]} is there twice")])
+        shape = read_shape(required_of(member, "shape", list, pointer), f"{pointer}/shape")
+        datatype = required_of(member, "datatype", str, pointer)
+        data = member.get("data")
+        size = parameters_of(member, pointer).get("binary_data_size")
+        if size is not None:
+            where = f"{pointer}/parameters/binary_data_size"
+            if data is not None:
+                raise InvalidRequest([Violation(pointer, f"{name[:MOST_SHOWN]} has both data and a binary_data_size")])
+            if type(size) is not int or size < 0:
+                raise InvalidRequest([Violation(where, f"{name[:MOST_SHOWN]}: expected a number of bytes from 0 up")])
+            if size > len(rest) - at:
+                detail = f"{name[:MOST_SHOWN]}: {size} bytes should follow the JSON, {len(rest) - at} are left"
+                raise InvalidRequest([Violation(where, detail)])
+            data = rest[at : at + size]
+            at += size
+        elif data is None:
+            raise InvalidRequest([Violation(pointer, f"{name[:MOST_SHOWN]} has neither data nor a binary_data_size")])
+        tensors[name] = Tensor(name, datatype, shape, data, pointer)
+    if at < len(rest):
+        raise InvalidRequest([Violation("/inputs", f"{len(rest)} bytes follow the JSON, the inputs take {at} of them")])
+    return tensors
+
+
+def _wanted(request: dict[str, Any], parameters: dict[str, Any], spec: ModelSpec, *, stateful: bool) -> tuple[Wanted, ...]:
+    binary = member_of(parameters, "binary_data_output", bool, "/parameters") or False
+    named = member_of(request, "outputs", list, "")
+    if not named:
+        return tuple(Wanted(output.name, binary) for output in spec.outputs)
+    states = [state.output for state in spec.states]
+    known = [output.name for output in spec.outputs] + states
+    wanted: dict[str, Wanted] = {}
+    for index, given in enumerate(named):
+        pointer = f"/outputs/{index}"
+        member = object_at(given, pointer)
+        name = required_of(member, "name", str, pointer)
+        shown = name[:MOST_SHOWN]
+        if name not in known:
+            raise InvalidRequest([Violation(f"{pointer}/name", f"{spec} has no output {shown}; it gives {', '.join(known)}")])
+        if name in wanted:
+            raise InvalidRequest([Violation(f"{pointer}/name", f"the output {shown} is there twice")])
+        if stateful and name in states:
+            raise InvalidRequest([Violation(f"{pointer}/name", f"{shown} is a state, which the service keeps for a sequence")])
+        own = member_of(parameters_of(member, pointer), "binary_data", bool, f"{pointer}/parameters")
+        wanted[name] = Wanted(name, binary if own is None else own)
+    return tuple(wanted.values())
+
+
+def _turn(parameters: dict[str, Any]) -> Turn | None:
+    """The part in a sequence, if any; 0 and the empty string are the id of none."""
+    id = parameters.get("sequence_id")
+    start, end = (member_of(parameters, name, bool, "/parameters") or False for name in ("sequence_start", "sequence_end"))
+    where = "/parameters/sequence_id"
+    if id in (None, "", 0) and not isinstance(id, bool):
+        if start or end:
+            raise InvalidRequest([Violation(where, "sequence_start and sequence_end are for a sequence_id, which is missing")])
+        return None
+    if type(id) is int and 0 < id <= LARGEST_ID:
+        return Turn(str(id), start, end)
+    if not isinstance(id, str) or not _ID.fullmatch(id):
+        detail = "expected an integer from 0 to 2**64 - 1, or 1 to 128 letters, digits, dots, dashes and underscores"
+        raise InvalidRequest([Violation(where, detail)])
+    return Turn(id, start, end)
+
+
+def _check_turn(turn: Turn, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
+    """InvalidRequest unless the service can keep the states of this model, and does so alone."""
+    if not spec.causal:
+        detail = f"{spec} answers whole sequences only: the answer to a part of one depends on what comes after it"
+        raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
+    for state in spec.states:
+        if state.input in tensors:
+            raise tensors[state.input].refuse(f"it is a state, which the service keeps for the sequence {turn.id}", "/name")
+
+
+def _timeout(parameters: dict[str, Any]) -> float | None:
+    """Seconds; the protocol's clients count in microseconds, and 0 is none."""
+    timeout = parameters.get("timeout")
+    if timeout is None or (timeout == 0 and type(timeout) is int):
+        return None
+    if type(timeout) is not int or not 0 < timeout <= LONGEST_TIMEOUT * 1000:
+        detail = f"expected an integer of microseconds from 0 up, at most {LONGEST_TIMEOUT * 1000}"
+        raise InvalidRequest([Violation("/parameters/timeout", detail)])
+    return timeout / 1e6

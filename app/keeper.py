@@ -1,0 +1,140 @@
+"""Streams in their store: begun, read, written, dropped when they expire.
+
+Owns what becomes of a stream in time, and what is known of the store's troubles. Knows nothing of models or chunks.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from math import inf
+from secrets import token_hex
+from time import monotonic, time
+
+from app import streams
+from app.errors import StoreUnavailable, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
+from app.manifest import NAME_PATTERN
+from app.metrics import StreamMetrics
+from app.stores import TAG, Store
+from app.streams import Limits, Stream
+
+log = logging.getLogger(__name__)
+
+FORGIVEN = 10.0  # seconds after a write that failed
+SLICE = 256  # streams that are dropped before others have their turn
+
+_ID = re.compile(NAME_PATTERN)
+
+
+class Keeper:
+    """Every stream of a store. Every method raises StoreUnavailable when that cannot be used."""
+
+    def __init__(self, store: Store, limits: Limits, metrics: StreamMetrics, *, clock: Callable[[], float] = time) -> None:
+        self.limits = limits
+        self.metrics = metrics
+        self.name = store.name
+        self.now = clock  # seconds since the epoch: records outlive the process
+        self.alive: int | None = None  # streams, when they were last counted
+        self.trouble: str | None = None  # why they could not be, or could not be written
+        self._failed = -inf  # when a chunk could not be stored
+        self._store = store
+
+    async def begin(self, id: str | None, model: str, version: str, state: bytes, ttl: float | None) -> Stream:
+        """A new stream with this state, packed; StreamConflict when the id is alive, TooManyStreams."""
+        count = await self._store.count()
+        if count >= self.limits.max_streams:
+            raise TooManyStreams(f"There are {count} streams; at most {self.limits.max_streams} are kept at once.", retry_after=5)
+        now = self.now()
+        begun = Stream(
+            id=token_hex(12) if id is None else id,
+            model=model,
+            version=version,
+            ttl=self.limits.ttl if ttl is None else ttl,
+            created=now,
+            used=now,
+            tag=streams.new_tag(),
+            state=state,
+        )
+        while not await self.put(begun, expected=None):
+            record = await self._store.read(begun.id)
+            if record is None:
+                continue
+            if Stream.unpack(begun.id, record).expires > now:
+                raise StreamConflict(f"There is a stream {begun.id} already.")
+            await self._store.remove(begun.id, expected=record[:TAG])
+            self.metrics.ended.labels("expired").inc()
+        self.metrics.opened.inc()
+        return begun
+
+    async def load(self, id: str, arrived: float) -> Stream:
+        """The stream as it was for someone who came then; StreamNotFound, StreamExpired."""
+        if not _ID.fullmatch(id):
+            raise StreamNotFound(f"There is no stream {id[:64]!r}.")
+        record = await self._store.read(id)
+        if record is not None:
+            stream = Stream.unpack(id, record)
+            if stream.expires > arrived:
+                return stream
+            raise StreamExpired(f"Stream {id} was idle for more than {stream.ttl:g} s and has expired.")
+        if await self._store.expired(id):
+            raise StreamExpired(f"Stream {id} was idle for longer than it lives, and has expired.")
+        raise StreamNotFound(f"There is no stream {id!r}.")
+
+    async def put(self, stream: Stream, *, expected: bytes | None) -> bool:
+        """Store it in the place of the one with this tag; False when another stands there."""
+        # A chunk that came in time may have to wait: its stream must not be dropped meanwhile.
+        until = stream.expires + self.limits.timeout
+        try:
+            written = await self._store.swap(stream.id, stream.pack(), expected=expected, until=until)
+        except StoreUnavailable as error:
+            self._failed = monotonic()
+            self._is_in_trouble(error)
+            raise
+        if self.trouble is not None:
+            self._is_well()
+        return written
+
+    async def remove(self, stream: Stream) -> bool:
+        """End a stream; False when it is not any more where this is."""
+        removed = await self._store.remove(stream.id, expected=stream.tag)
+        if removed:
+            self.metrics.ended.labels("deleted").inc()
+        return removed
+
+    async def page(self, cursor: str, *, limit: int) -> tuple[list[str], str]:
+        """Ids, and the cursor for the next ones; empty after the last."""
+        return await self._store.page(cursor, limit=limit)
+
+    async def count(self) -> int:
+        return await self._store.count()
+
+    async def drop_expired(self) -> int:
+        """Free some of the streams that have expired; how many."""
+        dropped = await self._store.sweep(self.now(), limit=SLICE)
+        self.metrics.ended.labels("expired").inc(dropped)
+        return dropped
+
+    async def sweep(self) -> None:
+        """Drop what has expired, a slice at a time, and count what is left."""
+        try:
+            while await self.drop_expired():  # noqa: ASYNC110  # it waits for nothing: others have their turn
+                await asyncio.sleep(0)
+            self.alive = await self._store.count()
+            self.metrics.alive.set(self.alive)
+            if monotonic() - self._failed > FORGIVEN:  # a full disk can still be read
+                self._is_well()
+        except StoreUnavailable as error:
+            self._is_in_trouble(error)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    def _is_in_trouble(self, error: StoreUnavailable) -> None:
+        if self.trouble is None:
+            log.error("Streams cannot be used: %s", error)
+        self.trouble = error.detail
+
+    def _is_well(self) -> None:
+        if self.trouble is not None:
+            log.info("Streams can be used again.")
+        self.trouble = None

@@ -1,0 +1,68 @@
+"""Streams and the versions that they began with: which model goes on with a stream, and for how long an older one does.
+
+Owns that promise. Knows nothing of what a stream holds.
+"""
+
+import logging
+from math import inf
+from time import monotonic
+
+from app.catalog import Catalog
+from app.errors import BadArtifact, NotReady, ProviderUnavailable, StreamConflict
+from app.lifecycle import Model
+
+log = logging.getLogger(__name__)
+
+MISSED = 1.0  # seconds between two looks for a version that others have already
+
+
+class Pins:
+    """Holds streams to their versions; `drain`: seconds for which streams go on with one that was replaced."""
+
+    def __init__(self, catalog: Catalog, *, drain: float) -> None:
+        self._catalog = catalog
+        self._drain = drain
+        self._started = monotonic()
+        self._looked = -inf
+
+    async def model(self, name: str, version: str) -> Model:
+        """The model that goes on with a stream which began with this version, an older one too.
+
+        Raises StreamConflict when it will not go on, and NotReady when another replica may know the version.
+        """
+        model = self._catalog.find(name, version) or await self._other(name, version)
+        model.follow()
+        return model
+
+    def retire(self) -> None:
+        """Let versions go that were kept for streams and are not needed any more."""
+        for key, model in [*self._catalog.aside.items()]:
+            if self._is_over(key) or not model.followed:
+                self._catalog.release(key)
+                log.info("Version %s of %s is let go: no stream goes on with it.", key[1], key[0])
+
+    async def _other(self, name: str, version: str) -> Model:
+        """The same, of a version that is not served."""
+        newest = self._catalog.find(name)
+        if (newest is None or int(version) > int(newest.spec.version)) and monotonic() - self._looked > MISSED:
+            self._looked = monotonic()
+            await self._catalog.refresh(name)  # another worker or replica has looked already
+            if (found := self._catalog.find(name, version)) is not None:
+                return found
+            newest = self._catalog.find(name)
+        if newest is None:
+            raise StreamConflict(f"The stream is one of the model {name}, which is not served here any more.")
+        if int(version) > int(newest.spec.version):
+            raise NotReady(f"The stream is at version {version} of {name}; version {newest.spec.version} is the newest here.")
+        if self._is_over((name, version)):
+            raise StreamConflict(
+                f"The stream began with version {version} of {name}. It went on with that for {self._drain:g} s after "
+                f"version {newest.spec.version} came, and ends now: begin a new one."
+            )
+        try:
+            return self._catalog.aside.get((name, version)) or await self._catalog.keep_aside(name, version)
+        except (BadArtifact, ProviderUnavailable) as error:
+            raise StreamConflict(f"The stream began with version {version} of {name}, which cannot be served: {error}") from None
+
+    def _is_over(self, key: tuple[str, str]) -> bool:
+        return monotonic() - self._catalog.replaced.get(key, self._started) > self._drain

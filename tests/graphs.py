@@ -1,0 +1,433 @@
+"""Small ONNX graphs as others would export them: by torch, or as converters from Keras and TensorFlow write them.
+
+Random weights, the same in every run. Their tensors have the names that such files have, which say nothing reliable.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+FEATURES, HIDDEN, WIDTH = 4, 8, 3
+
+Dims = Sequence[int | str]
+
+
+def answer(path: Path, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
+    """What ONNX Runtime itself makes of the file."""
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    arrays = session.run(None, feeds)
+    return {node.name: array for node, array in zip(session.get_outputs(), arrays, strict=True)}
+
+
+class Builder:
+    """A graph under construction; `add` returns the name of what it added."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self.rng = np.random.default_rng(seed)
+
+    def input(self, name: str, dims: Dims, kind: int = FLOAT) -> str:
+        self.inputs.append(helper.make_tensor_value_info(name, kind, dims))
+        return name
+
+    def output(self, name: str, dims: Dims | None, source: str, kind: int = FLOAT) -> None:
+        self.add("Identity", [source], name)
+        self.outputs.append(helper.make_tensor_value_info(name, kind, dims))
+
+    def constant(self, value: Any, kind: Any = np.int64) -> str:
+        name = f"constant_{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.array(value, dtype=kind), name))
+        return name
+
+    def weight(self, *shape: int) -> str:
+        return self.constant(self.rng.uniform(-0.7, 0.7, shape), np.float32)
+
+    def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=f"node_{len(self.nodes)}", **attributes))
+        return name
+
+    def cell(
+        self,
+        x: str,
+        start: str = "",
+        *,
+        operator: str = "GRU",
+        cell: str = "",
+        lengths: str = "",
+        size: int = FEATURES,
+        **more: Any,
+    ) -> tuple[str, str, str]:
+        """A recurrent node over (time, batch, size): the outputs of every step (time, batch, hidden), and its final states."""
+        gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[operator]
+        names = [f"{part}_{len(self.nodes)}" for part in ("y", "yh", "yc")][: 3 if operator == "LSTM" else 2]
+        operands = [
+            x,
+            self.weight(1, gates * HIDDEN, size),
+            self.weight(1, gates * HIDDEN, HIDDEN),
+            self.weight(1, 2 * gates * HIDDEN),
+        ]
+        operands += [lengths, start, *([cell] if operator == "LSTM" else [])]
+        self.nodes.append(helper.make_node(operator, operands, names, name=f"node_{len(self.nodes)}", hidden_size=HIDDEN, **more))
+        return self.add("Squeeze", [names[0], self.constant([1])]), names[1], names[-1]
+
+    def save(self, path: Path, *, opset: int = 17, ir: int = 8, **options: Any) -> Path:
+        graph = helper.make_graph(self.nodes, "graph", self.inputs, self.outputs, self.weights)
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="tests")
+        proto.ir_version = ir
+        onnx.save(proto, path, **options)
+        return path
+
+
+# -- as torch exports them ------------------------------------------------------------------------------------------
+
+
+class Network(torch.nn.Module):
+    """Recurrent layers and a head; the states are inputs and outputs where `stateful`."""
+
+    def __init__(
+        self, cell: type[torch.nn.RNNBase], *, layers: int = 2, bidirectional: bool = False, stateful: bool = True
+    ) -> None:
+        super().__init__()
+        self.cell = cell(FEATURES, HIDDEN, layers, batch_first=True, bidirectional=bidirectional)
+        self.head = torch.nn.Linear((2 if bidirectional else 1) * HIDDEN, WIDTH)
+        self.stateful = stateful
+
+    def forward(self, input: torch.Tensor, *states: torch.Tensor) -> Any:
+        start = states if len(states) > 1 else next(iter(states), None)
+        output, final = self.cell(input, start)
+        if not self.stateful:
+            return self.head(output)
+        return self.head(output), *(final if isinstance(final, tuple) else (final,))
+
+
+def network(cell: type[torch.nn.RNNBase], **choices: Any) -> Network:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Network(cell, **choices).eval()
+
+
+def torch_export(
+    path: Path, module: Network, *, states: Sequence[str] = (), finals: Sequence[str] = (), batch: int | None = None
+) -> Path:
+    """As a user would: dynamic axes of batch, unless it is fixed, and of time."""
+    free = {} if batch else {0: "batch"}
+    axes = {"input": {**free, 1: "time"}, "output": {**free, 1: "time"}}
+    axes.update({} if batch else {name: {1: "batch"} for name in (*states, *finals)})
+    arguments = (torch.zeros(batch or 2, 5, FEATURES), *(torch.zeros(2, batch or 2, HIDDEN) for _ in states))
+    with warnings.catch_warnings():
+        # the exporter that needs no package of its own says that it is the older one
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # and that it follows one way through the checks of shapes, and that a batch size may be built in: tested here
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
+        torch.onnx.export(
+            module,
+            arguments,
+            str(path),
+            dynamo=False,
+            opset_version=17,
+            input_names=["input", *states],
+            output_names=["output", *finals],
+            dynamic_axes=axes,
+        )
+    return path
+
+
+def torch_gru(path: Path) -> Path:
+    return torch_export(path, network(torch.nn.GRU), states=["h0"], finals=["hn"])
+
+
+def torch_lstm(path: Path) -> Path:
+    return torch_export(path, network(torch.nn.LSTM), states=["h0", "c0"], finals=["hn", "cn"])
+
+
+def bidirectional(path: Path) -> Path:
+    return torch_export(path, network(torch.nn.GRU, bidirectional=True, stateful=False))
+
+
+def torch_fixed_batch(path: Path) -> Path:
+    """Exported with one example, its initial state a constant of that size."""
+    return torch_export(path, network(torch.nn.GRU, stateful=False), batch=1)
+
+
+# -- as converters and people write them ----------------------------------------------------------------------------
+
+
+def keras_gru(path: Path) -> Path:
+    """Batch first outside, time first inside; resets before the product; its state is (batch, hidden)."""
+    g = Builder(1)
+    x = g.add("Transpose", [g.input("input_1", ["unk__1", "unk__2", FEATURES])], perm=[1, 0, 2])
+    start = g.add("Unsqueeze", [g.input("initial_state", ["unk__3", HIDDEN]), g.constant([0])])
+    y, final, _ = g.cell(x, start, linear_before_reset=0)
+    y = g.add("Transpose", [y], perm=[1, 0, 2])
+    g.output("dense", ["unk__1", "unk__2", WIDTH], g.add("MatMul", [y, g.weight(HIDDEN, WIDTH)]))
+    g.output("gru_1", ["unk__3", HIDDEN], g.add("Squeeze", [final, g.constant([0])]))
+    return g.save(path)
+
+
+def rank_4_state(path: Path) -> Path:
+    """A batch of 1 built in, in its shapes and in the constants of two Reshape nodes; state (layers, directions, batch, hidden)."""
+    g = Builder(2)
+    x = g.add("Transpose", [g.input("frames", [1, "time", FEATURES])], perm=[1, 0, 2])
+    state = g.input("state", [2, 1, 1, HIDDEN])
+    finals = []
+    size = FEATURES
+    for layer in range(2):
+        start = g.add(
+            "Squeeze", [g.add("Slice", [state, g.constant([layer]), g.constant([layer + 1]), g.constant([0])]), g.constant([0])]
+        )
+        x, final, _ = g.cell(x, start, size=size, linear_before_reset=1)
+        finals.append(g.add("Reshape", [final, g.constant([1, 1, 1, HIDDEN])]))
+        size = HIDDEN
+    y = g.add("MatMul", [g.add("Transpose", [x], perm=[1, 0, 2]), g.weight(HIDDEN, WIDTH)])
+    g.output("mask", [1, "time", WIDTH], g.add("Sigmoid", [g.add("Reshape", [y, g.constant([1, -1, WIDTH])])]))
+    g.output("new_state", [2, 1, 1, HIDDEN], g.add("Concat", finals, axis=0))
+    return g.save(path)
+
+
+def chunked(path: Path) -> Path:
+    """A detector of voice: one chunk of samples a call, the sampling rate as an input, h and c in one state."""
+    g = Builder(3)
+    x = g.input("input", ["batch", "samples"])
+    state = g.input("state", [2, "batch", HIDDEN])
+    rate = g.add("Cast", [g.input("sr", [], INT64)], to=FLOAT)
+    scaled = g.add("Div", [x, g.add("Div", [rate, g.constant(16000.0, np.float32)])])
+    h, c = (g.add("Slice", [state, g.constant([i]), g.constant([i + 1]), g.constant([0])]) for i in range(2))
+    seen = g.add("Tanh", [g.add("MatMul", [scaled, g.weight(64, FEATURES)])])
+    y, h, c = g.cell(g.add("Unsqueeze", [seen, g.constant([0])]), h, operator="LSTM", cell=c)
+    head = g.add("MatMul", [g.add("Squeeze", [y, g.constant([0])]), g.weight(HIDDEN, 1)])
+    g.output("output", ["batch", 1], g.add("Sigmoid", [head]))
+    g.output("stateN", [None, "batch", None], g.add("Concat", [h, c], axis=0))
+    return g.save(path)
+
+
+def chunked_plain(path: Path) -> Path:
+    """The same without a recurrent node, and without a size of the chunk: its input could pass for the state by shape."""
+    g = Builder(13)
+    x, state = g.input("input", ["batch", "samples"]), g.input("state", ["batch", HIDDEN])
+    seen = g.add("Add", [g.add("MatMul", [x, g.weight(64, HIDDEN)]), g.add("MatMul", [state, g.weight(HIDDEN, HIDDEN)])])
+    new = g.add("Tanh", [seen])
+    g.output("output", ["batch", 1], g.add("Sigmoid", [g.add("MatMul", [new, g.weight(HIDDEN, 1)])]))
+    g.output("stateN", ["batch", "hidden"], new)
+    return g.save(path)
+
+
+def crossed_names(path: Path) -> Path:
+    """Two layers, two states of one shape, and the outputs sort the other way round than the inputs."""
+    g = Builder(4)
+    x = g.add("Transpose", [g.input("x", ["batch", "time", FEATURES])], perm=[1, 0, 2])
+    a, b = (g.input(name, [1, "batch", HIDDEN]) for name in ("state_a", "state_b"))
+    x, of_a, _ = g.cell(x, a, linear_before_reset=1)
+    x, of_b, _ = g.cell(x, b, size=HIDDEN, linear_before_reset=1)
+    y = g.add("Transpose", [x], perm=[1, 0, 2])
+    g.output("state_a_out", [1, "batch", HIDDEN], of_b)  # a name that is wrong, as names may be
+    g.output("state_b_out", [1, "batch", HIDDEN], of_a)
+    g.output("y", ["batch", "time", WIDTH], g.add("MatMul", [y, g.weight(HIDDEN, WIDTH)]))
+    return g.save(path)
+
+
+def time_major(path: Path) -> Path:
+    g = Builder(5)
+    y, final, _ = g.cell(g.input("x", ["d0", "d1", FEATURES]), g.input("h", [1, "d1", HIDDEN]), operator="RNN")
+    g.output("y", ["d0", "d1", WIDTH], g.add("MatMul", [y, g.weight(HIDDEN, WIDTH)]))
+    g.output("h_out", [1, "d1", HIDDEN], final)
+    return g.save(path)
+
+
+def with_lengths(path: Path) -> Path:
+    g = Builder(6)
+    x = g.add("Transpose", [g.input("x", ["batch", "time", FEATURES])], perm=[1, 0, 2])
+    lengths = g.add("Cast", [g.input("x_len", ["batch"], INT64)], to=INT32)
+    y, final, _ = g.cell(x, g.input("h", [1, "batch", HIDDEN]), lengths=lengths, linear_before_reset=1)
+    y = g.add("Transpose", [y], perm=[1, 0, 2])
+    g.output("y", ["batch", "time", WIDTH], g.add("MatMul", [y, g.weight(HIDDEN, WIDTH)]))
+    g.output("h_out", [1, "batch", HIDDEN], final)
+    return g.save(path)
+
+
+def several_outputs(path: Path) -> Path:
+    """One for every step, one for the sequence, one that is no float."""
+    g = Builder(7)
+    x = g.add("Transpose", [g.input("x", ["batch", "time", FEATURES])], perm=[1, 0, 2])
+    y, final, _ = g.cell(x, g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
+    y = g.add("MatMul", [g.add("Transpose", [y], perm=[1, 0, 2]), g.weight(HIDDEN, WIDTH)])
+    last = g.add("Squeeze", [final, g.constant([0])])
+    g.output("scores", ["batch", "time", WIDTH], y)
+    g.output("summary", ["batch", 2], g.add("Tanh", [g.add("MatMul", [last, g.weight(HIDDEN, 2)])]))
+    g.output("label", ["batch", "time"], g.add("ArgMax", [y], axis=2, keepdims=0), INT64)
+    g.output("h_out", [1, "batch", HIDDEN], final)
+    return g.save(path)
+
+
+def forecaster(path: Path) -> Path:
+    """Exactly 24 steps in, six numbers out; no state."""
+    g = Builder(8)
+    x = g.add("Transpose", [g.input("context", ["batch", 24, 2])], perm=[1, 0, 2])
+    _, final, _ = g.cell(x, size=2, operator="LSTM")
+    g.output("forecast", ["batch", 6], g.add("MatMul", [g.add("Squeeze", [final, g.constant([0])]), g.weight(HIDDEN, 6)]))
+    return g.save(path)
+
+
+def fixed_chunks(path: Path) -> Path:
+    """Exactly 16 steps and a state that goes on from there."""
+    g = Builder(14)
+    x = g.add("Transpose", [g.input("x", ["batch", 16, FEATURES])], perm=[1, 0, 2])
+    h, c = (g.input(name, [1, "batch", HIDDEN]) for name in ("one", "two"))
+    y, of_h, of_c = g.cell(x, h, operator="LSTM", cell=c)
+    y = g.add("MatMul", [g.add("Transpose", [y], perm=[1, 0, 2]), g.weight(HIDDEN, WIDTH)])
+    g.output("y", ["batch", 16, WIDTH], y)
+    g.output("first", [1, "batch", HIDDEN], of_c)
+    g.output("second", [1, "batch", HIDDEN], of_h)
+    return g.save(path)
+
+
+def horizon_of_context(path: Path) -> Path:
+    """As many numbers out as steps in, each of them made of all steps: a forecast, not an answer to each step."""
+    g = Builder(15)
+    x = g.add("Transpose", [g.input("context", ["batch", 12, 1])], perm=[1, 0, 2])
+    _, final, _ = g.cell(x, size=1, linear_before_reset=1)
+    flat = g.add("MatMul", [g.add("Squeeze", [final, g.constant([0])]), g.weight(HIDDEN, 12)])
+    g.output("forecast", ["batch", 12, 1], g.add("Unsqueeze", [flat, g.constant([2])]))
+    return g.save(path)
+
+
+def dependent_rows(path: Path) -> Path:
+    """Normalises over the batch, as a network left in training mode does."""
+    g = Builder(9)
+    x = g.input("x", ["batch", "time", FEATURES])
+    centred = g.add("Sub", [x, g.add("ReduceMean", [x], axes=[0], keepdims=1)])
+    mixed = g.add("Transpose", [g.add("Add", [centred, x])], perm=[1, 0, 2])
+    y, final, _ = g.cell(mixed, g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
+    g.output("y", ["batch", "time", HIDDEN], g.add("Transpose", [y], perm=[1, 0, 2]))
+    g.output("h_out", [1, "batch", HIDDEN], final)
+    return g.save(path)
+
+
+def stepwise_cells(path: Path) -> Path:
+    """One step a call and two states, without a recurrent node: nothing but their names says which is which."""
+    g = Builder(10)
+    x = g.input("x", ["batch", FEATURES])
+    a, b = (g.input(name, ["batch", HIDDEN]) for name in ("a", "b"))
+    new_a = g.add("Tanh", [g.add("MatMul", [g.add("Concat", [x, a, b], axis=1), g.weight(FEATURES + 2 * HIDDEN, HIDDEN)])])
+    new_b = g.add("Tanh", [g.add("MatMul", [g.add("Concat", [new_a, b], axis=1), g.weight(2 * HIDDEN, HIDDEN)])])
+    g.output("y", ["batch", WIDTH], g.add("MatMul", [new_b, g.weight(HIDDEN, WIDTH)]))
+    g.output("p", ["batch", HIDDEN], new_a)
+    g.output("q", ["batch", HIDDEN], new_b)
+    return g.save(path)
+
+
+def only_its_state(path: Path) -> Path:
+    """A cell, one step a call, whose one output is its next state."""
+    g = Builder(12)
+    x = g.add("Unsqueeze", [g.input("x", ["batch", FEATURES]), g.constant([0])])
+    start = g.add("Unsqueeze", [g.input("h", ["batch", HIDDEN]), g.constant([0])])
+    _, final, _ = g.cell(x, start, linear_before_reset=1)
+    g.output("h_next", ["batch", HIDDEN], g.add("Squeeze", [final, g.constant([0])]))
+    return g.save(path)
+
+
+def simple(path: Path, dims: Dims = ("batch", "time", FEATURES), kind: int = FLOAT, **options: Any) -> Path:
+    """A graph without memory, its input of this shape and type."""
+    g = Builder(11)
+    x = g.input("x", dims, kind)
+    x = x if kind == FLOAT else g.add("Cast", [x], to=FLOAT)
+    g.output("y", dims, g.add("Tanh", [x]))
+    return g.save(path, **options)
+
+
+# -- what cannot be adopted as it is --------------------------------------------------------------------------------
+
+
+def no_numbers(path: Path) -> Path:
+    """Answers NaN to what is below zero."""
+    g = Builder()
+    g.output("y", ["batch", "time", FEATURES], g.add("Log", [g.input("x", ["batch", "time", FEATURES])]))
+    return g.save(path)
+
+
+def two_sequences(path: Path) -> Path:
+    g = Builder()
+    a, b = (g.input(name, ["batch", "time", FEATURES]) for name in ("left", "right"))
+    g.output("y", ["batch", "time", FEATURES], g.add("Add", [a, b]))
+    return g.save(path)
+
+
+def lost_state(path: Path) -> Path:
+    """Takes a state and gives none back."""
+    g = Builder()
+    y, _, _ = g.cell(g.input("x", ["time", "batch", FEATURES]), g.input("h0", [1, "batch", HIDDEN]), linear_before_reset=1)
+    g.output("y", ["time", "batch", HIDDEN], y)
+    return g.save(path)
+
+
+def forgetful(path: Path) -> Path:
+    """Two states that it gives back, and a memory of one step that it does not: no pieces equal the whole."""
+    g = Builder()
+    x = g.input("x", ["time", "batch", FEATURES])
+    begin, end = g.constant([0]), g.constant([-1])
+    first = g.add("Mul", [g.add("Slice", [x, begin, g.constant([1]), begin]), g.constant(0.0, np.float32)])
+    before = g.add("Concat", [first, g.add("Slice", [x, begin, end, begin])], axis=0)
+    y = g.add("Add", [x, before])
+    finals = []
+    for name in ("s", "t"):
+        y, final, _ = g.cell(y, g.input(name, [1, "batch", HIDDEN]), size=HIDDEN if finals else FEATURES, linear_before_reset=1)
+        finals.append(final)
+    g.output("y", ["time", "batch", HIDDEN], y)
+    for name, final in zip(("u", "v"), finals, strict=True):
+        g.output(name, [1, "batch", HIDDEN], g.add("Tanh", [final]))
+    return g.save(path)
+
+
+def many_states(path: Path, count: int = 5) -> Path:
+    """All of one shape, none of them in a recurrent node."""
+    g = Builder()
+    y = g.add("MatMul", [g.input("x", ["batch", FEATURES]), g.weight(FEATURES, HIDDEN)])
+    for index in range(count):
+        y = g.add("Tanh", [g.add("Add", [y, g.input(f"in_{index}", ["batch", HIDDEN])])])
+        g.output(f"out_{index}", ["batch", HIDDEN], y)
+    g.output("y", ["batch", WIDTH], g.add("MatMul", [y, g.weight(HIDDEN, WIDTH)]))
+    return g.save(path)
+
+
+def bound_to_one(path: Path) -> Path:
+    """A batch of 1, and a sum over it: two rows would be mixed up."""
+    g = Builder()
+    x = g.input("x", [1, "time", FEATURES])
+    g.output("y", [1, "time", FEATURES], g.add("Add", [x, g.add("ReduceMean", [x], axes=[0], keepdims=1)]))
+    return g.save(path)
+
+
+def batch_of_four(path: Path) -> Path:
+    """Four rows, no more and no less; along the other axis it remembers."""
+    g = Builder()
+    x = g.add("Transpose", [g.input("x", [4, "time", FEATURES])], perm=[1, 0, 2])
+    y, final, _ = g.cell(x, g.input("h", [1, 4, HIDDEN]), linear_before_reset=1)
+    g.output("y", [4, "time", HIDDEN], g.add("Transpose", [y], perm=[1, 0, 2]))
+    g.output("h_out", [1, 4, HIDDEN], final)
+    return g.save(path)
+
+
+def texts(path: Path) -> Path:
+    g = Builder()
+    x = g.input("x", ["batch", "time", 1], TensorProto.STRING)
+    g.output("y", ["batch", "time", 1], g.add("Identity", [x]), TensorProto.STRING)
+    return g.save(path)
+
+
+def sequence_of_tensors(path: Path) -> Path:
+    g = Builder()
+    g.inputs.append(helper.make_tensor_sequence_value_info("xs", FLOAT, ["batch", "time", FEATURES]))
+    g.output("y", ["batch", "time", FEATURES], g.add("ConcatFromSequence", ["xs"], axis=0))
+    return g.save(path)

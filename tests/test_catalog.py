@@ -1,0 +1,274 @@
+"""Which versions are served: swapped without a request that fails, refused without harm, ordered in all workers."""
+
+import asyncio
+import gc
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app import manifest
+from app.catalog import Catalog
+from app.errors import BadModel, ModelNotFound
+from app.orders import OrderBook, VersionPolicy
+from app.tensors import Instance
+from tests import artifacts
+from tests.servers import Server, serve
+from tests.services import catalog_of, service_over
+
+KEY = {"X-API-Key": "operator-0123456789"}
+KEYS = "ops:admin:operator-0123456789"
+STEPS = np.random.default_rng(5).standard_normal((9, 6)).tolist()
+
+
+def served(catalog: Catalog) -> dict[str, list[str]]:
+    return {name: catalog.versions(name) for name in catalog.names()}
+
+
+def spoil(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"not a graph")
+
+
+def test_the_newest_good_versions_are_served_as_many_as_are_wanted(tmp_path: Path) -> None:
+    for seed in range(4):
+        folder = artifacts.build(tmp_path, seed=seed)
+    artifacts.build(tmp_path, name="other")
+    spoil(folder)
+
+    async def main(policy: VersionPolicy) -> dict[str, list[str]]:
+        catalog = catalog_of(tmp_path, policy=policy)
+        await catalog.refresh()
+        await catalog.close()
+        return served(catalog)
+
+    assert asyncio.run(main(VersionPolicy())) == {"gyro-denoiser": ["3"], "other": ["1"]}
+    assert asyncio.run(main(VersionPolicy(latest=2))) == {"gyro-denoiser": ["3", "2"], "other": ["1"]}
+    assert asyncio.run(main(VersionPolicy(latest=None))) == {"gyro-denoiser": ["3", "2", "1"], "other": ["1"]}
+    assert asyncio.run(main(VersionPolicy(specific=("1", "3")))) == {"gyro-denoiser": ["3", "1"], "other": ["1"]}
+
+
+def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tmp_path: Path) -> None:
+    """Whoever looks every second would else compute checksums of a bad version every second."""
+    artifacts.build(tmp_path)
+
+    async def main() -> None:
+        service = await service_over(tmp_path)
+        catalog = service.catalog
+        bad = artifacts.build(tmp_path, seed=1)
+        whole = (bad / "model.onnx").read_bytes()
+        spoil(bad)
+        await catalog.refresh()
+        assert served(catalog) == {"gyro-denoiser": ["1"]}
+        assert (service.status, [*catalog.refused]) == ("degraded", [("gyro-denoiser", "2")])
+        (bad / "model.onnx").write_bytes(whole)
+        await catalog.refresh()
+        assert served(catalog) == {"gyro-denoiser": ["1"]}  # its manifest is the same
+        os.utime(bad / manifest.FILE_NAME, ns=(1, 1))
+        await catalog.refresh()
+        assert served(catalog) == {"gyro-denoiser": ["2"]}
+        assert (service.status, catalog.refused) == ("ok", {})
+        await service.close()
+
+    asyncio.run(main())
+
+
+def test_what_vanishes_from_disk_is_let_go_but_never_everything(tmp_path: Path) -> None:
+    """A folder that is not mounted for a moment looks like one that was emptied."""
+    artifacts.build(tmp_path)
+    artifacts.build(tmp_path, name="other")
+
+    async def main() -> None:
+        catalog = catalog_of(tmp_path)
+        await catalog.refresh()
+        shutil.rmtree(tmp_path / "other")
+        await catalog.refresh()
+        assert served(catalog) == {"gyro-denoiser": ["1"]}
+        (tmp_path / "gyro-denoiser").rename(tmp_path / ".not-mounted")
+        await catalog.refresh()
+        assert served(catalog) == {"gyro-denoiser": ["1"]}
+        await catalog.close()
+
+    asyncio.run(main())
+
+
+def test_an_order_says_what_came_of_it(tmp_path: Path) -> None:
+    artifacts.build(tmp_path)
+
+    async def main() -> None:
+        catalog = catalog_of(tmp_path)
+        await catalog.refresh()
+        with pytest.raises(ModelNotFound, match="no model 'unknown'"):
+            await catalog.order("unknown", VersionPolicy())
+        spoil(artifacts.build(tmp_path, seed=1))
+        with pytest.raises(BadModel, match=r"Version 2 of gyro-denoiser is refused: .*SHA-256.* Version 1 goes on"):
+            await catalog.order("gyro-denoiser", VersionPolicy())
+        with pytest.raises(BadModel, match="no version 7"):
+            await catalog.order("gyro-denoiser", VersionPolicy(specific=("1", "7")))
+        assert served(catalog) == {"gyro-denoiser": ["1"]}
+        await catalog.order("gyro-denoiser", None)
+        assert served(catalog) == {}
+        assert [(each.version, each.state) for each in catalog.index()] == [("2", "UNAVAILABLE"), ("1", "UNAVAILABLE")]
+        await catalog.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_is_not_let_go_while_it_is_used(tmp_path: Path) -> None:
+    """A request that chose a version is answered by it, whatever happens meanwhile."""
+    artifacts.build(tmp_path)
+
+    async def main() -> None:
+        service = await service_over(tmp_path)
+        with service.lease() as lease:
+            spec = lease.choose()
+            artifacts.build(tmp_path, seed=1)
+            await service.catalog.refresh()
+            assert service.model().spec.version == "2"
+            for _ in range(20):
+                await asyncio.sleep(0)
+            golden = np.zeros((3, len(spec.features)), np.float32)
+            (prediction,) = await service.predict(lease.model, [Instance(golden)], timeout=5)
+            assert prediction.output.shape == (3, 3)
+            old = lease.model
+        await service.close()
+        with pytest.raises(Exception, match="shutting down"):
+            service.predict(old, [Instance(golden)], timeout=5)
+
+    asyncio.run(main())
+
+
+def test_the_only_model_of_a_repository_needs_no_name(tmp_path: Path) -> None:
+    """Whoever brings a model of their own should not have to learn a setting first; who set it is taken at their word."""
+    artifacts.build(tmp_path, name="theirs")
+    with serve(tmp_path, "--workers", "1") as server:
+        assert httpx.post(f"{server.url}/predict", json={"instances": [STEPS]}).json()["model"] == "theirs"
+    with pytest.raises(RuntimeError, match="no model 'gyro-denoiser'"), serve(tmp_path, "--default-model", "gyro-denoiser"):
+        pass
+
+
+def test_orders_are_seen_by_all_who_share_the_folder(tmp_path: Path) -> None:
+    first, second = OrderBook(tmp_path), OrderBook(tmp_path)
+    assert first.read() == (0, {})
+    assert first.give("a", VersionPolicy(specific=("1",))) == 1
+    assert second.give("b", None) == 2
+    assert first.read() == second.read() == (2, {"a": VersionPolicy(specific=("1",)), "b": None})
+
+
+def memory(server: Server) -> int:
+    """Bytes of the service and its workers that are theirs alone."""
+    pid = server.process.pid
+    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    lines = [line for each in pids for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()]
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def keep_asking(url: str, name: str, stop: threading.Event, answers: list[tuple[int, str]]) -> None:
+    with httpx.Client(base_url=url, headers=KEY, timeout=30) as client:
+        while not stop.is_set():
+            answer = client.post("/predict", json={"model": name, "instances": [STEPS, STEPS[:2]]})
+            answers.append((answer.status_code, answer.json().get("version", answer.text)))
+
+
+def keep_following(url: str, name: str, stop: threading.Event, answers: list[tuple[int, str]]) -> None:
+    with httpx.Client(base_url=url, headers=KEY, timeout=30) as client:
+        begun = client.post("/streams", json={"model": name}).json()
+        for seq in count():
+            if stop.is_set():
+                return
+            answer = client.post(f"/streams/{begun['id']}/predict", json={"input": STEPS[:2], "seq": seq})
+            answers.append((answer.status_code, begun["version"]))
+
+
+def under_load(url: str, callers: list[Callable[..., None]], names: list[str], work: Callable[[], None]) -> list[tuple[int, str]]:
+    """Do the work while callers ask; what they were answered."""
+    stop, answers = threading.Event(), list[tuple[int, str]]()
+    threads = [threading.Thread(target=caller, args=(url, name, stop, answers)) for caller in callers for name in names]
+    for thread in threads:
+        thread.start()
+    try:
+        work()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return answers
+
+
+def test_no_request_fails_while_a_model_is_swapped_again_and_again(tmp_path: Path) -> None:
+    """Two workers, two models, streams among the callers; then the memory is back to where it was."""
+    artifacts.build(tmp_path)
+    artifacts.build(tmp_path, name="other")
+    with (
+        serve(tmp_path, "--workers", "2", RECURVE_API_KEYS=KEYS) as server,
+        httpx.Client(base_url=server.url, headers=KEY, timeout=60) as client,
+    ):
+
+        def swap(times: int) -> None:
+            for _ in range(times):
+                newest = artifacts.build(tmp_path, seed=1).name
+                shutil.rmtree(tmp_path / "gyro-denoiser" / str(int(newest) - 1))
+                assert client.post("/v2/repository/models/gyro-denoiser/load").status_code == 200
+                for connection in range(4):  # whichever worker answers
+                    with httpx.Client(base_url=server.url, headers=KEY) as fresh:
+                        found = fresh.post("/predict", json={"instances": [STEPS]}).json()
+                        assert found["version"] == newest, connection
+
+        names = ["gyro-denoiser", "other"]
+        first = under_load(server.url, [keep_asking], names, lambda: swap(4))  # what is allocated once
+        before = memory(server)
+        answers = under_load(server.url, [keep_asking, keep_following], names, lambda: swap(20))
+        assert {status for status, _ in first + answers} == {200}
+        assert len({version for _, version in answers}) > 10
+        gc.collect()
+        assert memory(server) < before + 40 * 2**20
+
+
+def test_the_folder_is_watched(tmp_path: Path) -> None:
+    """A version that is published is served without a call; one that is bad shows in /health, and the old one goes on."""
+    artifacts.build(tmp_path)
+    with serve(tmp_path, "--workers", "1", "--model-poll-seconds", "0.05") as server, httpx.Client(base_url=server.url) as client:
+        artifacts.build(tmp_path, seed=1)
+        server.wait_for("Loaded gyro-denoiser version 2")
+        server.wait_for("gyro-denoiser version 1 makes way for version 2")
+        assert client.post("/predict", json={"instances": [STEPS]}).json()["version"] == "2"
+        bad = artifacts.build(tmp_path / "aside", seed=2)
+        spoil(bad)
+        text = json.loads((bad / manifest.FILE_NAME).read_text()) | {"version": "3"}
+        (bad / manifest.FILE_NAME).write_text(json.dumps(text))
+        bad.rename(tmp_path / "gyro-denoiser" / "3")
+        server.wait_for("Refused version 3 of gyro-denoiser")
+        health = client.get("/health").json()
+        assert health["status"] == "degraded"
+        assert [(each["version"], each["ready"]) for each in health["models"]] == [("2", True), ("3", False)]
+        assert client.post("/predict", json={"instances": [STEPS]}).json()["version"] == "2"
+        assert sum("Refused version 3" in line for line in server.log) == 1
+
+
+def test_a_worker_that_is_replaced_knows_what_was_ordered(tmp_path: Path) -> None:
+    """Else the workers would serve different models from then on."""
+    artifacts.build(tmp_path)
+    artifacts.build(tmp_path, name="other")
+    with (
+        serve(tmp_path, "--workers", "2", RECURVE_API_KEYS=KEYS) as server,
+        httpx.Client(base_url=server.url, headers=KEY) as client,
+    ):
+        assert client.post("/v2/repository/models/other/unload").status_code == 200
+        pid = server.process.pid
+        victim = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        os.kill(victim, 9)
+        server.wait_for("is replaced")
+        server.wait_for("Loaded gyro-denoiser version 1", times=3)
+        for _ in range(8):
+            with httpx.Client(base_url=server.url, headers=KEY) as fresh:
+                assert fresh.post("/predict", json={"model": "other", "instances": [STEPS]}).status_code == 404
+        assert client.post("/v2/repository/models/other/load").status_code == 200
+        for _ in range(8):
+            with httpx.Client(base_url=server.url, headers=KEY) as fresh:
+                assert fresh.post("/predict", json={"model": "other", "instances": [STEPS]}).status_code == 200

@@ -1,0 +1,77 @@
+"""Keys: who gets in, who may give orders, and that no secret leaks."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from app.keys import Keys
+from tests.servers import serve
+
+READER, OPERATOR = "r" * 16, "operator-0123456789"
+KEYS = f"sensor:predict:{READER},ops:admin:{OPERATOR}"
+STEP = {"instances": [[[0.0] * 6]]}
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_a_key_is_known_by_its_secret_alone() -> None:
+    keys = Keys.parse(f" sensor:predict:{READER} \nops:admin:a:colon-in-the-secret,")
+    assert len(keys) == 2
+    assert keys.role_of(READER) == "predict"
+    assert keys.role_of("a:colon-in-the-secret") == "admin"
+    for wrong in ("", READER[:-1], READER + "r", "sensor", "é", "\udc80"):
+        assert keys.role_of(wrong) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(f":admin:{OPERATOR}", "no name of its own", id="no-name"),
+        pytest.param(f"a:admin:{OPERATOR},a:predict:{READER}", "key 2 .*no name of its own", id="a-name-twice"),
+        pytest.param(f"a:root:{OPERATOR}", "key 1 .* no role", id="unknown-role"),
+        pytest.param(f"{OPERATOR}", "no role", id="secret-only"),
+        pytest.param("a:admin:short-secret", "too weak", id="short"),
+        pytest.param(f"a:admin:{OPERATOR},b:predict:{OPERATOR}", "the secret of another", id="a-secret-twice"),
+    ],
+)
+def test_keys_that_cannot_be_meant_are_refused(text: str, message: str) -> None:
+    """A service that starts with half of its keys lets in whom it should not, or nobody."""
+    with pytest.raises(ValueError, match=message) as refused:
+        Keys.parse(text)
+    assert not [secret for secret in (OPERATOR, "short-secret") if secret in str(refused.value)]
+
+
+def test_with_keys_nothing_but_probes_and_documentation_answers_without_one(repository: Path) -> None:
+    with serve(repository, RECURVE_API_KEYS=KEYS) as server, httpx.Client(base_url=server.url) as client:
+        for path in ("/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json", "/v2/health/live"):
+            assert client.get(path).status_code == 200, path
+        refused = client.post("/predict", json=STEP)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert refused.json()["instance"] == refused.headers["x-request-id"]
+        assert client.get("/streams", headers=bearer("x" * 16)).status_code == 401
+        assert client.get("/v2/models/gyro-denoiser").status_code == 401
+        assert client.post("/predict", json=STEP, headers=bearer(READER)).status_code == 200
+        assert client.post("/predict", json=STEP, headers={"X-API-Key": OPERATOR}).status_code == 200
+        load = "/v2/repository/models/gyro-denoiser/load"
+        assert client.post(load, headers=bearer(READER)).status_code == 403
+        assert client.post(load, headers=bearer(OPERATOR)).status_code == 200
+        live = f"{server.url.replace('http', 'ws')}/streams/ws"
+        with pytest.raises(InvalidStatus, match="401"), connect(live):
+            pass
+        with connect(live, additional_headers=bearer(READER)) as socket:
+            socket.send(b"\0" * 24)
+            assert len(socket.recv()) == 12
+        assert not [line for line in server.log if READER in line or OPERATOR in line]
+
+
+def test_without_keys_nobody_is_an_administrator(repository: Path) -> None:
+    """All else is open, as on the machine of someone who tries the service."""
+    with serve(repository) as server, httpx.Client(base_url=server.url) as client:
+        refused = client.post("/v2/repository/models/gyro-denoiser/unload")
+        assert (refused.status_code, "RECURVE_API_KEYS" in refused.json()["error"]) == (403, True)
+        assert client.post("/predict", json=STEP).status_code == 200

@@ -1,0 +1,129 @@
+"""What the descriptions promise, asked at random: ours of every route, and the public one of the Open Inference Protocol.
+
+Whatever comes, the service does not fail, and answers only what is written there.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.servers import Server, serve
+
+KEY = "tests-only-secret-of-an-administrator"
+AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
+PUBLIC = Path(__file__).parent / "open_inference_rest.json"
+REAL = {"model": "gyro-denoiser", "version": "1", "id": "asked-at-random"}  # what a path leads to, else to nothing
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+HEADER_LENGTH = "Inference-Header-Content-Length"
+EXAMPLES = 12  # of an operation in each mode
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[Server]:
+    with serve(repository, "--workers", "1", RECURVE_API_KEYS=f"tests:admin:{KEY}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as made:
+        yield made
+
+
+@cache
+def ours(url: str) -> Any:
+    return schemathesis.openapi.from_dict(httpx.get(f"{url}/openapi.json").json())
+
+
+@cache
+def public() -> Any:
+    return schemathesis.openapi.from_dict(json.loads(PUBLIC.read_text()))
+
+
+def ask(schema: Any, server: Server, session: requests.Session, mode: GenerationMode) -> int:
+    """Ask every operation of a description; how many could be asked so: some take nothing that could be wrong."""
+    asked = 0
+    for operation in (each.ok() for each in schema.get_all_operations()):
+
+        @settings(
+            derandomize=True,
+            database=None,
+            deadline=None,
+            max_examples=EXAMPLES,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(operation.as_strategy(generation_mode=mode), st.booleans())
+        def call(case: Any, real: bool) -> None:
+            if real and not case.path.endswith(("/unload", "/streams/{id}")):  # what would be gone for all that follow
+                case.path_parameters = {name: REAL.get(name, value) for name, value in (case.path_parameters or {}).items()}
+                case.headers.pop(HEADER_LENGTH, None)  # by chance it never fits a body
+            answer = case.call(base_url=server.url, headers=AUTHORIZATION, session=session)
+            case.validate_response(answer, checks=CHECKS)
+
+        session.post(f"{server.url}/streams", json={"id": REAL["id"]}, headers=AUTHORIZATION)
+        try:
+            call()
+        except Unsatisfiable:
+            assert mode is GenerationMode.NEGATIVE
+        else:
+            asked += 1
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("mode", "least"),
+    [(GenerationMode.POSITIVE, 25), (GenerationMode.NEGATIVE, 10)],
+    ids=["as described", "not as described"],
+)
+def test_our_own_description_is_kept(server: Server, session: requests.Session, mode: GenerationMode, least: int) -> None:
+    """Of every route: no failure, and no status, type or member that is not in it."""
+    assert ask(ours(server.url), server, session, mode) >= least
+
+
+def test_the_public_description_of_the_protocol_is_kept(server: Server, session: requests.Session) -> None:
+    """A client that was written against it, and against nothing of ours, finds what it says."""
+    assert ask(public(), server, session, GenerationMode.POSITIVE) == 6
+    assert ask(public(), server, session, GenerationMode.NEGATIVE) >= 1
+
+
+def test_every_example_is_answered(server: Server) -> None:
+    """Whoever copies one from the documentation must see it work."""
+    answered = set()
+    with httpx.Client(base_url=server.url, headers=AUTHORIZATION) as http:
+        description = http.get("/openapi.json").json()
+        for id in http.get("/streams").json()["ids"]:  # others may be left of what was asked at random
+            http.delete(f"/streams/{id}")
+        http.post("/streams", json={"id": REAL["id"]}).raise_for_status()
+        for path, operations in description["paths"].items():
+            content = operations.get("post", {}).get("requestBody", {}).get("content", {})
+            name = content.get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+            for example in description["components"]["schemas"].get(name, {}).get("examples", ()):
+                answer = http.post(path.format(**REAL), json=example)
+                assert answer.is_success, (path, answer.text)
+                answered.add(path)
+    assert {"/predict", "/streams", "/v2/models/{model}/infer", "/v2/repository/models/{model}/load"} <= answered

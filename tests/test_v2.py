@@ -1,0 +1,546 @@
+"""The Open Inference Protocol over real HTTP, with Triton's own clients, and with what they never send."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
+from tritonclient.utils import InferenceServerException
+
+from app.engine import CPU, Engine
+from app.golden import Golden
+from app.manifest import InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
+from app.tensors import Instance
+from scripts.training import publish
+from tests import artifacts, graphs
+from tests.servers import Server, serve
+
+GYRO = "gyro-denoiser"
+TICKS, CELLS, SCORES = "ticks", "cells", "scores"
+MOST_LOOKS = 2000  # at a count that is about to be written
+KEY = "tests-only-secret-of-an-administrator"
+AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two versions of one model, and a graph of each layout: time-major, a step a call, an output for the whole sequence."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed in (0, 1):
+        artifacts.build(folder, seed=seed)
+    state = StateSpec(input="h", output="h_out", shape=(1, graphs.HIDDEN), batch_axis=1)
+    adopt(
+        folder,
+        TICKS,
+        graphs.time_major,
+        input=InputSpec(name="x", batch_axis=1, time_axis=0),
+        states=(state,),
+        outputs=(OutputSpec(name="y", shape=(graphs.WIDTH,), batch_axis=1, time_axis=0),),
+    )
+    adopt(
+        folder,
+        CELLS,
+        graphs.stepwise_cells,
+        input=InputSpec(name="x", time_axis=None),
+        states=tuple(StateSpec(input=a, output=b, shape=(graphs.HIDDEN,), batch_axis=0) for a, b in (("a", "p"), ("b", "q"))),
+        outputs=(OutputSpec(name="y", shape=(graphs.WIDTH,), time_axis=None),),
+    )
+    adopt(
+        folder,
+        SCORES,
+        graphs.several_outputs,
+        input=InputSpec(name="x"),
+        states=(state,),
+        outputs=(OutputSpec(name="scores", shape=(graphs.WIDTH,)), OutputSpec(name="summary", shape=(2,), time_axis=None)),
+    )
+    return folder
+
+
+def adopt(folder: Path, name: str, graph: Any, **parts: Any) -> None:
+    """Publish a graph with what its manifest says of it."""
+    features = tuple(Signal(name=f"f{index}") for index in range(graphs.FEATURES))
+    common = {"features": features, "lengths": None, "opset": 17, "tolerance": Tolerance(rtol=1e-5, atol=1e-5)}
+    with publish.staging(folder, name) as staged:
+        graph(staged / "model.onnx")
+        (staged / "golden.npz").touch()
+
+        def spec_of(version: str) -> ModelSpec:
+            sums = publish.checksums(staged)
+            return ModelSpec(name=name, version=version, graphs={CPU: "model.onnx"}, files=sums, **common, **parts)
+
+        engine = Engine(spec_of("1"), staged, device="cpu")
+        instances = [Instance(random(steps, graphs.FEATURES)) for steps in (1, 4)]
+        starts = [Instance(each.steps, zeros(engine.spec)) for each in instances]
+        golden = Golden(starts, engine.predict(instances))
+        golden.save(staged, outputs=engine.spec.outputs, states=engine.spec.states)
+        publish.publish(staged, spec_of)
+
+
+def zeros(spec: ModelSpec) -> tuple[Array, ...]:
+    return tuple(np.zeros(state.shape, np.float32) for state in spec.states)
+
+
+@pytest.fixture(scope="module")
+def server(model_dir: Path) -> Iterator[Server]:
+    limits = ("--max-body-bytes", "200000", "--max-instances", "40", "--max-steps", "300")
+    with serve(model_dir, "--workers", "2", *limits, RECURVE_API_KEYS=f"tests:admin:{KEY}") as running:
+        yield running
+
+
+class WithKey(triton.InferenceServerClientPlugin):
+    """How Triton's clients are given a key."""
+
+    def __call__(self, request: Any) -> None:
+        request.headers.update(AUTHORIZATION)
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(server.url.removeprefix("http://")) as made:
+        made.register_plugin(WithKey())
+        yield made
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30, headers=AUTHORIZATION) as made:
+        yield made
+
+
+def random(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def given(name: str, array: Array, *, binary: bool = True, module: Any = triton) -> Any:
+    kinds = {"float32": "FP32", "int32": "INT32", "int64": "INT64"}
+    tensor = module.InferInput(name, list(array.shape), kinds[str(array.dtype)])
+    tensor.set_data_from_numpy(array, binary_data=binary)
+    return tensor
+
+
+def alone(http: httpx.Client, rows: Sequence[Array]) -> list[Array]:
+    """What /predict answers to each of these in a request of its own: the slower truth."""
+    answers = [http.post("/predict", json={"instances": [row.tolist()]}).json() for row in rows]
+    return [np.array(answer["predictions"][0], np.float32) for answer in answers]
+
+
+def close(a: Any, b: Any) -> bool:
+    return bool(np.allclose(a, b, rtol=1e-5, atol=1e-5))
+
+
+def plain(array: Array, **members: Any) -> dict[str, Any]:
+    inputs = [{"name": "input", "shape": list(array.shape), "datatype": "FP32", "data": array.ravel().tolist()}]
+    return {"inputs": inputs, **members}
+
+
+def infer(http: httpx.Client, body: Any, model: str = GYRO, **headers: str) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return http.post(f"/v2/models/{model}/infer", content=content, headers=headers)
+
+
+def refusal(answer: httpx.Response, status: int) -> str:
+    """What an error says, in the form that every one of them has."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    error = body["error"]
+    assert isinstance(error, str)
+    return error
+
+
+def test_the_server_and_its_models_say_that_they_are_ready(client: triton.InferenceServerClient) -> None:
+    """What a balancer and a client ask first."""
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(GYRO)
+    assert client.is_model_ready(GYRO, "2")
+    assert not client.is_model_ready(GYRO, "1")
+    assert not client.is_model_ready("nobody")
+
+
+def test_health_answers_are_json(http: httpx.Client) -> None:
+    """Other clients of the protocol read the bodies, not the status."""
+    assert http.get("/v2/health/live").json() == {"live": True}
+    assert http.get("/v2/health/ready").json() == {"ready": True}
+    assert http.get(f"/v2/models/{GYRO}/ready").json() == {"name": GYRO, "ready": True}
+    assert http.get("/v2/").json() == http.get("/v2").json()
+
+
+def test_metadata_and_configuration_tell_what_to_send(client: triton.InferenceServerClient) -> None:
+    """Tools make their requests from these two alone."""
+    server = client.get_server_metadata()
+    assert server["name"] == "recurve"
+    extensions = {"binary_tensor_data", "sequence", "model_repository", "model_configuration", "statistics"}
+    assert set(server["extensions"]) == extensions
+    found = client.get_model_metadata(GYRO)
+    assert (found["name"], found["versions"], found["platform"]) == (GYRO, ["2"], "onnxruntime_onnx")
+    assert found["inputs"] == [
+        {"name": "input", "datatype": "FP32", "shape": [-1, -1, 6]},
+        {"name": "lengths", "datatype": "INT32", "shape": [-1]},
+        {"name": "h0", "datatype": "FP32", "shape": [2, -1, 8]},
+    ]
+    assert [each["name"] for each in found["outputs"]] == ["output", "hn"]
+    config = client.get_model_config(GYRO)
+    assert config["max_batch_size"] == 40
+    assert config["sequence_batching"]["state"][0]["dims"] == [2, 8]
+    assert [(each["name"], each.get("optional", False)) for each in config["input"]] == [
+        ("input", False),
+        ("lengths", True),
+        ("h0", True),
+    ]
+    assert client.get_model_config(TICKS)["max_batch_size"] == 0
+    assert client.get_model_metadata(CELLS)["inputs"][0]["shape"] == [-1, graphs.FEATURES]
+
+
+@pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("binary_out", [True, False], ids=["binary-out", "json-out"])
+@pytest.mark.parametrize("binary_in", [True, False], ids=["binary-in", "json-in"])
+def test_every_way_of_asking_gives_the_same_answer(
+    client: triton.InferenceServerClient, http: httpx.Client, binary_in: bool, binary_out: bool, packed: str | None
+) -> None:
+    """Of rows with different lengths, each is answered as if it had come alone, and filled up with zeros."""
+    rows, lengths = random(3, 90, 6), [90, 1, 33]
+    answer = client.infer(
+        GYRO,
+        [given("input", rows, binary=binary_in), given("lengths", np.array(lengths, np.int64), binary=binary_in)],
+        outputs=[triton.InferRequestedOutput("output", binary_data=binary_out)],
+        request_id="42",
+        request_compression_algorithm=packed,
+        response_compression_algorithm=packed,
+    )
+    found = answer.as_numpy("output")
+    for row, length, prediction in zip(
+        found, lengths, alone(http, [r[:n] for r, n in zip(rows, lengths, strict=True)]), strict=True
+    ):
+        assert close(row[:length], prediction)
+        assert not row[length:].any()
+    assert answer.get_response()["id"] == "42"
+    assert (answer.get_response()["model_name"], answer.get_response()["model_version"]) == (GYRO, "2")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_large_answer_is_packed_as_its_caller_asks(http: httpx.Client, coding: str, binary: bool) -> None:
+    """Binary ones too; the length of their JSON is that before packing."""
+    body = plain(random(2, 100, 6), parameters={"binary_data_output": binary})
+    answer = infer(http, body, **{"Accept-Encoding": coding})
+    assert answer.headers["content-encoding"] == coding
+    length = answer.headers.get("inference-header-content-length")
+    assert (length is not None) == binary
+    output = json.loads(answer.content[: int(length or len(answer.content))])["outputs"][0]
+    numbers = np.frombuffer(answer.content[int(length) :], "<f4") if length else np.array(output["data"], np.float32)
+    bare = infer(http, plain(random(2, 100, 6)), **{"Accept-Encoding": "identity"})
+    assert "content-encoding" not in bare.headers
+    assert close(numbers, bare.json()["outputs"][0]["data"])
+
+
+def test_nothing_but_the_body_is_needed(http: httpx.Client) -> None:
+    """Some clients send no Content-Type, others one that is not JSON's."""
+    answers = [infer(http, plain(random(1, 3, 6)), **headers) for headers in ({}, {"Content-Type": "application/octet-stream"})]
+    assert "content-type" not in answers[0].request.headers
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert "id" not in answers[0].json()
+    assert answers[0].json()["outputs"][0]["shape"] == [1, 3, 3]
+
+
+def test_a_state_that_is_asked_for_carries_the_sequence_on(client: triton.InferenceServerClient) -> None:
+    """State outputs by name, state inputs as they came back: in pieces it is the whole."""
+    whole = random(2, 40, 6)
+    expected = client.infer(GYRO, [given("input", whole)]).as_numpy("output")
+    named = [triton.InferRequestedOutput("output"), triton.InferRequestedOutput("hn")]
+    first = client.infer(GYRO, [given("input", whole[:, :25])], outputs=named)
+    second = client.infer(GYRO, [given("input", whole[:, 25:]), given("h0", first.as_numpy("hn"))], outputs=named)
+    assert close(np.concatenate([first.as_numpy("output"), second.as_numpy("output")], axis=1), expected)
+    assert "hn" not in [each["name"] for each in client.infer(GYRO, [given("input", whole)]).get_response()["outputs"]]
+
+
+def test_the_asyncio_client_works_as_it_comes(server: Server) -> None:
+    """Many at once share batches with each other; nobody's answer depends on it."""
+    rows = [random(1, steps, 6, seed=steps) for steps in range(1, 33)]
+
+    async def ask() -> None:
+        async with triton_aio.InferenceServerClient(server.url.removeprefix("http://")) as client:
+            client.register_plugin(WithKey())
+            assert await client.is_server_ready()
+            assert (await client.get_model_metadata(GYRO))["name"] == GYRO
+
+            async def one(row: Array, packed: str | None) -> Array:
+                inputs = [given("input", row, module=triton_aio)]
+                ways = {"request_compression_algorithm": packed, "response_compression_algorithm": packed}
+                found: Array = (await client.infer(GYRO, inputs, **ways)).as_numpy("output")
+                return found
+
+            together = await asyncio.gather(*(one(row, None) for row in rows))
+            packed = await asyncio.gather(*(one(row, ("gzip", "deflate")[i % 2]) for i, row in enumerate(rows)))
+            for row, a, b in zip(rows, together, packed, strict=True):
+                single = await one(row, None)
+                assert close(a, single)
+                assert close(b, single)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("name", [TICKS, SCORES])
+def test_tensors_are_those_of_the_graph(client: triton.InferenceServerClient, model_dir: Path, name: str) -> None:
+    """In its own layout: what ONNX Runtime makes of the same tensors is what comes back."""
+    shape = (7, 3, graphs.FEATURES) if name == TICKS else (3, 7, graphs.FEATURES)
+    feeds = {"x": random(*shape), "h": random(1, 3, graphs.HIDDEN)}
+    expected = graphs.answer(model_dir / name / "1" / "model.onnx", feeds)
+    served = [each["name"] for each in client.get_model_metadata(name)["outputs"]]
+    named = [triton.InferRequestedOutput(each) for each in reversed(served)]
+    answer = client.infer(name, [given(*each) for each in feeds.items()], outputs=named)
+    for output in served:
+        assert answer.as_numpy(output).shape == expected[output].shape
+        assert close(answer.as_numpy(output), expected[output])
+    assert "label" not in served  # it is not in the manifest
+
+
+def test_a_stepwise_graph_is_driven_step_by_step(client: triton.InferenceServerClient, model_dir: Path) -> None:
+    """A request is one step, with both its states given; and in a sequence the service keeps them."""
+    steps = random(6, 1, graphs.FEATURES)
+    a, b = np.zeros((1, graphs.HIDDEN), np.float32), np.zeros((1, graphs.HIDDEN), np.float32)
+    for index, x in enumerate(steps):
+        expected = graphs.answer(model_dir / CELLS / "1" / "model.onnx", {"x": x, "a": a, "b": b})
+        named = [triton.InferRequestedOutput(each) for each in ("y", "p", "q")]
+        answer = client.infer(CELLS, [given("x", x), given("b", b), given("a", a)], outputs=named)
+        kept = client.infer(CELLS, [given("x", x)], sequence_id="cells", sequence_start=index == 0, sequence_end=index == 5)
+        assert close(answer.as_numpy("y"), expected["y"])
+        assert close(kept.as_numpy("y"), expected["y"])
+        a, b = answer.as_numpy("p"), answer.as_numpy("q")
+        assert close(a, expected["p"])
+
+
+@pytest.mark.parametrize("id", [77, "wrist-7"])
+def test_a_sequence_in_pieces_is_the_whole(client: triton.InferenceServerClient, id: int | str) -> None:
+    """Fifty requests, of one or more steps, to either process: as if it had never been cut."""
+    whole = random(1, 100, 6)
+    expected = client.infer(GYRO, [given("input", whole)]).as_numpy("output")
+    cuts = [0, *sorted(np.random.default_rng(0).choice(np.arange(1, 100), 49, replace=False).tolist()), 100]
+    found = []
+    for index, (begin, end) in enumerate(pairwise(cuts)):
+        part = [given("input", whole[:, begin:end])]
+        answer = client.infer(GYRO, part, sequence_id=id, sequence_start=index == 0, sequence_end=index == 49)
+        found.append(answer.as_numpy("output"))
+    assert len(found) == 50
+    assert close(np.concatenate(found, axis=1), expected)
+    with pytest.raises(InferenceServerException, match="sequence_start"):  # it has ended
+        client.infer(GYRO, [given("input", whole[:, :1])], sequence_id=id)
+
+
+def test_a_sequence_that_starts_again_begins_anew(client: triton.InferenceServerClient) -> None:
+    """Its old state must not reach into the new one; a request that is refused does not start it."""
+    steps = random(1, 5, 6)
+    first = client.infer(GYRO, [given("input", steps)], sequence_id=9, sequence_start=True).as_numpy("output")
+    onward = client.infer(GYRO, [given("input", steps)], sequence_id=9).as_numpy("output")
+    assert not close(first, onward)
+    with pytest.raises(InferenceServerException):
+        client.infer(GYRO, [given("input", steps[:, :, :5])], sequence_id=9, sequence_start=True)
+    third = client.infer(GYRO, [given("input", steps)], sequence_id=9).as_numpy("output")
+    assert not close(first, third)
+    again = client.infer(GYRO, [given("input", steps)], sequence_id=9, sequence_start=True, sequence_end=True).as_numpy("output")
+    assert close(again, first)
+
+
+def test_a_sequence_is_of_one_model(client: triton.InferenceServerClient) -> None:
+    """And its stream can be seen where streams are."""
+    client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=12, sequence_start=True)
+    with pytest.raises(InferenceServerException, match="is one of gyro-denoiser version 2, not of ticks"):
+        client.infer(TICKS, [given("x", random(2, 1, graphs.FEATURES))], sequence_id=12)
+    with pytest.raises(InferenceServerException, match="one row, got 2"):
+        client.infer(GYRO, [given("input", random(2, 2, 6))], sequence_id=12)
+    client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=12, sequence_end=True)
+
+
+def test_a_sequence_is_a_stream_like_any_other(client: triton.InferenceServerClient, http: httpx.Client) -> None:
+    """Begun here, seen and gone on with there."""
+    client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=13, sequence_start=True)
+    assert http.get("/streams/13").json()["steps"] == 2
+    http.post("/streams/13/predict", json={"input": random(3, 6).tolist()}).raise_for_status()
+    client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=13)
+    assert http.get("/streams/13").json()["steps"] == 7
+    assert http.delete("/streams/13").status_code == 204
+
+
+STEP = random(1, 1, 6)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "says"),
+    [
+        (b"", {}, "not valid JSON"),
+        (b"nonsense", {"Content-Encoding": "gzip"}, "not gzip"),
+        (b"nonsense", {"Content-Encoding": "br"}, "gzip, deflate or not at all"),
+        (plain(STEP), {"Inference-Header-Content-Length": "x"}, "must be a number"),
+        (plain(STEP), {"Inference-Header-Content-Length": "99999"}, "has only"),
+        (plain(random(41, 1, 6)), {}, "41 instances; at most 40"),
+        (plain(random(1, 301, 6)), {}, "301 time steps; at most 300"),
+        (b" " * 200_001, {}, "at most 200000 are taken"),
+        (plain(random(1, 1, 7)), {}, "input: expected the shape [-1, -1, 6]"),
+        (plain(STEP, parameters={"sequence_id": 404}), {}, "sequence_start"),
+        (plain(STEP, outputs=[{"name": "nothing"}]), {}, "no output nothing"),
+    ],
+)
+def test_whatever_the_client_does_wrong_is_400(http: httpx.Client, body: Any, headers: dict[str, str], says: str) -> None:
+    """Also where it is another status elsewhere in this service: the protocol knows no other."""
+    assert says in refusal(infer(http, body, **headers), 400)
+
+
+def test_other_errors_keep_their_status(http: httpx.Client) -> None:
+    """What is not there is 404, and which methods there are stands in Allow."""
+    assert "There is no model 'nobody'" in refusal(infer(http, plain(STEP), "nobody"), 404)
+    assert "Version '9'" in refusal(http.get(f"/v2/models/{GYRO}/versions/9"), 404)
+    assert refusal(http.get("/v2/models"), 404)
+    wrong = http.get(f"/v2/models/{GYRO}/infer")
+    assert refusal(wrong, 405)
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_a_timeout_in_microseconds_is_the_deadline(http: httpx.Client) -> None:
+    """One that is over before the body is read is 504, of a sequence too, which stays where it was."""
+    assert "deadline" in refusal(infer(http, plain(STEP, parameters={"timeout": 1})), 504)
+    assert infer(http, plain(STEP, parameters={"timeout": 20_000_000})).status_code == 200
+    assert infer(http, plain(STEP, parameters={"sequence_id": 5, "sequence_start": True})).status_code == 200
+    assert "deadline" in refusal(infer(http, plain(STEP, parameters={"sequence_id": 5, "timeout": 1})), 504)
+    assert http.get("/streams/5").json()["steps"] == 1
+
+
+def test_orders_need_an_administrator(server: Server) -> None:
+    """Who may ask for answers may not decide what is served; everyone may ask whether it is."""
+    with httpx.Client(base_url=server.url) as stranger:
+        assert "key" in refusal(stranger.post(f"/v2/repository/models/{GYRO}/unload"), 401)
+        assert "key" in refusal(stranger.post(f"/v2/models/{GYRO}/infer"), 401)
+        assert stranger.get("/v2/health/ready").status_code == 200
+
+
+def test_a_version_may_be_named(http: httpx.Client) -> None:
+    """In the path of everything that is asked of a model."""
+    for path in ("", "/ready", "/config", "/stats"):
+        assert http.get(f"/v2/models/{GYRO}/versions/2{path}").status_code == 200
+        assert http.get(f"/v2/models/{GYRO}/versions/1{path}").status_code == 404
+    assert infer(http, plain(STEP), f"{GYRO}/versions/2").json()["model_version"] == "2"
+    assert refusal(infer(http, plain(STEP), f"{GYRO}/versions/1"), 404)
+
+
+def test_statistics_count_what_all_processes_did(client: triton.InferenceServerClient, http: httpx.Client) -> None:
+    """Instances, batches, requests and failures; two processes answer, and whichever is asked tells of both."""
+    before = client.get_inference_statistics(SCORES, "1")["model_stats"][0]
+    rows, requests = 3, 20
+    for _ in range(requests):
+        with httpx.Client(base_url=http.base_url, headers=AUTHORIZATION) as one:  # its own connection, to either process
+            body = {"inputs": [{"name": "x", "shape": [rows, 2, 4], "datatype": "FP32", "data": [0.5] * rows * 8}]}
+            assert infer(one, body, SCORES).status_code == 200
+    assert infer(http, {"inputs": []}, SCORES).status_code == 400
+    for _ in range(MOST_LOOKS):  # a request is counted once its answer is sent
+        after = client.get_inference_statistics(SCORES)["model_stats"][0]
+        if after["inference_stats"]["fail"]["count"] - before["inference_stats"]["fail"]["count"] == 1:
+            break
+
+    def more(*path: str) -> int:
+        a, b = after, before
+        for name in path:
+            a, b = a[name], b[name]
+        assert type(a) is int
+        return a - b
+
+    assert more("inference_count") == rows * requests
+    sizes = [(each["batch_size"], each["compute_infer"]["count"]) for each in after["batch_stats"]]
+    assert sum(count for _, count in sizes) == after["execution_count"]
+    assert sum(size * count for size, count in sizes) == after["inference_count"]
+    assert more("inference_stats", "success", "count") == requests
+    assert more("inference_stats", "queue", "count") == rows * requests
+    assert more("inference_stats", "compute_infer", "count") == more("execution_count")
+    assert more("inference_stats", "success", "ns") > more("inference_stats", "compute_infer", "ns") > 0
+    assert after["last_inference"] > before["last_inference"]
+    assert after["inference_stats"]["cache_hit"] == {"count": 0, "ns": 0}
+    everyone = client.get_inference_statistics()["model_stats"]
+    assert {(each["name"], each["version"]) for each in everyone} == {(GYRO, "2"), (TICKS, "1"), (CELLS, "1"), (SCORES, "1")}
+
+
+def test_requests_are_counted_under_one_route(http: httpx.Client) -> None:
+    """Names of models are not labels of routes: a stranger could make as many as he likes."""
+    infer(http, plain(STEP), "a-name-that-nobody-has")
+    text = http.get("/metrics").text
+    assert 'route="/v2/models/{model}/infer"' in text
+    assert "a-name-that-nobody-has" not in text
+
+
+def everywhere(server: Server, path: str) -> set[int]:
+    """The statuses that a path has, over so many connections that every process is asked."""
+    statuses = set()
+    for _ in range(24):
+        with httpx.Client(base_url=server.url, headers=AUTHORIZATION) as one:
+            statuses.add(one.get(path).status_code)
+    return statuses
+
+
+def test_models_are_unloaded_and_loaded(server: Server, client: triton.InferenceServerClient) -> None:
+    """When the answer comes it is so in all processes."""
+    entry = {"name": CELLS, "version": "1", "state": "READY", "reason": ""}
+    assert entry in client.get_model_repository_index()
+    client.unload_model(CELLS)
+    assert everywhere(server, f"/v2/models/{CELLS}/ready") == {404}
+    assert [each["state"] for each in client.get_model_repository_index() if each["name"] == CELLS] == ["UNAVAILABLE"]
+    with pytest.raises(InferenceServerException, match="There is no model 'cells'"):
+        client.infer(CELLS, [given("x", random(1, graphs.FEATURES))])
+    client.load_model(CELLS)
+    assert everywhere(server, f"/v2/models/{CELLS}/ready") == {200}
+    assert entry in client.get_model_repository_index()
+
+
+def test_versions_are_served_side_by_side_when_that_is_ordered(server: Server, client: triton.InferenceServerClient) -> None:
+    """The order is Triton's version_policy; a client that names no version gets the newest."""
+    one = given("input", random(1, 4, 6))
+    newest = client.infer(GYRO, [one]).as_numpy("output")
+    try:
+        client.load_model(GYRO, config=json.dumps({"version_policy": {"all": {}}}))
+        assert everywhere(server, f"/v2/models/{GYRO}/versions/1/ready") == {200}
+        assert client.get_model_metadata(GYRO)["versions"] == ["2", "1"]
+        assert client.get_model_config(GYRO)["version_policy"] == {"specific": {"versions": [2, 1]}}
+        older = client.infer(GYRO, [one], model_version="1").as_numpy("output")
+        assert not close(older, newest)
+        assert close(client.infer(GYRO, [one]).as_numpy("output"), newest)
+        assert {each["version"] for each in client.get_inference_statistics(GYRO)["model_stats"]} == {"1", "2"}
+        client.load_model(GYRO, config=json.dumps({"version_policy": {"specific": {"versions": [1]}}}))
+        assert close(client.infer(GYRO, [one]).as_numpy("output"), older)
+    finally:
+        client.load_model(GYRO)
+    assert everywhere(server, f"/v2/models/{GYRO}/versions/1/ready") == {404}
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "status", "says"),
+    [
+        ("nobody/load", {}, 404, "There is no model 'nobody'"),
+        ("nobody/unload", {}, 404, "There is no model 'nobody'"),
+        (f"{GYRO}/load", {"parameters": {"config": '{"version_policy": {"specific": {"versions": [7]}}}'}}, 400, "no version 7"),
+        (f"{GYRO}/load", {"parameters": {"config": '{"max_batch_size": 8}'}}, 400, "only version_policy is taken"),
+        (f"{GYRO}/load", {"parameters": {"file:3/model.onnx": "AAAA"}}, 400, "come from the repository"),
+        (f"{GYRO}/load", {"parameters": []}, 400, "expected an object"),
+    ],
+)
+def test_an_order_that_cannot_be_carried_out_is_refused(
+    server: Server, http: httpx.Client, name: str, order: Any, status: int, says: str
+) -> None:
+    """With the reason, and what was served goes on."""
+    assert says in refusal(http.post(f"/v2/repository/models/{name}", json=order), status)
+    assert everywhere(server, f"/v2/models/{GYRO}/versions/2/ready") == {200}
+    http.post(f"/v2/repository/models/{GYRO}/load").raise_for_status()
+
+
+def test_the_index_may_list_only_what_is_served(http: httpx.Client) -> None:
+    """An older version is there, and says why it is not served."""
+    every = http.post("/v2/repository/index").json()
+    assert {"name": GYRO, "version": "1", "state": "UNAVAILABLE", "reason": "not loaded"} in every
+    served = http.post("/v2/repository/index", json={"ready": True}).json()
+    assert served == [each for each in every if each["state"] == "READY"]
+    assert "expected true or false" in refusal(http.post("/v2/repository/index", json={"ready": "yes"}), 400)
