@@ -1,0 +1,54 @@
+"""Runs a graph of which nothing is known yet, to see the shapes that it answers with.
+
+Owns the one bare session of the adoption; everything that can be said in a manifest runs through app.engine. Knows
+nothing of what the tensors mean.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as in app.engine: it is read when ONNX Runtime is imported
+import onnxruntime as ort
+
+from app.engine import CPU
+from scripts.adoption.inspection import unopenable
+from scripts.adoption.refusal import Refused
+
+_AROUND = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |.*Status Message: (?:\S+\.cc:\d+ )?", re.DOTALL)
+
+
+def shortened(error: Exception) -> str:
+    """What ONNX Runtime says, without where in itself it says so."""
+    text = str(error).strip()
+    return (_AROUND.sub("", text).strip() or text).splitlines()[0][:200]
+
+
+class Probe:
+    """An open graph, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        """Refused when ONNX Runtime cannot open it."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # a run that fails is an answer here; the exception holds all there is to know
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=[CPU])
+        except Exception as error:  # ONNX Runtime raises its own and built-in types
+            raise Refused(unopenable(path, error)) from error
+        self._names = [node.name for node in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Every output by name; RuntimeError with the first line of ONNX Runtime's reason when it does not run."""
+        options = ort.RunOptions()
+        options.log_severity_level = 4
+        try:
+            arrays = self._session.run(None, dict(feeds), options)
+        except Exception as error:  # as above
+            raise RuntimeError(shortened(error)) from error
+        return {name: np.asarray(array) for name, array in zip(self._names, arrays, strict=True)}

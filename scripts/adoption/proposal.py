@@ -1,0 +1,154 @@
+"""The reading of a graph that is published, and why it is this one: experiments decide.
+
+Owns the decision. A reading is right when a row in a batch is the row alone and pieces of a sequence are the whole; where
+no reading is, the graph is not causal or its rows depend on each other, and the manifest says so. Where several are and
+they are not the same, recurrent nodes may attest one; else the user is asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.manifest import ModelSpec, OutputSpec
+from app.tensors import Array
+from scripts.adoption.hypotheses import Hypothesis
+from scripts.adoption.reading import fixed_batch
+from scripts.adoption.refusal import Refused
+from scripts.adoption.trial import UNIT, Trial, try_out
+
+Tried = tuple[Hypothesis, Trial]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A manifest but for its files, the evidence for it, and how it came to be chosen."""
+
+    spec: ModelSpec
+    chosen: Hypothesis
+    trial: Trial
+    axes: str  # why batch and time are where they are
+    pairs: str  # why the states are paired so
+    causal: str  # why it is causal, or not
+    batch: str  # why rows may run together, or not
+
+
+def propose(hypotheses: Sequence[Hypothesis], folder: Path, steps: Array, *, given: bool, batch_of: int | None) -> Proposal:
+    """Try them all; Refused when none runs, or when several are right and differ in what they mean.
+
+    given: the user said how the states are paired; batch_of: read the other way round the graph would fix such a batch.
+    """
+    shown = tqdm(hypotheses, desc="trying readings", unit="reading", leave=False, delay=1.0)
+    tried = [(each, try_out(each.spec, folder, steps)) for each in shown]
+    ran = [(each, trial) for each, trial in tried if not trial.error]
+    if not ran:
+        raise Refused(f"The graph does not run as any manifest says: {tried[0][1].error}.")
+    best = _best(ran)
+    chosen, trial = best[0]
+    if batch_of is not None and (trial.batch is None or not trial.rows_are_independent):
+        raise Refused(f"It seems that {fixed_batch(batch_of)}. Export the graph with a free batch axis (dynamic_axes in PyTorch).")
+    asked = len({each.pairs for each, _ in tried}) > 1
+    pairs = _why_pairs(chosen, trial, best, tried) if asked else "--state says so"
+    if not asked and not given:
+        pairs = "it is the only output of its shape"
+    spec, causal = _causal(chosen, trial, given=given)
+    spec, batch = _batch(spec, chosen, trial)
+    return Proposal(spec, chosen, trial, _why_axes(chosen, trial, tried), pairs, causal, batch)
+
+
+def _best(ran: Sequence[Tried]) -> list[Tried]:
+    """Those for which most holds; a reading that mixes up batch and time fails by its rows first."""
+    by_rows = [(each, trial) for each, trial in ran if trial.rows_are_independent]
+    by_pieces = [(each, trial) for each, trial in ran if trial.pieces_are_the_whole]
+    by_both = [(each, trial) for each, trial in by_rows if trial.pieces_are_the_whole]
+    return by_both or by_rows or by_pieces or list(ran)
+
+
+def _why_pairs(chosen: Hypothesis, trial: Trial, best: Sequence[Tried], tried: Sequence[Tried]) -> str:
+    """Why these pairs and no others; Refused when it cannot be said."""
+    ways = list(dict.fromkeys(each.pairs for each, _ in best))
+    decided = trial.pieces_are_the_whole and not chosen.spec.stepwise
+    if decided and len(ways) == 1:
+        others = [other.split for each, other in tried if each.pairs != chosen.pairs and other.split is not None]
+        least = f"; other pairs are off by {_share(min(others))} or more" if others else ""
+        return f"only so does a sequence in pieces equal the whole{least}"
+    attested = [each for each, _ in best if each.attested]
+    if len({each.pairs for each in attested}) == 1 and chosen.attested and (decided or trial.split is None or chosen.spec.stepwise):
+        return "a recurrent node starts with the one and ends with the other"
+    if trial.sees_the_future:
+        return "they are named alike; it makes no difference, for the states are not carried on"
+    candidates = "\n  ".join(dict.fromkeys(each.flags for each, _ in best))
+    if chosen.spec.stepwise or chosen.spec.time_steps:
+        why = "A graph that takes a fixed number of steps a call cannot be asked whether pieces equal the whole"
+    else:
+        why = f"{'In each of these ways' if decided else 'In none of the possible ways'} a sequence in pieces equals the whole"
+    raise Refused(f"The states can be paired in several ways. {why}, so say which is right:\n  {candidates}")
+
+
+def _why_axes(chosen: Hypothesis, trial: Trial, tried: Sequence[Tried]) -> str:
+    if chosen.spec.stepwise:
+        return "two axes: batch and features, one step a call"
+    others = [other for each, other in tried if each.reading != chosen.reading]
+    if not others:
+        return "it is the only reading of its axes that the graph runs with"
+    apart = [other.batch for other in others if other.batch is not None and not other.rows_are_independent]
+    if trial.rows_are_independent and len(apart) == len(others):
+        return f"only so does a row in a batch equal the row alone; the other way it is off by {_share(min(apart))}"
+    if trial.rows_are_independent and all(other.error for other in others):
+        return "it is the only reading of its axes that the graph runs with"
+    return "it is the usual order, or that of the axes' names; both readings answer alike"
+
+
+def _causal(chosen: Hypothesis, trial: Trial, *, given: bool) -> tuple[ModelSpec, str]:
+    """The manifest with what the trial says of time."""
+    spec = chosen.spec
+    if spec.time_steps and trial.sees_the_future:
+        outputs = tuple(_as_whole(output, spec.time_steps) for output in spec.outputs)
+        spec = spec.model_copy(update={"outputs": outputs})
+    if trial.pieces_are_the_whole:
+        word = "every step is a call of its own" if spec.stepwise else "a sequence in pieces equals the whole"
+        return spec, f"{word}{', without a state' if not spec.states else ''}"
+    not_causal = spec.model_copy(update={"causal": False})
+    if trial.sees_the_future:
+        assert trial.future is not None
+        return (
+            not_causal,
+            f"the answer to a step depends on later steps: changing the last moved others by {_share(trial.future)}",
+        )
+    if spec.time_steps and spec.states:
+        return spec, f"earlier answers do not change with the last of its {spec.time_steps} steps, and its states carry on"
+    if not spec.states:
+        return not_causal, "it has no states to carry from one piece of a sequence to the next"
+    assert trial.split is not None
+    doubt = "; or are the pairs that --state gives wrong?" if given else ""
+    return not_causal, f"a sequence in pieces differs from the whole by {_share(trial.split)}, with its states carried on{doubt}"
+
+
+def _as_whole(output: OutputSpec, time: int) -> OutputSpec:
+    """Its axis of time as one of its own: what answers the sequence as a whole."""
+    if output.time_axis is None:
+        return output
+    place = output.time_axis - (output.batch_axis < output.time_axis)
+    shape = (*output.shape[:place], time, *output.shape[place:])
+    return output.model_copy(update={"time_axis": None, "shape": shape})
+
+
+def _batch(spec: ModelSpec, chosen: Hypothesis, trial: Trial) -> tuple[ModelSpec, str]:
+    """The manifest with what the trial says of batches."""
+    if chosen.reading.batch is not None:
+        return spec, "the graph fixes its batch at 1"
+    if trial.rows_are_independent:
+        return spec, "a row in a batch equals the row alone"
+    assert trial.batch is not None
+    return spec.model_copy(update={"max_batch_size": 1}), (
+        f"rows depend on the batch they are in: in company they differ by {_share(trial.batch)}"
+    )
+
+
+def _share(units: float) -> str:
+    """Of the largest number in the tensor."""
+    share = units * UNIT
+    if share == float("inf"):
+        return "more than can be said"
+    return f"{share:.1f} times the values" if share >= 1 else f"{100 * share:.2g} % of the values"

@@ -1,0 +1,59 @@
+"""What the user is asked, or told to do, where the part of an input cannot be told.
+
+Owns the words and the flags in them. Decides nothing.
+"""
+
+from collections.abc import Sequence
+
+from scripts.adoption.inspection import Tensor
+from scripts.adoption.refusal import Refused
+
+CONSTANTS = ("bool", "float32", "float64", "int32", "int64")  # the types that a constant may have
+
+
+def ask(tensors: Sequence[Tensor], more: str) -> None:
+    """Refused when there are inputs that nothing is known to feed; what else must be asked is asked in the same breath."""
+    if not tensors:
+        return
+    asked = []
+    for tensor in tensors:
+        if tensor.type not in CONSTANTS:
+            asked.append(f"{tensor} cannot be fed: export the graph without it.")
+        elif tensor.rank and len(tensor.free) > 1:
+            asked.append(f"{tensor} has several free axes, and Recurve feeds one sequence: export the graph without it.")
+        elif tensor.type in ("int32", "int64") and tensor.rank == 1:
+            asked.append(
+                f"{tensor}: give --constant {tensor.name}=VALUE, or --lengths {tensor.name} if it is one length a sequence."
+            )
+        elif tensor.type == "float32" and tensor.rank:
+            asked.append(f"{orphaned(tensor)}.")
+        else:
+            asked.append(f"{tensor}: give --constant {tensor.name}=VALUE, with the value it has in every call.")
+    raise Refused("The graph has inputs whose part cannot be told. " + " ".join([*asked, more]).strip())
+
+
+def no_sequence(rest: Sequence[Tensor]) -> str:
+    """Why none of these inputs is one, and how to export one that is."""
+    found = "; ".join(map(str, rest)) or "none"
+    types = {tensor.type for tensor in rest}
+    step = "Export the model so that its input is float32 of 3 axes (batch, time, features), or 2, one step a call."
+    if types & {"float16", "bfloat16", "float64"}:
+        step = "Recurve feeds float32: export the model in float32 (model.float() in PyTorch)."
+    elif types & {"int32", "int64", "uint8", "int8"} and not types & {"float32"}:
+        step = "Recurve feeds float32: if these are token numbers, export the part of the model behind the embedding."
+    elif types & {"string", "sequence", "optional", "map"}:
+        step = "Recurve feeds tensors of float32: leave the preparation of the input out of the graph, and export it again."
+    return f"No input can be the sequence; the inputs are {found}. {step}"
+
+
+def unnumbered(sequence: Tensor) -> str:
+    """What to do about a sequence that does not fix how many features it has; nothing where it does."""
+    if sequence.dims and isinstance(sequence.dims[-1], int):
+        return ""
+    return f"{sequence} does not fix how many features a step has: give --features N, or their names."
+
+
+def orphaned(state: Tensor) -> str:
+    """What to do with what looks like a state and is not."""
+    constant = "" if state.free else f"; if it is always the same, give --constant {state.name}=VALUE"
+    return f"{state} comes back by no output: if it is a state, export its final value as an output too{constant}"

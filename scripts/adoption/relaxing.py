@@ -1,0 +1,185 @@
+"""Frees the batch axis of a graph that was exported for a batch of 1, where that changes no answer.
+
+Owns the changes: the sizes that the graph declares, then what carries a literal 1 inside (initial states of recurrent
+nodes, the shapes of Reshape, Expand and ConstantOfShape). Whether a change is right is never inferred: many rows at once
+must equal the original, one by one. Knows nothing of who asked.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from tqdm import tqdm
+
+from app.engine import Engine
+from app.golden import difference
+from app.manifest import ModelSpec
+from app.tensors import Array, Instance
+from scripts.adoption import artifact
+from scripts.adoption.hypotheses import GRAPH_NAME, Asked, Hypothesis, hypotheses
+from scripts.adoption.inspection import Graph
+from scripts.adoption.probe import Probe, shortened
+from scripts.adoption.reading import readings
+from scripts.adoption.refusal import Refused
+from scripts.adoption.roles import assign
+from scripts.adoption.wiring import Wiring
+from scripts.adoption.wishes import Wishes
+from scripts.training.verify import instances
+
+BATCH = "batch"
+ROWS = 8
+MOST = 64  # ways that are tried
+SEED = 24
+_STATE_INPUTS = {"GRU": (5,), "LSTM": (5, 6), "RNN": (5,)}
+_SHAPED = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}  # operator -> the input that holds a shape
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxed:
+    """A graph with a free batch axis, its manifest, and how far its rows are from the original, of the tolerance."""
+
+    graph: Graph
+    spec: ModelSpec
+    worst: float
+
+
+def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array) -> Relaxed:
+    """`spec` and `original` are of the graph as it is; Refused with the reason when no change leaves its answers alone."""
+    rng = np.random.default_rng(SEED)
+    lengths = (spec.time_steps,) * ROWS if spec.time_steps else (1, 7, 7, 128, 7, 1, 128, 1)
+    rows = instances(steps, lengths, [state.shape for state in spec.states], rng)
+    rows[0] = Instance(rows[0].steps)
+    expected = [original.predict([row])[0] for row in rows]
+    reason = "no way of doing it runs"
+    ways = islice(_ways(graph, spec), MOST)
+    for changed in tqdm(ways, desc="freeing the batch axis", unit="way", leave=False, delay=1.0):
+        try:
+            with TemporaryDirectory() as name:
+                folder = Path(name)
+                artifact.write_graph(changed, folder)
+                found = _read(changed, spec, folder)
+                worst = difference(Engine(found, folder, device="cpu").predict(rows), expected, spec.tolerance)
+        except Exception as error:  # a graph that was changed wrongly fails in as many ways as it has nodes
+            reason = f"a batch of several does not run ({shortened(error)})"
+            continue
+        if worst <= 1:
+            return Relaxed(changed, found, worst)
+        reason = f"{ROWS} rows at once differ from the original by {worst:.3g} times the tolerance"
+    raise Refused(f"The batch axis cannot be freed: {reason}. An export with a free batch axis could (dynamic_axes in PyTorch).")
+
+
+def _read(graph: Graph, spec: ModelSpec, folder: Path) -> ModelSpec:
+    """The manifest of the changed graph: the same parts, the layout as it now is."""
+    wishes = Wishes(
+        input=spec.input.name,
+        lengths=spec.lengths.name if spec.lengths else None,
+        states=tuple((state.input, state.output) for state in spec.states),
+        constants={each.name: each.value for each in spec.constants},
+        outputs=tuple(output.name for output in spec.outputs),
+    )
+    wiring = Wiring.of(graph)
+    roles = assign(graph, wishes, wiring)
+    found = readings(roles, len(spec.features), Probe(folder / GRAPH_NAME))
+    asked = Asked(graph, roles, wishes, wiring, spec.name, [signal.name for signal in spec.features])
+    (same,) = (each for each in hypotheses(asked, found) if _alike(each, spec))
+    return same.spec.model_copy(update={"causal": spec.causal, "tolerance": spec.tolerance, "max_batch_size": None})
+
+
+def _alike(hypothesis: Hypothesis, spec: ModelSpec) -> bool:
+    return hypothesis.reading.batch is None and hypothesis.spec.input == spec.input
+
+
+def _ways(graph: Graph, spec: ModelSpec) -> Iterator[Graph]:
+    """Changed graphs, the smallest change first."""
+    choices = [_ones(graph, state.input) for state in spec.states]
+    for axes in product(*choices):
+        yield _freed(graph, spec, axes)
+    for axes in product(*choices):
+        freed = _freed(graph, spec, axes)
+        sites = _sites(freed.proto.graph)
+        shapes = list(dict.fromkeys(sites.values()))  # nodes that take the same shape are changed alike
+        for places in product(*([*_places(shape), None] for shape in shapes)):
+            chosen = dict(zip(shapes, places, strict=True))
+            proto = onnx.ModelProto()
+            proto.CopyFrom(freed.proto)
+            _carry_batch(proto.graph, spec, {index: (shape, chosen[shape]) for index, shape in sites.items()})
+            yield replace(freed, proto=proto)
+
+
+def _ones(graph: Graph, name: str) -> list[int]:
+    """The axes of an input that are of size 1, or the one that is free already."""
+    (tensor,) = (tensor for tensor in graph.inputs if tensor.name == name)
+    return [*tensor.free] or [axis for axis, dim in enumerate(tensor.dims or ()) if dim == 1]
+
+
+def _freed(graph: Graph, spec: ModelSpec, axes: tuple[int, ...]) -> Graph:
+    """With a free batch axis declared; sizes of 1 that follow from it are no longer claimed."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    places = {spec.input.name: spec.input.batch_axis, **dict(zip((state.input for state in spec.states), axes, strict=True))}
+    places |= {spec.lengths.name: 0} if spec.lengths else {}
+    for value in proto.graph.input:
+        if value.name in places:
+            value.type.tensor_type.shape.dim[places[value.name]].dim_param = BATCH
+    for value in proto.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value == 1:
+                dim.ClearField("dim_value")
+    del proto.graph.value_info[:]
+    return replace(graph, proto=proto, changed=True)
+
+
+def _sites(graph: onnx.GraphProto) -> dict[int, tuple[int, ...]]:
+    """Where the nodes stand that take a constant shape with a 1 in it, and the shape."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")}
+    found = {}
+    for index, node in enumerate(graph.node):
+        at = _SHAPED.get(node.op_type)
+        if at is not None and node.input[at] in constants:
+            shape = tuple(numpy_helper.to_array(constants[node.input[at]]).tolist())
+            if _places(shape):
+                found[index] = shape
+    return found
+
+
+def _places(shape: tuple[int, ...]) -> list[int]:
+    """Which of these sizes may be the batch."""
+    return [place for place, size in enumerate(shape) if size == 1]
+
+
+def _carry_batch(graph: onnx.GraphProto, spec: ModelSpec, changes: dict[int, tuple[tuple[int, ...], int | None]]) -> None:
+    """Put the size of the batch where a 1 stands for it: node -> its shape, and which number of it, None to leave it."""
+    size = "recurve_batch"
+    added = [helper.make_node("Shape", [spec.input.name], ["recurve_shape"])]
+    added.append(helper.make_node("Gather", ["recurve_shape", _constant(graph, "recurve_axis", [spec.input.batch_axis])], [size]))
+    for index, (shape, place) in changes.items():
+        if place is None:
+            continue
+        name = f"recurve_shape_{index}"
+        parts = [size if i == place else _constant(graph, f"{name}_{i}", [number]) for i, number in enumerate(shape)]
+        added.append(helper.make_node("Concat", parts, [name], axis=0))
+        graph.node[index].input[_SHAPED[graph.node[index].op_type]] = name
+    one = _constant(graph, "recurve_one", [1])
+    added.append(helper.make_node("Concat", [one, size, one], ["recurve_expanded"], axis=0))
+    nodes = []
+    for index, node in enumerate(graph.node):
+        for at in _STATE_INPUTS.get(node.op_type, ()):
+            if at < len(node.input) and node.input[at]:  # (directions, batch, hidden): where batch is 1 it is repeated
+                expanded = f"recurve_start_{index}_{at}"
+                nodes.append(helper.make_node("Expand", [node.input[at], "recurve_expanded"], [expanded]))
+                node.input[at] = expanded
+        nodes.append(node)
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in (*added, *nodes)]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _constant(graph: onnx.GraphProto, name: str, values: list[int]) -> str:
+    graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
+    return name

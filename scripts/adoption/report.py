@@ -1,0 +1,96 @@
+"""What an adoption prints: what was found, what each part was taken for and why, what was measured, how to ask the model.
+
+Owns the words. Decides nothing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+
+from app.manifest import ModelSpec, OutputSpec
+from scripts.adoption.inspection import Graph
+from scripts.adoption.proposal import Proposal
+from scripts.adoption.roles import Roles
+
+FEW = 48  # numbers that a line can hold
+
+
+def inspected(graph: Graph) -> str:
+    proto = graph.proto
+    size = graph.path.stat().st_size / 1000
+    external = f"; its weights in {', '.join(graph.external)}" if graph.external else ""
+    lines = [
+        f"{graph.path.name}: ONNX opset {graph.opset} (IR {proto.ir_version}), by {graph.producer}, {size:,.1f} kB{external}",
+        *(f"  in   {tensor}" for tensor in graph.inputs),
+        *(f"  out  {tensor}" for tensor in graph.outputs),
+    ]
+    return "\n".join(lines)
+
+
+def proposed(spec: ModelSpec, proposal: Proposal, roles: Roles, placement: str) -> str:
+    """Each part in a line, and under it the reason."""
+    lines = ["", "Taken for:"]
+    for part, what, why in _parts(spec, proposal, roles, placement):
+        lines.append(f"  {part:<10}{what}")
+        lines += [f"  {'':<10}  because {why}"] if why else []
+    return "\n".join(lines)
+
+
+def _parts(spec: ModelSpec, proposal: Proposal, roles: Roles, placement: str) -> Iterator[tuple[str, str, str]]:
+    yield "sequence", f"{spec.input.name}: {_shown(spec)}", roles.reasons[spec.input.name]
+    if not spec.stepwise:
+        yield "axes", str(proposal.chosen.reading), proposal.axes
+    if spec.lengths:
+        yield "lengths", f"{spec.lengths.name}: {spec.lengths.type}", roles.reasons[spec.lengths.name]
+    for constant in spec.constants:
+        yield "constant", f"{constant.name} = {constant.value}", roles.reasons[constant.name]
+    for state in spec.states:
+        size = " x ".join(map(str, state.shape)) or "1"
+        yield "state", f"{state.input} -> {state.output}: {size} numbers, its batch axis is {state.batch_axis}", proposal.pairs
+    for output in spec.outputs:
+        yield "output", f"{output.name}: {_answer(spec, output)}", ""
+    for unsuited in proposal.chosen.left_out:
+        yield "left out", unsuited.name, unsuited.reason
+    batch = "one sequence a run" if spec.max_batch_size == 1 else "sequences run together"
+    ragged = "" if spec.ragged or spec.max_batch_size == 1 else " if they are equally long"
+    yield "batches", batch + ragged, proposal.batch
+    yield "time", "causal: it can be streamed" if spec.causal else "not causal: whole sequences only, no streams", proposal.causal
+    yield "runs on", placement, ""
+
+
+def _shown(spec: ModelSpec) -> str:
+    count = len(spec.features)
+    names = ", ".join(signal.name for signal in spec.features[:6]) + (", ..." if count > 6 else "")
+    steps = f", exactly {spec.time_steps} steps" if spec.time_steps else ""
+    return f"{count} {'feature' if count == 1 else 'features'} a step ({names}){steps}"
+
+
+def _answer(spec: ModelSpec, output: OutputSpec) -> str:
+    size = " x ".join(map(str, output.width))
+    return f"{size} {'number' if size == '1' else 'numbers'} {'a step' if spec.every_step(output) else 'a sequence'}"
+
+
+def measured(spec: ModelSpec, largest: float, rounding: float, source: str) -> str:
+    tolerance = spec.tolerance
+    return (
+        f"\nChecked on {source}.\n"
+        f"Tolerance: {tolerance.atol:g} + {tolerance.rtol:g} |value|: the largest output or state is {largest:.3g}, and moving the "
+        f"input by the last bit of a float32 moves the answers by {rounding:.2g}."
+    )
+
+
+def how_to_ask(spec: ModelSpec, model_dir: Path) -> str:
+    """Two lines that work as they stand."""
+    steps = spec.time_steps or (1 if len(spec.features) > 8 else 3)
+    numbers = steps * len(spec.features)
+    serve = "make serve" if model_dir == Path("model") else f"make serve ARGS={quote(f'--model-dir {model_dir}')}"
+    if numbers <= FEW:
+        step = f"[{','.join(['0.1'] * len(spec.features))}]"
+        body = f'{{"model": "{spec.name}", "instances": [[{",".join([step] * steps)}]]}}'
+        ask = f"curl -s http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d '{body}'"
+    else:  # float32 zeros
+        ask = (
+            f"head -c {4 * numbers} /dev/zero | curl -s 'http://127.0.0.1:8000/predict?model={spec.name}' "
+            "-H 'Content-Type: application/octet-stream' --data-binary @-"
+        )
+    return f"Serve it:  {serve}\nAsk it:    {ask}"

@@ -1,0 +1,71 @@
+"""Typical input: what the checks run on, and what the golden sample is made of.
+
+Owns reading it from a file, and the noise that stands in for it. Knows nothing of graphs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from app.tensors import Array
+from scripts.adoption.refusal import WrongUse
+
+SEED = 22
+STEPS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Steps (time, features) and where they come from."""
+
+    steps: Array
+    source: str
+
+
+def noise(features: int, steps: int) -> Sample:
+    """Standard normal numbers, always the same."""
+    found = np.random.default_rng(SEED).standard_normal((steps, features)).astype(np.float32)
+    return Sample(found, "seeded noise of mean 0 and deviation 1 (--sample FILE gives typical input instead)")
+
+
+def read(path: Path, features: int, names: Sequence[str], least: int) -> Sample:
+    """Steps of a .npy, an .npz with one array or a .csv with or without a header; WrongUse where they do not fit."""
+    try:
+        steps = _load(path, names)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise WrongUse(f"--sample {path} cannot be read: {error}.") from error
+    steps = steps[:, None] if steps.ndim == 1 else steps
+    if steps.ndim != 2 or steps.shape[1] != features or len(steps) < least:
+        raise WrongUse(
+            f"--sample {path} is of shape {list(steps.shape)}; it must be time x {features} features, {least} steps or more."
+        )
+    if not np.isfinite(steps).all():
+        raise WrongUse(f"--sample {path} holds numbers that are not finite: leave those steps out.")
+    return Sample(np.ascontiguousarray(steps, dtype=np.float32), f"the {len(steps)} steps of {path.name}")
+
+
+def _load(path: Path, names: Sequence[str]) -> Array:
+    if path.suffix == ".csv":
+        with path.open() as file:
+            header = [word.strip().strip('"') for word in file.readline().split(",")]
+        titled = not all(map(_is_number, header))
+        columns = [header.index(name) for name in names] if titled and set(names) <= set(header) else None
+        return np.loadtxt(path, delimiter=",", skiprows=int(titled), usecols=columns, ndmin=2, dtype=np.float64).astype(np.float32)
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return loaded.astype(np.float32)
+    with loaded:
+        if len(loaded.files) != 1:
+            raise ValueError(f"it holds the arrays {', '.join(loaded.files)}, and must hold one")
+        return np.asarray(loaded[loaded.files[0]], dtype=np.float32)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

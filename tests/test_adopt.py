@@ -1,0 +1,497 @@
+"""Graphs that others made: adopted by the command, served by a real process, and answered as ONNX Runtime itself answers them."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from app import manifest
+from app.engine import CPU, CUDA, Engine
+from app.golden import difference
+from app.manifest import ModelSpec
+from app.tensors import Instance
+from scripts import adopt, card, verify
+from scripts.adoption import artifact, inspection
+from scripts.adoption.hypotheses import MOST
+from tests import graphs
+from tests.graphs import FEATURES, FLOAT, HIDDEN, INT64, Builder
+from tests.servers import serve
+
+Array = np.ndarray
+Shown = pytest.CaptureFixture[str]
+CHUNK = 64
+
+
+def zeros(*shape: int) -> Array:
+    return np.zeros(shape, np.float32)
+
+
+# The builder and the flags of each model, and what feeds its graph with one sequence.
+CASES: dict[str, tuple[Callable[[Path], Path], list[str], Callable[[Array], dict[str, Array]]]] = {
+    "torch-gru": (graphs.torch_gru, [], lambda x: {"input": x[None], "h0": zeros(2, 1, HIDDEN)}),
+    "torch-lstm": (graphs.torch_lstm, [], lambda x: {"input": x[None], "h0": zeros(2, 1, HIDDEN), "c0": zeros(2, 1, HIDDEN)}),
+    "bidirectional": (graphs.bidirectional, [], lambda x: {"input": x[None]}),
+    "keras-gru": (graphs.keras_gru, [], lambda x: {"input_1": x[None], "initial_state": zeros(1, HIDDEN)}),
+    "rank-4-state": (graphs.rank_4_state, [], lambda x: {"frames": x[None], "state": zeros(2, 1, 1, HIDDEN)}),
+    "relaxed": (graphs.rank_4_state, ["--relax"], lambda x: {"frames": x[None], "state": zeros(2, 1, 1, HIDDEN)}),
+    "relaxed-torch": (graphs.torch_fixed_batch, ["--relax"], lambda x: {"input": x[None]}),
+    "crossed-names": (
+        graphs.crossed_names,
+        [],
+        lambda x: {"x": x[None], "state_a": zeros(1, 1, HIDDEN), "state_b": zeros(1, 1, HIDDEN)},
+    ),
+    "time-major": (graphs.time_major, [], lambda x: {"x": x[:, None], "h": zeros(1, 1, HIDDEN)}),
+    "with-lengths": (
+        graphs.with_lengths,
+        [],
+        lambda x: {"x": x[None], "x_len": np.array([len(x)]), "h": zeros(1, 1, HIDDEN)},
+    ),
+    "several-outputs": (graphs.several_outputs, [], lambda x: {"x": x[None], "h": zeros(1, 1, HIDDEN)}),
+    "forecaster": (graphs.forecaster, [], lambda x: {"context": x[None]}),
+    "fixed-chunks": (
+        graphs.fixed_chunks,
+        [],
+        lambda x: {"x": x[None], "one": zeros(1, 1, HIDDEN), "two": zeros(1, 1, HIDDEN)},
+    ),
+    "horizon-of-context": (graphs.horizon_of_context, [], lambda x: {"context": x[None]}),
+    "dependent-rows": (graphs.dependent_rows, [], lambda x: {"x": x[None], "h": zeros(1, 1, HIDDEN)}),
+}
+STEPWISE: dict[str, tuple[Callable[[Path], Path], list[str], dict[str, Array], dict[str, str]]] = {
+    "chunked": (
+        graphs.chunked,
+        ["--constant", "sr=16000", "--features", str(CHUNK)],
+        {"sr": np.array(16000), "state": zeros(2, 1, HIDDEN)},
+        {"state": "stateN"},
+    ),
+    "chunked-plain": (graphs.chunked_plain, ["--features", str(CHUNK)], {"state": zeros(1, HIDDEN)}, {"state": "stateN"}),
+    "cells": (
+        graphs.stepwise_cells,
+        ["--state", "a:p", "--state", "b:q"],
+        {"a": zeros(1, HIDDEN), "b": zeros(1, HIDDEN)},
+        {"a": "p", "b": "q"},
+    ),
+    "one-cell": (graphs.only_its_state, [], {"h": zeros(1, HIDDEN)}, {"h": "h_next"}),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("onnx")
+    return {name: case[0](folder / f"{name}.onnx") for name, case in (CASES | STEPWISE).items()}
+
+
+@pytest.fixture(scope="module")
+def adopted(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of them all; shared, so no test may write into it."""
+    model_dir = tmp_path_factory.mktemp("adopted")
+    for name, case in (CASES | STEPWISE).items():
+        assert adopt.main([str(files[name]), "--name", name, "--model-dir", str(model_dir), *case[1]]) == 0, name
+    return model_dir
+
+
+@pytest.fixture(scope="module")
+def client(adopted: Path) -> Iterator[httpx.Client]:
+    with serve(adopted, "--default-model", "torch-gru") as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        yield http
+
+
+def spec_of(model_dir: Path, name: str) -> ModelSpec:
+    return manifest.read(model_dir / name / "1")
+
+
+def sequences(spec: ModelSpec, seed: int = 0) -> list[Array]:
+    """Some of unequal length, some alike, unless the model fixes it."""
+    rng = np.random.default_rng(seed)
+    lengths = [spec.time_steps] * 3 if spec.time_steps else [1, 7, 40, 7, 2]
+    return [rng.standard_normal((length, len(spec.features))).astype(np.float32) for length in lengths]
+
+
+def served(client: httpx.Client, name: str, instances: list[Array], spec: ModelSpec) -> list[dict[str, Array]]:
+    answer = client.post("/predict", json={"model": name, "instances": [each.tolist() for each in instances]})
+    assert answer.status_code == 200, answer.text
+    found = []
+    for prediction in answer.json()["predictions"]:
+        named = prediction if isinstance(prediction, dict) else {spec.outputs[0].name: prediction}
+        found.append({output: np.array(values, np.float32) for output, values in named.items()})
+    return found
+
+
+def assert_close(actual: Array, expected: Array, spec: ModelSpec) -> None:
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
+
+
+# -- adopted and served ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_served_model_answers_as_its_file_does(name: str, client: httpx.Client, adopted: Path, files: dict[str, Path]) -> None:
+    """Whatever its layout: several sequences in one request, each equal to the bare graph run for it alone."""
+    spec = spec_of(adopted, name)
+    instances = sequences(spec)
+    for steps, prediction in zip(instances, served(client, name, instances, spec), strict=True):
+        alone = graphs.answer(files[name], CASES[name][2](steps))
+        assert prediction.keys() == {output.name for output in spec.outputs}
+        for output in spec.outputs:
+            expected = np.take(alone[output.name], 0, axis=output.batch_axis)
+            assert_close(prediction[output.name], expected, spec)
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_a_model_of_one_step_a_call_is_stepped_through_the_sequence(
+    name: str, client: httpx.Client, adopted: Path, files: dict[str, Path]
+) -> None:
+    """Its states go from call to call, and each to its own input."""
+    spec = spec_of(adopted, name)
+    _, _, start, back = STEPWISE[name]
+    (output,) = spec.outputs
+    instances = sequences(spec)
+    for steps, prediction in zip(instances, served(client, name, instances, spec), strict=True):
+        feeds, expected = dict(start), []
+        for step in steps:
+            answers = graphs.answer(files[name], {spec.input.name: step[None], **feeds})
+            expected.append(answers[output.name.removesuffix("_answer")][0])
+            feeds |= {state: answers[end] for state, end in back.items()}
+        assert_close(prediction[output.name], np.stack(expected), spec)
+
+
+@pytest.mark.parametrize(("name", "cell"), [("torch-gru", torch.nn.GRU), ("torch-lstm", torch.nn.LSTM)])
+def test_a_model_from_torch_answers_as_torch_does(
+    name: str, cell: type[torch.nn.RNNBase], client: httpx.Client, adopted: Path
+) -> None:
+    """The exporter's work is in between: what the user has is the network."""
+    spec, module = spec_of(adopted, name), graphs.network(cell)
+    instances = sequences(spec)
+    for steps, prediction in zip(instances, served(client, name, instances, spec), strict=True):
+        with torch.inference_mode():
+            expected = module(torch.tensor(steps[None]))[0]
+        assert_close(prediction["output"], expected[0].numpy(), spec)
+
+
+@pytest.mark.parametrize("name", [*CASES, *STEPWISE])
+def test_what_was_adopted_can_be_verified(name: str, adopted: Path, capsys: Shown) -> None:
+    """The artifact is one like any other."""
+    assert verify.main([str(adopted / name / "1")]) == 0
+    shown = capsys.readouterr().out
+    assert "reproduces its golden sample" in shown
+    assert "float64" not in shown  # nobody has equations of it
+
+
+def test_a_version_is_served_from_its_own_folder(files: dict[str, Path], adopted: Path) -> None:
+    """A file that needed no change is published to the byte, and the manifest says where it came from."""
+    for name in ("torch-gru", "forecaster"):
+        assert (adopted / name / "1" / "model.onnx").read_bytes() == files[name].read_bytes()
+        assert spec_of(adopted, name).provenance["source"] == f"{name}.onnx"
+
+
+# -- what it finds out ----------------------------------------------------------------------------------------------
+
+
+def test_states_are_paired_by_what_they_do(adopted: Path) -> None:
+    """In this file the names of the outputs are swapped: by name or by position the states would be mixed up in silence."""
+    pairs = {state.input: state.output for state in spec_of(adopted, "crossed-names").states}
+    assert pairs == {"state_a": "state_b_out", "state_b": "state_a_out"}
+    pairs = {state.input: state.output for state in spec_of(adopted, "torch-lstm").states}
+    assert pairs == {"h0": "hn", "c0": "cn"}
+
+
+def test_where_pieces_cannot_be_compared_a_recurrent_node_tells_the_pairs(adopted: Path) -> None:
+    """A graph of exactly 16 steps never sees the whole; its LSTM node still starts with one input and ends with one output."""
+    spec = spec_of(adopted, "fixed-chunks")
+    assert {state.input: state.output for state in spec.states} == {"one": "second", "two": "first"}
+    assert (spec.time_steps, spec.causal) == (16, True)
+
+
+def test_a_forecast_as_long_as_its_context_is_not_taken_for_answers_to_each_step(adopted: Path) -> None:
+    """Its first number depends on the last step."""
+    spec = spec_of(adopted, "horizon-of-context")
+    assert [output.shape for output in spec.outputs] == [(12, 1)]
+    assert not spec.every_step(spec.outputs[0])
+
+
+def test_axes_are_read_by_what_they_do(adopted: Path) -> None:
+    """Nothing in the file says that time comes first."""
+    spec = spec_of(adopted, "time-major")
+    assert (spec.input.time_axis, spec.input.batch_axis) == (0, 1)
+    (output,) = spec.outputs
+    assert (output.time_axis, output.batch_axis) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["bidirectional", "forecaster", "relaxed-torch"])
+def test_what_needs_the_whole_sequence_is_not_streamed(name: str, adopted: Path) -> None:
+    """A stream of it would give other answers than the sequence."""
+    assert not spec_of(adopted, name).causal
+
+
+def test_outputs_for_a_step_and_for_a_sequence_are_told_apart(adopted: Path) -> None:
+    """And what is no float is left out."""
+    spec = spec_of(adopted, "several-outputs")
+    assert {output.name: spec.every_step(output) for output in spec.outputs} == {"scores": True, "summary": False}
+
+
+def test_rows_that_depend_on_their_batch_run_alone(adopted: Path) -> None:
+    """Else a caller's answer would depend on who else asks."""
+    spec = spec_of(adopted, "dependent-rows")
+    assert spec.max_batch_size == 1
+    assert spec.causal
+
+
+def test_a_gru_that_cuda_does_not_run_is_not_promised_there(adopted: Path) -> None:
+    """ONNX Runtime would run it on the CPU without a word."""
+    assert set(spec_of(adopted, "keras-gru").graphs) == {CPU}
+    assert set(spec_of(adopted, "torch-gru").graphs) == {CPU, CUDA}
+
+
+@pytest.mark.parametrize("name", ["rank-4-state", "relaxed"])
+def test_a_relaxed_graph_equals_the_original_from_any_state(name: str, adopted: Path) -> None:
+    """The batch of one is built into the constants of this file: many rows at once must still be each row alone."""
+    spec = spec_of(adopted, name)
+    original = Engine(spec_of(adopted, "rank-4-state"), adopted / "rank-4-state" / "1", device="cpu")
+    engine = Engine(spec, adopted / name / "1", device="cpu")
+    rng = np.random.default_rng(1)
+    states = [(rng.standard_normal((2, 1, HIDDEN)).astype(np.float32),) for _ in range(5)]
+    rows = [Instance(steps, state) for steps, state in zip(sequences(spec), states, strict=True)]
+    for row, prediction in zip(rows, engine.predict(rows), strict=True):
+        (alone,) = original.predict([row])
+        assert_close(prediction.output, alone.output, spec)
+        assert_close(prediction.state[0], alone.state[0], spec)
+    assert spec.max_batch_size == (1 if name == "rank-4-state" else None)
+
+
+# -- what it says ---------------------------------------------------------------------------------------------------
+
+
+def run(model_dir: Path, file: Path, *flags: str) -> int:
+    return adopt.main([str(file), "--name", "m", "--model-dir", str(model_dir), *flags])
+
+
+def test_it_says_what_each_tensor_was_taken_for_and_why(tmp_path: Path, capsys: Shown) -> None:
+    """Who adopts a file must be able to see that it was understood."""
+    assert run(tmp_path / "model", graphs.torch_lstm(tmp_path / "m.onnx")) == 0
+    shown = capsys.readouterr().out
+    for said in (
+        "input: 4 features a step (f0, f1, f2, f3)",
+        "h0 -> hn: 2 x 8 numbers",
+        "because only so does a sequence in pieces equal the whole",
+        "output: 3 numbers a step",
+        "causal: it can be streamed",
+        f"Published {tmp_path / 'model' / 'm' / '1'}",
+    ):
+        assert said in shown
+    assert "curl -s http://127.0.0.1:8000/predict" in shown
+
+
+def test_a_dry_run_publishes_nothing(tmp_path: Path, capsys: Shown) -> None:
+    """It is for looking."""
+    result = tmp_path / "result.json"
+    assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), "--dry-run", "--json", str(result)) == 0
+    assert not (tmp_path / "model").exists()
+    assert "Nothing was published" in capsys.readouterr().out
+    told = json.loads(result.read_text())
+    assert told["version"] is None
+    assert all(worst <= 1 for worst in told["checks"].values())
+
+
+def test_flags_beat_inference(tmp_path: Path) -> None:
+    """The user knows the model."""
+    flags = ["--features", "a,b,c,d", "--outputs", "summary", "--description", "A test.", "--sample-rate", "100"]
+    assert run(tmp_path / "model", graphs.several_outputs(tmp_path / "m.onnx"), *flags) == 0
+    spec = spec_of(tmp_path / "model", "m")
+    assert [signal.name for signal in spec.features] == ["a", "b", "c", "d"]
+    assert [output.name for output in spec.outputs] == ["summary"]
+    assert (spec.description, spec.sample_rate) == ("A test.", 100)
+
+
+def test_pairs_that_the_user_gives_are_taken_and_doubted(tmp_path: Path, capsys: Shown) -> None:
+    """Flags win, but what was measured is said: a stream with these pairs would not be the sequence."""
+    flags = ["--state", "state_a:state_a_out", "--state", "state_b:state_b_out"]
+    assert run(tmp_path / "model", graphs.crossed_names(tmp_path / "m.onnx"), *flags) == 0
+    assert not spec_of(tmp_path / "model", "m").causal
+    assert "are the pairs that --state gives wrong?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv"])
+def test_the_golden_sample_is_made_of_typical_input(suffix: str, tmp_path: Path) -> None:
+    """Noise is not what a model is for."""
+    steps = np.random.default_rng(3).uniform(100, 200, (60, FEATURES)).astype(np.float32)
+    sample = tmp_path / f"sample.{suffix}"
+    if suffix == "npy":
+        np.save(sample, steps)
+    elif suffix == "npz":
+        np.savez(sample, steps=steps)
+    else:
+        np.savetxt(sample, steps, delimiter=",", header="f0,f1,f2,f3", comments="")
+    assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), "--sample", str(sample)) == 0
+    with np.load(tmp_path / "model" / "m" / "1" / "golden.npz") as golden:
+        given = golden["input"][golden["input"] != 0]
+    assert given.min() >= 100
+
+
+def test_external_data_is_packed_into_the_version(tmp_path: Path) -> None:
+    """A version is opened from its own folder, wherever it is copied."""
+    original = graphs.torch_gru(tmp_path / "m.onnx")
+    split = tmp_path / "split.onnx"
+    onnx.save(onnx.load(original), split, save_as_external_data=True, location="split.data", size_threshold=0)
+    assert run(tmp_path / "model", split) == 0
+    folder = tmp_path / "model" / "m" / "1"
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "manifest.json", "golden.npz"}
+    assert verify.main([str(folder)]) == 0
+    assert list(spec_of(tmp_path / "model", "m").provenance["source_external_data"]) == ["split.data"]
+    (tmp_path / "split.data").unlink()
+    assert run(tmp_path / "model", split) == 1
+
+
+def test_weights_too_large_for_one_file_lie_beside_it(tmp_path: Path, adopted: Path) -> None:
+    """Protobuf ends at 2 GiB; ONNX Runtime opens the two files from their folder, and writing them again appends nothing."""
+    original = onnx.load(graphs.torch_gru(tmp_path / "m.onnx"))
+    onnx.save(original, tmp_path / "split.onnx", save_as_external_data=True, location="split.data", size_threshold=0)
+    graph, folder = inspection.read(tmp_path / "split.onnx"), tmp_path / "written"
+    folder.mkdir()
+    sizes = []
+    for _ in range(2):
+        artifact.write_graph(graph, folder, one_file=0)
+        sizes.append([path.stat().st_size for path in sorted(folder.iterdir())])
+    assert sizes[0] == sizes[1]
+    spec = spec_of(adopted, "torch-gru")
+    steps = [Instance(each) for each in sequences(spec)]
+    expected = Engine(spec, adopted / "torch-gru" / "1", device="cpu").predict(steps)
+    assert difference(Engine(spec, folder, device="cpu").predict(steps), expected, spec.tolerance) == 0
+
+
+# -- what it refuses ------------------------------------------------------------------------------------------------
+
+
+def text_file(path: Path) -> Path:
+    path.write_text("not a model\n" * 5)
+    return path
+
+
+def new_opset(path: Path) -> Path:
+    return graphs.simple(path, opset=onnx.defs.onnx_opset_version(), ir=13)
+
+
+def new_ir(path: Path) -> Path:
+    return graphs.simple(path, ir=int(onnx.IR_VERSION))
+
+
+def invalid(path: Path) -> Path:
+    proto = onnx.load(graphs.simple(path))
+    proto.graph.node[0].input[0] = "nowhere"
+    onnx.save(proto, path)
+    return path
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
+    "no ONNX": (text_file, [], ["is not an ONNX model", "torch.onnx.export"]),
+    "new opset": (new_opset, [], ["newer than what is installed", "opset_version"]),
+    "new IR": (new_ir, [], ["newer than what is installed", "IR version"]),
+    "invalid": (invalid, [], ["is not a valid ONNX model", "nowhere"]),
+    "float16": (lambda path: graphs.simple(path, kind=onnx.TensorProto.FLOAT16), [], ["x float16", "export the model in float32"]),
+    "float64": (lambda path: graphs.simple(path, kind=onnx.TensorProto.DOUBLE), [], ["x float64", "export the model in float32"]),
+    "int64": (lambda path: graphs.simple(path, ["batch", "time"], INT64), [], ["x int64", "behind the embedding"]),
+    "strings": (graphs.texts, [], ["x string", "leave the preparation of the input out"]),
+    "a sequence of tensors": (graphs.sequence_of_tensors, [], ["xs sequence", "leave the preparation of the input out"]),
+    "two sequences": (graphs.two_sequences, [], ["Several inputs could be the sequence", "--input left or --input right"]),
+    "a constant without a value": (graphs.chunked, ["--features", "64"], ["--constant sr=VALUE"]),
+    "two questions": (graphs.chunked, [], ["--constant sr=VALUE", "--features N"]),
+    "features without a number": (graphs.chunked, ["--constant", "sr=16000"], ["--features N"]),
+    "features in the middle": (lambda path: graphs.simple(path, ["batch", 6, "time"]), [], ["x.transpose(1, 2)"]),
+    "a batch of four": (graphs.batch_of_four, [], ["fixed at 4", "a free batch axis"]),
+    "a lost state": (
+        graphs.lost_state,
+        [],
+        ["h0 float32 [1, batch, 8] comes back by no output", "export its final value as an output"],
+    ),
+    "pairs that nothing decides": (graphs.stepwise_cells, [], ["--state a:p --state b:q", "--state a:q --state b:p"]),
+    "pairs of which none is right": (graphs.forgetful, [], ["In none of the possible ways", "--state s:u --state t:v"]),
+    "too many pairs": (graphs.many_states, [], [f"more than {MOST} ways", "--state in_0:OUT, OUT one of out_0, out_1"]),
+    "no numbers": (graphs.no_numbers, [], ["NaN or Infinity", "--sample FILE"]),
+    "a batch that cannot be freed": (graphs.bound_to_one, ["--relax"], ["cannot be freed", "times the tolerance"]),
+    "rows that relaxing cannot part": (graphs.dependent_rows, ["--relax"], ["free already"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_adopted_is_refused_with_the_next_step(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One message, no traceback, and nothing is left in the repository."""
+    build, flags, said = REFUSED[case]
+    assert run(tmp_path / "model", build(tmp_path / "m.onnx"), *flags) == 1
+    shown = capfd.readouterr().err
+    for words in said:
+        assert words in shown
+    assert shown.endswith("Nothing was published.\n")
+    assert not (tmp_path / "model").exists()
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "an input that is not there": (["--input", "X"], "no input X; its inputs are input, h0"),
+    "an output that is not there": (["--state", "h0:h_n"], "no output h_n; its outputs are output, hn"),
+    "two parts": (["--input", "h0", "--state", "h0:hn"], "h0 was given two parts"),
+    "too few features": (["--features", "a,b"], "--features gives 2"),
+    "a constant of another type": (["--constant", 'h0="x"'], "--constant h0 must be JSON that fits"),
+    "lengths that are none": (["--lengths", "h0"], "must be int32 or int64"),
+    "no sample": (["--sample", "nowhere.npy"], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_flag_that_does_not_fit_is_wrong_use(case: str, tmp_path: Path, capsys: Shown) -> None:
+    """It says what there is."""
+    flags, said = WRONG[case]
+    assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), *flags) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_sample_of_another_width_is_wrong_use(tmp_path: Path, capsys: Shown) -> None:
+    """It says both shapes."""
+    np.save(tmp_path / "sample.npy", zeros(50, FEATURES + 1))
+    file = graphs.torch_gru(tmp_path / "m.onnx")
+    assert run(tmp_path / "model", file, "--sample", str(tmp_path / "sample.npy")) == 2
+    assert "[50, 5]; it must be time x 4 features" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags", [["--state", "h0"], ["--constant", "sr"], ["--features", "a,,b"], ["--sample-rate", "0"], ["--name", "a/b"]]
+)
+def test_a_flag_that_cannot_be_read_is_wrong_use(flags: list[str], tmp_path: Path) -> None:
+    """As of every script."""
+    with pytest.raises(SystemExit) as exit:
+        run(tmp_path / "model", graphs.simple(tmp_path / "m.onnx"), *flags)
+    assert exit.value.code == 2
+
+
+def test_names_of_tensorflow_may_hold_colons() -> None:
+    """IN:OUT is parted where both sides are names."""
+    assert adopt._pair("h_in:h_out") == ("h_in", "h_out")
+    assert adopt._pair("h:0:h_next:0") == ("h:0", "h_next:0")
+
+
+def test_a_model_of_others_has_no_model_card(adopted: Path, capsys: Shown) -> None:
+    """It is measured as the denoiser of a gyro that it is not."""
+    assert card.main([str(adopted / "torch-gru" / "1")]) == 1
+    assert "cannot be measured" in capsys.readouterr().err
+
+
+def test_a_memoryless_graph_needs_no_state_to_be_streamed(tmp_path: Path) -> None:
+    """Pieces of its input are answered as the whole: that was measured, not concluded from the lack of states."""
+    assert run(tmp_path / "model", graphs.simple(tmp_path / "m.onnx")) == 0
+    spec = spec_of(tmp_path / "model", "m")
+    assert spec.causal
+    assert not spec.states
+
+
+def test_an_input_with_a_default_needs_no_value(tmp_path: Path) -> None:
+    """ONNX files may bring one, and files of old list every weight as an input."""
+    g = Builder()
+    x = g.input("x", ["batch", "time", FEATURES])
+    scale = g.input("scale", [1], FLOAT)
+    g.weights.append(onnx.numpy_helper.from_array(np.array([2], np.float32), scale))
+    g.output("y", ["batch", "time", FEATURES], g.add("Mul", [x, scale]))
+    assert run(tmp_path / "model", g.save(tmp_path / "m.onnx")) == 0
+    assert spec_of(tmp_path / "model", "m").constants == ()
