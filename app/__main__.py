@@ -15,7 +15,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -27,6 +28,7 @@ from pydantic_settings import CliApp
 from app import __version__, logs
 from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
 from app.fleet import Fleet
+from app.repository import Repository
 from app.server import Server
 from app.settings import Settings
 from app.sockets import bind
@@ -64,6 +66,9 @@ def main() -> int:
             "No RECURVE_STATE_KEY is set: state tokens are signed with a random key, and are worth nothing after a restart."
         )
         settings = settings.model_copy(update={"state_key": SecretStr(token_hex(32))})
+    settings = with_a_default_model(settings)
+    if not settings.api_keys and not is_local(settings.host):
+        log.warning("No RECURVE_API_KEYS are set: whoever reaches %s port %d may use the service.", settings.host, settings.port)
     os.environ.pop(SHARED, None)
     with listener, kept_streams(settings) as settings:
         workers = settings.resolved_workers
@@ -73,6 +78,22 @@ def main() -> int:
             return Supervisor(
                 listener, lambda channel: serve(settings, channel=channel, orders=orders), workers, ended=forget
             ).run()
+
+
+def with_a_default_model(settings: Settings) -> Settings:
+    """The settings with the only model that there is as the default, unless one is set or the usual one is there."""
+    if "default_model" in settings.model_fields_set:
+        return settings
+    with suppress(BadArtifact):  # the workers say what is wrong
+        names = Repository(settings.model_dir).names()
+        if len(names) == 1 and names != [settings.default_model]:
+            log.info("The default model is %s, the only one that there is.", names[0])
+            return settings.model_copy(update={"default_model": names[0]})
+    return settings
+
+
+def is_local(host: str) -> bool:
+    return host == "localhost" or ip_address(host).is_loopback
 
 
 @contextmanager

@@ -7,39 +7,18 @@ requests.
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
 from time import monotonic
-from typing import Literal
 
 from app.errors import BadArtifact, BadModel, ModelNotFound, ProviderUnavailable
 from app.lifecycle import Loader, Model
 from app.manifest import Mark, mark_of
-from app.orders import OrderBook, Orders, VersionPolicy
-from app.repository import Repository
+from app.orders import OrderBook, VersionPolicy
+from app.repository import Refused, Repository, VersionState
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # name and version
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A version that is on disk and must not be served, and why."""
-
-    name: str
-    version: str
-    reason: str
-    mark: Mark | None  # of its files
-
-
-@dataclass(frozen=True, slots=True)
-class VersionState:
-    """A version in the repository: whether it is served, and why it is not."""
-
-    name: str
-    version: str
-    state: Literal["READY", "UNAVAILABLE"]
-    reason: str = ""
 
 
 class Catalog:
@@ -52,10 +31,10 @@ class Catalog:
         self._loader = loader
         self.policy = policy  # where nothing else was ordered
         self._book = book
-        self._orders: Orders = {}
         self._loaded: dict[str, dict[str, Model]] = {}  # by name and version, newest first
         self._aside: dict[Key, Model] = {}  # no longer served, but for those who began with it
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Model] = {}
+        self._done = 0  # the number of the last order that was carried out
         self._changing = asyncio.Lock()
 
     def names(self) -> list[str]:
@@ -76,11 +55,6 @@ class Catalog:
         return [model for versions in self._loaded.values() for model in versions.values()]
 
     @property
-    def ordered(self) -> int:
-        """The number of the last order."""
-        return self._book.read()[0]
-
-    @property
     def aside(self) -> dict[Key, Model]:
         """What is kept for those who began with it."""
         return self._aside
@@ -89,6 +63,15 @@ class Catalog:
     def loaded(self) -> list[Model]:
         """What is served, and what is kept for those who began with it."""
         return [*self.served, *self._aside.values()]
+
+    @property
+    def working(self) -> list[Model]:
+        """The same, and what finishes its work before it is let go."""
+        return [*self.loaded, *self._leaving.values()]
+
+    def is_off(self, name: str) -> bool:
+        """Whether a model is not served because that was ordered."""
+        return self._book.read()[1].get(name, self.policy) is None
 
     def index(self) -> list[VersionState]:
         """Every version in the repository; BadArtifact when it cannot be read."""
@@ -104,44 +87,45 @@ class Catalog:
                     found.append(VersionState(name, version, "UNAVAILABLE", refused.reason if refused else "not loaded"))
         return found
 
-    async def refresh(self, only: str | None = None, *, again: bool = False) -> int:
+    async def refresh(self) -> int:
         """Bring what is served in line with what is on disk and what was ordered; the number of the last order.
 
-        `again`: versions that were refused are tried once more though their files are the same. BadArtifact when the
-        repository cannot be read; then all stays as it is.
+        What was refused is tried again when its files or the orders have changed. BadArtifact when the repository cannot be read;
+        then all stays as it is.
         """
         async with self._changing:
-            number, self._orders = self._book.read()
-            on_disk = await asyncio.to_thread(self._look)
-            for name in sorted({*on_disk, *self._loaded}) if only is None else [only]:
-                policy = self._orders.get(name, self.policy)
-                gone = name not in on_disk and bool(on_disk)  # an empty repository is one that was not mounted
-                await self._bring(name, on_disk.get(name, []), None if gone else policy, again=again)
-            for name, version in [*self.refused]:
-                if version not in on_disk.get(name, ()):
-                    del self.refused[name, version]
-            return number
+            return await self._refresh()
 
     async def order(self, name: str, policy: VersionPolicy | None) -> int:
-        """Serve these versions of a model from now on, or none; the number of the order, once it is carried out here.
+        """Serve these versions of a model from now on, or none; the number of the last order, once it is carried out here.
 
-        Raises ModelNotFound, and BadModel when a version that is wanted is refused; what was served goes on then.
+        Raises ModelNotFound, and BadModel when a version that is wanted is refused: then nothing was ordered, and what was
+        served goes on.
         """
-        versions = (await asyncio.to_thread(self._look)).get(name, [])
-        if not versions and name not in self._loaded:
-            raise ModelNotFound(f"There is no model {name[:64]!r} in the repository.")
-        self._book.give(name, policy)
-        number = await self.refresh(name, again=True)
-        if policy is not None:
-            self._check(name, policy, versions)
-        return number
+        async with self._changing:
+            versions = (await asyncio.to_thread(self._look)).get(name, {})
+            if not versions and name not in self._loaded:
+                raise ModelNotFound(f"There is no model {name[:64]!r} in the repository.")
+            after: dict[str, Model] = {}
+            if policy is not None:
+                after = await self._wanted(name, versions, policy, again=True)
+                if problems := self._problems(name, policy, versions, after):
+                    for model in after.values():
+                        if model not in self.loaded:
+                            self._let_go(model)
+                    going_on = f" Version {served[0]} goes on." if (served := self.versions(name)) else ""
+                    raise BadModel(" ".join(problems) + going_on)
+            await asyncio.to_thread(self._book.give, name, policy)
+            self._serve(name, after)
+            return await self._refresh()
 
     async def keep_aside(self, name: str, version: str) -> Model:
         """A version for those who began with it, loaded when it must be; raises what Loader.load raises."""
         async with self._changing:
-            if (name, version) not in self._aside:
-                self._aside[name, version] = await self._loader.load(self.repository.folder(name, version))
-            return self._aside[name, version]
+            model = self.find(name, version) or self._aside.get((name, version))
+            if model is None:
+                model = self._aside[name, version] = await self._loader.load(self.repository.folder(name, version))
+            return model
 
     def release(self, key: Key) -> None:
         """Nobody needs this version any more that was kept aside."""
@@ -149,29 +133,60 @@ class Catalog:
 
     async def close(self) -> None:
         """Finish what waits and runs, and let all go."""
-        await asyncio.gather(*(model.batcher.close() for model in self.loaded), *self._leaving)
+        async with self._changing:
+            await asyncio.gather(*(model.batcher.close() for model in self.loaded), *self._leaving)
 
-    def _look(self) -> dict[str, list[str]]:
-        return {name: self.repository.versions(name) for name in self.repository.names()}
+    def _look(self) -> dict[str, dict[str, Mark | None]]:
+        """What is on disk: the marks of the versions of each model, the newest version first."""
+        repository = self.repository
+        return {
+            name: {version: mark_of(repository.folder(name, version)) for version in repository.versions(name)}
+            for name in repository.names()
+        }
 
-    async def _bring(self, name: str, versions: list[str], policy: VersionPolicy | None, *, again: bool) -> None:
-        """Load what is wanted of a model, then put it in the place of what is served."""
-        before = self._loaded.get(name, {})
-        after: dict[str, Model] = {}
-        for version in policy.among(versions) if policy else ():
-            model = before.get(version)
-            mark = mark_of(self.repository.folder(name, version))
-            if model is None or model.mark != mark:
-                model = await self._try(name, version, mark, again=again) or model
+    async def _refresh(self) -> int:
+        number, orders = self._book.read()
+        on_disk = await asyncio.to_thread(self._look)
+        for name in sorted({*on_disk, *self._loaded}):
+            policy = orders.get(name, self.policy)
+            if policy is None or (name not in on_disk and on_disk):  # an empty repository is one that was not mounted
+                self._serve(name, {})
+            elif after := await self._wanted(name, on_disk.get(name, {}), policy, again=number > self._done):
+                self._serve(name, after)
+            # else what is served does not make way for nothing
+        for name, version in [*self.refused]:
+            if version not in on_disk.get(name, ()):
+                del self.refused[name, version]
+        self._done = number
+        return number
+
+    async def _wanted(
+        self, name: str, versions: Mapping[str, Mark | None], policy: VersionPolicy, *, again: bool
+    ) -> dict[str, Model]:
+        """The good ones of the versions that are wanted, loaded where they are not yet."""
+        found: dict[str, Model] = {}
+        tried = set()
+        for version in policy.among([*versions]):
+            tried.add(version)
+            model = self.find(name, version) or self._aside.get((name, version))
+            if model is None or model.mark != versions[version]:
+                model = await self._try(name, version, versions[version], again=again) or self.find(name, version)
             if model is not None:
-                after[version] = model
-            if policy and policy.enough(len(after)):
+                found[version] = model
+            if policy.enough(len(found)):
                 break
-        if policy is not None and not after:
-            return  # what is served does not make way for nothing
-        self._loaded[name] = after
-        if not after:
-            del self._loaded[name]
+        for version in versions.keys() - tried:
+            self.refused.pop((name, version), None)  # nobody wants it any more
+        return found
+
+    def _serve(self, name: str, after: dict[str, Model]) -> None:
+        """Put these versions in the place of what is served of a model."""
+        before = self._loaded.pop(name, {})
+        if after:
+            self._loaded[name] = after
+        for version, model in after.items():
+            if self._aside.get((name, version)) is model:
+                del self._aside[name, version]
         for version, model in before.items():
             if after.get(version) is not model:
                 self._replace(model, by=after)
@@ -194,7 +209,9 @@ class Catalog:
         key = model.spec.name, model.spec.version
         log.info("%s makes way for %s.", model.spec, f"version {next(iter(by))}" if by else "nothing: it is not to be served")
         self.replaced[key] = monotonic()
-        if key[1] not in by and model.followed:
+        if by and key[1] not in by and model.followed:
+            if (other := self._aside.get(key)) is not None:
+                self._let_go(other)
             self._aside[key] = model
         else:
             self._let_go(model)
@@ -202,22 +219,22 @@ class Catalog:
     def _let_go(self, model: Model) -> None:
         async def finish() -> None:
             await model.let_go()
-            if self.find(model.spec.name, model.spec.version) is None:
+            name, version = model.spec.name, model.spec.version
+            if self.find(name, version) is None and (name, version) not in self._aside:
                 model.counts.gone()
 
         task = asyncio.get_running_loop().create_task(finish())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._leaving[task] = model
+        task.add_done_callback(self._leaving.pop)
 
-    def _check(self, name: str, policy: VersionPolicy, versions: list[str]) -> None:
-        """BadModel unless what was ordered is served."""
-        served = self.versions(name)
+    def _problems(
+        self, name: str, policy: VersionPolicy, versions: Mapping[str, Mark | None], after: Mapping[str, Model]
+    ) -> list[str]:
+        """Why what is ordered cannot be served whole."""
         problems = [f"There is no version {version} of {name}." for version in policy.specific or () if version not in versions]
-        for version in policy.among(versions):
-            if policy.enough(len([each for each in served if int(each) > int(version)])):
+        for version in policy.among([*versions]):
+            if policy.enough(sum(int(each) > int(version) for each in after)):
                 break
             if (refused := self.refused.get((name, version))) is not None:
                 problems.append(f"Version {version} of {name} is refused: {refused.reason}")
-        if problems:
-            going_on = f" Version {served[0]} goes on." if served else ""
-            raise BadModel(" ".join(problems) + going_on)
+        return problems

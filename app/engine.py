@@ -111,10 +111,14 @@ class Engine:
             feeds: dict[str, NDArray[Any]] = {spec.input.name: batch.input[live, time], **self._constants}
             feeds.update((s.input, array.take(live, s.batch_axis)) for s, array in zip(spec.states, states, strict=True))
             arrays = self.run(feeds)
-            for output, found, array in zip(spec.outputs, outputs, arrays, strict=False):
-                found[live, time] = batch_first(array, output)
-            for state, kept, array in zip(spec.states, states, arrays[len(outputs) :], strict=True):
-                rows(kept, state.batch_axis)[live] = rows(array, state.batch_axis)
+            answers = [batch_first(array, output) for output, array in zip(spec.outputs, arrays, strict=False)]
+            ends = [rows(array, state.batch_axis) for state, array in zip(spec.states, arrays[len(outputs) :], strict=True)]
+            if wrong := next((len(part) for part in (*answers, *ends) if len(part) != len(live)), None):
+                raise ValueError(f"the graph of {spec} answers {wrong} rows to a batch of {len(live)}")  # NumPy would repeat one
+            for found, part in zip(outputs, answers, strict=True):
+                found[live, time] = part
+            for state, kept, part in zip(spec.states, states, ends, strict=True):
+                rows(kept, state.batch_axis)[live] = part
         every_step = [output.model_copy(update={"batch_axis": 0, "time_axis": 1, "shape": output.width}) for output in spec.outputs]
         return batch.split(outputs, states, outputs=every_step, states=spec.states), [*outputs, *states]
 

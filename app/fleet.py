@@ -27,9 +27,9 @@ class Fleet:
             if self.report is not None:
                 self.report()
 
-    def level(self) -> None:
-        """All workers have carried out what this one has."""
-        self._everywhere = self.done
+    def level(self, number: int) -> None:
+        """All workers have carried out this order, and those before it."""
+        self._everywhere = max(self._everywhere, number)
         self._news.set()
 
     async def wait_for(self, number: int, *, timeout: float) -> bool:

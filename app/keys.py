@@ -40,6 +40,8 @@ class Keys:
                 raise ValueError(f"{which} has the secret of another")
             names.add(name)
             roles[_digest(secret)] = role  # type: ignore[assignment]  # one of them, as was seen above
+        if text and not roles:
+            raise ValueError("RECURVE_API_KEYS holds no key: expected name:role:secret")
         return cls(roles)
 
     def __len__(self) -> int:

@@ -67,7 +67,6 @@ def create_app(settings: Settings, fleet: Fleet | None = None, *, orders: Path |
         default_model=settings.default_model,
         catalog=catalog,
         fleet=fleet or Fleet(),
-        only_will_do="default_model" not in settings.model_fields_set,
     )
     stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
     keeper = Keeper(_store(settings), stream_limits, counts.streams)

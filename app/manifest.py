@@ -119,8 +119,8 @@ def _check_axes(name: str, axes: dict[str, int | None], rank: int) -> None:
 class Tolerance(_Frozen):
     """How far two runs of this model may differ: |a - b| <= atol + rtol |b|, in the units of the outputs."""
 
-    rtol: Annotated[float, Field(ge=0)]
-    atol: Annotated[float, Field(ge=0)]
+    rtol: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    atol: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Cell(_Frozen):
@@ -139,7 +139,7 @@ class ModelSpec(_Frozen):
     name: Name
     version: Version
     description: str = ""
-    sample_rate: Annotated[float, Field(gt=0)] | None = None  # Hz
+    sample_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # Hz
     features: Annotated[tuple[Signal, ...], Field(min_length=1)]
     input: InputSpec = InputSpec()
     lengths: LengthsSpec | None = LengthsSpec()  # None: the graph takes no lengths, so only equally long sequences run together

@@ -3,6 +3,7 @@
 Owns that promise. Knows nothing of what a stream holds.
 """
 
+import asyncio
 import logging
 from math import inf
 from time import monotonic
@@ -10,6 +11,7 @@ from time import monotonic
 from app.catalog import Catalog
 from app.errors import BadArtifact, NotReady, ProviderUnavailable, StreamConflict
 from app.lifecycle import Model
+from app.manifest import mark_of
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ class Pins:
         self._catalog = catalog
         self._drain = drain
         self._started = monotonic()
-        self._looked = -inf
+        self._looked: dict[str, float] = {}  # when it was looked for versions of a model
 
     async def model(self, name: str, version: str) -> Model:
         """The model that goes on with a stream which began with this version, an older one too.
@@ -36,6 +38,9 @@ class Pins:
 
     def retire(self) -> None:
         """Let versions go that were kept for streams and are not needed any more."""
+        for key in [*self._catalog.replaced]:
+            if self._is_over(key) and key not in self._catalog.aside:
+                del self._catalog.replaced[key]  # so it is of one that was replaced before this began
         for key, model in [*self._catalog.aside.items()]:
             if self._is_over(key) or not model.followed:
                 self._catalog.release(key)
@@ -43,26 +48,38 @@ class Pins:
 
     async def _other(self, name: str, version: str) -> Model:
         """The same, of a version that is not served."""
-        newest = self._catalog.find(name)
-        if (newest is None or int(version) > int(newest.spec.version)) and monotonic() - self._looked > MISSED:
-            self._looked = monotonic()
-            await self._catalog.refresh(name)  # another worker or replica has looked already
-            if (found := self._catalog.find(name, version)) is not None:
+        key, newest = (name, version), self._catalog.find(name)
+        if key not in self._catalog.aside and (newest is None or int(version) > int(newest.spec.version)):
+            if (found := await self._look_again(name, version)) is not None:
                 return found
             newest = self._catalog.find(name)
         if newest is None:
             raise StreamConflict(f"The stream is one of the model {name}, which is not served here any more.")
-        if int(version) > int(newest.spec.version):
-            raise NotReady(f"The stream is at version {version} of {name}; version {newest.spec.version} is the newest here.")
-        if self._is_over((name, version)):
+        if self._is_over(key):
             raise StreamConflict(
                 f"The stream began with version {version} of {name}. It went on with that for {self._drain:g} s after "
-                f"version {newest.spec.version} came, and ends now: begin a new one."
+                f"version {newest.spec.version} took its place, and ends now: begin a new one."
             )
+        if key in self._catalog.aside:
+            return self._catalog.aside[key]
+        newer = int(version) > int(newest.spec.version)
+        if newer and await asyncio.to_thread(mark_of, self._catalog.repository.folder(name, version)) is None:
+            raise NotReady(f"The stream is at version {version} of {name}; version {newest.spec.version} is the newest here.")
         try:
-            return self._catalog.aside.get((name, version)) or await self._catalog.keep_aside(name, version)
+            return await self._catalog.keep_aside(name, version)
         except (BadArtifact, ProviderUnavailable) as error:
             raise StreamConflict(f"The stream began with version {version} of {name}, which cannot be served: {error}") from None
+
+    async def _look_again(self, name: str, version: str) -> Model | None:
+        """The version, if another worker or replica has seen it before this one."""
+        if monotonic() - self._looked.get(name, -inf) < MISSED:
+            return None
+        self._looked[name] = monotonic()
+        try:
+            await self._catalog.refresh()
+        except BadArtifact as error:
+            raise NotReady(f"The repository cannot be looked through now: {error}") from None
+        return self._catalog.find(name, version)
 
     def _is_over(self, key: tuple[str, str]) -> bool:
         return monotonic() - self._catalog.replaced.get(key, self._started) > self._drain

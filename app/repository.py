@@ -1,17 +1,39 @@
 """The model repository: which models and versions there are under a folder.
 
-Owns the layout <root>/<name>/<version>/. Knows nothing of what is in a version or of what is loaded.
+Owns the layout <root>/<name>/<version>/, and what is said of a version there. Knows nothing of what is in one.
 A version is published by renaming a finished folder into place, so a folder whose name is a version is complete.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from app.errors import BadArtifact
-from app.manifest import NAME_PATTERN
+from app.manifest import NAME_PATTERN, Mark
 
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A version that is on disk and must not be served, and why."""
+
+    name: str
+    version: str
+    reason: str
+    mark: Mark | None  # of its files
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """A version in the repository: whether it is served, and why it is not."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = ""
 
 
 class Repository:

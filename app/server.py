@@ -141,6 +141,7 @@ class Server(uvicorn.Server):
         if channel is not None:
             fleet.report = self._report
         self._adopted = 0
+        self._unfinished = b""  # a word that has come in part
         self._signals = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arriving: set[asyncio.Task[object]] = set()
@@ -190,8 +191,11 @@ class Server(uvicorn.Server):
         self._adopted += data.count(CONNECTION)  # whether its descriptor could be taken or not
         if SUMMONS in data:
             self._fleet.summon()
-        if LEVEL in data:
-            self._fleet.level()
+        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        for line in lines:
+            self._fleet.level(int(line.rpartition(LEVEL)[2]))
+        if LEVEL not in self._unfinished:
+            self._unfinished = b""
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Status = Literal["starting", "ok", "degraded", "draining"]
 
+AGAIN = 1.0  # seconds between two attempts to do what was ordered
 EVERYWHERE = 60.0  # seconds that an order may take to reach all workers
 
 
@@ -42,9 +43,11 @@ class Lease:
 
     def choose(self, name: str | None = None, version: str | None = None) -> ModelSpec:
         """What that model takes; raises what Service.model raises."""
-        model = self._service.model(name, version).__enter__()  # left again in __exit__
-        self._held.append(model)
-        return model.spec
+        while True:  # this may be another thread than the one that swaps models
+            model = self._service.model(name, version).__enter__()
+            self._held.append(model)  # left again in __exit__
+            if self._service.model(name, version) is model:
+                return model.spec
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +64,6 @@ class Service:
     default_model: str
     catalog: Catalog
     fleet: Fleet
-    only_will_do: bool = False  # where the default model is not there, and one other is, that is the default
     draining: bool = False
     refused_late: int = 0  # instances that were accepted and not come to before the end
     started: float = field(default_factory=monotonic)
@@ -88,11 +90,7 @@ class Service:
         From then on look for new versions every `poll` seconds, unless that is 0, and whenever another worker has an order.
         """
         number = await self.catalog.refresh()
-        names = self.catalog.repository.names()
-        if self.only_will_do and len(names) == 1 and names != [self.default_model]:
-            log.info("The default model is %s, the only one that there is.", names[0])
-            self.default_model = names[0]
-        if self.catalog.find(self.default_model) is None and number == 0:
+        if self.catalog.find(self.default_model) is None and not self.catalog.is_off(self.default_model):
             raise BadArtifact(self._why_no_default())
         self._ready = True
         self.fleet.summon = self._carry_out
@@ -131,8 +129,9 @@ class Service:
     async def _order(self, name: str, policy: VersionPolicy | None) -> None:
         try:
             number = await self.catalog.order(name, policy)
-        finally:  # the others are to know of it, whatever came of it here
-            self.fleet.carried_out(self.catalog.ordered)
+        except BadArtifact as error:
+            raise NotReady(f"The repository cannot be looked through now: {error}") from None
+        self.fleet.carried_out(number)
         if not await self.fleet.wait_for(number, timeout=EVERYWHERE):
             raise NotReady(f"This is not done in all workers yet, after {EVERYWHERE:g} s: their logs may say why.")
 
@@ -140,8 +139,13 @@ class Service:
         """Do what was ordered of another worker."""
 
         async def do() -> None:
-            number = await self.catalog.refresh(again=True)
-            self.fleet.carried_out(number)
+            while not self.draining:
+                try:
+                    self.fleet.carried_out(await self.catalog.refresh())
+                    return
+                except Exception:
+                    log.exception("What was ordered could not be done; it is tried again in %g s.", AGAIN)
+                await asyncio.sleep(AGAIN)
 
         task = asyncio.get_running_loop().create_task(do())
         self._carrying_out.add(task)
@@ -186,13 +190,15 @@ class Service:
 
     def refuse(self) -> None:
         """Answer everything that waits with Draining: there is no more time."""
-        self.refused_late += sum(model.batcher.refuse() for model in self.catalog.loaded)
+        self.refused_late += sum(model.batcher.refuse() for model in self.catalog.working)
 
     async def close(self) -> None:
         """Finish what waits and runs, and let the models go."""
         self.draining = True
-        if self._watch is not None:
-            self._watch.cancel()
+        tasks = [*self._carrying_out] + ([self._watch] if self._watch is not None else [])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.catalog.close()
 
     def _why_no_default(self) -> str:

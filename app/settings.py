@@ -117,7 +117,7 @@ class Settings(BaseSettings):
             if values.get(name):
                 raise ValueError(f"{variable} and {variable}_FILE are both set: one of them")
             try:
-                values = values | {name: Path(file).read_text().strip()}
+                values = values | {name: Path(file).read_text().strip() or " "}  # an empty one is not the same as none
             except (OSError, UnicodeDecodeError) as error:
                 raise ValueError(f"{variable}_FILE: {file} cannot be read: {error}") from None
         return values

@@ -11,7 +11,7 @@ WAITING = "recurve.waiting"
 STOPPING = "recurve.stopping"
 
 # What a supervisor sends a worker, a byte each: a connection, whose descriptor comes with it; that another worker has an order
-# which this one has not carried out; that all have carried out the last.
+# which this one has not carried out; that all have carried out an order, whose number follows, and the end of a line.
 CONNECTION, SUMMONS, LEVEL = b"c", b"s", b"l"
 
 

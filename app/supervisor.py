@@ -12,7 +12,6 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
@@ -37,6 +36,7 @@ class Worker:
     open: int = 0  # of those, the ones that were open then
     done: int = 0  # the number of the last order that it has carried out
     summoned: int = 0  # the same of the last that it was called for
+    levelled: int = 0  # the same of the last of which it knows that all have carried it out
     unfinished: bytes = b""  # a report that has come in part
 
     @property
@@ -59,10 +59,12 @@ class Worker:
         self.handed += 1
         return True
 
-    def tell(self, what: bytes) -> None:
-        """Send it a word; one that is about to end need not hear it."""
-        with suppress(OSError):
-            self.channel.send(what)
+    def tell(self, what: bytes) -> bool:
+        """Send it a word; False when it cannot take one now."""
+        try:
+            return self.channel.send(what) == len(what)
+        except OSError:
+            return False
 
 
 class Supervisor:
@@ -86,7 +88,6 @@ class Supervisor:
         self._attending = False
         self._signals = 0
         self._failed = 0
-        self._levelled = 0  # the last order that all workers have carried out
 
     def run(self) -> int:
         """Serve until a signal comes or no worker can start; the exit code."""
@@ -160,13 +161,12 @@ class Supervisor:
         ready = [worker for worker in self._workers if worker.ready]
         last = max((worker.done for worker in ready), default=0)
         for worker in ready:
-            if worker.done < last and worker.summoned < last:
+            if worker.done < last and worker.summoned < last and worker.tell(SUMMONS):
                 worker.summoned = last
-                worker.tell(SUMMONS)
-        if self._levelled < last and len(ready) == len(self._workers) and all(worker.done == last for worker in ready):
-            self._levelled = last
-            for worker in ready:
-                worker.tell(LEVEL)
+        least = min((worker.done for worker in self._workers), default=0)  # one that is not ready has carried out nothing
+        for worker in ready:
+            if worker.levelled < least and worker.tell(b"%s%d\n" % (LEVEL, least)):
+                worker.levelled = least
 
     def _attend(self) -> None:
         """Accept connections while there is a worker to take them; else they wait where they are."""

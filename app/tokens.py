@@ -19,6 +19,7 @@ from app.tensors import State
 FLOAT32 = np.dtype("<f4")
 DIGEST = "sha256"
 TAG = 32  # bytes
+MOST_SEALS = 256  # that are kept, each made anew in microseconds
 STANDARD = bytes.maketrans(b"-_+/", b"+/??")  # from URL-safe Base64, which has no + and /
 
 
@@ -71,5 +72,7 @@ class Tokens:
             purpose = f"recurve state 1|{spec.name}|{spec.version}|{layout}".encode()
             length = ceil((spec.state_size * FLOAT32.itemsize + TAG) * 4 / 3)
             key = hmac.digest(self._secret, purpose, DIGEST)
+            if len(self._seals) >= MOST_SEALS:
+                del self._seals[next(iter(self._seals))]  # of a version that is gone, most likely
             seal = self._seals[spec.name, spec.version] = _Seal(spec, key, length, b"=" * (-length % 4))
         return seal

@@ -1,7 +1,6 @@
 """Which versions are served: swapped without a request that fails, refused without harm, ordered in all workers."""
 
 import asyncio
-import gc
 import json
 import os
 import shutil
@@ -17,7 +16,9 @@ import pytest
 from app import manifest
 from app.catalog import Catalog
 from app.errors import BadModel, ModelNotFound
+from app.fleet import Fleet
 from app.orders import OrderBook, VersionPolicy
+from app.pins import Pins
 from app.tensors import Instance
 from tests import artifacts
 from tests.servers import Server, serve
@@ -106,16 +107,107 @@ def test_an_order_says_what_came_of_it(tmp_path: Path) -> None:
         await catalog.refresh()
         with pytest.raises(ModelNotFound, match="no model 'unknown'"):
             await catalog.order("unknown", VersionPolicy())
-        spoil(artifacts.build(tmp_path, seed=1))
-        with pytest.raises(BadModel, match=r"Version 2 of gyro-denoiser is refused: .*SHA-256.* Version 1 goes on"):
-            await catalog.order("gyro-denoiser", VersionPolicy())
-        with pytest.raises(BadModel, match="no version 7"):
-            await catalog.order("gyro-denoiser", VersionPolicy(specific=("1", "7")))
-        assert served(catalog) == {"gyro-denoiser": ["1"]}
-        await catalog.order("gyro-denoiser", None)
+        assert await catalog.order("gyro-denoiser", None) == 1
         assert served(catalog) == {}
-        assert [(each.version, each.state) for each in catalog.index()] == [("2", "UNAVAILABLE"), ("1", "UNAVAILABLE")]
+        assert [(each.version, each.state) for each in catalog.index()] == [("1", "UNAVAILABLE")]
+        assert await catalog.order("gyro-denoiser", VersionPolicy()) == 2
+        assert served(catalog) == {"gyro-denoiser": ["1"]}
         await catalog.close()
+
+    asyncio.run(main())
+
+
+def test_an_order_that_is_refused_was_never_given(tmp_path: Path) -> None:
+    """Neither what is served changes, nor what becomes of versions that are published later."""
+    for seed in range(3):
+        folder = artifacts.build(tmp_path, seed=seed)
+    spoil(folder.parent / "2")
+
+    async def main() -> None:
+        catalog = catalog_of(tmp_path)
+        await catalog.refresh()
+        with pytest.raises(BadModel, match=r"Version 2 of gyro-denoiser is refused: .*SHA-256.* Version 3 goes on"):
+            await catalog.order("gyro-denoiser", VersionPolicy(specific=("1", "2")))
+        with pytest.raises(BadModel, match=r"no version 7 of gyro-denoiser\. Version 3 goes on"):
+            await catalog.order("gyro-denoiser", VersionPolicy(specific=("3", "7")))
+        assert served(catalog) == {"gyro-denoiser": ["3"]}
+        assert await catalog.refresh() == 0
+        assert catalog.refused == {}  # nobody wants it any more
+        artifacts.build(tmp_path, seed=3)
+        await catalog.refresh()
+        assert served(catalog) == {"gyro-denoiser": ["4"]}
+        await asyncio.gather(*catalog._leaving)
+        assert catalog.working == catalog.served
+        await catalog.close()
+
+    asyncio.run(main())
+
+
+def test_a_version_that_comes_back_is_the_one_that_was_kept_for_its_streams(tmp_path: Path) -> None:
+    """To and fro between two versions, with streams on both: none is loaded twice, none is lost sight of."""
+    for seed in range(2):
+        artifacts.build(tmp_path, seed=seed)
+
+    async def main() -> None:
+        catalog = catalog_of(tmp_path)
+        await catalog.refresh()
+        pins = Pins(catalog, drain=1000)
+        newer = await pins.model("gyro-denoiser", "2")
+        await catalog.order("gyro-denoiser", VersionPolicy(specific=("1",)))
+        older = await pins.model("gyro-denoiser", "1")
+        assert await pins.model("gyro-denoiser", "2") is newer  # its streams go on, though an older version is served
+        for _ in range(3):
+            await catalog.order("gyro-denoiser", VersionPolicy(specific=("2",)))
+            assert catalog.find("gyro-denoiser") is newer
+            assert await pins.model("gyro-denoiser", "1") is older
+            await catalog.order("gyro-denoiser", VersionPolicy(specific=("1",)))
+        assert catalog.working == [older, newer]
+        await catalog.order("gyro-denoiser", None)
+        await asyncio.gather(*catalog._leaving)
+        assert catalog.working == [newer]
+        await catalog.close()
+
+    asyncio.run(main())
+
+
+def test_two_who_give_orders_at_once_each_carry_out_both(tmp_path: Path) -> None:
+    """The number that a worker reports stands for that order and all before it."""
+    for name in ("gyro-denoiser", "a", "b"):
+        artifacts.build(tmp_path / "models", name=name)
+
+    async def main() -> None:
+        book = tmp_path / "orders"
+        book.mkdir()
+        first, second = (catalog_of(tmp_path / "models", book=OrderBook(book)) for _ in range(2))
+        for catalog in (first, second):
+            await catalog.refresh()
+        numbers = await asyncio.gather(first.order("a", None), second.order("b", None))
+        assert max(numbers) == 2
+        for catalog, number in zip((first, second), numbers, strict=True):
+            assert len(catalog.names()) == 3 - number  # all orders up to the number, and no others
+            assert await catalog.refresh() == 2
+            assert served(catalog) == {"gyro-denoiser": ["1"]}
+            await catalog.close()
+
+    asyncio.run(main())
+
+
+def test_a_worker_waits_until_all_have_carried_out_its_order() -> None:
+    async def main() -> None:
+        reports: list[int] = []
+        fleet = Fleet()
+        fleet.report = lambda: reports.append(fleet.done)
+        fleet.carried_out(1)
+        fleet.carried_out(2)
+        fleet.carried_out(1)
+        assert reports == [1, 2]
+        waiting = asyncio.create_task(fleet.wait_for(2, timeout=30))
+        await asyncio.sleep(0)
+        fleet.level(1)  # of an earlier order: it was on its way
+        assert not await fleet.wait_for(2, timeout=0.01)
+        fleet.level(2)
+        assert await waiting
+        assert await Fleet().wait_for(7, timeout=0)  # alone
 
     asyncio.run(main())
 
@@ -226,7 +318,8 @@ def test_no_request_fails_while_a_model_is_swapped_again_and_again(tmp_path: Pat
         answers = under_load(server.url, [keep_asking, keep_following], names, lambda: swap(20))
         assert {status for status, _ in first + answers} == {200}
         assert len({version for _, version in answers}) > 10
-        gc.collect()
+        gauges = [line for line in client.get("/metrics").text.splitlines() if line.startswith("recurve_lanes{")]
+        assert len([line for line in gauges if not line.endswith(" 0.0")]) <= 4  # what is served, and what streams go on with
         assert memory(server) < before + 40 * 2**20
 
 
@@ -249,6 +342,32 @@ def test_the_folder_is_watched(tmp_path: Path) -> None:
         assert [(each["version"], each["ready"]) for each in health["models"]] == [("2", True), ("3", False)]
         assert client.post("/predict", json={"instances": [STEPS]}).json()["version"] == "2"
         assert sum("Refused version 3" in line for line in server.log) == 1
+
+
+def test_orders_that_come_to_several_workers_at_once_reach_all(tmp_path: Path) -> None:
+    """Whoever gives them: each is answered when it is done everywhere, and afterwards all workers serve the same."""
+    names = [f"model-{number}" for number in range(4)]
+    for name in ("gyro-denoiser", *names):
+        artifacts.build(tmp_path, name=name)
+    with serve(tmp_path, "--workers", "2", RECURVE_API_KEYS=KEYS) as server:
+        wrong: list[str] = []
+
+        def give(name: str) -> None:
+            with httpx.Client(base_url=server.url, headers=KEY, timeout=60) as client:
+                for what in ("unload", "load") * 4 + ("unload",):
+                    answer = client.post(f"/v2/repository/models/{name}/{what}")
+                    wrong.extend([answer.text] * (answer.status_code != 200))
+                    client.post("/v2/repository/models/nobody/load")
+
+        threads = [threading.Thread(target=give, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        for _ in range(6):  # whichever worker answers
+            with httpx.Client(base_url=server.url, headers=KEY) as fresh:
+                assert [each["name"] for each in fresh.get("/health").json()["models"]] == ["gyro-denoiser"]
 
 
 def test_a_worker_that_is_replaced_knows_what_was_ordered(tmp_path: Path) -> None:

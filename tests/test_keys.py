@@ -36,6 +36,7 @@ def test_a_key_is_known_by_its_secret_alone() -> None:
         pytest.param(f"a:root:{OPERATOR}", "key 1 .* no role", id="unknown-role"),
         pytest.param(f"{OPERATOR}", "no role", id="secret-only"),
         pytest.param("a:admin:short-secret", "too weak", id="short"),
+        pytest.param(" ,", "holds no key", id="none"),
         pytest.param(f"a:admin:{OPERATOR},b:predict:{OPERATOR}", "the secret of another", id="a-secret-twice"),
     ],
 )
@@ -67,6 +68,16 @@ def test_with_keys_nothing_but_probes_and_documentation_answers_without_one(repo
             socket.send(b"\0" * 24)
             assert len(socket.recv()) == 12
         assert not [line for line in server.log if READER in line or OPERATOR in line]
+
+
+def test_a_file_without_keys_does_not_open_the_service(repository: Path, tmp_path: Path) -> None:
+    """A secret that was not mounted in time must not let everyone in."""
+    (tmp_path / "keys").write_text("\n")
+    with (
+        pytest.raises(RuntimeError, match="RECURVE_API_KEYS holds no key"),
+        serve(repository, "--api-keys-file", str(tmp_path / "keys")),
+    ):
+        pass
 
 
 def test_without_keys_nobody_is_an_administrator(repository: Path) -> None:
