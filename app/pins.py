@@ -55,6 +55,8 @@ class Pins:
             newest = self._catalog.find(name)
         if newest is None:
             raise StreamConflict(f"The stream is one of the model {name}, which is not served here any more.")
+        if int(version) > int(newest.spec.version) and key not in self._catalog.aside and not await self._is_here(name, version):
+            raise NotReady(f"The stream is at version {version} of {name}; version {newest.spec.version} is the newest here.")
         if self._is_over(key):
             raise StreamConflict(
                 f"The stream began with version {version} of {name}. It went on with that for {self._drain:g} s after "
@@ -62,9 +64,6 @@ class Pins:
             )
         if key in self._catalog.aside:
             return self._catalog.aside[key]
-        newer = int(version) > int(newest.spec.version)
-        if newer and await asyncio.to_thread(mark_of, self._catalog.repository.folder(name, version)) is None:
-            raise NotReady(f"The stream is at version {version} of {name}; version {newest.spec.version} is the newest here.")
         try:
             return await self._catalog.keep_aside(name, version)
         except (BadArtifact, ProviderUnavailable) as error:
@@ -80,6 +79,9 @@ class Pins:
         except BadArtifact as error:
             raise NotReady(f"The repository cannot be looked through now: {error}") from None
         return self._catalog.find(name, version)
+
+    async def _is_here(self, name: str, version: str) -> bool:
+        return await asyncio.to_thread(mark_of, self._catalog.repository.folder(name, version)) is not None
 
     def _is_over(self, key: tuple[str, str]) -> bool:
         return monotonic() - self._catalog.replaced.get(key, self._started) > self._drain
