@@ -10,6 +10,7 @@ from collections.abc import Callable
 from math import inf
 from secrets import token_hex
 from time import monotonic, time
+from typing import NamedTuple
 
 from app import streams
 from app.errors import StoreUnavailable, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
@@ -24,6 +25,15 @@ FORGIVEN = 10.0  # seconds after a write that failed
 SLICE = 256  # streams that are dropped before others have their turn
 
 _ID = re.compile(NAME_PATTERN)
+
+
+class Place(NamedTuple):  # not a dataclass: one is made for each chunk
+    """A stream before its next chunk, and what stands where that will be written."""
+
+    stream: Stream
+    tag: bytes | None  # None: nothing
+    begins: bool = False  # it is a new one, which is not stored yet
+    ends: str | None = None  # how another one ends that stands there
 
 
 class Keeper:
@@ -41,30 +51,41 @@ class Keeper:
 
     async def begin(self, id: str | None, model: str, version: str, state: bytes, ttl: float | None) -> Stream:
         """A new stream with this state, packed; StreamConflict when the id is alive, TooManyStreams."""
-        count = await self._store.count()
-        if count >= self.limits.max_streams:
-            raise TooManyStreams(f"There are {count} streams; at most {self.limits.max_streams} are kept at once.", retry_after=5)
-        now = self.now()
-        begun = Stream(
-            id=token_hex(12) if id is None else id,
-            model=model,
-            version=version,
-            ttl=self.limits.ttl if ttl is None else ttl,
-            created=now,
-            used=now,
-            tag=streams.new_tag(),
-            state=state,
-        )
+        await self._check_room()
+        begun = self._new(token_hex(12) if id is None else id, model, version, state, ttl)
         while not await self.put(begun, expected=None):
             record = await self._store.read(begun.id)
             if record is None:
                 continue
-            if Stream.unpack(begun.id, record).expires > now:
+            if Stream.unpack(begun.id, record).expires > begun.created:
                 raise StreamConflict(f"There is a stream {begun.id} already.")
             await self._store.remove(begun.id, expected=record[:TAG])
             self.metrics.ended.labels("expired").inc()
         self.metrics.opened.inc()
         return begun
+
+    async def vacate(self, id: str, model: str, version: str) -> Place:
+        """A new stream, for the place of whatever stands under this id, which stays as it is until `settle`; TooManyStreams."""
+        begun = self._new(id, model, version, b"", None)
+        record = await self._store.read(id)
+        if record is None:
+            await self._check_room()
+            return Place(begun, None, begins=True)
+        return Place(begun, record[:TAG], begins=True, ends="expired" if _is_over(id, record, begun.created) else "deleted")
+
+    async def settle(self, place: Place, after: Stream | None) -> bool:
+        """Store the stream as it is after its chunk, None: it has ended; False, with nothing changed, when another stands there."""
+        if after is not None:
+            settled = await self.put(after, expected=place.tag)
+        else:
+            settled = place.tag is None or await self._store.remove(place.stream.id, expected=place.tag)
+        if settled:
+            if place.begins:
+                self.metrics.opened.inc()
+            for reason in (place.ends, "deleted" if after is None else None):
+                if reason is not None:
+                    self.metrics.ended.labels(reason).inc()
+        return settled
 
     async def load(self, id: str, arrived: float) -> Stream:
         """The stream as it was for someone who came then; StreamNotFound, StreamExpired."""
@@ -129,6 +150,24 @@ class Keeper:
     async def close(self) -> None:
         await self._store.close()
 
+    async def _check_room(self) -> None:
+        count = await self._store.count()
+        if count >= self.limits.max_streams:
+            raise TooManyStreams(f"There are {count} streams; at most {self.limits.max_streams} are kept at once.", retry_after=5)
+
+    def _new(self, id: str, model: str, version: str, state: bytes, ttl: float | None) -> Stream:
+        now = self.now()
+        return Stream(
+            id=id,
+            model=model,
+            version=version,
+            ttl=self.limits.ttl if ttl is None else ttl,
+            created=now,
+            used=now,
+            tag=streams.new_tag(),
+            state=state,
+        )
+
     def _is_in_trouble(self, error: StoreUnavailable) -> None:
         if self.trouble is None:
             log.error("Streams cannot be used: %s", error)
@@ -138,3 +177,10 @@ class Keeper:
         if self.trouble is not None:
             log.info("Streams can be used again.")
         self.trouble = None
+
+
+def _is_over(id: str, record: bytes, now: float) -> bool:
+    try:
+        return Stream.unpack(id, record).expires <= now
+    except StreamConflict:  # another release knows
+        return False

@@ -8,15 +8,15 @@ two of one stream: the store lets one of them through, and the other begins agai
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import Protocol
 
 import numpy as np
 
 from app import streams
-from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, StreamExpired, StreamNotFound, Violation
-from app.keeper import Keeper
+from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, Violation
+from app.keeper import Keeper, Place
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.pins import Pins
@@ -50,19 +50,14 @@ class StreamService:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def create(
-        self, spec: ModelSpec, *, id: str | None = None, state: State | None = None, ttl: float | None = None, anew: bool = False
+        self, spec: ModelSpec, *, id: str | None = None, state: State | None = None, ttl: float | None = None
     ) -> Stream:
-        """A new stream of this model; `anew`: in the place of one with the same id.
+        """A new stream of this model.
 
         Raises InvalidRequest when the model cannot be streamed, StreamConflict when the id is alive, TooManyStreams,
         StoreUnavailable.
         """
-        if not spec.causal:
-            detail = f"{spec} answers whole sequences only and cannot be streamed: POST them to /predict"
-            raise InvalidRequest([Violation("/model", detail)])
-        if anew and id is not None:
-            with suppress(StreamNotFound, StreamExpired):
-                await self.delete(id)
+        _check_streamed(spec)
         begun = streams.pack_arrays(state) if state is not None else b""
         return await self.keeper.begin(id, spec.name, spec.version, begun, ttl)
 
@@ -76,35 +71,49 @@ class StreamService:
         state = stream.state_of(spec)
         return tuple(np.zeros(each.shape, np.float32) for each in spec.states) if state is None else state, spec
 
-    async def predict(self, id: str, decoders: Sequence[Decode], caller: Caller) -> tuple[list[tuple[Answer, Chunk]], Model]:
+    async def predict(
+        self,
+        id: str,
+        decoders: Sequence[Decode],
+        caller: Caller,
+        *,
+        begin: Model | None = None,
+        end: bool = False,
+        timeout: float = inf,
+    ) -> tuple[list[tuple[Answer, Chunk]], Model]:
         """The answers to chunks that follow each other, to as many of the first ones as could be had at once, one or more.
 
-        Each chunk is what its decoder gives for the model. With numbers they can be sent again: what was done is not done
-        twice. Raises StreamNotFound, StreamExpired, StreamConflict, StoreUnavailable, and what the first decoder,
-        Batcher.predict and its ticket raise; then the stream is where it was, or has done the chunks and will say so when they
-        come again.
+        Each chunk is what its decoder gives for the model; it is asked again where the id is one of another model meanwhile.
+        With numbers chunks can be sent again: what was done is not done twice. `begin`: with a new stream of this model, which
+        the caller holds, in the place of one that has the id. `end`: it has ended when all are done. That is one turn, for
+        other processes too. `timeout`: seconds, no more than any chunk has.
+
+        Raises StreamNotFound, StreamExpired, StreamConflict, StoreUnavailable, DeadlineExceeded, with `begin` what `create`
+        does, and what the first decoder, Batcher.predict and its ticket raise; then the stream is where it was, and with `begin`
+        the one before it, or has done the chunks and will say so when they come again.
         """
-        arrived, deadline = self.keeper.now(), monotonic() + self.keeper.limits.timeout
-        chunks: list[Chunk] = []
+        if begin is not None:
+            _check_streamed(begin.spec)
+        arrived, deadline = self.keeper.now(), monotonic() + min(timeout, self.keeper.limits.timeout)
+        decoded: ModelSpec | None = None
         most = len(decoders)
         await self._turns.take(id)
         try:
             while True:
-                if monotonic() > deadline:
-                    raise DeadlineExceeded("The deadline passed before the stream came to this chunk.")
-                stream = await self.keeper.load(id, arrived)
-                model = await self._pins.model(stream.model, stream.version)
+                place, model = await self._place(id, arrived, begin, deadline)
+                stream, spec = place.stream, model.spec
                 with model:  # which is not let go meanwhile
-                    if not chunks:
-                        chunks = await streams.decoded(decoders, model.spec)
+                    if spec != decoded:
+                        chunks = await streams.decoded(decoders, spec)
                         digests = [streams.digest_of(chunk.steps) for chunk in chunks]
-                    known, following = stream.place(chunks, digests, model.spec)
+                        decoded = spec
+                    known, following = stream.place(chunks, digests, spec)
                     if known:
                         self._metrics.repeated.inc(len(known))
                         return list(zip(known, chunks, strict=False)), model
                     left = max(deadline - monotonic(), 0.0)
                     first = chunks[: min(following, most)]
-                    instance = Instance(streams.joined(first), stream.state_of(model.spec))
+                    instance = Instance(streams.joined(first), stream.state_of(spec))
                     ticket = self._service.predict(model, (instance,), timeout=left)
                     caller.waits_for(ticket)
                     try:
@@ -115,7 +124,7 @@ class StreamService:
                         most = 1  # it may be a later one's fault
                         continue
                 after, answers = stream.after(prediction, first, digests[: len(first)], self.keeper.now())
-                if await self.keeper.put(after, expected=stream.tag):
+                if await self.keeper.settle(place, None if end and len(first) == len(decoders) else after):
                     self._metrics.done.inc(len(first))
                     return list(zip(answers, first, strict=True)), model
                 self._metrics.raced.inc()  # another process was first
@@ -144,6 +153,29 @@ class StreamService:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         await self.keeper.close()
 
+    async def _place(self, id: str, arrived: float, begin: Model | None, deadline: float) -> tuple[Place, Model]:
+        """Where a chunk is to be done, and with which model."""
+        left = deadline - monotonic()
+        if left < 0:
+            raise DeadlineExceeded("The deadline passed before the stream came to this chunk.")
+        if begin is not None:
+            begin.follow()
+            return await self.keeper.vacate(id, begin.spec.name, begin.spec.version), begin
+        stream = await self.keeper.load(id, arrived)
+        return Place(stream, stream.tag), await self._model_of(stream, left)
+
+    async def _model_of(self, stream: Stream, left: float) -> Model:
+        """The model that goes on with a stream; DeadlineExceeded when it cannot be had in time."""
+        coming = self._pins.model(stream.model, stream.version)
+        if self._service.catalog.find(stream.model, stream.version) is not None:
+            return await coming  # it is there
+        try:
+            async with asyncio.timeout(left):
+                return await asyncio.shield(coming)  # what is loaded is for those too who come later
+        except TimeoutError:
+            detail = f"The deadline passed while version {stream.version} of {stream.model} was loaded; ask again later."
+            raise DeadlineExceeded(detail) from None
+
     async def _sweep(self) -> None:
         while True:
             try:
@@ -152,3 +184,10 @@ class StreamService:
             except Exception:
                 log.exception("Streams that expired could not be dropped.")
             await asyncio.sleep(SWEEP)
+
+
+def _check_streamed(spec: ModelSpec) -> None:
+    """InvalidRequest unless the model can be streamed."""
+    if not spec.causal:
+        detail = f"{spec} answers whole sequences only and cannot be streamed: POST them to /predict"
+        raise InvalidRequest([Violation("/model", detail)])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,8 +23,10 @@ from hypothesis.stateful import (
 )
 from prometheus_client import CollectorRegistry
 
+from app.catalog import Catalog
 from app.errors import (
     DeadlineExceeded,
+    InvalidRequest,
     MalformedBody,
     NotFinite,
     NotReady,
@@ -36,16 +38,17 @@ from app.errors import (
     TooManyStreams,
 )
 from app.keeper import Keeper
+from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.metrics import StreamMetrics
 from app.pins import Pins
 from app.queue import Ticket
 from app.service import Service
-from app.stores import Store
+from app.stores import TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
 from app.stream_service import StreamService
-from app.streams import MOST_ANSWERS, Answer, Chunk, Limits
+from app.streams import MOST_ANSWERS, Answer, Chunk, Limits, Stream, new_tag
 from app.tensors import Array
 from scripts.training import export
 from tests import artifacts
@@ -91,8 +94,8 @@ def streams_of(
     return StreamService(service, Pins(service.catalog, drain=drain), keeper)
 
 
-async def predict(streams: StreamService, id: str, steps: Array, seq: int | None = None) -> Answer:
-    ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), Patient())
+async def predict(streams: StreamService, id: str, steps: Array, seq: int | None = None, **turn: Any) -> Answer:
+    ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), Patient(), **turn)
     return answer
 
 
@@ -275,6 +278,43 @@ class Machine(RuleBasedStateMachine):
             outputs = known.done(steps, self.clock.now)
             for answer in answers:
                 self.check(answer, outputs, seq=seq + 1, steps=known.steps)
+
+    @rule(id=ids, length=st.integers(1, 6), seed=st.integers(0, 99), process=st.integers(0, 1), end=st.booleans())
+    def start_over(self, id: str, length: int, seed: int, process: int, end: bool) -> None:
+        """With its first chunk, whatever stands there: alive, expired, nothing; and perhaps that is all of it."""
+        steps, fresh = chunk(length, seed), Reference(LIMITS.ttl, self.clock.now + LIMITS.ttl)
+        answer = self.runner.run(predict(self.services[process], id, steps, begin=self.service.model(), end=end))
+        self.check(answer, fresh.done(steps, self.clock.now), seq=1, steps=length)
+        self.reference.pop(id, None)
+        if not end:
+            self.gone.discard(id)
+            self.reference[id] = fresh
+
+    @rule(id=ids, more=st.integers(1, 5), seed=st.integers(0, 99))
+    def starts_at_once(self, id: str, more: int, seed: int) -> None:
+        """In both processes: each is answered as if it were the only one, and what stays is one of them, whole."""
+        given = [chunk(length, seed) for length in range(1, more + 2)]
+
+        async def send() -> list[Answer]:
+            model = self.service.model()
+            return await asyncio.gather(*(predict(self.services[i % 2], id, steps, begin=model) for i, steps in enumerate(given)))
+
+        begun = []
+        for steps, answer in zip(given, self.runner.run(send()), strict=True):
+            begun.append(Reference(LIMITS.ttl, self.clock.now + LIMITS.ttl))
+            self.check(answer, begun[-1].done(steps, self.clock.now), seq=1, steps=len(steps))
+        stands = self.runner.run(self.first.find(id))
+        self.reference[id] = begun[stands.steps - 1]
+        self.gone.discard(id)
+
+    @rule(id=ids, length=st.integers(1, 6), seed=st.integers(0, 99), process=st.integers(0, 1))
+    def last_chunk(self, id: str, length: int, seed: int, process: int) -> None:
+        if known := self.alive(id):
+            steps = chunk(length, seed)
+            answer = self.runner.run(predict(self.services[process], id, steps, end=True))
+            self.check(answer, known.done(steps, self.clock.now), seq=len(known.chunks), steps=known.steps)
+            del self.reference[id]
+            assert self.alive(id) is None
 
     @rule(target=ids, id=ids)
     def fork(self, id: str) -> str:
@@ -590,5 +630,210 @@ def test_a_store_that_cannot_be_written_is_known_until_it_can(runner: asyncio.Ru
         assert (await predict(streams, id, chunk(1, 1), 0)).seq == 1
         assert streams.keeper.trouble is None
         await served.close()
+
+    runner.run(main())
+
+
+class Gated(Memory):
+    """A store in which whatever comes to the gate waits before it changes anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waiting = asyncio.Event()
+
+    async def swap(self, key: str, record: bytes, *, expected: bytes | None, until: float) -> bool:
+        await self._pass()
+        return await super().swap(key, record, expected=expected, until=until)
+
+    async def remove(self, key: str, *, expected: bytes) -> bool:
+        await self._pass()
+        return await super().remove(key, expected=expected)
+
+    async def _pass(self) -> None:
+        self.waiting.set()
+        await self.open.wait()
+
+
+def counted(streams: StreamService) -> dict[str, float]:
+    """Of its streams: how many began and how they ended."""
+    metrics = streams.keeper.metrics
+    samples = [sample for metric in (*metrics.opened.collect(), *metrics.ended.collect()) for sample in metric.samples]
+    return {each.labels.get("reason", "opened"): each.value for each in samples if each.name.endswith("_total")}
+
+
+def test_a_stream_that_cannot_start_over_leaves_the_one_before_it(runner: asyncio.Runner, repository: Path) -> None:
+    """Whatever its first chunk fails of: the old one goes on as if nothing had been asked, and none is there where none was."""
+
+    async def main() -> None:
+        streams = streams_of(served := await service_over(repository), store := Full())
+        model = served.model()
+        id = (await streams.create(model.spec)).id
+        await predict(streams, id, chunk(3, 1))
+        before = await streams.find(id)
+        overflows = np.full((2, 6), 3.4e38, np.float32)
+        with pytest.raises(NotFinite):
+            await predict(streams, id, overflows, begin=model)
+        with pytest.raises(ConnectionResetError):
+            await streams.predict(id, (decoding(chunk(3, 2)),), Leaver(), begin=model)
+        with pytest.raises(DeadlineExceeded):
+            await predict(streams, id, chunk(3, 2), begin=model, timeout=-1.0)
+        store.full = True
+        with pytest.raises(StoreUnavailable):
+            await predict(streams, id, chunk(3, 2), begin=model)
+        store.full = False
+        assert await streams.find(id) == before
+        assert counted(streams) == {"opened": 1}
+        with pytest.raises(NotFinite):
+            await predict(streams, "new", overflows, begin=model)
+        with pytest.raises(StreamNotFound):
+            await streams.find("new")
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, repository: Path) -> None:
+    """Another process starts over while the end is under way: the end comes after it, with its state, or not at all."""
+
+    async def main() -> None:
+        served, store = await service_over(repository), Gated()
+        one = streams_of(served, store)
+        await predict(one, "s", chunk(2, 1), begin=served.model())
+        store.waiting.clear()
+        store.open.clear()
+        ending = asyncio.create_task(predict(one, "s", chunk(3, 2), end=True))
+        await store.waiting.wait()
+        started = await predict(streams_of(served, beside := Memory()), "s", chunk(4, 3), begin=served.model())
+        assert (started.seq, started.steps) == (1, 4)
+        store._kept["s"] = beside._kept["s"]  # as another process puts it there
+        store.open.set()
+        ended = await ending
+        whole, _ = NETWORK.equations(np.concatenate([chunk(4, 3), chunk(3, 2)]).astype(np.float64), ZERO)
+        np.testing.assert_allclose(ended.output, whole[4:], rtol=1e-4, atol=1e-3)
+        assert (ended.seq, ended.steps, await store.count()) == (2, 7, 0)
+        await served.close()
+
+    runner.run(main())
+
+
+def test_starting_over_is_counted_and_needs_no_more_room(runner: asyncio.Runner, repository: Path) -> None:
+    """As many begin as end, what expired as that; and only a new id is one stream more."""
+
+    async def main() -> None:
+        clock = Clock()
+        streams = streams_of(
+            served := await service_over(repository), store := Memory(), clock, limits=Limits(ttl=10, max_streams=1, timeout=30)
+        )
+        model = served.model()
+        await predict(streams, "s", chunk(1, 1), begin=model)
+        await predict(streams, "s", chunk(1, 1), begin=model)
+        with pytest.raises(TooManyStreams, match="at most 1"):
+            await predict(streams, "t", chunk(1, 1), begin=model)
+        clock.now += 11
+        await predict(streams, "s", chunk(1, 1), begin=model)
+        assert counted(streams) == {"opened": 3, "deleted": 1, "expired": 1}
+        await predict(streams, "s", chunk(1, 1), end=True)
+        await predict(streams, "s", chunk(1, 1), begin=model, end=True)
+        assert counted(streams) == {"opened": 4, "deleted": 3, "expired": 1}
+        assert await store.count() == 0
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_stream_starts_over_what_another_release_kept(runner: asyncio.Runner, repository: Path) -> None:
+    """Nobody can go on with it, so nobody else would make room."""
+
+    async def main() -> None:
+        streams = streams_of(served := await service_over(repository), store := Memory())
+        await store.swap("s", new_tag() + b"\xff" + bytes(80), expected=None, until=2_000_000.0)
+        with pytest.raises(StreamConflict, match="another release"):
+            await predict(streams, "s", chunk(1, 1))
+        assert (await predict(streams, "s", chunk(1, 1), begin=served.model())).seq == 1
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_model_that_needs_whole_sequences_starts_no_stream(runner: asyncio.Runner, repository: Path) -> None:
+    async def main() -> None:
+        streams = streams_of(served := await service_over(repository), Memory())
+        model = served.model()
+        acausal = replace(model, spec=model.spec.model_copy(update={"causal": False}))
+        with pytest.raises(InvalidRequest, match="whole sequences only"):
+            await predict(streams, "s", chunk(1, 1), begin=acausal)
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_chunk_is_read_again_when_its_stream_became_one_of_another_model(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """Another process has ended and begun it meanwhile: what the first model took may be nothing for the second."""
+
+    async def main() -> None:
+        for name in ("gyro-denoiser", "other"):
+            artifacts.build(tmp_path, name=name)
+        served, store = await service_over(tmp_path), Gated()
+        one = streams_of(served, store)
+        seen: list[str] = []
+
+        async def decode(spec: ModelSpec) -> Chunk:
+            seen.append(spec.name)
+            return Chunk(chunk(2, len(seen)))
+
+        await predict(one, "s", chunk(3, 1), begin=served.model())
+        store.waiting.clear()
+        store.open.clear()
+        going_on = asyncio.create_task(one.predict("s", (decode,), Patient()))
+        await store.waiting.wait()
+        record = await store.read("s")
+        assert record is not None
+        assert await Memory.remove(store, "s", expected=record[:TAG])
+        begun = Stream.unpack("s", record)._replace(model="other", tag=new_tag(), seq=0, steps=0, state=b"", answers=b"", sizes=())
+        assert await Memory.swap(store, "s", begun.pack(), expected=None, until=2_000_000.0)
+        store.open.set()
+        ((answer, done),), model = await going_on
+        assert (seen, model.spec.name, answer.seq) == (["gyro-denoiser", "other"], "other", 1)
+        np.testing.assert_array_equal(done.steps, chunk(2, 2))
+        await served.close()
+
+    runner.run(main())
+
+
+class Loading(Pins):
+    """In which every version is still being loaded, until it may be there."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog, drain=1000.0)
+        self.gate = asyncio.Event()
+        self.asked = 0
+
+    async def model(self, name: str, version: str) -> Model:
+        self.asked += 1
+        await self.gate.wait()
+        return await super().model(name, version)
+
+
+def test_a_chunk_does_not_wait_for_its_model_beyond_its_deadline(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """Nor does the next one wait for the turn of one that has given up."""
+
+    async def main() -> None:
+        artifacts.build(tmp_path, seed=0)
+        first = await service_over(tmp_path)
+        store = Memory()
+        await predict(streams_of(first, store), "s", chunk(3, 1), begin=first.model())
+        await first.close()
+        artifacts.build(tmp_path, seed=1)
+        second = await service_over(tmp_path)
+        pins = Loading(second.catalog)
+        keeper = Keeper(store, LIMITS, StreamMetrics(CollectorRegistry()), clock=lambda: 1_000_000.0)
+        streams = StreamService(second, pins, keeper)
+        with pytest.raises(DeadlineExceeded, match="version 1 of gyro-denoiser was loaded"):
+            await predict(streams, "s", chunk(3, 2), timeout=0.01)
+        pins.gate.set()
+        assert ((await predict(streams, "s", chunk(3, 2))).seq, pins.asked) == (2, 2)
+        await second.close()
 
     runner.run(main())

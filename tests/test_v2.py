@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,26 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from fastapi import FastAPI
 from tritonclient.utils import InferenceServerException
 
+from app.api import v2_models, v2_repository
+from app.api.bodies import Bodies
+from app.catalog import Catalog
 from app.engine import CPU, Engine
+from app.fleet import Fleet
 from app.golden import Golden
+from app.lifecycle import Loader
 from app.manifest import InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
+from app.metrics import Metrics, ModelCounts
+from app.orders import OrderBook
+from app.repository import Repository
+from app.service import Service
 from app.tensors import Instance
 from scripts.training import publish
 from tests import artifacts, graphs
 from tests.servers import Server, serve
+from tests.services import LATEST, LIMITS
 
 GYRO = "gyro-denoiser"
 TICKS, CELLS, SCORES = "ticks", "cells", "scores"
@@ -351,6 +364,85 @@ def test_a_sequence_that_starts_again_begins_anew(client: triton.InferenceServer
     assert close(again, first)
 
 
+def test_sequences_that_start_at_once_under_one_id_are_answered_one_by_one(http: httpx.Client) -> None:
+    """In two processes: each from zero and none refused, and what goes on is one of them; to start is no two steps apart."""
+    starts = [random(1, length, 6, seed=length) for length in range(1, 9)]
+
+    def start(steps: Array) -> httpx.Response:
+        with httpx.Client(base_url=http.base_url, headers=AUTHORIZATION, timeout=30) as one:  # its own connection
+            return infer(one, plain(steps, parameters={"sequence_id": 21, "sequence_start": True}))
+
+    expected = alone(http, [steps[0] for steps in starts])
+    onward = alone(http, [np.concatenate([steps[0], STEP[0]]) for steps in starts])
+    with ThreadPoolExecutor(len(starts)) as together:
+        for _ in range(10):
+            for answer, prediction in zip(together.map(start, starts), expected, strict=True):
+                assert answer.status_code == 200, answer.text
+                assert close(answer.json()["outputs"][0]["data"], prediction.ravel())
+            last = http.get("/streams/21").json()["steps"]
+            answer = infer(http, plain(STEP, parameters={"sequence_id": 21, "sequence_end": True}))
+            assert close(answer.json()["outputs"][0]["data"], onward[last - 1][-1])
+            assert http.get("/streams/21").status_code == 404
+
+
+def test_a_start_that_is_too_late_leaves_the_sequence_before_it(http: httpx.Client) -> None:
+    """It was asked for and did not happen."""
+    assert infer(http, plain(STEP, parameters={"sequence_id": 22, "sequence_start": True})).status_code == 200
+    late = plain(STEP, parameters={"sequence_id": 22, "sequence_start": True, "timeout": 1})
+    assert "deadline" in refusal(infer(http, late), 504)
+    wrong = plain(random(1, 1, 7), parameters={"sequence_id": 22, "sequence_start": True})
+    assert "expected the shape" in refusal(infer(http, wrong), 400)
+    vast = plain(np.full((1, 2, 6), 3.4e38, np.float32), parameters={"sequence_id": 22, "sequence_start": True})
+    assert "overflows" in refusal(infer(http, vast), 400)
+    assert http.get("/streams/22").json()["steps"] == 1
+    assert infer(http, plain(STEP, parameters={"sequence_id": 22, "sequence_end": True})).status_code == 200
+
+
+def test_a_sequence_goes_on_in_the_terms_of_the_version_it_began_with(tmp_path: Path) -> None:
+    """The next version has other tensors altogether; whoever is in the middle need not know, and may name his own."""
+    state = StateSpec(input="h", output="h_out", shape=(1, graphs.HIDDEN), batch_axis=1)
+    older = (OutputSpec(name="scores", shape=(graphs.WIDTH,)), OutputSpec(name="summary", shape=(2,), time_axis=None))
+    adopt(tmp_path, "m", graphs.several_outputs, input=InputSpec(name="x"), states=(state,), outputs=older)
+    flags = ("--workers", "2", "--default-model", "m")
+    with (
+        serve(tmp_path, *flags, RECURVE_API_KEYS=f"tests:admin:{KEY}") as server,
+        httpx.Client(base_url=server.url, timeout=30, headers=AUTHORIZATION) as http,
+    ):
+        whole = random(1, 7, graphs.FEATURES)
+        expected = graphs.answer(
+            tmp_path / "m" / "1" / "model.onnx", {"x": whole, "h": np.zeros((1, 1, graphs.HIDDEN), np.float32)}
+        )
+
+        def ask(x: Array, path: str = "m", *, outputs: Sequence[str] = (), **turn: bool) -> httpx.Response:
+            tensor = {"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
+            named = [{"name": name} for name in outputs]
+            with httpx.Client(base_url=server.url, headers=AUTHORIZATION) as one:  # its own connection, to either process
+                return infer(one, {"inputs": [tensor], "outputs": named, "parameters": {"sequence_id": "s", **turn}}, path)
+
+        found = [ask(whole[:, :2], sequence_start=True)]
+        newer = (OutputSpec(name="y", shape=(graphs.WIDTH,), batch_axis=1, time_axis=0),)
+        times = InputSpec(name="x", batch_axis=1, time_axis=0)
+        adopt(tmp_path, "m", graphs.time_major, input=times, states=(state,), outputs=newer)
+        http.post("/v2/repository/models/m/load").raise_for_status()
+        assert http.get("/v2/models/m").json()["versions"] == ["2"]
+        found += [ask(whole[:, 2:4]), ask(whole[:, 4:5], "m/versions/1")]
+        found += [ask(whole[:, 5:6], outputs=["scores"])]
+        assert "no output y; it gives scores, summary" in refusal(ask(whole[:, 6:], outputs=["y"]), 400)
+        assert "not of m version 2" in refusal(ask(whole[:, 6:], "m/versions/2"), 400)
+        assert "one row" in refusal(ask(np.concatenate([whole[:, 6:]] * 2)), 400)
+        found += [ask(whole[:, 6:], "m/versions/1", outputs=["summary", "scores"], sequence_end=True)]
+        for answer in found:
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["model_version"] == "1"
+        outputs = [{each["name"]: np.reshape(each["data"], each["shape"]) for each in answer.json()["outputs"]} for answer in found]
+        assert close(np.concatenate([each["scores"] for each in outputs], axis=1), expected["scores"])
+        assert close(outputs[-1]["summary"], expected["summary"])
+        assert [list(each) for each in outputs[-2:]] == [["scores"], ["summary", "scores"]]
+        refusal(ask(whole, "m/versions/1", sequence_start=True), 404)  # it is for those only who are in the middle
+        begun = ask(whole.swapaxes(0, 1), outputs=["y"], sequence_start=True)
+        assert (begun.json()["model_version"], begun.json()["outputs"][0]["shape"]) == ("2", [7, 1, graphs.WIDTH])
+
+
 def test_a_sequence_is_of_one_model(client: triton.InferenceServerClient) -> None:
     """And its stream can be seen where streams are."""
     client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=12, sequence_start=True)
@@ -544,3 +636,52 @@ def test_the_index_may_list_only_what_is_served(http: httpx.Client) -> None:
     served = http.post("/v2/repository/index", json={"ready": True}).json()
     assert served == [each for each in every if each["state"] == "READY"]
     assert "expected true or false" in refusal(http.post("/v2/repository/index", json={"ready": "yes"}), 400)
+
+
+class Disk(Repository):
+    """Knows which threads have looked at it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.seen_by: list[threading.Thread] = []
+
+    def names(self) -> list[str]:
+        self.seen_by.append(threading.current_thread())
+        return super().names()
+
+
+class Files(Metrics):
+    """Knows which threads have read its counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_by: list[threading.Thread] = []
+
+    def model_counts(self) -> dict[tuple[str, str], ModelCounts]:
+        self.read_by.append(threading.current_thread())
+        return super().model_counts()
+
+
+def test_what_reads_many_files_leaves_the_event_loop_to_others(repository: Path) -> None:
+    """The repository may lie on a network, and every process leaves files of counts."""
+
+    async def main() -> None:
+        disk, files = Disk(repository), Files()
+        loader = Loader(device="cpu", limits=LIMITS, lanes=1, metrics=files)
+        service = Service(default_model=GYRO, catalog=Catalog(disk, loader, LATEST, OrderBook()), fleet=Fleet())
+        await service.load()
+        disk.seen_by.clear()
+        app = FastAPI()
+        models = v2_models.Models(service, files, v2_models.Terms(max_instances=1, lanes=1, idle_seconds=1.0))
+        app.include_router(v2_models.router(service, models))
+        app.include_router(v2_repository.router(service, Bodies(1000)))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http:
+            entry = {"name": GYRO, "version": "1", "state": "READY", "reason": ""}
+            assert (await http.post("/v2/repository/index")).json() == [entry]
+            for path in ("/v2/models/stats", f"/v2/models/{GYRO}/stats"):
+                assert [each["name"] for each in (await http.get(path)).json()["model_stats"]] == [GYRO]
+        assert (len(disk.seen_by), len(files.read_by)) == (1, 2)
+        assert threading.current_thread() not in [*disk.seen_by, *files.read_by]
+        await service.close()
+
+    asyncio.run(main())

@@ -64,7 +64,7 @@ def body(*inputs: Any, **members: Any) -> bytes:
 
 
 def decode(text: bytes, spec: ModelSpec = PAIR, *, header: bytes | None = None) -> v2.InferRequest:
-    return v2.decode(text, header, spec, LIMITS)
+    return v2.fit(v2.read(text, header), spec, LIMITS)
 
 
 def refused(text: bytes, spec: ModelSpec = PAIR, *, header: bytes | None = None) -> str:
@@ -313,8 +313,8 @@ def test_fixed_axes_are_what_they_are() -> None:
 @pytest.mark.parametrize(("id", "kept"), [(7, "7"), (2**64 - 1, str(2**64 - 1)), ("wrist-7", "wrist-7"), (0, None), ("", None)])
 def test_a_sequence_is_a_stream_of_this_id(id: Any, kept: str | None) -> None:
     """A number is kept under its decimal digits; 0 and the empty string are no sequence at all."""
-    request = decode(body(tensor("input", [1, 1, 2], [1, 2]), parameters={"sequence_id": id, "sequence_end": kept is not None}))
-    assert request.turn == (v2.Turn(kept, start=False, end=True) if kept else None)
+    asked = v2.read(body(INPUT, parameters={"sequence_id": id, "sequence_end": kept is not None}), None)
+    assert asked.turn == (v2.Turn(kept, start=False, end=True) if kept else None)
 
 
 def test_states_are_not_for_a_sequence() -> None:

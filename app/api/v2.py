@@ -3,8 +3,7 @@
 Owns its HTTP side. Knows nothing of the formats inside the body, of how batches are made or streams are kept.
 """
 
-import asyncio
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from fastapi import APIRouter, Request, Response
@@ -16,12 +15,11 @@ from app.api.bodies import JSON, JSON_ANSWER, OCTETS, OCTETS_ANSWER, Bodies
 from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import v2
-from app.codecs.request import Limits
+from app.codecs.request import MOST_SHOWN, Limits
 from app.codecs.v2 import InferRequest, Turn
 from app.errors import DeadlineExceeded, InvalidRequest, StreamExpired, StreamNotFound, Violation
 from app.lifecycle import Model
 from app.manifest import ModelSpec
-from app.queue import Ticket
 from app.service import Service
 from app.stream_service import StreamService
 from app.streams import Chunk
@@ -32,6 +30,9 @@ VERSIONED = "/v2/models/{model}/versions/{version}/infer"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = {"type": "string", "format": "binary"}
 BUSY = 0.01  # seconds of work that wait
+
+Fit = Callable[[ModelSpec], Awaitable[InferRequest]]  # what is asked, as a request for this model
+Answered = tuple[list[Prediction], InferRequest, ModelSpec]
 
 
 class Infer:
@@ -55,80 +56,81 @@ class Infer:
         version = more[1] if more[0] == "versions" else None
         body = await self._bodies.read(receive, headers)
         length = headers.get(HEADER_LENGTH.lower().encode())
-        with self._service.model(name, version) as model:
-            spec = model.spec
+        self._admit(scope, name, version)
+        asked = await self._bodies.call(len(body), lambda: v2.read(body, length))
+        deadline = begin + (asked.timeout or self._timeout)
+
+        async def fit(spec: ModelSpec) -> InferRequest:
             scope["state"]["model"] = (spec.name, spec.version)  # it is counted under this name
-            if model.batcher.backlog > BUSY:  # whoever will be turned away need not be read first
-                model.batcher.admit(self._timeout)
-            request = await self._bodies.call(len(body), lambda: v2.decode(body, length, spec, self._limits))
-            deadline = begin + (request.timeout or self._timeout)
+            request = await self._bodies.call(len(body), lambda: v2.fit(asked, spec, self._limits))
             if caller.gone:
                 raise ClientDisconnect
             if deadline <= monotonic():
                 raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
-            if request.turn is not None:
-                predictions, spec = await self._go_on(request.turn, request, spec, version, Deadline(caller, deadline))
-            else:
-                predictions = await self._predict(model, request, caller, deadline)
-        encoded = await self._bodies.call(len(body), lambda: v2.encode(predictions, request, spec))
+            return request
+
+        if asked.turn is not None and not asked.turn.start:
+            answered = await self._go_on(asked.turn, (name, version), fit, caller, deadline)
+        else:
+            with self._service.model(name, version) as model:
+                if asked.turn is None:
+                    answered = await self._predict(model, fit, caller, deadline)
+                else:
+                    answered = await self._go_on(asked.turn, (name, version), fit, caller, deadline, begin=model)
+        encoded = await self._bodies.call(len(body), lambda: v2.encode(*answered))
         if encoded.header_length is None:
             return await self._bodies.answer(encoded.body, headers, JSON_ANSWER)
         said = [*OCTETS_ANSWER, (HEADER_LENGTH.lower().encode(), b"%d" % encoded.header_length)]
         return await self._bodies.answer(encoded.body, headers, said)
 
-    async def _predict(self, model: Model, request: InferRequest, caller: Caller, deadline: float) -> list[Prediction]:
+    def _admit(self, scope: Scope, name: str, version: str | None) -> None:
+        """Turn away whom it can be told without reading what he sent; raises what Service.model and Batcher.admit raise.
+
+        A version that is not served may be one that a sequence goes on with.
+        """
+        self._service.model(name)
+        model = self._service.catalog.find(name, version)
+        if model is not None:
+            scope["state"]["model"] = (model.spec.name, model.spec.version)
+            if model.batcher.backlog > BUSY:
+                model.batcher.admit(self._timeout)
+
+    async def _predict(self, model: Model, fit: Fit, caller: Caller, deadline: float) -> Answered:
+        request = await fit(model.spec)
         ticket = self._service.predict(model, request.instances, timeout=deadline - monotonic())
         caller.waits_for(ticket)
-        return await ticket
+        return await ticket, request, model.spec
 
     async def _go_on(
-        self, turn: Turn, request: InferRequest, spec: ModelSpec, version: str | None, caller: "Deadline"
-    ) -> tuple[list[Prediction], ModelSpec]:
-        """The sequence goes on with these steps: the answer, and of which model the version that it began with."""
-        if turn.start:
-            await self._streams.create(spec, id=turn.id, anew=True)
+        self,
+        turn: Turn,
+        target: tuple[str, str | None],
+        fit: Fit,
+        caller: Caller,
+        deadline: float,
+        *,
+        begin: Model | None = None,
+    ) -> Answered:
+        """The sequence goes on with these steps, and with the version that it began with; or it begins, with this model."""
+        request: InferRequest
 
         async def decode(pinned: ModelSpec) -> Chunk:
-            if pinned.name != spec.name or version not in (None, pinned.version):
-                detail = f"the sequence {turn.id} is one of {pinned}, not of {spec.name if version is None else spec}"
+            nonlocal request
+            name, version = target
+            if pinned.name != name or version not in (None, pinned.version):
+                asked = name if version is None else f"{name} version {version[:MOST_SHOWN]}"
+                detail = f"the sequence {turn.id} is one of {pinned}, not of {asked}"
                 raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
-            if len(pinned.features) != len(spec.features):
-                raise _unknown(turn)
+            request = await fit(pinned)
             return Chunk(request.instances[0].steps)
 
         try:
-            with caller:
-                ((answer, _),), model = await self._streams.predict(turn.id, (decode,), caller)
+            ((answer, _),), model = await self._streams.predict(
+                turn.id, (decode,), caller, begin=begin, end=turn.end, timeout=deadline - monotonic()
+            )
         except (StreamNotFound, StreamExpired):
             raise _unknown(turn) from None
-        if turn.end:
-            with suppress(StreamNotFound, StreamExpired):
-                await self._streams.delete(turn.id)
-        return [Prediction(answer.outputs, ())], model.spec
-
-
-class Deadline:
-    """A caller who waits until then, and no longer; the sequence is where it was when that is over."""
-
-    def __init__(self, caller: Caller, at: float) -> None:
-        self._caller = caller
-        self._at = at
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def waits_for(self, ticket: Ticket) -> None:
-        self._caller.waits_for(ticket)
-        left = self._at - monotonic()
-        if left > 0:
-            self._timer = asyncio.get_running_loop().call_later(left, ticket.expire)
-        else:  # while it waited for its turn
-            ticket.expire()
+        return [Prediction(answer.outputs, ())], request, model.spec
 
 
 def _unknown(turn: Turn) -> InvalidRequest:

@@ -3,6 +3,7 @@
 Owns these routes. What the answers hold is the codec's.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ class Models:
             served = [model.spec for model in catalog.served if model.spec.name == name]
         else:
             served = [model.spec for model in catalog.served]
-        counts = self._metrics.model_counts()
+        counts = await asyncio.to_thread(self._metrics.model_counts)  # of many processes: it reads their files
         stats = [v2_model.statistics(spec.name, spec.version, counts.get((spec.name, spec.version), NO_COUNTS)) for spec in served]
         return JSONResponse({"model_stats": stats})
 

@@ -3,6 +3,7 @@
 Owns these routes. Knows nothing of who may give orders, or of how they are carried out.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -37,7 +38,7 @@ def router(service: Service, bodies: Bodies) -> APIRouter:
         """Every version, whether it is served, and why it is not."""
         only_ready = member_of(await read(request), "ready", bool, "")
         try:
-            found = service.catalog.index()
+            found = await asyncio.to_thread(service.catalog.index)  # it walks through folders, of a network perhaps
         except BadArtifact as error:
             raise NotReady(str(error)) from None
         entries = [{"name": each.name, "version": each.version, "state": each.state, "reason": each.reason} for each in found]

@@ -41,14 +41,24 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says, whatever model it is for."""
+
+    members: dict[str, Any]
+    parameters: dict[str, Any]
+    tensors: dict[str, Tensor]
+    id: str | None
+    timeout: float | None  # seconds
+    turn: Turn | None
+
+
+@dataclass(frozen=True, slots=True)
 class InferRequest:
     """One decoded request: instances that fit the model it is for."""
 
     instances: list[Instance]
     wanted: tuple[Wanted, ...]
     id: str | None = None
-    timeout: float | None = None  # seconds
-    turn: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +69,26 @@ class Encoded:
     header_length: int | None = None
 
 
-def decode(body: bytes, header_length: bytes | None, spec: ModelSpec, limits: Limits) -> InferRequest:
-    """Raises MalformedBody, InvalidRequest and TooLarge. `header_length`: what Inference-Header-Content-Length says."""
+def read(body: bytes, header_length: bytes | None) -> Asked:
+    """Raises MalformedBody and InvalidRequest. `header_length`: what Inference-Header-Content-Length says."""
     text, rest = _parted(body, header_length)
-    request = read_object(text)
-    parameters = parameters_of(request, "")
-    tensors = _tensors(request, rest)
+    members = read_object(text)
+    parameters = parameters_of(members, "")
+    tensors = _tensors(members, rest)
     turn = _turn(parameters)
+    return Asked(members, parameters, tensors, member_of(members, "id", str, ""), _timeout(parameters), turn)
+
+
+def fit(asked: Asked, spec: ModelSpec, limits: Limits) -> InferRequest:
+    """The request as one for this model; raises MalformedBody, InvalidRequest and TooLarge."""
+    turn = asked.turn
     if turn is not None:
-        _check_turn(turn, tensors, spec)
-    id, timeout = member_of(request, "id", str, ""), _timeout(parameters)
-    wanted = _wanted(request, parameters, spec, stateful=turn is not None)
-    instances = instances_of(spec, tensors, limits)
+        _check_turn(turn, asked.tensors, spec)
+    wanted = _wanted(asked.members, asked.parameters, spec, stateful=turn is not None)
+    instances = instances_of(spec, asked.tensors, limits)
     if turn is not None and len(instances) != 1:
         raise InvalidRequest([Violation("/inputs", f"a request of a sequence has one row, got {len(instances)}")])
-    return InferRequest(instances, wanted, id, timeout, turn)
+    return InferRequest(instances, wanted, asked.id)
 
 
 def encode(predictions: Sequence[Prediction], request: InferRequest, spec: ModelSpec) -> Encoded:
