@@ -119,9 +119,15 @@ def network(cell: type[torch.nn.RNNBase], **choices: Any) -> Network:
 
 
 def torch_export(
-    path: Path, module: Network, *, states: Sequence[str] = (), finals: Sequence[str] = (), batch: int | None = None
+    path: Path,
+    module: Network,
+    *,
+    states: Sequence[str] = (),
+    finals: Sequence[str] = (),
+    batch: int | None = None,
+    fixed: bool = False,
 ) -> Path:
-    """As a user would: dynamic axes of batch, unless it is fixed, and of time."""
+    """As a user would: dynamic axes of batch, unless it is fixed, and of time; or, fixed, with none at all."""
     free = {} if batch else {0: "batch"}
     axes = {"input": {**free, 1: "time"}, "output": {**free, 1: "time"}}
     axes.update({} if batch else {name: {1: "batch"} for name in (*states, *finals)})
@@ -140,7 +146,7 @@ def torch_export(
             opset_version=17,
             input_names=["input", *states],
             output_names=["output", *finals],
-            dynamic_axes=axes,
+            dynamic_axes={} if fixed else axes,
         )
     return path
 
@@ -160,6 +166,11 @@ def bidirectional(path: Path) -> Path:
 def torch_fixed_batch(path: Path) -> Path:
     """Exported with one example, its initial state a constant of that size."""
     return torch_export(path, network(torch.nn.GRU, stateful=False), batch=1)
+
+
+def torch_fixed(path: Path) -> Path:
+    """Exported with one example of 5 steps, and no word of what is free."""
+    return torch_export(path, network(torch.nn.GRU), states=["h0"], finals=["hn"], batch=1, fixed=True)
 
 
 # -- as converters and people write them ----------------------------------------------------------------------------
@@ -338,6 +349,46 @@ def only_its_state(path: Path) -> Path:
     return g.save(path)
 
 
+def raw_frames(path: Path, *, direction: str = "forward", dims: Dims = (1, 8, FEATURES)) -> Path:
+    """Exactly 8 steps of raw readings, some 10,000 in size, which it scales down itself; a state that goes on from there."""
+    g = Builder(16)
+    directions = 2 if direction == "bidirectional" else 1
+    batch = dims[0] if dims[1] == 8 else dims[1]
+    x = g.add("Mul", [g.input("x", dims), g.constant(1e-4, np.float32)])
+    x = g.add("Transpose", [x], perm=[1, 0, 2]) if dims[1] == 8 else x
+    h = g.input("h", [directions, batch, HIDDEN])
+    parts = [g.weight(directions, 3 * HIDDEN, size) for size in (FEATURES, HIDDEN)]
+    gru = helper.make_node("GRU", [x, *parts, "", "", h], ["all", "final"], hidden_size=HIDDEN, direction=direction)
+    g.nodes.append(gru)
+    y = g.add("Reshape", [g.add("Transpose", ["all"], perm=[0, 2, 1, 3]), g.constant([8, -1, directions * HIDDEN])])
+    y = g.add("Transpose", [y], perm=[1, 0, 2]) if dims[1] == 8 else y
+    g.output("y", [*dims[:2], directions * HIDDEN], y)
+    g.output("h_out", [directions, batch, HIDDEN], "final")
+    return g.save(path)
+
+
+def gain(path: Path) -> Path:
+    """Divides each reading by the root of the mean square of those before: its state is never below zero."""
+    g = Builder()
+    x, mean = g.input("x", ["batch", FEATURES]), g.input("mean", ["batch", FEATURES])
+    old, new = (g.constant(share, np.float32) for share in (0.9, 0.1))
+    after = g.add("Add", [g.add("Mul", [mean, old]), g.add("Mul", [g.add("Mul", [x, x]), new])])
+    g.output("y", ["batch", FEATURES], g.add("Div", [x, g.add("Sqrt", [g.add("Add", [after, g.constant(1e-3, np.float32)])])]))
+    g.output("mean_out", ["batch", FEATURES], after)
+    return g.save(path)
+
+
+def gain_of_chunks(path: Path) -> Path:
+    """The same over exactly 8 steps a call, by one gain for them all: that of the readings before."""
+    g = Builder()
+    x, mean = g.input("x", ["batch", 8, FEATURES]), g.input("mean", ["batch", FEATURES])
+    root = g.add("Sqrt", [g.add("Add", [mean, g.constant(1e-3, np.float32)])])
+    g.output("y", ["batch", 8, FEATURES], g.add("Div", [x, g.add("Unsqueeze", [root, g.constant([1])])]))
+    power = g.add("ReduceMean", [g.add("Mul", [x, x])], axes=[1], keepdims=0)
+    g.output("mean_out", ["batch", FEATURES], g.add("Add", [g.add("Mul", [mean, g.constant(0.9, np.float32)]), power]))
+    return g.save(path)
+
+
 def simple(path: Path, dims: Dims = ("batch", "time", FEATURES), kind: int = FLOAT, **options: Any) -> Path:
     """A graph without memory, its input of this shape and type."""
     g = Builder(11)
@@ -348,6 +399,75 @@ def simple(path: Path, dims: Dims = ("batch", "time", FEATURES), kind: int = FLO
 
 
 # -- what cannot be adopted as it is --------------------------------------------------------------------------------
+
+
+def unbatched(path: Path) -> Path:
+    """A sequence without a batch axis: (time, features)."""
+    g = Builder(17)
+    y, _, _ = g.cell(g.add("Unsqueeze", [g.input("x", ["seq", FEATURES]), g.constant([1])]), linear_before_reset=1)
+    g.output("y", ["seq", HIDDEN], g.add("Squeeze", [y, g.constant([1])]))
+    return g.save(path)
+
+
+def by_chance(path: Path, scale: float = 1.0) -> Path:
+    """Adds noise of its own, as a network that samples does."""
+    g = Builder(18)
+    y, final, _ = g.cell(g.input("x", ["time", "batch", FEATURES]), g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
+    g.output("y", ["time", "batch", HIDDEN], g.add("Add", [y, g.add("RandomNormalLike", [y], scale=scale)]))
+    g.output("h_out", [1, "batch", HIDDEN], final)
+    return g.save(path)
+
+
+def small_state_of_all_rows(path: Path) -> Path:
+    """Answers in the hundred thousands; a ten-thousandth of its state, below 1, is the mean over the batch."""
+    g = Builder(19)
+    y, final, _ = g.cell(g.input("x", ["time", "batch", FEATURES]), g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
+    mean = g.add("ReduceMean", [final], axes=[1], keepdims=1)
+    g.output("y", ["time", "batch", HIDDEN], g.add("Mul", [y, g.constant(1e6, np.float32)]))
+    g.output("h_out", [1, "batch", HIDDEN], g.add("Add", [final, g.add("Mul", [mean, g.constant(1e-4, np.float32)])]))
+    return g.save(path)
+
+
+def dependent_both_ways(path: Path, dims: Dims = ("d0", "d1", FEATURES)) -> Path:
+    """Looks at all of both axes."""
+    g = Builder(20)
+    x = g.input("x", dims)
+    means = [g.add("ReduceMean", [g.add("Mul", [x, x])], axes=[axis], keepdims=1) for axis in (0, 1)]
+    g.output("y", dims, g.add("Add", [g.add("Add", [x, means[0]]), means[1]]))
+    return g.save(path)
+
+
+def endless(path: Path) -> Path:
+    """A loop that will be over when everything else is."""
+    g = Builder()
+    x = g.input("x", ["batch", "time", FEATURES])
+    dims = ["batch", "time", FEATURES]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Tanh", ["v"], ["w"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", FLOAT, dims),
+        ],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []), helper.make_tensor_value_info("w", FLOAT, dims)],
+    )
+    g.output("y", dims, g.add("Loop", [g.constant(2**62), g.constant(True, np.bool_), x], body=body))
+    return g.save(path)
+
+
+def external_weight(path: Path, **entries: Any) -> Path:
+    """Its one weight in another file, which is described as given."""
+    proto = onnx.load(simple(path))
+    proto.graph.node.append(helper.make_node("Mul", ["y", "weight"], ["scaled"]))
+    proto.graph.output.append(helper.make_tensor_value_info("scaled", FLOAT, ["batch", "time", FEATURES]))
+    weight = TensorProto(name="weight", data_type=FLOAT, dims=[FEATURES], data_location=TensorProto.EXTERNAL)
+    for key, value in entries.items():
+        weight.external_data.add(key=key, value=str(value))
+    proto.graph.initializer.append(weight)
+    (path.parent / "weights").write_bytes(bytes(4 * FEATURES))
+    path.write_bytes(proto.SerializeToString())  # onnx.save would look for the file
+    return path
 
 
 def no_numbers(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Graphs that others made: adopted by the command, served by a real process, and answered as ONNX Runtime itself answers them."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from app.tensors import Instance
 from scripts import adopt, card, verify
 from scripts.adoption import artifact, inspection
 from scripts.adoption.hypotheses import MOST
+from scripts.adoption.probe import Probe
+from scripts.adoption.refusal import Refused
 from tests import graphs
 from tests.graphs import FEATURES, FLOAT, HIDDEN, INT64, Builder
 from tests.servers import serve
@@ -59,6 +62,13 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], Callable[[Array], dict
         lambda x: {"x": x[None], "one": zeros(1, 1, HIDDEN), "two": zeros(1, 1, HIDDEN)},
     ),
     "horizon-of-context": (graphs.horizon_of_context, [], lambda x: {"context": x[None]}),
+    "torch-fixed": (graphs.torch_fixed, [], lambda x: {"input": x[None], "h0": zeros(2, 1, HIDDEN)}),
+    "raw-time-first": (
+        lambda path: graphs.raw_frames(path, dims=(8, 1, FEATURES)),
+        [],
+        lambda x: {"x": x[:, None], "h": zeros(1, 1, HIDDEN)},
+    ),
+    "gain-of-chunks": (graphs.gain_of_chunks, ["--input", "x"], lambda x: {"x": x[None], "mean": zeros(1, FEATURES)}),
     "dependent-rows": (graphs.dependent_rows, [], lambda x: {"x": x[None], "h": zeros(1, 1, HIDDEN)}),
 }
 STEPWISE: dict[str, tuple[Callable[[Path], Path], list[str], dict[str, Array], dict[str, str]]] = {
@@ -75,6 +85,7 @@ STEPWISE: dict[str, tuple[Callable[[Path], Path], list[str], dict[str, Array], d
         {"a": zeros(1, HIDDEN), "b": zeros(1, HIDDEN)},
         {"a": "p", "b": "q"},
     ),
+    "gain": (graphs.gain, ["--input", "x", "--state", "mean:mean_out"], {"mean": zeros(1, FEATURES)}, {"mean": "mean_out"}),
     "one-cell": (graphs.only_its_state, [], {"h": zeros(1, HIDDEN)}, {"h": "h_next"}),
 }
 
@@ -241,6 +252,50 @@ def test_rows_that_depend_on_their_batch_run_alone(adopted: Path) -> None:
     assert spec.causal
 
 
+def test_a_graph_without_free_axes_is_served_as_it_is(adopted: Path) -> None:
+    """As torch exports it when nothing is said of axes: one sequence a run, of as many steps as the example had."""
+    spec = spec_of(adopted, "torch-fixed")
+    assert (spec.max_batch_size, spec.time_steps, spec.input.batch_axis, spec.causal) == (1, 5, 0, True)
+    spec = spec_of(adopted, "raw-time-first")
+    assert (spec.max_batch_size, spec.time_steps, spec.input.batch_axis, spec.causal) == (1, 8, 1, True)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_what_looks_ahead_is_seen_to_at_any_size_of_input(size: float, tmp_path: Path) -> None:
+    """A change of 1 is nothing beside raw readings; a stream of a bidirectional model would answer something else."""
+    sample = tmp_path / "sample.npy"
+    np.save(sample, (size * np.random.default_rng(4).standard_normal((100, FEATURES))).astype(np.float32))
+    for direction, batch in (("forward", 1), ("bidirectional", 1), ("bidirectional", "batch")):
+        file = graphs.raw_frames(tmp_path / "m.onnx", direction=direction, dims=(batch, 8, FEATURES))
+        assert adopt.main([str(file), "--name", direction, "--model-dir", str(tmp_path), "--sample", str(sample)]) == 0
+    assert spec_of(tmp_path, "forward").causal
+    for version in ("1", "2"):
+        spec = manifest.read(tmp_path / "bidirectional" / version)
+        assert not spec.causal
+        assert [output.shape for output in spec.outputs] == [(8, 2 * HIDDEN)]
+
+
+@pytest.mark.parametrize("name", ["gain", "gain-of-chunks"])
+def test_a_state_that_may_not_be_below_zero_is_asked_where_it_can_be(name: str, adopted: Path) -> None:
+    """From a state that the graph never reaches it answers NaN, which says nothing of what depends on what."""
+    spec = spec_of(adopted, name)
+    assert spec.causal
+    assert spec.max_batch_size is None
+    assert all(map(spec.every_step, spec.outputs))
+
+
+def test_the_tolerance_is_as_sharp_as_the_smallest_tensor_lets_it_be(tmp_path: Path) -> None:
+    """One number for all tensors, so the largest must still be rounded as it is; but no coarser than that."""
+    g = Builder(21)
+    y, final, _ = g.cell(g.input("x", ["time", "batch", FEATURES]), g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
+    g.output("y", ["time", "batch", HIDDEN], g.add("Mul", [y, g.constant(100.0, np.float32)]))
+    g.output("h_out", [1, "batch", HIDDEN], final)
+    assert run(tmp_path / "model", g.save(tmp_path / "m.onnx")) == 0
+    largest = np.abs(np.load(tmp_path / "model" / "m" / "1" / "golden.npz")["output_y"]).max()
+    atol = spec_of(tmp_path / "model", "m").tolerance.atol
+    assert 2**-18 * largest * 0.9 < atol < 1e-5 * largest / 2
+
+
 def test_a_gru_that_cuda_does_not_run_is_not_promised_there(adopted: Path) -> None:
     """ONNX Runtime would run it on the CPU without a word."""
     assert set(spec_of(adopted, "keras-gru").graphs) == {CPU}
@@ -386,6 +441,14 @@ def invalid(path: Path) -> Path:
     return path
 
 
+def wide(path: Path) -> Path:
+    return graphs.simple(path, ("batch", "time", 2**62))
+
+
+def external(**entries: object) -> Callable[[Path], Path]:
+    return lambda path: graphs.external_weight(path, **entries)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     "no ONNX": (text_file, [], ["is not an ONNX model", "torch.onnx.export"]),
     "new opset": (new_opset, [], ["newer than what is installed", "opset_version"]),
@@ -402,6 +465,23 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     "features without a number": (graphs.chunked, ["--constant", "sr=16000"], ["--features N"]),
     "features in the middle": (lambda path: graphs.simple(path, ["batch", 6, "time"]), [], ["x.transpose(1, 2)"]),
     "a batch of four": (graphs.batch_of_four, [], ["fixed at 4", "a free batch axis"]),
+    "a sequence without a batch": (graphs.unbatched, [], ["The first axis of x is time, not batch", "with a batch axis"]),
+    "noise of its own": (graphs.by_chance, [], ["from run to run: it holds RandomNormalLike", "model.eval()"]),
+    "little noise of its own": (lambda path: graphs.by_chance(path, 1e-5), [], ["from run to run: it holds RandomNormalLike"]),
+    "a small state that depends on the batch": (graphs.small_state_of_all_rows, [], ["of 3 checks failed"]),
+    "axes that nothing tells apart": (graphs.dependent_both_ways, [], ["Nothing tells which axis of x is the batch"]),
+    "too many features": (wide, [], ["4,611,686,018,427,387,904 features a step, and Recurve takes 65,536 at most"]),
+    "too many features by a flag": (
+        lambda path: graphs.simple(path, ("batch", "time", "features")),
+        ["--features", str(10**9)],
+        ["1,000,000,000 features a step"],
+    ),
+    "too many steps": (lambda path: graphs.simple(path, ("batch", 10**10, 4)), [], ["fixes an axis at 10,000,000,000"]),
+    "too many numbers": (lambda path: graphs.simple(path, ("batch", 10**6, 64)), [], ["64,000,000 numbers", "16,777,216"]),
+    "no features": (lambda path: graphs.simple(path, ("batch", "time", 0)), [], ["an axis of size 0"]),
+    "weights at no place": (external(location="weights", offset=-5), [], ["says of its weights", "must be non-negative"]),
+    "weights of no length": (external(location="weights", length="all"), [], ["says of its weights", "'all'"]),
+    "weights in no file": (external(location="x" * 5000), [], ["says of its weights", "File name too long"]),
     "a lost state": (
         graphs.lost_state,
         [],
@@ -411,7 +491,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     "pairs of which none is right": (graphs.forgetful, [], ["In none of the possible ways", "--state s:u --state t:v"]),
     "too many pairs": (graphs.many_states, [], [f"more than {MOST} ways", "--state in_0:OUT, OUT one of out_0, out_1"]),
     "no numbers": (graphs.no_numbers, [], ["NaN or Infinity", "--sample FILE"]),
-    "a batch that cannot be freed": (graphs.bound_to_one, ["--relax"], ["cannot be freed", "times the tolerance"]),
+    "a batch that cannot be freed": (graphs.bound_to_one, ["--relax"], ["cannot be freed", "times what is allowed"]),
     "rows that relaxing cannot part": (graphs.dependent_rows, ["--relax"], ["free already"]),
 }
 
@@ -446,6 +526,46 @@ def test_a_flag_that_does_not_fit_is_wrong_use(case: str, tmp_path: Path, capsys
     assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), *flags) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("kind", ["empty", "pipe"])
+def test_a_sample_that_holds_nothing_is_wrong_use(kind: str, tmp_path: Path, capsys: Shown) -> None:
+    """And nobody waits for a pipe that nobody writes to."""
+    sample = tmp_path / "sample.npy"
+    sample.touch() if kind == "empty" else os.mkfifo(sample)
+    assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), "--sample", str(sample)) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_graph_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    """Whoever adopts it would sit and wait."""
+    probe = Probe(graphs.endless(tmp_path / "m.onnx"), limit_s=0.5)
+    with pytest.raises(Refused, match="look for a loop in it that does not end"):
+        probe.run({"x": zeros(1, 2, FEATURES)})
+
+
+def test_folders_that_are_no_versions_are_not_counted(tmp_path: Path) -> None:
+    """A version has nine digits at most: a date and a time are something else."""
+    for name in ("20260102030405", "007", "3"):
+        (tmp_path / "model" / "m" / name).mkdir(parents=True)
+    assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx")) == 0
+    assert manifest.read(tmp_path / "model" / "m" / "4").version == "4"
+
+
+def test_a_model_whose_versions_are_used_up_is_refused(tmp_path: Path, capsys: Shown) -> None:
+    """There is no number to publish it by."""
+    (tmp_path / "model" / "m" / "999999999").mkdir(parents=True)
+    assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx")) == 1
+    assert "its versions end at 999999999" in capsys.readouterr().err
+
+
+def test_names_of_axes_tell_apart_what_nothing_else_does(tmp_path: Path) -> None:
+    """Rows that depend on their batch are asked one by one, in the order that the file names."""
+    for dims in (("batch", "time", FEATURES), ("time", "batch", FEATURES)):
+        assert run(tmp_path / "model", graphs.dependent_both_ways(tmp_path / "m.onnx", dims)) == 0
+    first, second = (manifest.read(tmp_path / "model" / "m" / version) for version in ("1", "2"))
+    assert (first.input.batch_axis, first.max_batch_size, first.causal) == (0, 1, False)
+    assert (second.input.batch_axis, second.max_batch_size, second.causal) == (1, 1, False)
 
 
 def test_a_sample_of_another_width_is_wrong_use(tmp_path: Path, capsys: Shown) -> None:

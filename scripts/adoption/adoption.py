@@ -15,16 +15,16 @@ from scripts.adoption.hypotheses import GRAPH_NAME, Asked, hypotheses
 from scripts.adoption.inspection import Graph
 from scripts.adoption.probe import Probe
 from scripts.adoption.proposal import propose
-from scripts.adoption.questions import unnumbered
+from scripts.adoption.questions import by_chance, fit, unnumbered
 from scripts.adoption.reading import readings
 from scripts.adoption.refusal import Refused, WrongUse
 from scripts.adoption.roles import Roles, assign
 from scripts.adoption.sample import Sample
 from scripts.adoption.wiring import Wiring
 from scripts.adoption.wishes import Wishes
-from scripts.training import publish
+from scripts.training import exactness, publish
 from scripts.training.packages import installed
-from scripts.training.verify import Check, verify
+from scripts.training.verify import Check, Measure, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +62,23 @@ def adopt(path: Path, folder: Path, wishes: Wishes, *, name: str, sample: Path |
         artifact.write_graph(graph, folder)
         probe = Probe(folder / GRAPH_NAME)
     features = _features(roles, wishes)
-    try:
-        found = readings(roles, len(features), probe)
-    except Refused as error:
-        raise Refused(f"{error}. Export the graph with free axes of batch and time, or with a batch of 1.") from error
+    found = readings(roles, len(features), probe)
     likely = hypotheses(Asked(graph, roles, wishes, wiring, name, features), found)
     typical = _typical(sample, features, likely[0].spec.time_steps)
-    proposal = propose(likely, folder, typical.steps, given=bool(wishes.states), batch_of=found.batch_of)
+    given, chance = bool(wishes.states), by_chance(graph)
+    proposal = propose(likely, folder, typical.steps, found, given=given, by_chance=chance)
     providers, placement = artifact.providers_of(graph)
     spec = proposal.spec.model_copy(update={"graphs": dict.fromkeys(providers, GRAPH_NAME)})
     print(report.proposed(spec, proposal, roles, placement))
 
     # -- measure ----------------------------------------------------------------------------------------------------
     engine = Engine(spec, folder, device="cpu")
-    golden = artifact.golden_of(engine, typical.steps)
-    tolerance, largest, rounding = artifact.tolerance_of(engine, golden)
-    spec = spec.model_copy(update={"tolerance": tolerance})
-    print(report.measured(spec, largest, rounding, typical.source))
-    graph, spec, relaxed = _relaxed(graph, spec, folder, typical, fixed=proposal.chosen.reading.batch is not None, wanted=relax)
+    golden = artifact.golden_of(graph, engine, typical.steps)
+    exact = exactness.measured(engine, golden.instances)
+    spec = spec.model_copy(update={"tolerance": exact.tolerance})
+    print(report.measured(spec, exact, typical.source))
+    fixed = proposal.chosen.reading.batch is not None
+    graph, spec, relaxed = _relaxed(graph, spec, folder, typical, exact.difference, fixed=fixed, wanted=relax)
     engine = Engine(spec, folder, device="cpu")
     checks = [*relaxed, *verify(engine, golden)]
     for check in checks:
@@ -111,6 +110,7 @@ def _features(roles: Roles, wishes: Wishes) -> Sequence[str]:
     assert dims is not None
     fixed, given = dims[-1], wishes.features
     count = given if isinstance(given, int) else len(given) if given else None
+    fit(roles.sequence, roles.states, count)
     if count is None and (asked := unnumbered(roles.sequence)):
         raise Refused(asked)
     if count is not None and isinstance(fixed, int) and count != fixed:
@@ -124,7 +124,7 @@ def _typical(path: Path | None, features: Sequence[str], time_steps: int | None)
 
 
 def _relaxed(
-    graph: Graph, spec: ModelSpec, folder: Path, typical: Sample, *, fixed: bool, wanted: bool
+    graph: Graph, spec: ModelSpec, folder: Path, typical: Sample, apart: Measure, *, fixed: bool, wanted: bool
 ) -> tuple[Graph, ModelSpec, list[Check]]:
     """The graph as it is published, and with --relax the check that it equals the original."""
     if not fixed:
@@ -135,7 +135,7 @@ def _relaxed(
         return graph, spec, []
     original = Engine(spec, folder, device="cpu")
     try:
-        found = relaxing.relax(graph, spec, original, typical.steps)
+        found = relaxing.relax(graph, spec, original, typical.steps, apart)
     except Refused as error:
         if wanted:
             raise
@@ -143,8 +143,8 @@ def _relaxed(
         return graph, spec, []
     if not wanted:
         print(
-            f"Its batch axis can be freed: {relaxing.ROWS} rows at once equal the original to {found.worst:.2g} of the tolerance. "
-            "--relax publishes it so, and sequences run together then."
+            f"Its batch axis can be freed: {relaxing.ROWS} rows at once equal the original to {found.worst:.2g} of what is "
+            "allowed. --relax publishes it so, and sequences run together then."
         )
         return graph, spec, []
     artifact.write_graph(found.graph, folder)

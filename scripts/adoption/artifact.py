@@ -1,13 +1,7 @@
 """The files of an adopted version: graph and golden sample, and what the manifest says of both.
 
-Owns how exact the answers must be, and on which execution providers the graph may run. Knows nothing of how the graph
-was read.
-
-Tolerance: float32 keeps 6e-8 of a number. What sums, activations and steps make of that is some hundred times as much at
-most, relative to the largest number around, since small answers come of the cancellation of large ones; so
-atol is 1e-5 of the largest output or state. A graph that amplifies rounding, as long recurrences may, cannot be reproduced
-better than its own input is rounded: what moving every input and state by its last bit does to the answers is measured,
-and atol is eight times that where it is more.
+Owns what the golden sample is made of, and on which execution providers the graph may run. Knows nothing of how the graph
+was read, nor of how exact it is.
 """
 
 from pathlib import Path
@@ -17,19 +11,16 @@ import onnx
 
 from app.engine import CPU, CUDA, Engine
 from app.golden import Golden
-from app.manifest import ModelSpec, Tolerance
-from app.tensors import Array, Instance, Prediction
+from app.tensors import Array, Instance
 from scripts.adoption.hypotheses import GRAPH_NAME
 from scripts.adoption.inspection import Graph
+from scripts.adoption.questions import by_chance
 from scripts.adoption.refusal import Refused
-from scripts.training.verify import instances
+from scripts.training.exactness import tensors
+from scripts.training.verify import reached
 
 SEED = 23
 LENGTHS = (1, 1, 2, 7, 33, 128)
-RELATIVE = 1e-5
-LAST_BIT = 2.0**-23
-MARGIN = 8
-MOST_AMPLIFIED = 1e-2  # of the largest number: beyond, equality would mean nothing
 
 _ONE_FILE = 2**31 - 2**20  # protobuf holds no more
 _ACTIVATIONS = [b"sigmoid", b"tanh"]  # of a GRU, per direction: with others ONNX Runtime has no CUDA kernel
@@ -50,35 +41,24 @@ def write_graph(graph: Graph, folder: Path, *, one_file: int = _ONE_FILE) -> Non
         onnx.save(proto, target, save_as_external_data=True, location=data, size_threshold=0)
 
 
-def golden_of(engine: Engine, steps: Array) -> Golden:
-    """What the graph itself answers, instance by instance; Refused when that is no number."""
+def golden_of(graph: Graph, engine: Engine, steps: Array) -> Golden:
+    """What the graph itself answers, instance by instance; Refused when that is no number, or another one the next time."""
     spec = engine.spec
-    rng = np.random.default_rng(SEED)
     lengths = (spec.time_steps,) * 3 if spec.time_steps else LENGTHS
-    found = instances(steps, lengths, [state.shape for state in spec.states], rng)
-    found[0] = Instance(found[0].steps, tuple(np.zeros(state.shape, np.float32) for state in spec.states))
+    found = reached(engine, steps, lengths, np.random.default_rng(SEED))
     if not spec.causal:  # nobody carries its states on
         found = [Instance(each.steps) for each in found]
-    predictions = [engine.predict([instance])[0] for instance in found]
-    for instance, prediction in zip(found, predictions, strict=True):
-        if not all(np.isfinite(array).all() for array in (*prediction.outputs, *prediction.state)):
+    predictions, again = ([engine.predict([instance])[0] for instance in found] for _ in range(2))
+    for instance, prediction, other in zip(found, predictions, again, strict=True):
+        if not all(np.isfinite(array).all() for array in tensors(prediction)):
             steps_given = f"{len(instance)} {'step' if len(instance) == 1 else 'steps'}"
             raise Refused(
                 f"The graph answers NaN or Infinity to an input of {steps_given}. If it needs typical input, give "
                 "--sample FILE; if not, the model is broken: look for a division by zero, or a logarithm, in it."
             )
+        if not all(map(np.array_equal, tensors(prediction), tensors(other))):
+            raise Refused(by_chance(graph))
     return Golden(found, predictions)
-
-
-def tolerance_of(engine: Engine, golden: Golden) -> tuple[Tolerance, float, float]:
-    """How far two runs may differ; the largest number in the answers, and how far the last bit of the input moves them."""
-    rng = np.random.default_rng(SEED)
-    moved = [_moved(instance, rng) for instance in golden.instances]
-    answers = [engine.predict([instance])[0] for instance in moved]
-    largest = max(_largest(prediction) for prediction in golden.predictions)
-    apart = max(_apart(a, b) for a, b in zip(answers, golden.predictions, strict=True))
-    atol = max(RELATIVE * largest, min(MARGIN * apart, MOST_AMPLIFIED * largest), 1e-30)
-    return Tolerance(rtol=RELATIVE, atol=float(f"{atol:.2g}")), largest, apart
 
 
 def providers_of(graph: Graph) -> tuple[tuple[str, ...], str]:
@@ -99,24 +79,3 @@ def providers_of(graph: Graph) -> tuple[tuple[str, ...], str]:
             CPU,
         ), f"CPU only: a GRU in it {why}; ONNX Runtime has no CUDA kernel for that, and would run it on the CPU in silence"
     return (CPU, CUDA), "CPU and CUDA: no node in it is known to be without a CUDA kernel"
-
-
-def with_tolerance(spec: ModelSpec, tolerance: Tolerance) -> ModelSpec:
-    return spec.model_copy(update={"tolerance": tolerance})
-
-
-def _moved(instance: Instance, rng: np.random.Generator) -> Instance:
-    def nudge(array: Array) -> Array:
-        signs = rng.choice([-1.0, 1.0], array.shape)
-        return (array * (1 + LAST_BIT * signs)).astype(np.float32)
-
-    return Instance(nudge(instance.steps), None if instance.state is None else tuple(map(nudge, instance.state)))
-
-
-def _largest(prediction: Prediction) -> float:
-    return max(float(np.abs(array).max(initial=0.0)) for array in (*prediction.outputs, *prediction.state))
-
-
-def _apart(actual: Prediction, expected: Prediction) -> float:
-    pairs = zip((*actual.outputs, *actual.state), (*expected.outputs, *expected.state), strict=True)
-    return max(float(np.abs(a - b).max(initial=0.0)) for a, b in pairs)

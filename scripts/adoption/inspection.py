@@ -11,8 +11,9 @@ from hashlib import file_digest
 from pathlib import Path
 
 import onnx
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model
+from onnx.external_data_helper import load_external_data_for_model
 
+from scripts.adoption import external_data
 from scripts.adoption.refusal import Refused
 
 _NAMES = {"float": "float32", "double": "float64"}  # ONNX's names -> NumPy's; the others are the same
@@ -100,10 +101,7 @@ def read(path: Path) -> Graph:
         raise Refused(not_onnx(path)) from error
     if not proto.graph.node or not proto.opset_import:
         raise Refused(not_onnx(path))
-    external = sorted({ExternalDataInfo(tensor).location for tensor in _external(proto)})
-    missing = [name for name in external if not (path.parent / name).is_file()]
-    if missing:
-        raise Refused(f"{path.name} keeps its weights in {', '.join(missing)}, not found in {path.parent}: put the file beside it.")
+    external = external_data.files(path, proto)
     try:
         onnx.checker.check_model(path)
         load_external_data_for_model(proto, str(path.parent))
@@ -155,18 +153,6 @@ def _size(proto: onnx.ModelProto) -> int:
     return sum(len(tensor.raw_data) for tensor in proto.graph.initializer)  # of large models, the rest is nothing beside it
 
 
-def _external(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    graphs = [proto.graph]
-    while graphs:
-        graph = graphs.pop()
-        yield from (each for each in graph.initializer if each.data_location == onnx.TensorProto.EXTERNAL)
-        for node in graph.node:
-            for attribute in node.attribute:
-                graphs += [attribute.g] if attribute.HasField("g") else []
-                if attribute.HasField("t") and attribute.t.data_location == onnx.TensorProto.EXTERNAL:
-                    yield attribute.t
-
-
 def _nodes(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
@@ -183,7 +169,7 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
     if not tensor.HasField("shape"):
         return Tensor(value.name, _NAMES.get(name, name))
-    dims = (dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
+    dims = (dim.dim_value if dim.dim_value >= 0 and dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
     return Tensor(value.name, _NAMES.get(name, name), tuple(dims))
 
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ import onnxruntime as ort
 from app.engine import CPU
 from scripts.adoption.inspection import unopenable
 from scripts.adoption.refusal import Refused
+
+LIMIT_S = 60.0  # a run: a loop in a graph need not end
 
 _AROUND = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |.*Status Message: (?:\S+\.cc:\d+ )?", re.DOTALL)
 
@@ -32,7 +35,7 @@ def shortened(error: Exception) -> str:
 class Probe:
     """An open graph, on the CPU."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, limit_s: float = LIMIT_S) -> None:
         """Refused when ONNX Runtime cannot open it."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -41,14 +44,32 @@ class Probe:
             self._session = ort.InferenceSession(str(path), options, providers=[CPU])
         except Exception as error:  # ONNX Runtime raises its own and built-in types
             raise Refused(unopenable(path, error)) from error
+        self._limit_s = limit_s
         self._names = [node.name for node in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Every output by name; RuntimeError with the first line of ONNX Runtime's reason when it does not run."""
+        """Every output by name; RuntimeError with the first line of ONNX Runtime's reason when it does not run, Refused when
+        it does not end."""
         options = ort.RunOptions()
         options.log_severity_level = 4
+        ended = Event()
+
+        def end() -> None:
+            ended.set()
+            options.terminate = True  # ONNX Runtime looks at it before every node, in a loop too
+
+        timer = Timer(self._limit_s, end)
+        timer.daemon = True
+        timer.start()
         try:
             arrays = self._session.run(None, dict(feeds), options)
         except Exception as error:  # as above
+            if ended.is_set():
+                raise Refused(
+                    f"The graph did not answer a few steps within {self._limit_s:g} s, the limit of a first run: look for a loop "
+                    "in it that does not end."
+                ) from error
             raise RuntimeError(shortened(error)) from error
+        finally:
+            timer.cancel()
         return {name: np.asarray(array) for name, array in zip(self._names, arrays, strict=True)}

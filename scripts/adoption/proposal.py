@@ -14,7 +14,7 @@ from tqdm import tqdm
 from app.manifest import ModelSpec, OutputSpec
 from app.tensors import Array
 from scripts.adoption.hypotheses import Hypothesis
-from scripts.adoption.reading import fixed_batch
+from scripts.adoption.reading import Readings, fixed_batch
 from scripts.adoption.refusal import Refused
 from scripts.adoption.trial import UNIT, Trial, try_out
 
@@ -34,20 +34,23 @@ class Proposal:
     batch: str  # why rows may run together, or not
 
 
-def propose(hypotheses: Sequence[Hypothesis], folder: Path, steps: Array, *, given: bool, batch_of: int | None) -> Proposal:
+def propose(
+    hypotheses: Sequence[Hypothesis], folder: Path, steps: Array, readings: Readings, *, given: bool, by_chance: str
+) -> Proposal:
     """Try them all; Refused when none runs, or when several are right and differ in what they mean.
 
-    given: the user said how the states are paired; batch_of: read the other way round the graph would fix such a batch.
+    given: the user said how the states are paired; by_chance: why a graph is refused that does not repeat itself.
     """
     shown = tqdm(hypotheses, desc="trying readings", unit="reading", leave=False, delay=1.0)
     tried = [(each, try_out(each.spec, folder, steps)) for each in shown]
     ran = [(each, trial) for each, trial in tried if not trial.error]
     if not ran:
         raise Refused(f"The graph does not run as any manifest says: {tried[0][1].error}.")
+    if not all(trial.repeats for _, trial in ran):
+        raise Refused(by_chance)
     best = _best(ran)
     chosen, trial = best[0]
-    if batch_of is not None and (trial.batch is None or not trial.rows_are_independent):
-        raise Refused(f"It seems that {fixed_batch(batch_of)}. Export the graph with a free batch axis (dynamic_axes in PyTorch).")
+    _check_rows(chosen, trial, best, readings)
     asked = len({each.pairs for each, _ in tried}) > 1
     pairs = _why_pairs(chosen, trial, best, tried) if asked else "--state says so"
     if not asked and not given:
@@ -55,6 +58,25 @@ def propose(hypotheses: Sequence[Hypothesis], folder: Path, steps: Array, *, giv
     spec, causal = _causal(chosen, trial, given=given)
     spec, batch = _batch(spec, chosen, trial)
     return Proposal(spec, chosen, trial, _why_axes(chosen, trial, tried), pairs, causal, batch)
+
+
+def _check_rows(chosen: Hypothesis, trial: Trial, best: Sequence[Tried], readings: Readings) -> None:
+    """Refused when what was taken for the batch is none, or nothing tells batch and time apart."""
+    apart = f"a row in a batch differs from the row alone by {_share(trial.batch)}" if trial.batch is not None else ""
+    name = chosen.spec.input.name
+    if chosen.spec.stepwise and not trial.rows_are_independent:
+        raise Refused(f"The first axis of {name} is time, not batch: {apart}. Export it with a batch axis (batch, time, features).")
+    taken_for_time = chosen.reading.batch is not None and chosen.reading.batch_axis == 1 and trial.forgets
+    if readings.batch_of is not None and (taken_for_time or not trial.rows_are_independent):
+        raise Refused(
+            f"It seems that {fixed_batch(readings.batch_of)}. Export the graph with a free batch axis (dynamic_axes in PyTorch)."
+        )
+    undecided = not trial.rows_are_independent and not trial.pieces_are_the_whole
+    if undecided and not readings.named and len({each.reading.batch_axis for each, _ in best}) > 1:
+        raise Refused(
+            f"Nothing tells which axis of {name} is the batch and which is time: read either way {apart}, and pieces of a sequence "
+            "differ from the whole. Name the axes batch and time in the export (dynamic_axes in PyTorch)."
+        )
 
 
 def _best(ran: Sequence[Tried]) -> list[Tried]:
@@ -116,11 +138,14 @@ def _causal(chosen: Hypothesis, trial: Trial, *, given: bool) -> tuple[ModelSpec
             not_causal,
             f"the answer to a step depends on later steps: changing the last moved others by {_share(trial.future)}",
         )
-    if spec.time_steps and spec.states:
-        return spec, f"earlier answers do not change with the last of its {spec.time_steps} steps, and its states carry on"
     if not spec.states:
         return not_causal, "it has no states to carry from one piece of a sequence to the next"
-    assert trial.split is not None
+    if spec.time_steps and trial.future is not None:
+        return spec, f"earlier answers do not change with the last of its {spec.time_steps} steps, and its states carry on"
+    if spec.time_steps and not any(map(spec.every_step, spec.outputs)):
+        return spec, f"it answers its {spec.time_steps} steps as one, and its states carry on"
+    if trial.split is None:
+        return not_causal, "it could not be asked: no answer changes with the last step (--sample FILE gives typical input)"
     doubt = "; or are the pairs that --state gives wrong?" if given else ""
     return not_causal, f"a sequence in pieces differs from the whole by {_share(trial.split)}, with its states carried on{doubt}"
 

@@ -1,14 +1,19 @@
 """What the user is asked, or told to do, where the part of an input cannot be told.
 
-Owns the words and the flags in them. Decides nothing.
+Owns the words and the flags in them, and the sizes that are too large to ask. Decides nothing else.
 """
 
 from collections.abc import Sequence
+from math import prod
 
-from scripts.adoption.inspection import Tensor
+from scripts.adoption.inspection import Graph, Tensor
 from scripts.adoption.refusal import Refused
 
 CONSTANTS = ("bool", "float32", "float64", "int32", "int64")  # the types that a constant may have
+MOST_FEATURES = 65_536
+MOST_STEPS = 1_000_000  # that a graph may fix
+MOST_NUMBERS = 2**24  # in one sequence or state of fixed size
+_BY_CHANCE = {"Bernoulli", "Dropout", "Multinomial"}  # and all whose names begin with Random
 
 
 def ask(tensors: Sequence[Tensor], more: str) -> None:
@@ -57,3 +62,31 @@ def orphaned(state: Tensor) -> str:
     """What to do with what looks like a state and is not."""
     constant = "" if state.free else f"; if it is always the same, give --constant {state.name}=VALUE"
     return f"{state} comes back by no output: if it is a state, export its final value as an output too{constant}"
+
+
+def by_chance(graph: Graph) -> str:
+    """What to do about a graph that answers the same input differently."""
+    nodes = sorted({node.op_type for node in graph.nodes if node.op_type.startswith("Random") or node.op_type in _BY_CHANCE})
+    found = f": it holds {', '.join(nodes)}" if nodes else ""
+    return (
+        f"The graph answers the same input differently from run to run{found}. Recurve serves only what can be reproduced: "
+        "export the model in inference mode (model.eval() in PyTorch), and without sampling."
+    )
+
+
+def fit(sequence: Tensor, states: Sequence[Tensor], given: int | None) -> None:
+    """Refused where sizes are asked for that nothing could be run with here, before anything of them is allocated.
+
+    given: how many features the user says there are.
+    """
+    for tensor in (sequence, *states):
+        if 0 in (tensor.dims or ()):
+            raise Refused(f"{tensor} has an axis of size 0, and so no numbers: export the graph with the sizes it is run with.")
+    *others, last = (dim if isinstance(dim, int) else 1 for dim in sequence.dims or (1,))
+    if (features := max(last, given or 1)) > MOST_FEATURES:
+        raise Refused(f"{sequence} has {features:,} features a step, and Recurve takes {MOST_FEATURES:,} at most.")
+    if max(others, default=1) > MOST_STEPS:
+        raise Refused(f"{sequence} fixes an axis at {max(others):,}, and Recurve takes {MOST_STEPS:,} steps in one call at most.")
+    for tensor in (sequence, *states):
+        if (numbers := prod(dim for dim in tensor.dims or () if isinstance(dim, int))) > MOST_NUMBERS:
+            raise Refused(f"{tensor} has {numbers:,} numbers, and Recurve takes {MOST_NUMBERS:,} in one tensor of a call at most.")

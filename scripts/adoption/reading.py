@@ -19,8 +19,7 @@ from scripts.adoption.roles import Roles
 
 Sizes = tuple[int, int]  # of batch and time
 
-# No size occurs twice, so that an axis cannot be taken for another; the second pair where a graph needs longer sequences.
-TRIES: tuple[tuple[Sizes, Sizes], ...] = (((3, 5), (2, 7)), ((3, 64), (2, 96)))
+SIZES: tuple[Sizes, Sizes] = ((3, 5), (2, 7))  # none occurs twice, so that an axis cannot be taken for another
 _BATCH, _TIME = {"batch", "batch_size", "n", "b"}, {"time", "seq", "sequence", "seq_len", "sequence_length", "steps", "t"}
 
 
@@ -64,6 +63,7 @@ class Readings:
     found: list[tuple[Reading, Shapes]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     batch_of: int | None = None  # that the graph would fix, read the other way round
+    named: bool = False  # the names of the axes say which is which
 
 
 def readings(roles: Roles, width: int, probe: Probe) -> Readings:
@@ -72,8 +72,10 @@ def readings(roles: Roles, width: int, probe: Probe) -> Readings:
     assert dims is not None
     result = Readings()
     orders: list[tuple[int, int | None]] = [(0, 1), (1, 0)] if len(dims) == 3 else [(0, None)]
-    if len(dims) == 3 and (str(dims[1]).lower() in _BATCH or str(dims[0]).lower() in _TIME):
+    first, second = (str(dim).lower() for dim in dims[:2])
+    if len(dims) == 3 and (second in _BATCH or first in _TIME):
         orders.reverse()
+    result.named = first in _BATCH | _TIME or second in _BATCH | _TIME
     for batch_axis, time_axis in orders:
         batch = dims[batch_axis]
         if isinstance(batch, int) and batch > 1:
@@ -87,7 +89,10 @@ def readings(roles: Roles, width: int, probe: Probe) -> Readings:
     if any(reading.time is None for reading, _ in result.found):  # a free axis is rather time than an axis of 1 is
         result.found = [(reading, shapes) for reading, shapes in result.found if reading.time != 1]
     if not result.found:
-        raise Refused(f"{roles.sequence} cannot be run {'; nor '.join(result.dropped)}")
+        raise Refused(
+            f"{roles.sequence} cannot be run {'; nor '.join(result.dropped)}. Export the graph with free axes of batch and time, "
+            "or with a batch of 1."
+        )
     return result
 
 
@@ -152,19 +157,12 @@ def _batch_axis(state: Tensor, batch: int | str) -> int:
 
 
 def _shapes(roles: Roles, reading: Reading, width: int, probe: Probe) -> Shapes:
-    """RuntimeError with ONNX Runtime's reason when it runs at none of the sizes."""
-    reason = RuntimeError("it was not run")
-    for tried in TRIES:
-        a, b = ((reading.batch or batch, reading.time or time) for batch, time in tried)
-        try:
-            first, second = (probe.run(feeds(roles, reading, width, sizes)) for sizes in (a, b))
-        except RuntimeError as error:
-            reason = error
-            continue
-        outputs = {name: (array.shape, second[name].shape) for name, array in first.items()}
-        states = zip(_states(roles, reading, a[0]), _states(roles, reading, b[0]), strict=True)
-        return Shapes((a, b), outputs, tuple((x.shape, y.shape) for x, y in states))
-    raise reason
+    """RuntimeError with ONNX Runtime's reason when it does not run."""
+    a, b = ((reading.batch or batch, reading.time or time) for batch, time in SIZES)
+    first, second = (probe.run(feeds(roles, reading, width, sizes)) for sizes in (a, b))
+    outputs = {name: (array.shape, second[name].shape) for name, array in first.items()}
+    states = zip(_states(roles, reading, a[0]), _states(roles, reading, b[0]), strict=True)
+    return Shapes((a, b), outputs, tuple((x.shape, y.shape) for x, y in states))
 
 
 def feeds(roles: Roles, reading: Reading, width: int, sizes: Sizes) -> dict[str, NDArray[Any]]:

@@ -17,9 +17,8 @@ from onnx import helper, numpy_helper
 from tqdm import tqdm
 
 from app.engine import Engine
-from app.golden import difference
 from app.manifest import ModelSpec
-from app.tensors import Array, Instance
+from app.tensors import Array
 from scripts.adoption import artifact
 from scripts.adoption.hypotheses import GRAPH_NAME, Asked, Hypothesis, hypotheses
 from scripts.adoption.inspection import Graph
@@ -29,7 +28,7 @@ from scripts.adoption.refusal import Refused
 from scripts.adoption.roles import assign
 from scripts.adoption.wiring import Wiring
 from scripts.adoption.wishes import Wishes
-from scripts.training.verify import instances
+from scripts.training.verify import Measure, reached
 
 BATCH = "batch"
 ROWS = 8
@@ -48,12 +47,9 @@ class Relaxed:
     worst: float
 
 
-def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array) -> Relaxed:
+def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: Measure) -> Relaxed:
     """`spec` and `original` are of the graph as it is; Refused with the reason when no change leaves its answers alone."""
-    rng = np.random.default_rng(SEED)
-    lengths = (spec.time_steps,) * ROWS if spec.time_steps else (1, 7, 7, 128, 7, 1, 128, 1)
-    rows = instances(steps, lengths, [state.shape for state in spec.states], rng)
-    rows[0] = Instance(rows[0].steps)
+    rows = reached(original, steps, _lengths(spec), np.random.default_rng(SEED))
     expected = [original.predict([row])[0] for row in rows]
     reason = "no way of doing it runs"
     ways = islice(_ways(graph, spec), MOST)
@@ -63,14 +59,21 @@ def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array) -> Rela
                 folder = Path(name)
                 artifact.write_graph(changed, folder)
                 found = _read(changed, spec, folder)
-                worst = difference(Engine(found, folder, device="cpu").predict(rows), expected, spec.tolerance)
+                worst = apart(Engine(found, folder, device="cpu").predict(rows), expected)
         except Exception as error:  # a graph that was changed wrongly fails in as many ways as it has nodes
             reason = f"a batch of several does not run ({shortened(error)})"
             continue
         if worst <= 1:
             return Relaxed(changed, found, worst)
-        reason = f"{ROWS} rows at once differ from the original by {worst:.3g} times the tolerance"
+        reason = f"{ROWS} rows at once differ from the original by {worst:.3g} times what is allowed"
     raise Refused(f"The batch axis cannot be freed: {reason}. An export with a free batch axis could (dynamic_axes in PyTorch).")
+
+
+def _lengths(spec: ModelSpec) -> tuple[int, ...]:
+    """As many rows in each run; where only equal lengths run together, a run for each length."""
+    if spec.time_steps:
+        return (spec.time_steps,) * ROWS
+    return (1, 7, 7, 128, 7, 1, 128, 1) if spec.ragged else tuple(length for length in (1, 7, 128) for _ in range(ROWS))
 
 
 def _read(graph: Graph, spec: ModelSpec, folder: Path) -> ModelSpec:

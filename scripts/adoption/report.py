@@ -11,6 +11,7 @@ from app.manifest import ModelSpec, OutputSpec
 from scripts.adoption.inspection import Graph
 from scripts.adoption.proposal import Proposal
 from scripts.adoption.roles import Roles
+from scripts.training.exactness import Exactness
 
 FEW = 48  # numbers that a line can hold
 
@@ -70,13 +71,15 @@ def _answer(spec: ModelSpec, output: OutputSpec) -> str:
     return f"{size} {'number' if size == '1' else 'numbers'} {'a step' if spec.every_step(output) else 'a sequence'}"
 
 
-def measured(spec: ModelSpec, largest: float, rounding: float, source: str) -> str:
-    tolerance = spec.tolerance
-    return (
-        f"\nChecked on {source}.\n"
-        f"Tolerance: {tolerance.atol:g} + {tolerance.rtol:g} |value|: the largest output or state is {largest:.3g}, and moving the "
-        f"input by the last bit of a float32 moves the answers by {rounding:.2g}."
-    )
+def measured(spec: ModelSpec, exact: Exactness, source: str) -> str:
+    """What each tensor was found to be, and what follows for the whole."""
+    names = [*(output.name for output in spec.outputs), *(state.output for state in spec.states)]
+    lines = [
+        f"  {name}: up to {size:.3g}; the last bit of the input, a float32, moves it by {apart:.2g}; {allowed:.2g} is allowed"
+        for name, size, apart, allowed in zip(names, exact.largest, exact.apart, exact.allowed, strict=True)
+    ]
+    tolerance = f"Tolerance of the golden sample, one for all: {spec.tolerance.atol:g} + {spec.tolerance.rtol:g} |value|."
+    return "\n".join(["", f"Checked on {source}, each tensor on its own scale.", *lines, tolerance])
 
 
 def how_to_ask(spec: ModelSpec, model_dir: Path) -> str:

@@ -33,9 +33,11 @@ def noise(features: int, steps: int) -> Sample:
 
 def read(path: Path, features: int, names: Sequence[str], least: int) -> Sample:
     """Steps of a .npy, an .npz with one array or a .csv with or without a header; WrongUse where they do not fit."""
+    if not path.is_file():  # reading a pipe might never end
+        raise WrongUse(f"--sample {path} cannot be read: it is no file. Give a .npy, .npz or .csv file.")
     try:
         steps = _load(path, names)
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise WrongUse(f"--sample {path} cannot be read: {error}.") from error
     steps = steps[:, None] if steps.ndim == 1 else steps
     if steps.ndim != 2 or steps.shape[1] != features or len(steps) < least:

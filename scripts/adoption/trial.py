@@ -1,7 +1,8 @@
 """What running a manifest's reading of a graph shows: which of the equalities hold.
 
 Owns the measure by which readings are told apart: the largest difference in units of float32 rounding, each tensor by
-its own size, so that a small state beside a large output is not overlooked. Knows nothing of how readings come about.
+its own size, so that a small state beside a large output is not overlooked. What is no number cannot be asked, and says
+nothing. Knows nothing of how readings come about.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,16 @@ from app.errors import BadArtifact
 from app.manifest import ModelSpec
 from app.tensors import Array, Instance, Prediction
 from scripts.adoption.probe import shortened
-from scripts.training.verify import in_pieces, instances
+from scripts.training.exactness import tensors
+from scripts.training.verify import in_pieces, reached
 
 UNIT = 1e-5  # of the largest number in a tensor
 EQUAL = 100.0  # units: right readings stay below 1 unless they are long, wrong ones are off by 10,000 and more
+MOVED = 1.0  # units: what does not depend on a step does not change with it, to the bit
+DISTURBED = 0.9
 SEED = 21
+
+Asked = list[tuple[Instance, Prediction]]  # and the answer to it alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class Trial:
     batch: float | None = None  # a row in a batch, and alone
     split: float | None = None  # pieces, and the whole
     future: float | None = None  # outputs of steps before one that was changed
+    past: float | None = None  # and after it
+    repeats: bool = True  # the same input is answered the same, to the bit
     error: str = ""
 
     @property
@@ -41,14 +49,19 @@ class Trial:
 
     @property
     def sees_the_future(self) -> bool:
-        return self.future is not None and self.future > EQUAL
+        return self.future is not None and self.future > MOVED
+
+    @property
+    def forgets(self) -> bool:
+        """No answer depends on an earlier step: what was taken for time may be a batch."""
+        return self.past is not None and self.past <= MOVED
 
 
 def units(actual: Sequence[Prediction], expected: Sequence[Prediction]) -> float:
     """The largest difference; infinite where shapes differ or a number is not finite."""
     worst = 0.0
     for a, b in zip(actual, expected, strict=True):
-        for x, y in zip((*a.outputs, *a.state), (*b.outputs, *b.state), strict=True):
+        for x, y in zip(tensors(a), tensors(b), strict=True):
             worst = max(worst, _units(x, y))
     return worst
 
@@ -58,36 +71,73 @@ def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
     try:
         engine = Engine(spec, folder, device="cpu")
         rng = np.random.default_rng(SEED)
-        shapes = [state.shape for state in spec.states]
-        lengths = (spec.time_steps,) * 4 if spec.time_steps else (6, 1, 6, 11, 6)
-        some = instances(steps, lengths, shapes, rng)
-        alone = [engine.predict([instance])[0] for instance in some]
-        batch = None if spec.max_batch_size == 1 else units(engine.predict(some), alone)
-        split = None if spec.time_steps else _split(engine, some, alone, rng)
-        return Trial(batch, split, _future(engine, some[-1], alone[-1]))
+        some = _instances(engine, steps, rng)
+        alone, again = ([engine.predict([each])[0] for each in some] for _ in range(2))
+        asked = [(each, answer) for each, answer in zip(some, alone, strict=True) if _is_number(answer)]
+        if not asked:
+            return Trial()
+        repeats = all(np.array_equal(x, y) for a, b in zip(alone, again, strict=True) if _is_number(a) for x, y in _pairs(a, b))
+        together = None if spec.max_batch_size == 1 else engine.predict([each for each, _ in asked])
+        batch = None if together is None else units(together, [answer for _, answer in asked])
+        split = None if spec.time_steps else _split(engine, asked, rng)
+        return Trial(batch, split, _moved(engine, asked, steps, last=True), _moved(engine, asked, steps, last=False), repeats)
     except (BadArtifact, ValueError) as error:
         return Trial(error=str(error))
     except Exception as error:  # ONNX Runtime raises its own and built-in types
         return Trial(error=shortened(error))
 
 
-def _split(engine: Engine, some: Sequence[Instance], alone: Sequence[Prediction], rng: np.random.Generator) -> float:
-    return max(
-        units([in_pieces(engine, each, longest, rng)], [whole])
-        for each, whole in zip(some, alone, strict=True)
-        for longest in (1, 5)
-    )
+def _instances(engine: Engine, steps: Array, rng: np.random.Generator) -> list[Instance]:
+    """From states that the graph reaches; and from these, disturbed: what stays zero would tell no states apart."""
+    time = engine.spec.time_steps
+    found = reached(engine, steps, (time,) * 4 if time else (6, 1, 6, 11, 6), rng)
+    states = [each.state for each in found if each.state]
+    disturbed = [
+        tuple((array + rng.uniform(-DISTURBED, DISTURBED, array.shape)).astype(np.float32) for array in state) for state in states
+    ]
+    return [*found, *(Instance(each.steps, state) for each, state in zip(found, disturbed, strict=False))]
 
 
-def _future(engine: Engine, instance: Instance, before: Prediction) -> float | None:
-    """How much the answers to all steps but the last change when only the last step changes."""
+def _split(engine: Engine, asked: Asked, rng: np.random.Generator) -> float:
+    return max(units([in_pieces(engine, each, longest, rng)], [whole]) for each, whole in asked for longest in (1, 5))
+
+
+def _moved(engine: Engine, asked: Asked, steps: Array, *, last: bool) -> float | None:
+    """How much the answers to all other steps change when the last step changes, or the first.
+
+    None where that cannot be asked: there are no others, or the change is not seen even where it was made.
+    """
     every = [index for index, output in enumerate(engine.spec.outputs) if engine.spec.every_step(output)]
-    if len(instance) < 2 or not every:
-        return None
-    changed = instance.steps.copy()
-    changed[-1] += 1
-    (after,) = engine.predict([Instance(changed, instance.state)])
-    return max(_units(after.outputs[index][:-1], before.outputs[index][:-1]) for index in every)
+    place, others = (-1, slice(None, -1)) if last else (0, slice(1, None))
+    found = []
+    for instance, before in asked:
+        if engine.spec.stepwise or len(instance) < 2 or not every:
+            continue
+        changed = instance.steps.copy()
+        changed[place] = _another(instance.steps, place, steps)
+        (after,) = engine.predict([Instance(changed, instance.state)])
+        if not _is_number(after):
+            continue
+        own = [_units(after.outputs[index][place], before.outputs[index][place]) for index in every]
+        own += [_units(x, y) for x, y in zip(after.state, before.state, strict=True)] if last else []
+        if max(own) > MOVED:
+            found += [_units(after.outputs[index][others], before.outputs[index][others]) for index in every]
+    return max(found, default=None)
+
+
+def _another(mine: Array, place: int, steps: Array) -> Array:
+    """In place of one of my steps another, further away by the deviation of typical steps: their size is the graph's business."""
+    deviation, size = steps.std(axis=0), np.abs(steps).mean(axis=0)
+    step: Array = mine[len(mine) // 2 if place else -1] + np.where(deviation > 0, deviation, np.where(size > 0, size, 1))
+    return step.astype(np.float32)
+
+
+def _is_number(prediction: Prediction) -> bool:
+    return all(np.isfinite(array).all() for array in tensors(prediction))
+
+
+def _pairs(a: Prediction, b: Prediction) -> list[tuple[Array, Array]]:
+    return [*zip(tensors(a), tensors(b), strict=True)]
 
 
 def _units(actual: Array, expected: Array) -> float:

@@ -6,14 +6,19 @@ repository as it was.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EEXIST
 from hashlib import file_digest
 from pathlib import Path
 from tempfile import mkdtemp
 
 from app.manifest import FILE_NAME, ModelSpec
+
+MOST = 999_999_999
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")  # as the manifest has it: other folders are no versions
 
 
 @contextmanager
@@ -31,9 +36,11 @@ def staging(model_dir: Path, name: str) -> Iterator[Path]:
 
 
 def next_version(model_dir: Path, name: str) -> str:
-    """One above the highest version in the model's folder; "1" where there is none."""
-    taken = [int(entry.name) for entry in (model_dir / name).iterdir() if entry.name.isdecimal()]
-    return str(max(taken, default=0) + 1)
+    """One above the highest version in the model's folder, "1" where there is none; FileExistsError when there is no higher."""
+    taken = [int(entry.name) for entry in (model_dir / name).iterdir() if _VERSION.fullmatch(entry.name)]
+    if (highest := max(taken, default=0)) == MOST:
+        raise FileExistsError(EEXIST, f"its versions end at {MOST}, which is taken")
+    return str(highest + 1)
 
 
 def checksums(folder: Path) -> dict[str, str]:

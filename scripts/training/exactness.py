@@ -1,0 +1,93 @@
+"""How exact the answers of a graph can be, tensor by tensor.
+
+Owns the measure of a difference by which models that are not ours are judged: a small state beside a large output has its
+own scale. Knows nothing of what is compared.
+
+float32 keeps 6e-8 of a number. What sums, activations and steps make of that is some hundred times as much at most, relative
+to the largest number in the tensor, since small answers come of the cancellation of large ones: 1e-5 of that is allowed. A
+graph that amplifies rounding, as long recurrences may, cannot be reproduced better than its own input is rounded: what
+moving every input and state by its last bit does to a tensor is measured, and eight times that is allowed where it is more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.engine import Engine
+from app.manifest import Tolerance
+from app.tensors import Array, Instance, Prediction
+
+SEED = 23
+RELATIVE = 1e-5
+LAST_BIT = 2.0**-23
+MARGIN = 8
+MOST_AMPLIFIED = 1e-2  # of the largest number: beyond, equality would mean nothing
+LEAST = 2.0**-18  # of the largest number of all: what cancels to nothing in a large tensor is still rounded like that
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """Of each tensor, the outputs and then the states: its largest number, and how far the last bit of the input moves it."""
+
+    largest: tuple[float, ...]
+    apart: tuple[float, ...]
+    beyond: float  # the most that eight times such a move exceeds RELATIVE of the number that is moved
+
+    @property
+    def allowed(self) -> tuple[float, ...]:
+        """By how much two runs may differ in each tensor."""
+        pairs = zip(self.largest, self.apart, strict=True)
+        return tuple(max(RELATIVE * size, min(MARGIN * apart, MOST_AMPLIFIED * size), 1e-30) for size, apart in pairs)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The one that a manifest has for all tensors: by the smallest of them, as far as the rounding of the others fits."""
+        most = max(self.largest)
+        smallest = min((size for size in self.largest if size), default=0.0)
+        atol = max(RELATIVE * smallest, LEAST * most, min(self.beyond, MOST_AMPLIFIED * most), 1e-30)
+        return Tolerance(rtol=RELATIVE, atol=float(f"{atol:.2g}"))
+
+    def difference(self, actual: Sequence[Prediction], expected: Sequence[Prediction]) -> float:
+        """The largest, in units of what is allowed in its tensor: at most 1 is equal; NaN or another shape is infinitely far."""
+        worst = 0.0
+        for a, b in zip(actual, expected, strict=True):
+            for x, y, least in zip(tensors(a), tensors(b), self.allowed, strict=True):
+                if x.shape != y.shape or not np.isfinite(x).all() or not np.isfinite(y).all():
+                    return float("inf")
+                worst = max(worst, _apart(x, y) / max(least, RELATIVE * size_of(y)))
+        return worst
+
+
+def measured(engine: Engine, instances: Sequence[Instance]) -> Exactness:
+    """By these, each alone, and each alone with its numbers moved by their last bit."""
+    rng = np.random.default_rng(SEED)
+    largest, apart, beyond = [], [], 0.0
+    for instance in instances:
+        (before,), (after,) = engine.predict([instance]), engine.predict([_moved(instance, rng)])
+        pairs = [*zip(tensors(after), tensors(before), strict=True)]
+        largest.append([size_of(b) for _, b in pairs])
+        apart.append([_apart(a, b) for a, b in pairs])
+        beyond = max(beyond, *(float((MARGIN * np.abs(a - b) - RELATIVE * np.abs(b)).max(initial=0.0)) for a, b in pairs))
+    return Exactness(tuple(map(max, zip(*largest, strict=True))), tuple(map(max, zip(*apart, strict=True))), beyond)
+
+
+def tensors(prediction: Prediction) -> tuple[Array, ...]:
+    """The outputs, and then the states."""
+    return (*prediction.outputs, *prediction.state)
+
+
+def size_of(array: Array) -> float:
+    return float(np.abs(array).max(initial=0.0))
+
+
+def _apart(actual: Array, expected: Array) -> float:
+    return float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0))
+
+
+def _moved(instance: Instance, rng: np.random.Generator) -> Instance:
+    def nudge(array: Array) -> Array:
+        signs = rng.choice([-1.0, 1.0], array.shape)
+        return (array * (1 + LAST_BIT * signs)).astype(np.float32)
+
+    return Instance(nudge(instance.steps), None if instance.state is None else tuple(map(nudge, instance.state)))
