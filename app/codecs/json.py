@@ -153,7 +153,7 @@ class Decoder:
             values = np.frombuffer(sequence.as_buffer(of_type="d"), dtype=np.float64)
         except TypeError:  # something else than a number where a number belongs
             raise _Unusual from None
-        if values.size != length * features or values @ values > FLOAT32_MAX**2:  # then some value may be too large
+        if values.size != length * features or np.vdot(values, values) > FLOAT32_MAX**2:  # then some may be too large
             raise _Unusual
         return values.astype(np.float32).reshape(length, features), arrays
 
