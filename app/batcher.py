@@ -51,7 +51,7 @@ class Batcher:
         self._queue = Queue(limits)
         self._cost = cost or CostModel()
         self._pace = Pace()
-        self._lanes = lanes
+        self.lanes = lanes
         if isfinite(ideal := self._ideal()):
             self._pace.per_step = ideal
         self._metrics = metrics
@@ -156,7 +156,7 @@ class Batcher:
         self._left = monotonic()
         if self._metrics is not None:
             self._metrics.waiting(len(self._queue))
-        if self._closing and self._free == self._lanes and not len(self._queue):
+        if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
 
     def _waits_for_company(self) -> bool:
@@ -194,12 +194,13 @@ class Batcher:
             self._cost.learn(len(entries), max(lengths), seconds)
             if self._metrics is not None:
                 waited = sum(now - seconds - entry.ticket.arrived for entry in entries)
-                self._metrics.executed(lengths, seconds=seconds, waited=waited)
+                provider = next((each.provider for each in results if isinstance(each, Prediction)), "")
+                self._metrics.executed(lengths, seconds=seconds, waited=waited, provider=provider)
 
     def _ideal(self) -> float:
         """Seconds per step of work where every lane has full batches and nothing else to do."""
         size = self._limits.max_batch_size
-        return self._cost.predict(size, TYPICAL) / (size * Pace.weight(TYPICAL) * self._lanes)
+        return self._cost.predict(size, TYPICAL) / (size * Pace.weight(TYPICAL) * self.lanes)
 
     def _run(self, instances: list[Instance]) -> tuple[Sequence[Prediction | Exception], float | None]:
         """A prediction or an error for each instance, never an exception; and the seconds, where all went well."""

@@ -181,9 +181,11 @@ class Catalog:
 
     def _serve(self, name: str, after: dict[str, Model]) -> None:
         """Put these versions in the place of what is served of a model."""
-        before = self._loaded.pop(name, {})
+        before = self._loaded.get(name, {})
         if after:
-            self._loaded[name] = after
+            self._loaded[name] = after  # in one step: `index` may look from another thread
+        else:
+            self._loaded.pop(name, None)
         for version, model in after.items():
             if self._aside.get((name, version)) is model:
                 del self._aside[name, version]

@@ -1,31 +1,33 @@
-"""ONNX Runtime, and the truth about which execution provider it runs on.
+"""Which execution provider computes a batch, and the truth about it.
 
-Owns the inference session; the only module that imports onnxruntime. Knows nothing of queues or HTTP.
-`Engine.predict` is thread-safe and releases the GIL while it computes: several threads may call one engine.
+Owns the model's graphs on the providers that there are: the CPU's always, and CUDA's where it was asked for and can be had. A
+batch goes where it is done sooner. What CUDA cannot compute the CPU does, nothing is lost, and the reason is known. Knows
+nothing of queues or HTTP. Thread-safe; what computes releases the GIL.
 """
 
-import ctypes
-import os
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
-from typing import Any, Literal
+from time import monotonic, perf_counter
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # since 1.29 it reports to its maker unless told not to before it is imported
-import onnxruntime as ort
-
+from app.chunked import Chunked, chunk_of
 from app.errors import BadArtifact, NotFinite, ProviderUnavailable
+from app.gpu import NO_DRIVER
 from app.manifest import ModelSpec
-from app.tensors import Array, Batch, Instance, Prediction, batch_first, rows
+from app.runner import Answer, Runner, Stepwise, Whole
+from app.runtime import CPU, CUDA, Runtime, Session
+from app.tensors import Array, Batch, Instance, Prediction
+
+log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cuda", "cpu"]
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
+AGAIN = (1.0, 60.0)  # seconds after which CUDA is tried again: the first time, and at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,122 +42,166 @@ class Provider:
 class Engine:
     """One model version, ready to predict. `threads` is what one call of `predict` may use on the CPU."""
 
-    def __init__(self, spec: ModelSpec, folder: Path, *, device: Device = "auto", threads: int = 1) -> None:
-        """Open the version in `folder`; BadArtifact when its graph is not what the manifest says,
+    def __init__(
+        self,
+        spec: ModelSpec,
+        folder: Path,
+        *,
+        device: Device = "auto",
+        threads: int = 1,
+        runtime: Runtime | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Open the version in `folder`; BadArtifact when its graphs are not what the manifest says,
         ProviderUnavailable when `device` is cuda and CUDA cannot be had."""
         self.spec = spec
-        self._session, self.provider = _open(spec, folder, device, threads)
-        self._outputs = [*(output.name for output in spec.outputs), *(state.output for state in spec.states)]
-        self._constants = {each.name: np.array(each.value, dtype=each.type) for each in spec.constants}
+        self.on_change: Callable[[Provider], None] = lambda _: None  # called, by any thread, when `provider` has changed
+        self._clock = clock
         self._any_company = spec.ragged and spec.max_batch_size is None
-        self._check_signature()
+        runtime = runtime or Runtime()
+        if CPU not in spec.graphs:
+            raise BadArtifact(f"{spec} has graphs for {', '.join(spec.graphs)} only, none for {CPU}.")
+        self._cpu = runner_of(spec, runtime.cpu(folder / spec.graphs[CPU], threads=threads), CPU)
+        self._cuda: Runner | None = None
+        self._tries = 0  # of CUDA that failed, one after the other
+        self._again = -inf  # when it may be tried again
+        self.provider = Provider(device, CPU)
+        if device != "cpu":
+            try:
+                self._cuda = _on_cuda(spec, folder, runtime)
+                self.provider = Provider(device, CUDA)
+            except ProviderUnavailable as error:
+                if device == "cuda" or runtime.expects_gpu:  # else nothing was lost: this machine has no GPU
+                    self.lose_cuda(str(error))
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """One for each provider that a batch may go to."""
+        return (self._cpu,) if self._cuda is None else (self._cpu, self._cuda)
+
+    def lose_cuda(self, reason: str) -> None:
+        """Do without CUDA from now on; ProviderUnavailable where that was not to be."""
+        if self.provider.requested == "cuda":
+            raise ProviderUnavailable(f"The device asked for is cuda, but {reason}. With auto or cpu it runs on the CPU.")
+        self._cuda = None
+        self._now(Provider(self.provider.requested, CPU, reason))
+
+    def close(self) -> None:
+        """Free what it holds; it is not used again."""
+        for runner in self.runners:
+            runner.close()
 
     def predict(self, instances: Sequence[Instance]) -> list[Prediction]:
         """Predictions in the order of the instances: one or more, of any lengths that the model takes, with or without states.
 
         The graph runs as often as it must: once for all where it takes sequences of different lengths.
         """
-        return self._predict(instances)[0]
+        return self._predict(instances, self._run)[0]
 
     def answer(self, instances: Sequence[Instance]) -> Sequence[Prediction | NotFinite]:
         """The same, but NotFinite in place of a prediction, or of a state, that overflows float32."""
-        predictions, whole = self._predict(instances)
+        predictions, whole = self._predict(instances, self._run)
         if all(map(_is_finite, whole)):
             return predictions
         error = NotFinite(f"The prediction overflows float32: the values are too large for {self.spec}.")
         return [each if all(map(_is_finite, (*each.outputs, *each.state))) else error for each in predictions]
 
-    def feeds(self, batch: Batch) -> dict[str, NDArray[Any]]:
-        """The graph's inputs by name, for a graph that takes whole sequences."""
-        spec = self.spec
-        input = batch.input if spec.input.batch_axis == 0 else np.ascontiguousarray(batch.input.swapaxes(0, 1))
-        feeds: dict[str, NDArray[Any]] = {spec.input.name: input, **self._constants}
-        if spec.lengths is not None:
-            feeds[spec.lengths.name] = batch.lengths.astype(spec.lengths.type, copy=False)
-        feeds.update((state.input, array) for state, array in zip(spec.states, batch.states, strict=True))
-        return feeds
+    def predict_on(self, runner: Runner, instances: Sequence[Instance]) -> list[Prediction]:
+        """The same as `predict`, on the provider of this one of the runners, whatever it costs; raises what goes wrong there."""
+        return self._predict(instances, runner.predict)[0]
 
-    def run(self, feeds: dict[str, NDArray[Any]]) -> list[Array]:
-        """What the graph returns: the outputs and then the states, in the manifest's order."""
-        return [np.asarray(array) for array in self._session.run(self._outputs, feeds)]
+    def warm_up(self, batches: Sequence[Sequence[Instance]]) -> list[float]:
+        """Run these on every provider, so that each is ready for such and knows what they cost; the fewest seconds of each.
 
-    def _predict(self, instances: Sequence[Instance]) -> tuple[list[Prediction], list[Array]]:
-        """Predictions, and the arrays that they are views of."""
+        CUDA is given up where it cannot.
+        """
+        fewest = [inf] * len(batches)
+        for runner in self.runners:
+            try:
+                runner.prepare(max(map(len, batches)))
+                for index, batch in enumerate(batches):
+                    self.predict_on(runner, batch)
+                    begin = perf_counter()
+                    self.predict_on(runner, batch)
+                    seconds = perf_counter() - begin
+                    runner.learn(len(batch), max(map(len, batch)), seconds)
+                    fewest[index] = min(fewest[index], seconds)
+            except Exception as error:  # ONNX Runtime's: no memory there, most likely
+                if runner.provider == CPU:
+                    raise
+                self.lose_cuda(f"CUDA could not be made ready: {' '.join(str(error).split())}")
+        return fewest
+
+    def _predict(self, instances: Sequence[Instance], run: Callable[[Batch], Answer]) -> Answer:
         if self._any_company or len(instances) == 1:
-            return self._run_together(instances)
+            return run(Batch.collate(instances, self.spec.states))
         predictions: dict[int, Prediction] = {}
-        whole = []
+        whole: list[Array] = []
         for group in _groups([len(each) for each in instances], self.spec):
-            some, arrays = self._run_together([instances[index] for index in group])
+            some, arrays = run(Batch.collate([instances[index] for index in group], self.spec.states))
             predictions.update(zip(group, some, strict=True))
             whole += arrays
         return [predictions[index] for index in range(len(instances))], whole
 
-    def _run_together(self, instances: Sequence[Instance]) -> tuple[list[Prediction], list[Array]]:
-        spec = self.spec
-        batch = Batch.collate(instances, spec.states)
-        if spec.stepwise:
-            return self._run_steps(batch)
-        arrays = self.run(self.feeds(batch))
-        count = len(spec.outputs)
-        return batch.split(arrays[:count], arrays[count:], outputs=spec.outputs, states=spec.states), arrays
+    def _run(self, batch: Batch) -> Answer:
+        """Where it is done soonest, or at all."""
+        cuda = self._cuda
+        if cuda is None or not self._pays(cuda, batch) or self._clock() < self._again:
+            return self._cpu.predict(batch)
+        try:
+            answer = cuda.predict(batch)
+        except Exception as error:  # ONNX Runtime raises its own and built-in types
+            answer = self._cpu.predict(batch)  # if that fails too, the batch is to blame
+            self._failed(error)
+            return answer
+        if self._tries:
+            self._recovered()
+        return answer
 
-    def _run_steps(self, batch: Batch) -> tuple[list[Prediction], list[Array]]:
-        """A run for each step, of those sequences that have so many."""
-        spec = self.spec
-        size, longest, _ = batch.input.shape
-        outputs = [np.zeros((size, longest, *output.width), np.float32) for output in spec.outputs]
-        states = [np.copy(array) for array in batch.states]
-        for time in range(longest):
-            live = np.flatnonzero(batch.lengths > time)
-            feeds: dict[str, NDArray[Any]] = {spec.input.name: batch.input[live, time], **self._constants}
-            feeds.update((s.input, array.take(live, s.batch_axis)) for s, array in zip(spec.states, states, strict=True))
-            arrays = self.run(feeds)
-            answers = [batch_first(array, output) for output, array in zip(spec.outputs, arrays, strict=False)]
-            ends = [rows(array, state.batch_axis) for state, array in zip(spec.states, arrays[len(outputs) :], strict=True)]
-            if wrong := next((len(part) for part in (*answers, *ends) if len(part) != len(live)), None):
-                raise ValueError(f"the graph of {spec} answers {wrong} rows to a batch of {len(live)}")  # NumPy would repeat one
-            for found, part in zip(outputs, answers, strict=True):
-                found[live, time] = part
-            for state, kept, part in zip(spec.states, states, ends, strict=True):
-                rows(kept, state.batch_axis)[live] = part
-        every_step = [output.model_copy(update={"batch_axis": 0, "time_axis": 1, "shape": output.width}) for output in spec.outputs]
-        return batch.split(outputs, states, outputs=every_step, states=spec.states), [*outputs, *states]
+    def _pays(self, cuda: Runner, batch: Batch) -> bool:
+        size, steps, _ = batch.input.shape
+        return cuda.seconds(size, steps) <= self._cpu.seconds(size, steps)
 
-    def _check_signature(self) -> None:
-        """BadArtifact unless the graph has the tensors of the manifest, each of its type and number of axes."""
-        spec = self.spec
-        inputs = {spec.input.name: ("float32", 2 if spec.stepwise else 3)}
-        if spec.lengths is not None:
-            inputs[spec.lengths.name] = (spec.lengths.type, 1)
-        inputs |= {name: (str(value.dtype), value.ndim) for name, value in self._constants.items()}
-        inputs |= {state.input: ("float32", len(state.shape) + 1) for state in spec.states}
-        outputs = {each.name: ("float32", len(each.shape) + (1 if each.time_axis is None else 2)) for each in spec.outputs}
-        outputs |= {state.output: ("float32", len(state.shape) + 1) for state in spec.states}
-        has = {node.name for node in self._session.get_inputs()}
-        if has != set(inputs):
-            raise BadArtifact(f"The inputs of the graph are {sorted(has)}; the manifest of {spec} says {sorted(inputs)}.")
-        given = {node.name: node for node in self._session.get_outputs()}
-        if missing := set(outputs) - set(given):
-            raise BadArtifact(
-                f"The outputs of the graph are {sorted(given)}; the manifest of {spec} has {', '.join(sorted(missing))} too."
-            )
-        given.update((node.name, node) for node in self._session.get_inputs())
-        for name, (type, rank) in (inputs | outputs).items():
-            node = given[name]
-            if node.type != _TYPES[type] or (node.shape and len(node.shape) != rank):
-                raise BadArtifact(
-                    f"{name} is a {node.type} of {len(node.shape)} axes in the graph; the manifest of {spec} says {type}, {rank}."
-                )
+    def _failed(self, error: Exception) -> None:
+        first, most = AGAIN
+        wait = min(first * 2**self._tries, most)
+        self._tries += 1
+        self._again = self._clock() + wait
+        reason = f"CUDA failed, and is tried again after {wait:.0f} s: {' '.join(str(error).split())}"
+        self._now(Provider(self.provider.requested, CPU, reason))
+
+    def _recovered(self) -> None:
+        self._tries = 0
+        self._now(Provider(self.provider.requested, CUDA))
+
+    def _now(self, provider: Provider) -> None:
+        self.provider = provider
+        if provider.fallback_reason is None:
+            log.warning("%s runs on %s again.", self.spec, provider.in_use)
+        else:
+            log.warning("%s runs on %s: %s", self.spec, provider.in_use, provider.fallback_reason)
+        self.on_change(provider)
 
 
-_TYPES = {
-    "bool": "tensor(bool)",
-    "float32": "tensor(float)",
-    "float64": "tensor(double)",
-    "int32": "tensor(int32)",
-    "int64": "tensor(int64)",
-}
+def _on_cuda(spec: ModelSpec, folder: Path, runtime: Runtime) -> Runner:
+    """ProviderUnavailable says why that cannot be."""
+    if not runtime.expects_gpu:
+        raise ProviderUnavailable(NO_DRIVER)
+    if CUDA not in spec.graphs:
+        raise ProviderUnavailable(
+            f"{spec} has no graph for CUDA: ONNX Runtime would run nodes of the one it has on the CPU in silence"
+        )
+    path = folder / spec.graphs[CUDA]
+    session = runtime.cuda(path)
+    if chunk_of(spec, session) is not None:
+        session = runtime.cuda(path, record=True)
+    return runner_of(spec, session, CUDA)
+
+
+def runner_of(spec: ModelSpec, session: Session, provider: str) -> Runner:
+    """BadArtifact unless the graph has the tensors of the manifest, each of its type and number of axes."""
+    kind = Stepwise if spec.stepwise else Whole if chunk_of(spec, session) is None else Chunked
+    return kind(spec, session, provider)
 
 
 def _groups(lengths: Sequence[int], spec: ModelSpec) -> list[list[int]]:
@@ -170,59 +216,3 @@ def _groups(lengths: Sequence[int], spec: ModelSpec) -> list[list[int]]:
 def _is_finite(array: Array) -> bool:
     """Whether every number is; the product is so only then, or it is worth a closer look."""
     return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
-
-
-def _open(spec: ModelSpec, folder: Path, device: Device, threads: int) -> tuple[ort.InferenceSession, Provider]:
-    reason = None
-    if device != "cpu":
-        session, reason = _try_cuda(spec, folder, threads)
-        if session is not None:
-            return session, Provider(requested=device, in_use=CUDA)
-        if device == "cuda":
-            raise ProviderUnavailable(f"The device asked for is cuda, but {reason}. With auto or cpu it runs on the CPU.")
-        if not _has_driver():
-            reason = None  # nothing was lost: this machine has no GPU
-    if CPU not in spec.graphs:
-        raise BadArtifact(f"{spec} has graphs for {', '.join(spec.graphs)} only, none for {CPU}.")
-    session = _session(folder / spec.graphs[CPU], [CPU], threads)
-    return session, Provider(requested=device, in_use=CPU, fallback_reason=reason)
-
-
-def _try_cuda(spec: ModelSpec, folder: Path, threads: int) -> tuple[ort.InferenceSession | None, str | None]:
-    """A session that really runs on CUDA, or the reason why there is none."""
-    if not _has_driver():
-        return None, "this machine has no NVIDIA driver (libcuda.so.1 cannot be loaded)"
-    if CUDA not in ort.get_available_providers():
-        return None, "the installed ONNX Runtime is built without CUDA (install onnxruntime-gpu)"
-    if CUDA not in spec.graphs:
-        return None, f"{spec} has no graph for CUDA: ONNX Runtime would run nodes of the one it has on the CPU in silence"
-    ort.preload_dlls()
-    try:
-        session = _session(folder / spec.graphs[CUDA], [CUDA, CPU], threads)
-    except Exception as error:  # ONNX Runtime raises its own and built-in types here; every one of them means: no CUDA
-        return None, f"CUDA could not be started: {error}"
-    if CUDA not in session.get_providers():
-        return None, "ONNX Runtime could not load its CUDA provider (CUDA or cuDNN libraries are missing or of another version)"
-    return session, None
-
-
-def _has_driver() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def _session(path: Path, providers: list[str], threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; what matters of the warnings is checked and reported here
-    try:
-        return ort.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # as above; the caller learns that this file is not a graph that runs
-        if providers == [CPU]:
-            raise BadArtifact(f"ONNX Runtime cannot open {path.name}: {error}") from error
-        raise

@@ -18,11 +18,13 @@ import numpy as np
 from app import golden, manifest
 from app.batcher import HOP, Batcher
 from app.cost import CostModel
-from app.engine import CPU, Device, Engine
+from app.engine import Device, Engine, Provider
 from app.errors import BadArtifact, ProviderUnavailable
 from app.manifest import Mark, ModelSpec, mark_of
 from app.metrics import Metrics, ModelMetrics
 from app.queue import Limits
+from app.runner import Runner
+from app.runtime import CPU, CUDA, Runtime
 from app.tensors import Instance
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Model:
             self._unused.clear()
             await self._unused.wait()
         await self.batcher.close()
+        await asyncio.to_thread(self.engine.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ class Loader:
     limits: Limits
     lanes: int
     metrics: Metrics
+    cuda_limits: Limits | None = None  # the same for models on CUDA; None: no others
+    cuda_lanes: int = 1
+    runtime: Runtime | None = None  # None: the one that is installed
 
     async def load(self, folder: Path) -> Model:
         """The version in `folder`, ready; the loop goes on meanwhile.
@@ -111,20 +117,25 @@ class Loader:
         started = perf_counter()
         mark = mark_of(folder)
         spec = manifest.read(folder)
-        engine = Engine(spec, folder, device=self.device)
+        engine = Engine(spec, folder, device=self.device, runtime=self.runtime)
         worst = _replay(engine, folder)
-        limits = replace(self.limits, max_batch_size=min(self.limits.max_batch_size, spec.max_batch_size or maxsize))
+        limits = self.limits if engine.provider.in_use == CPU else self.cuda_limits or self.limits
+        limits = replace(limits, max_batch_size=min(limits.max_batch_size, spec.max_batch_size or maxsize))
         if not spec.ragged:
             limits = replace(limits, max_padding_waste=0.0)  # only sequences that are equally long
         cost = _warm_up(engine, limits)
         return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
 
     def _start(self, proved: Proved) -> Model:
-        spec, engine, lanes = proved.spec, proved.engine, self.lanes
-        provider = engine.provider
-        counts = self.metrics.model(
-            spec.name, spec.version, lanes=lanes, provider=provider.in_use, fallback=provider.fallback_reason is not None
-        )
+        spec, engine, provider = proved.spec, proved.engine, proved.engine.provider
+        lanes = self.lanes if provider.in_use == CPU else self.cuda_lanes
+        counts = self.metrics.model(spec.name, spec.version, lanes=lanes)
+
+        def changed(provider: Provider) -> None:
+            counts.runs_on(provider.in_use, fallback=provider.fallback_reason is not None)
+
+        changed(provider)
+        engine.on_change = changed
         # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
         inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
         batcher = Batcher(engine.answer, proved.limits, lanes=lanes, inline=inline, cost=proved.cost, metrics=counts)
@@ -149,25 +160,37 @@ def _warm_up(engine: Engine, limits: Limits) -> CostModel:
     cost = CostModel()
     sizes = [2**power for power in range(limits.max_batch_size.bit_length())]
     lengths = WARM_UP_STEPS if engine.spec.time_steps is None else (engine.spec.time_steps,)
-    for size, steps in product(sizes, lengths):
-        instances = [Instance(steps=np.zeros((steps, len(engine.spec.features)), dtype=np.float32))] * size
-        engine.predict(instances)
-        begin = perf_counter()
-        engine.predict(instances)
-        cost.learn(size, steps, perf_counter() - begin)
+    grid = [*product(sizes, lengths)]
+    zeros = {steps: Instance(steps=np.zeros((steps, len(engine.spec.features)), dtype=np.float32)) for steps in lengths}
+    for (size, steps), seconds in zip(grid, engine.warm_up([[zeros[steps]] * size for size, steps in grid]), strict=True):
+        cost.learn(size, steps, seconds)
     return cost
 
 
 def _replay(engine: Engine, folder: Path) -> float:
+    """The largest difference to the golden sample, on all providers; one other than the CPU's that fails is not used."""
     sample = golden.Golden.load(folder, engine.spec)
+    worst = 0.0
+    for runner in engine.runners:
+        try:
+            worst = max(worst, _difference(engine, runner, sample))
+        except BadArtifact as error:
+            if runner.provider != CUDA:
+                raise
+            engine.lose_cuda(str(error))
+    return worst
+
+
+def _difference(engine: Engine, runner: Runner, sample: golden.Golden) -> float:
+    """BadArtifact where it is more than is tolerated."""
     try:
-        actual = engine.predict(sample.instances)
+        actual = engine.predict_on(runner, sample.instances)
     except Exception as error:  # ONNX Runtime raises its own and built-in types
-        raise BadArtifact(f"{engine.spec} cannot run its golden sample on {engine.provider.in_use}: {error}") from error
+        raise BadArtifact(f"{engine.spec} cannot run its golden sample on {runner.provider}: {error}") from error
     worst = golden.difference(actual, sample.predictions, engine.spec.tolerance)
     if worst > 1:
         raise BadArtifact(
-            f"{engine.spec} does not reproduce its golden sample on {engine.provider.in_use}: the largest difference is "
+            f"{engine.spec} does not reproduce its golden sample on {runner.provider}: the largest difference is "
             f"{worst:.3g} times the tolerance of {engine.spec.tolerance.atol:g} + {engine.spec.tolerance.rtol:g} |value|."
         )
     return worst

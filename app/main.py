@@ -53,14 +53,14 @@ def create_app(settings: Settings, fleet: Fleet | None = None, *, orders: Path |
     """
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
-    limits = Limits(
-        max_batch_size=settings.max_batch_size,
-        max_batch_steps=settings.max_batch_steps,
-        max_padding_waste=settings.max_padding_waste,
-        max_queue_size=settings.max_queue_size,
-        max_queue_delay=settings.max_queue_delay,
+    loader = Loader(
+        device=settings.device,
+        limits=_limits(settings, cuda=False),
+        lanes=settings.resolved_lanes(),
+        cuda_limits=_limits(settings, cuda=True),
+        cuda_lanes=settings.resolved_lanes(cuda=True),
+        metrics=counts,
     )
-    loader = Loader(device=settings.device, limits=limits, lanes=settings.resolved_lanes, metrics=counts)
     policy = VersionPolicy(latest=None if settings.model_versions == "all" else settings.model_versions)
     catalog = Catalog(Repository(settings.model_dir), loader, policy, OrderBook(orders))
     service = Service(
@@ -100,7 +100,7 @@ def create_app(settings: Settings, fleet: Fleet | None = None, *, orders: Path |
     decoder = chunks.Decoder(bodies, request_limits, new_parser)
     answer_chunk = chunks.Chunks(streams, bodies, decoder)
     infer = v2.Infer(service, streams, bodies, limits=request_limits, timeout=settings.request_timeout)
-    terms = v2_models.Terms(max_instances=settings.max_instances, lanes=settings.resolved_lanes, idle_seconds=settings.stream_ttl)
+    terms = v2_models.Terms(max_instances=settings.max_instances, idle_seconds=settings.stream_ttl)
     app.include_router(predict.router(answer))
     app.include_router(router(stream_routes, answer_chunk))
     app.include_router(health.router(service, keeper))
@@ -123,6 +123,17 @@ def create_app(settings: Settings, fleet: Fleet | None = None, *, orders: Path |
         metrics=counts,
     )
     return app
+
+
+def _limits(settings: Settings, *, cuda: bool) -> Limits:
+    size, steps = settings.resolved_batch(cuda=cuda)
+    return Limits(
+        max_batch_size=size,
+        max_batch_steps=steps,
+        max_padding_waste=settings.max_padding_waste,
+        max_queue_size=settings.max_queue_size,
+        max_queue_delay=settings.max_queue_delay,
+    )
 
 
 def _store(settings: Settings) -> Store:

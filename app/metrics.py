@@ -97,8 +97,14 @@ class Metrics:
             registry=own,
         )
         self.waiting = Gauge("recurve_queue_instances", "Instances that wait", MODEL, registry=own, multiprocess_mode="livesum")
+        self.by_provider = Counter(
+            "recurve_provider_executions_total",
+            "Batches run, by the execution provider that ran them",
+            (*MODEL, "provider"),
+            registry=own,
+        )
         self._lanes = Gauge("recurve_lanes", "Batches that can run at once", MODEL, registry=own, multiprocess_mode="livesum")
-        self._providers = Gauge(
+        self.providers = Gauge(
             "recurve_model_provider",
             "1 for the execution provider in use; fallback is whether another was asked for",
             (*MODEL, "provider", "fallback"),
@@ -123,15 +129,12 @@ class Metrics:
         """A request was told to come back later."""
         self._refused.labels(reason).inc()
 
-    def model(self, name: str, version: str, *, lanes: int, provider: str, fallback: bool) -> "ModelMetrics":
+    def model(self, name: str, version: str, *, lanes: int) -> "ModelMetrics":
         """What one loaded version counts."""
         counts = ModelMetrics(self, name, version)
-        for gauge, value in (
-            (self._lanes.labels(name, version), lanes),
-            (self._providers.labels(name, version, provider, "yes" if fallback else "no"), 1),
-        ):
-            gauge.set(value)
-            counts.while_loaded.append(gauge)
+        gauge = self._lanes.labels(name, version)
+        gauge.set(lanes)
+        counts.while_loaded.append(gauge)
         return counts
 
     def render(self) -> bytes:
@@ -196,14 +199,27 @@ class ModelMetrics:
         self._last = metrics.last.labels(name, version)
         self._waiting = metrics.waiting.labels(name, version)
         self._last_waiting = 0
+        self._providers = metrics.providers
+        self._provider: Gauge | None = None  # in use
+        self._by_provider = metrics.by_provider
+        self._on_provider: dict[str, Counter] = {}
         self.while_loaded = [self._waiting]  # what is true of a version only while it is loaded
+
+    def runs_on(self, provider: str, *, fallback: bool) -> None:
+        """It runs on this execution provider from now on; `fallback`: another was asked for."""
+        if self._provider is not None:
+            self._provider.set(0)
+        self._provider = self._providers.labels(*self._names, provider, "yes" if fallback else "no")
+        self._provider.set(1)
+        if self._provider not in self.while_loaded:
+            self.while_loaded.append(self._provider)
 
     def gone(self) -> None:
         """The version is not loaded any more."""
         for gauge in self.while_loaded:
             gauge.set(0)
 
-    def executed(self, lengths: Sequence[int], *, seconds: float, waited: float) -> None:
+    def executed(self, lengths: Sequence[int], *, seconds: float, waited: float, provider: str = "") -> None:
         """A batch of instances of these lengths has run for `seconds`; together they had waited for `waited` seconds."""
         self._executions.inc()
         self._inferences.inc(len(lengths))
@@ -218,6 +234,10 @@ class ModelMetrics:
             child = self._of_size[size] = self._by_size.labels(*self._names, str(size))
         child.observe(seconds)
         self._last.set(time())
+        on_provider = self._on_provider.get(provider)
+        if on_provider is None:
+            on_provider = self._on_provider[provider] = self._by_provider.labels(*self._names, provider)
+        on_provider.inc()
 
     def waiting(self, instances: int) -> None:
         """So many wait now."""

@@ -13,10 +13,12 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cpus import available
+from app.gpu import has_driver
 from app.keys import Keys
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
+ON_CPU, ON_CUDA = (16, 8192), (256, 131_072)  # instances and padded steps in a batch, as measured best
 LONGEST_TTL = 30 * 86_400.0  # seconds
 STORES = ("embedded", "memory", "memory://", "redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
@@ -47,13 +49,17 @@ class Settings(BaseSettings):
     model_poll_seconds: float = Field(0.0, ge=0, le=86_400, description="how often the repository is looked at; 0: never")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
-        "auto", description="processes; auto: one per CPU, one in all with cuda"
+        "auto", description="processes; auto: one per CPU, or one in all for a GPU"
     )
     lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
-        "auto", description="threads that run batches in each; auto: its share of the CPUs"
+        "auto", description="threads that run batches in each; auto: its share of the CPUs, with CUDA one"
     )
-    max_batch_size: int = Field(16, ge=1, le=4096, description="instances in one batch")
-    max_batch_steps: int = Field(8192, ge=1, description="padded time steps in one batch; a longer instance runs alone")
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
+        "auto", description="instances in one batch; auto: 16, with CUDA 256"
+    )
+    max_batch_steps: Annotated[int, Field(ge=1)] | Auto = Field(
+        "auto", description="padded time steps in one batch, a longer instance runs alone; auto: 8192, with CUDA 131072"
+    )
     max_padding_waste: float = Field(0.25, ge=0, lt=1, description="share of a batch that may be padding")
     max_queue_delay: float = Field(0.0, ge=0, le=10, description="seconds that a batch which is not full waits for company")
     max_queue_size: int = Field(4096, ge=1, description="instances that may wait; more are refused with 503")
@@ -133,13 +139,26 @@ class Settings(BaseSettings):
     def resolved_workers(self) -> int:
         if self.workers != "auto":
             return self.workers
-        return 1 if self.device == "cuda" or self.stream_store == "memory" else available()  # one process feeds a GPU
+        return 1 if self.expects_gpu or self.stream_store == "memory" else available()
 
     @property
-    def resolved_lanes(self) -> int:
+    def expects_gpu(self) -> bool:
+        """Whether CUDA will be tried, and may well be had: one process feeds a GPU."""
+        return self.device == "cuda" or (self.device == "auto" and has_driver())
+
+    def resolved_lanes(self, *, cuda: bool = False) -> int:
+        """For models on the CPU, or for those on CUDA."""
         if self.lanes != "auto":
             return self.lanes
-        return 1 if self.device == "cuda" else max(1, available() // self.resolved_workers)
+        return 1 if cuda else max(1, available() // self.resolved_workers)
+
+    def resolved_batch(self, *, cuda: bool = False) -> tuple[int, int]:
+        """max_batch_size and max_batch_steps, likewise."""
+        size, steps = ON_CUDA if cuda else ON_CPU
+        return (
+            size if self.max_batch_size == "auto" else self.max_batch_size,
+            steps if self.max_batch_steps == "auto" else self.max_batch_steps,
+        )
 
     def public(self) -> dict[str, Any]:
         """What the service decided to run with, for the log."""
@@ -148,5 +167,5 @@ class Settings(BaseSettings):
             **self.model_dump(mode="json"),
             "stream_store": store,
             "workers": self.resolved_workers,
-            "lanes": self.resolved_lanes,
+            "lanes": self.resolved_lanes(cuda=self.expects_gpu),
         }

@@ -39,6 +39,7 @@ class Prediction:
 
     outputs: tuple[Array, ...]
     state: State
+    provider: str = ""  # the execution provider that computed it
 
     @property
     def output(self) -> Array:
@@ -81,7 +82,13 @@ class Batch:
         return cls(input=input, lengths=np.array(lengths, dtype=np.int32), states=tuple(stacked))
 
     def split(
-        self, answers: Sequence[Array], finals: Sequence[Array], *, outputs: Sequence[OutputSpec], states: Sequence[StateSpec]
+        self,
+        answers: Sequence[Array],
+        finals: Sequence[Array],
+        *,
+        outputs: Sequence[OutputSpec],
+        states: Sequence[StateSpec],
+        provider: str = "",
     ) -> list[Prediction]:
         """Each instance's own prediction from what the graph returned, in the order of the instances.
 
@@ -98,9 +105,7 @@ class Batch:
                 columns.append([row[:length] for row, length in zip(whole, lengths, strict=True)])
         ends = [rows(array, state.batch_axis) for array, state in zip(finals, states, strict=True)]
         each = zip(*ends, strict=True) if ends else ((),) * len(lengths)
-        return [
-            Prediction(outputs=given, state=tuple(state)) for given, state in zip(zip(*columns, strict=True), each, strict=True)
-        ]
+        return [Prediction(given, tuple(state), provider) for given, state in zip(zip(*columns, strict=True), each, strict=True)]
 
 
 def batch_first(array: Array, spec: OutputSpec) -> Array:

@@ -3,8 +3,9 @@
     python -m scripts.export runs/gyro-denoiser-20260101-120000
     python -m scripts.export runs/mpu --model-dir /srv/models --name gyro-mpu
 
-Writes <model-dir>/<name>/<next version>/ = model.onnx, manifest.json, golden.npz: whole or not at all, and only when
-the served graph equals the equations, whatever the batch and however a sequence is split.
+Writes <model-dir>/<name>/<next version>/ = model.onnx, manifest.json, golden.npz, and model.cuda.onnx for the cell that CUDA
+needs another graph for: whole or not at all, and only when the served graphs equal the equations, whatever the batch and
+however a sequence is split, and every node of the graph for CUDA is known to run there.
 Exits 0 when published, 1 when a check failed (nothing is published), 2 on wrong use.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from app.engine import Engine
 from app.golden import difference
 from scripts import results
-from scripts.training import export, publish, verify
+from scripts.training import cuda_graph, export, publish, verify
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.data import Gyro
 
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         by_torch = difference(export.by_torch(network, golden.instances), golden.predictions, spec.tolerance)
         checks = [verify.Check("torch equals the equations in float64", by_torch)]
         checks += verify.verify(Engine(spec, folder, device="cpu"), golden)
+        checks += cuda_graph.verify(spec, folder, golden)
         for check in checks:
             print(check)
         failed = [check.name for check in checks if not check.holds]

@@ -1,4 +1,4 @@
-"""Check an artifact as it will be served: its files, the three equalities and the golden sample.
+"""Check an artifact as it will be served: its files, the three equalities and the golden sample, of the graph for CUDA too.
 
     python -m scripts.verify model/gyro-denoiser/1
     python -m scripts.verify model/gyro-denoiser/1 --device cuda
@@ -15,6 +15,7 @@ from app.engine import Engine
 from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import Golden
 from scripts import results
+from scripts.training import cuda_graph
 from scripts.training.verify import verify
 
 
@@ -32,11 +33,12 @@ def main(argv: list[str] | None = None) -> int:
         spec = manifest.read(folder)
         engine = Engine(spec, folder, device=args.device)
         golden = Golden.load(folder, spec)
+        of_cuda = cuda_graph.verify(spec, folder, golden)
     except (BadArtifact, ProviderUnavailable) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{spec}: files are whole, runs on {engine.provider.in_use}; {len(golden.instances)} golden instances.")
-    checks = verify(engine, golden)
+    checks = verify(engine, golden) + of_cuda
     for check in checks:
         print(check)
     found = {check.name: check.worst for check in checks}

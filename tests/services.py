@@ -1,6 +1,7 @@
 """The service without HTTP: over a repository, on the CPU, with one lane."""
 
 from pathlib import Path
+from typing import Any
 
 from app.catalog import Catalog
 from app.engine import Device
@@ -10,6 +11,7 @@ from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.queue import Limits
 from app.repository import Repository
+from app.runtime import Runtime
 from app.service import Service
 
 LIMITS = Limits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
@@ -17,15 +19,21 @@ LATEST = VersionPolicy()
 
 
 def catalog_of(
-    model_dir: Path, *, device: Device = "cpu", policy: VersionPolicy = LATEST, book: OrderBook | None = None
+    model_dir: Path,
+    *,
+    device: Device = "cpu",
+    policy: VersionPolicy = LATEST,
+    book: OrderBook | None = None,
+    runtime: Runtime | None = None,
+    metrics: Metrics | None = None,
 ) -> Catalog:
     """Nothing of it is loaded yet."""
-    loader = Loader(device=device, limits=LIMITS, lanes=1, metrics=Metrics())
+    loader = Loader(device=device, limits=LIMITS, lanes=1, metrics=metrics or Metrics(), runtime=runtime)
     return Catalog(Repository(model_dir), loader, policy, book or OrderBook())
 
 
-async def service_over(model_dir: Path, *, device: Device = "cpu", policy: VersionPolicy = LATEST) -> Service:
-    """Loaded and ready."""
-    service = Service(default_model="gyro-denoiser", catalog=catalog_of(model_dir, device=device, policy=policy), fleet=Fleet())
+async def service_over(model_dir: Path, **options: Any) -> Service:
+    """Loaded and ready, with the options of `catalog_of`."""
+    service = Service(default_model="gyro-denoiser", catalog=catalog_of(model_dir, **options), fleet=Fleet())
     await service.load()
     return service

@@ -11,10 +11,12 @@ ROOT = Path(__file__).parent.parent
 
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
-    {"app.errors", "app.cpus", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"}
+    {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"}
     | {"app.orders", "app.fleet", "app.keys"},
-    {"app.manifest", "app.settings", "app.stores", "app.turns"},
+    {"app.manifest", "app.runtime", "app.settings", "app.stores", "app.turns"},
     {"app.tensors"},
+    {"app.runner"},
+    {"app.chunked"},
     {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
     {"app.batcher", "app.codecs", "app.keeper"},
     {"app.lifecycle"},
@@ -27,7 +29,7 @@ FLOORS = [
     {"app.__main__"},
 ]
 # What scripts may use of the service: what the artifact is and what runs it, nothing that serves.
-FOR_SCRIPTS = {"app.cpus", "app.errors", "app.manifest", "app.tensors", "app.engine", "app.golden"}
+FOR_SCRIPTS = {"app.cpus", "app.errors", "app.manifest", "app.tensors", "app.runtime", "app.runner", "app.engine", "app.golden"}
 # Servers that the service is measured beside.
 RIVALS = {"scripts.bench.afternoon", "scripts.bench.bare"}
 # What measures a part of the service from within, in a process of its own.
@@ -58,7 +60,7 @@ ONLY_IN = {
     "uvicorn": {"app.server", "app.websocket"},
     "lmdb": {"app.stores"},
     "redis": {"app.stores"},
-    "onnxruntime": {"app.engine"},
+    "onnxruntime": {"app.runtime"},
     "prometheus_client": {"app.metrics", "app.__main__"},
     "torch": set(),
 }

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from app import lifecycle, manifest
-from app.engine import CPU, CUDA, Engine
+from app.engine import Engine
 from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import Golden, difference
 from app.manifest import ModelSpec, Tolerance
 from app.metrics import Metrics
 from app.queue import Limits
 from app.repository import Repository
+from app.runtime import CPU, CUDA
 from app.service import Service
 from app.tensors import Instance, Prediction
 from tests import artifacts
@@ -233,8 +234,8 @@ def test_only_graphs_that_cuda_runs_are_offered_to_it(tmp_path: Path) -> None:
     """ONNX Runtime's CUDA provider would run the paper's fused GRU on the CPU without saying so."""
     before = manifest.read(artifacts.build(tmp_path / "before", cell="reset_before"))
     after = manifest.read(artifacts.build(tmp_path / "after", cell="reset_after"))
-    assert set(before.graphs) == {CPU}
-    assert set(after.graphs) == {CPU, CUDA}
+    assert before.graphs == {CPU: "model.onnx", CUDA: "model.cuda.onnx"}
+    assert after.graphs == {CPU: "model.onnx", CUDA: "model.onnx"}
 
 
 def test_a_golden_sample_that_is_broken_or_empty_is_refused(folder: Path) -> None:

@@ -15,9 +15,10 @@ from app import manifest
 from app.engine import Engine
 from app.golden import Golden, difference
 from app.manifest import ModelSpec
+from app.runtime import CPU, CUDA
 from app.tensors import Instance, Prediction
 from scripts import export as export_script
-from scripts.training import export, publish, verify
+from scripts.training import cuda_graph, export, publish, verify
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.data import Gyro
 from scripts.training.model import Denoiser
@@ -111,8 +112,19 @@ def test_graph_says_which_cell_it_is(tmp_path: Path, cell: str, linear_before_re
         assert attributes["hidden_size"] == 8
     spec = manifest.read(folder)
     assert spec.cell.variant == cell
-    assert ("CUDAExecutionProvider" in spec.graphs) == (cell == "reset_after")
-    assert [entry.version for entry in graph.opset_import] == [spec.opset]
+    assert spec.graphs == {CPU: "model.onnx", CUDA: "model.cuda.onnx" if cell == "reset_before" else "model.onnx"}
+    for name in spec.graphs.values():
+        assert [entry.version for entry in onnx.load(folder / name).opset_import] == [spec.opset]
+
+
+def test_no_graph_holds_what_it_does_not_use(tmp_path: Path) -> None:
+    """ONNX Runtime warns of every such weight, and the file is larger than it must be."""
+    folder = artifacts.build(tmp_path)
+    for name in ("model.onnx", "model.cuda.onnx"):
+        graph = onnx.load(folder / name).graph
+        used = {tensor for node in graph.node for tensor in node.input} | {value.name for value in graph.output}
+        there = {tensor for node in graph.node for tensor in node.output} | {weight.name for weight in graph.initializer}
+        assert there <= used
 
 
 # -- the checks -------------------------------------------------------------------------------------------------------
@@ -125,12 +137,12 @@ def failing(folder: Path) -> set[str]:
     return {check.name.split()[0] for check in checks if not check.holds}
 
 
-def rewrite(folder: Path, change: Any) -> None:
+def rewrite(folder: Path, change: Any, name: str = "model.onnx") -> None:
     """Alter the graph as a defect of the exporter would."""
-    proto = onnx.load(folder / "model.onnx")
+    proto = onnx.load(folder / name)
     change(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, folder / "model.onnx")
+    onnx.save(proto, folder / name)
 
 
 def layers_of(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -199,6 +211,77 @@ def test_an_update_gate_the_wrong_way_round_is_seen(tmp_path: Path) -> None:
                 tensor[8:16].neg_()  # the rows of Z
     export.write_graph(export.network_of(checkpoint), checkpoint, folder)
     assert failing(folder) == {"runtime-invariant"}
+
+
+def cuda_checks(folder: Path) -> list[verify.Check]:
+    spec = ModelSpec.model_validate_json((folder / "manifest.json").read_bytes())  # the files are altered on purpose
+    return cuda_graph.verify(spec, folder, Golden.load(folder, spec))
+
+
+@pytest.mark.parametrize(("cell", "count"), [("reset_before", 4), ("reset_after", 1)])
+def test_a_sound_graph_for_cuda_passes_every_check(tmp_path: Path, cell: str, count: int) -> None:
+    """And by a margin; where it is the CPU's own graph, only its nodes are left to be looked at."""
+    checks = cuda_checks(artifacts.build(tmp_path, cell=cell))
+    assert len(checks) == count
+    for check in checks:
+        assert check.holds
+        assert (check.worst or 0) < 0.7
+        assert str(check).endswith("holds") or "holds, largest difference" in str(check)
+
+
+def other_weight(graph: onnx.GraphProto) -> None:
+    change_constant(graph, "U", lambda array: array * 1.01)
+
+
+def never_at_an_end(graph: onnx.GraphProto) -> None:
+    change_constant(graph, "when", lambda array: np.full_like(array, -1))
+
+
+def one_step_late(graph: onnx.GraphProto) -> None:
+    change_constant(graph, "when", lambda array: np.maximum(array, 1) - 1)
+
+
+def without_kernel(graph: onnx.GraphProto) -> None:
+    graph.node.append(onnx.helper.make_node("Hardmax", ["input"], ["nowhere"], name="hardest"))
+
+
+def change_constant(graph: onnx.GraphProto, name: str, change: Any) -> None:
+    (tensor,) = (tensor for tensor in graph.initializer if tensor.name == name)
+    changed = change(onnx.numpy_helper.to_array(tensor))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(changed.astype(changed.dtype), name))
+
+
+@pytest.mark.parametrize(
+    ("defect", "seen_by"),
+    [
+        (other_weight, {"equals the golden sample", "equals model.onnx"}),
+        (one_step_late, {"equals the golden sample", "equals model.onnx"}),
+        (never_at_an_end, {"equals the golden sample", "equals model.onnx", "keeps the state"}),
+        (without_kernel, {"runs on CUDA"}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_a_defect_of_the_graph_for_cuda_is_seen(tmp_path: Path, defect: Any, seen_by: set[str]) -> None:
+    """On machines without a GPU nobody else would: the service there never opens this file."""
+    folder = artifacts.build(tmp_path)
+    rewrite(folder, defect, "model.cuda.onnx")
+    failed = [str(check) for check in cuda_checks(folder) if not check.holds]
+    assert len(failed) == len(seen_by)
+    for text in seen_by:
+        assert any(f"model.cuda.onnx {text}" in line for line in failed)
+
+
+def test_a_graph_that_cuda_cannot_run_whole_is_not_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime would run such a node on the CPU without a word, and a GPU would be slower than none."""
+    monkeypatch.setitem(export.GRAPHS, "reset_before", {CPU: "model.onnx", CUDA: "model.onnx"})
+    artifacts.checkpoint().save(tmp_path)
+    assert export_script.main([str(tmp_path), "--model-dir", str(tmp_path / "model")]) == 1
+    shown = capsys.readouterr()
+    assert "Nothing was published: 1 of 5 checks failed" in shown.err
+    assert "model.onnx runs on CUDA, every node of it: FAILS, GRU gru_0 resets before the product" in shown.out
+    assert list((tmp_path / "model").iterdir()) == []
 
 
 def test_difference_is_what_the_tolerance_allows() -> None:
@@ -271,7 +354,7 @@ def test_manifest_lists_the_checksum_of_every_other_file(repository: Path) -> No
     folder = repository / "gyro-denoiser" / "1"
     content = json.loads((folder / "manifest.json").read_bytes())
     names = {path.name for path in folder.iterdir()}
-    assert names == {"model.onnx", "golden.npz", "manifest.json"}
+    assert names == {"model.onnx", "model.cuda.onnx", "golden.npz", "manifest.json"}
     assert content["files"] == {name: sha256((folder / name).read_bytes()).hexdigest() for name in names - {"manifest.json"}}
 
 

@@ -89,12 +89,27 @@ def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], 
         pytest.param([], (cpus.available(), 1), id="auto"),
         pytest.param(["--workers", "1"], (1, cpus.available()), id="one-worker"),
         pytest.param(["--lanes", "3"], (cpus.available(), 3), id="given-lanes"),
-        pytest.param(["--device", "cuda"], (1, 1), id="one-for-a-gpu"),
+        pytest.param(["--device", "cuda"], (1, cpus.available()), id="one-for-a-gpu"),
     ],
 )
 def test_auto_gives_every_worker_its_share_of_the_cpus(flags: list[str], expected: tuple[int, int]) -> None:
+    settings = CliApp.run(Settings, cli_args=["--device", "cpu", *flags])
+    assert (settings.resolved_workers, settings.resolved_lanes()) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "cpu", "cuda"),
+    [
+        pytest.param([], (16, 8192), (256, 131_072), id="auto"),
+        pytest.param(["--max-batch-size", "8"], (8, 8192), (8, 131_072), id="given-size"),
+        pytest.param(["--max-batch-steps", "100"], (16, 100), (256, 100), id="given-steps"),
+    ],
+)
+def test_a_gpu_takes_larger_batches_unless_told(flags: list[str], cpu: tuple[int, int], cuda: tuple[int, int]) -> None:
+    """A small batch takes a GPU as long as a large one."""
     settings = CliApp.run(Settings, cli_args=flags)
-    assert (settings.resolved_workers, settings.resolved_lanes) == expected
+    assert (settings.resolved_batch(), settings.resolved_batch(cuda=True)) == (cpu, cuda)
+    assert settings.resolved_lanes(cuda=True) == 1
 
 
 def test_capitals_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

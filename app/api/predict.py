@@ -71,7 +71,7 @@ class Predict:
             decoded = self._decode_octets(body, scope, headers, lease) if binary else await self._decode_json(body, scope, lease)
             scope["state"]["model"] = lease.model.spec.name, lease.model.spec.version
             predictions = await self._predict(lease.model, decoded, caller, begin)
-        spec, provider = lease.model.spec, lease.model.engine.provider.in_use
+        spec, provider = lease.model.spec, ", ".join(sorted({each.provider for each in predictions}))
         if binary and takes_octets(headers):
             answer = octets.encode(predictions[0].outputs, decoded.options, spec)
             return Answer(self._headers(spec, provider, decoded, predictions), answer)

@@ -14,10 +14,10 @@ from fastapi.responses import JSONResponse
 from app import __version__
 from app.api import schemas, v2_schemas
 from app.codecs import v2_model
-from app.engine import CPU
 from app.errors import NotReady
 from app.lifecycle import Model
 from app.metrics import Metrics, ModelCounts
+from app.runtime import CPU
 from app.service import Service
 
 PREFIX = "/v2"
@@ -38,7 +38,6 @@ class Terms:
     """On which every model is served, as its configuration tells."""
 
     max_instances: int  # in one request
-    lanes: int
     idle_seconds: float  # after which a sequence is forgotten
 
 
@@ -69,7 +68,7 @@ class Models:
         serving = v2_model.Serving(
             versions=self._service.catalog.versions(spec.name),
             max_instances=self._terms.max_instances,
-            lanes=self._terms.lanes,
+            lanes=model.batcher.lanes,
             gpu=provider != CPU,
             graph=spec.graphs[provider],
             idle_seconds=self._terms.idle_seconds,

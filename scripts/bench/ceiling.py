@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from app import cpus, manifest
 from app.engine import Engine
+from app.runner import Whole
 from app.tensors import Batch, Instance
 from scripts.bench.scenarios import STEPS
 
@@ -27,31 +28,32 @@ PAUSE = 2e-4  # seconds
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    engine = Engine(manifest.read(folder), folder, device="cpu")
+    (runner,) = Engine(manifest.read(folder), folder, device="cpu").runners
+    assert isinstance(runner, Whole)
     lanes = sorted({1, cpus.available()})
-    rates = {f"{n} lanes, batch {size}": _rate(engine, n, size) for n in lanes for size in BATCHES}
+    rates = {f"{n} lanes, batch {size}": _rate(runner, n, size) for n in lanes for size in BATCHES}
     best = max(rates, key=rates.__getitem__)
-    raw = {"raw_seconds": _latency(engine), "raw_paused_seconds": _latency(engine, pause=PAUSE)}
+    raw = {"raw_seconds": _latency(runner), "raw_paused_seconds": _latency(runner, pause=PAUSE)}
     print(json.dumps({"sequences_per_second": rates[best], "at": best, "all": rates, **raw}))
 
 
-def _feeds(engine: Engine, size: int) -> dict[str, NDArray[Any]]:
+def _feeds(runner: Whole, size: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
-    features = len(engine.spec.features)
+    features = len(runner.spec.features)
     instances = [Instance(steps=rng.standard_normal((STEPS, features)).astype(np.float32)) for _ in range(size)]
-    return engine.feeds(Batch.collate(instances, engine.spec.states))
+    return runner.feeds(Batch.collate(instances, runner.spec.states))
 
 
-def _rate(engine: Engine, lanes: int, size: int) -> float:
+def _rate(runner: Whole, lanes: int, size: int) -> float:
     """Sequences a second that `lanes` threads get through, each with batches of `size`."""
-    feeds = _feeds(engine, size)
-    engine.run(feeds)
+    feeds = _feeds(runner, size)
+    runner.run(feeds)
     end = perf_counter() + SECONDS
 
     def lane(_: int) -> int:
         done = 0
         while perf_counter() < end:
-            engine.run(feeds)
+            runner.run(feeds)
             done += size
         return done
 
@@ -61,14 +63,14 @@ def _rate(engine: Engine, lanes: int, size: int) -> float:
     return done / (perf_counter() - begin)
 
 
-def _latency(engine: Engine, *, pause: float = 0.0) -> float:
+def _latency(runner: Whole, *, pause: float = 0.0) -> float:
     """Median seconds of one run of batch 1, with pauses between as a caller makes them: a processor slows down in each."""
-    feeds = _feeds(engine, 1)
+    feeds = _feeds(runner, 1)
     times = []
     for _ in range(500):
         sleep(pause)
         begin = perf_counter()
-        engine.run(feeds)
+        runner.run(feeds)
         times.append(perf_counter() - begin)
     return median(times)
 

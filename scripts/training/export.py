@@ -13,6 +13,7 @@ import torch
 
 from app.golden import Golden
 from app.manifest import Cell, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
+from app.runtime import CPU, CUDA
 from app.tensors import Batch, Instance, Prediction
 from scripts.training import graph, publish, verify
 from scripts.training.checkpoint import Checkpoint
@@ -21,15 +22,15 @@ from scripts.training.data import GOLDEN, GYRO_FEATURES, GYRO_OUTPUTS, Gyro
 from scripts.training.model import Denoiser
 from scripts.training.packages import installed
 
-GRAPH_NAME = "model.onnx"
+GRAPH_NAME, CUDA_GRAPH_NAME = "model.onnx", "model.cuda.onnx"
+CHUNK = 32  # steps a call of the graph for CUDA: it joins no more tensors while it records
 GOLDEN_LENGTHS = (1, 1, 2, 7, 33, 128)
 # float32 rounds a rate of 1000 deg/s to 6e-5; a lost digit more than that is a defect
 TOLERANCE = Tolerance(rtol=1e-6, atol=1e-4)
 OUTPUTS = (OutputSpec(shape=(len(GYRO_OUTPUTS),), signals=tuple(Signal(name=name, unit=unit) for name, unit in GYRO_OUTPUTS)),)
-PROVIDERS = {
-    # ONNX Runtime's CUDA provider runs the GRU operator only with linear_before_reset=1
-    "reset_before": ("CPUExecutionProvider",),
-    "reset_after": ("CPUExecutionProvider", "CUDAExecutionProvider"),
+GRAPHS = {
+    "reset_before": {CPU: GRAPH_NAME, CUDA: CUDA_GRAPH_NAME},  # CUDA has no kernel for its GRU operator
+    "reset_after": {CPU: GRAPH_NAME, CUDA: GRAPH_NAME},
 }
 
 
@@ -41,9 +42,12 @@ def network_of(checkpoint: Checkpoint) -> Denoiser:
 
 
 def write_graph(network: Denoiser, checkpoint: Checkpoint, folder: Path) -> None:
-    calibration = network.calibration.numpy()
-    proto = graph.build(checkpoint.config, network.gru.weights(), calibration, *network.head_weights())
-    onnx.save(proto, folder / GRAPH_NAME)
+    """The network's graph, once for each provider that needs its own."""
+    config = checkpoint.config
+    for name in set(GRAPHS[config.cell].values()):
+        chunk = CHUNK if name == CUDA_GRAPH_NAME else None
+        parts = network.gru.weights(), network.calibration.numpy(), *network.head_weights()
+        onnx.save(graph.build(config, *parts, chunk=chunk), folder / name)
 
 
 def golden_of(network: Denoiser, gyro: Gyro) -> Golden:
@@ -89,7 +93,7 @@ def spec_of(version: str, checkpoint: Checkpoint, gyro: Gyro, folder: Path) -> M
         outputs=OUTPUTS,
         cell=Cell(variant=config.cell, hidden_size=config.hidden, num_layers=config.layers, bias=config.bias),
         opset=graph.OPSET,
-        graphs=dict.fromkeys(PROVIDERS[config.cell], GRAPH_NAME),
+        graphs=GRAPHS[config.cell],
         files=publish.checksums(folder),
         tolerance=TOLERANCE,
         provenance=_provenance(checkpoint, gyro),

@@ -5,15 +5,14 @@ ONNX's GRU has gate order z, r, h and updates h = (1 - z) c + z h_prev: for the 
 the update gate's weights and bias are negated, since sigmoid(-a) = 1 - sigmoid(a).
 """
 
-from typing import Any
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from scripts.training import model
+from scripts.training import model, unrolled
 from scripts.training.config import Config
+from scripts.training.nodes import Graph
 from scripts.training.reference import Weights
 
 OPSET = 20
@@ -22,32 +21,23 @@ IR_VERSION = 10  # what goes with opset 20; older ONNX Runtimes read it too
 Array32 = NDArray[np.float32]
 
 
-class Graph:
-    """Nodes and constants under construction; every method returns the name of what it added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-
-def build(config: Config, layers: list[Weights], calibration: Array32, W_o: Array32, b_o: Array32) -> onnx.ModelProto:
+def build(
+    config: Config, layers: list[Weights], calibration: Array32, W_o: Array32, b_o: Array32, *, chunk: int | None = None
+) -> onnx.ModelProto:
     """The graph of model.Denoiser with these weights.
 
     Inputs: input (batch, time, 6) float32, lengths (batch,) int32, h0 (num_layers, batch, hidden) float32.
     Outputs: output (batch, time, 3), meaningless past a row's length; hn (num_layers, batch, hidden) at its length.
+    `chunk`: the paper's cell of ordinary operators, which takes exactly so many steps; a length may then be 0. ValueError for
+    another cell.
     """
+    if chunk is not None and config.cell != "reset_before":
+        raise ValueError(f"the cell {config.cell} is not built of ordinary operators: there is one for it")
     g = Graph()
     g.constant("calibration", calibration.T)
-    for name, values in {"zero": [0], "three": [3], "six": [6], "last_axis": [-1], "axis_1": [1]}.items():
-        g.constant(name, np.array(values, dtype=np.int64))
+    axes = {"zero": 0, "three": 3, "six": 6, "last_axis": -1} | ({"axis_1": 1} if chunk is None else {})
+    for name, value in axes.items():
+        g.constant(name, np.array([value], dtype=np.int64))
     measured = g.add("Slice", ["input", "zero", "three", "last_axis"], "measured")
     force = g.add("Slice", ["input", "three", "six", "last_axis"], "force")
     linear = g.add("MatMul", ["input", "calibration"], "linear")
@@ -58,9 +48,33 @@ def build(config: Config, layers: list[Weights], calibration: Array32, W_o: Arra
         scaled.append(g.add("Tanh", [divided], f"feature_{i}"))
     scaled.append(g.add("Div", [force, g.constant("force_scale", np.array(model.FORCE_SCALE, dtype=np.float32))], "scaled_force"))
     features = g.add("Concat", scaled, "features", axis=-1)
-    states = g.add("Transpose", [features], "time_major", perm=[1, 0, 2])  # (time, batch, features), as ONNX's GRU wants
-    starts = [f"h0_{i}" for i in range(len(layers))]
-    g.nodes.append(helper.make_node("Split", ["h0"], starts, name="split_h0", axis=0, num_outputs=len(layers)))
+    features = g.add("Transpose", [features], "time_major", perm=[1, 0, 2])  # (time, batch, features), as ONNX's GRU wants
+    W_o = model.CORRECTION_SCALE * W_o.T
+    if chunk is None:
+        states = _fused(g, config, layers, features)
+    else:
+        states, _ = unrolled.add_cell(g, layers, features, steps=chunk)
+        W_o = np.pad(W_o, ((config.hidden * (config.layers - 1), 0), (0, 0)))  # its states hold all layers
+    states = g.add("Transpose", [states], "batch_major", perm=[1, 0, 2])
+    head = g.add("MatMul", [states, g.constant("W_o", W_o)], "head")
+    learned = g.add("Add", [head, g.constant("b_o", model.CORRECTION_SCALE * b_o)], "learned")
+    correction = g.add("Add", [linear, learned], "correction")  # the small terms first: a large rate keeps its digits
+    g.add("Add", [measured, correction], "output")
+
+    time = chunk or "time"
+    state: list[int | str] = [config.layers, "batch", config.hidden]
+    inputs = [_tensor("input", ["batch", time, 6]), _tensor("lengths", ["batch"], TensorProto.INT32), _tensor("h0", state)]
+    outputs = [_tensor("output", ["batch", time, 3]), _tensor("hn", state)]
+    graph = helper.make_graph(g.nodes, config.name, inputs, outputs, g.constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="recurve")
+    proto.ir_version = IR_VERSION
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def _fused(g: Graph, config: Config, layers: list[Weights], states: str) -> str:
+    """A GRU operator for each layer: the name of the last one's states (time, batch, hidden)."""
+    starts = g.split("h0", [f"h0_{i}" for i in range(len(layers))], axis=0)
     finals = []
     for i, (weights, start) in enumerate(zip(layers, starts, strict=True)):
         W, R, B = _onnx_weights(config, weights)
@@ -78,20 +92,7 @@ def build(config: Config, layers: list[Weights], calibration: Array32, W_o: Arra
         states = g.add("Squeeze", [f"Y_{i}", "axis_1"], f"states_{i}")  # drop the axis of directions
         finals.append(f"hn_{i}")
     g.add("Concat", finals, "hn", axis=0)
-    states = g.add("Transpose", [states], "batch_major", perm=[1, 0, 2])
-    head = g.add("MatMul", [states, g.constant("W_o", model.CORRECTION_SCALE * W_o.T)], "head")
-    learned = g.add("Add", [head, g.constant("b_o", model.CORRECTION_SCALE * b_o)], "learned")
-    correction = g.add("Add", [linear, learned], "correction")  # the small terms first: a large rate keeps its digits
-    g.add("Add", [measured, correction], "output")
-
-    state: list[int | str] = [config.layers, "batch", config.hidden]
-    inputs = [_tensor("input", ["batch", "time", 6]), _tensor("lengths", ["batch"], TensorProto.INT32), _tensor("h0", state)]
-    outputs = [_tensor("output", ["batch", "time", 3]), _tensor("hn", state)]
-    graph = helper.make_graph(g.nodes, config.name, inputs, outputs, g.constants)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="recurve")
-    proto.ir_version = IR_VERSION
-    onnx.checker.check_model(proto, full_check=True)
-    return proto
+    return states
 
 
 def _onnx_weights(config: Config, w: Weights) -> tuple[Array32, Array32, Array32]:

@@ -8,6 +8,7 @@ they reach, and each of their tensors is judged on its own scale.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -25,17 +26,27 @@ Measure = Callable[[Sequence[Prediction], Sequence[Prediction]], float]  # actua
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One equality: how far off it is, in units of what the tolerance allows, or why it was left out."""
+    """One equality: how far off it is, in units of what the tolerance allows, or why it was left out.
+
+    Where it is no matter of more or less, `fault` says what is wrong, and is empty when nothing is.
+    """
 
     name: str
     worst: float | None
     left_out: str = ""
+    fault: str | None = None
+
+    @classmethod
+    def of(cls, name: str, fault: str) -> Self:
+        return cls(name, float("inf") if fault else 0.0, fault=fault)
 
     @property
     def holds(self) -> bool:
         return self.worst is None or self.worst <= 1
 
     def __str__(self) -> str:
+        if self.fault is not None:
+            return f"{self.name}: {f'FAILS, {self.fault}' if self.fault else 'holds'}"
         if self.worst is None:
             return f"{self.name}: left out, {self.left_out}"
         return f"{self.name}: {'holds' if self.holds else 'FAILS'}, largest difference {self.worst:.3g} of the tolerance"
@@ -51,7 +62,7 @@ def verify(engine: Engine, golden: Golden) -> list[Check]:
         "batch-invariant (a row in a batch equals the row alone)",
         "split-invariant (a sequence in pieces equals the whole)",
     )
-    checks = [Check(runtime, _runtime(engine, golden, apart))]
+    checks = [Check(runtime, runtime_difference(engine, golden, apart))]
     if spec.max_batch_size == 1:
         checks.append(Check(batch, None, "because its graph is run for one sequence at a time"))
     else:
@@ -100,19 +111,32 @@ def measure(engine: Engine, golden: Golden) -> Measure:
     return lambda actual, expected: difference(actual, expected, engine.spec.tolerance)
 
 
+def runtime_difference(engine: Engine, golden: Golden, apart: Measure) -> float:
+    """The largest difference to the golden sample, of its instances together and alone."""
+    together = apart(engine.predict(golden.instances), golden.predictions)
+    alone = [_alone(engine, instance) for instance in golden.instances]
+    return max(together, apart(alone, golden.predictions))
+
+
 def batch_difference(engine: Engine, golden: Golden, apart: Measure) -> float:
     """The largest difference between a row in a batch and the row alone."""
-    rng = np.random.default_rng(SEED)
-    shapes = [state.shape for state in engine.spec.states]
-    steps = max((instance.steps for instance in golden.instances), key=len)
     worst = 0.0
-    for lengths in _batches(engine.spec):
-        ours = engine.spec.cell is not None
-        batch = instances(steps, lengths, shapes, rng) if ours else reached(engine, steps, lengths, rng)
-        batch[0] = Instance(steps=batch[0].steps)  # one starts from zeros, its neighbours do not
+    for batch in drawn(engine, golden, _batches(engine.spec)):
         alone = [_alone(engine, instance) for instance in batch]
         worst = max(worst, apart(engine.predict(batch), alone))
     return worst
+
+
+def drawn(engine: Engine, golden: Golden, batches: Sequence[Sequence[int]]) -> Iterator[list[Instance]]:
+    """A batch of instances of each of these lists of lengths, from states at random where the model is ours."""
+    rng = np.random.default_rng(SEED)
+    shapes = [state.shape for state in engine.spec.states]
+    steps = max((instance.steps for instance in golden.instances), key=len)
+    for lengths in batches:
+        ours = engine.spec.cell is not None
+        batch = instances(steps, lengths, shapes, rng) if ours else reached(engine, steps, lengths, rng)
+        batch[0] = Instance(steps=batch[0].steps)  # one starts from zeros, its neighbours do not
+        yield batch
 
 
 def split_difference(engine: Engine, golden: Golden, apart: Measure) -> float:
@@ -141,12 +165,6 @@ def in_pieces(engine: Engine, instance: Instance, longest: int, rng: np.random.G
         answers = [piece.outputs[index] for piece in pieces]
         outputs.append(np.concatenate(answers) if engine.spec.every_step(output) else answers[-1])
     return Prediction(outputs=tuple(outputs), state=pieces[-1].state)
-
-
-def _runtime(engine: Engine, golden: Golden, apart: Measure) -> float:
-    together = apart(engine.predict(golden.instances), golden.predictions)
-    alone = [_alone(engine, instance) for instance in golden.instances]
-    return max(together, apart(alone, golden.predictions))
 
 
 def _batches(spec: ModelSpec) -> Sequence[tuple[int, ...]]:

@@ -1,0 +1,134 @@
+"""A model's graph in one session: batches in, predictions out, whether it takes whole sequences or one step a call.
+
+Owns what all runners have. Knows nothing of which provider a batch should go to. All are thread-safe.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.cost import CostModel
+from app.errors import BadArtifact
+from app.manifest import ModelSpec
+from app.runtime import Session
+from app.tensors import Array, Batch, Prediction, batch_first, rows
+
+Answer = tuple[list[Prediction], list[Array]]  # and the arrays that they are views of
+
+
+class Runner(ABC):
+    """Runs batches on `provider`."""
+
+    def __init__(self, spec: ModelSpec, session: Session, provider: str) -> None:
+        self.spec, self.provider = spec, provider
+        self._session = session
+        self._outputs = [*(output.name for output in spec.outputs), *(state.output for state in spec.states)]
+        self._constants = {each.name: np.array(each.value, dtype=each.type) for each in spec.constants}
+        self._rows = [each.model_copy(update={"batch_axis": 0, "time_axis": 1, "shape": each.width}) for each in spec.outputs]
+        self._cost = CostModel()
+        _check_signature(spec, session, self._constants)
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Answer:
+        """Raises what ONNX Runtime raises."""
+
+    def prepare(self, most: int) -> None:  # noqa: B027  # most have nothing to prepare
+        """Make ready for batches of up to `most` instances."""
+
+    def learn(self, size: int, steps: int, seconds: float) -> None:
+        """A batch of `size` instances, the longest of `steps` steps, took so long."""
+        self._cost.learn(size, steps, seconds)
+
+    def seconds(self, size: int, steps: int) -> float:
+        """What such a batch will take; infinite while nothing is known."""
+        return self._cost.predict(size, steps)
+
+    def close(self) -> None:
+        """Free what it holds; it is not used again."""
+        self._session.close()
+
+    def run(self, feeds: dict[str, NDArray[Any]]) -> list[Array]:
+        """What the graph returns: the outputs and then the states, in the manifest's order."""
+        return self._session.run(self._outputs, feeds)
+
+    def _split(self, batch: Batch, outputs: Sequence[Array], states: Sequence[Array]) -> list[Prediction]:
+        """Of outputs that have every step of a batch, in rows, and states as the graph has them."""
+        return batch.split(outputs, states, outputs=self._rows, states=self.spec.states, provider=self.provider)
+
+
+class Whole(Runner):
+    """A graph that takes sequences of any length."""
+
+    def predict(self, batch: Batch) -> Answer:
+        spec = self.spec
+        arrays = self.run(self.feeds(batch))
+        count = len(spec.outputs)
+        split = batch.split(arrays[:count], arrays[count:], outputs=spec.outputs, states=spec.states, provider=self.provider)
+        return split, arrays
+
+    def feeds(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """The graph's inputs by name."""
+        spec = self.spec
+        input = batch.input if spec.input.batch_axis == 0 else np.ascontiguousarray(batch.input.swapaxes(0, 1))
+        feeds: dict[str, NDArray[Any]] = {spec.input.name: input, **self._constants}
+        if spec.lengths is not None:
+            feeds[spec.lengths.name] = batch.lengths.astype(spec.lengths.type, copy=False)
+        feeds.update((state.input, array) for state, array in zip(spec.states, batch.states, strict=True))
+        return feeds
+
+
+class Stepwise(Runner):
+    """A graph that takes one step a call: it runs for each step, with those sequences that have so many."""
+
+    def predict(self, batch: Batch) -> Answer:
+        spec = self.spec
+        size, longest, _ = batch.input.shape
+        outputs = [np.zeros((size, longest, *output.width), np.float32) for output in spec.outputs]
+        states = [np.copy(array) for array in batch.states]
+        for time in range(longest):
+            live = np.flatnonzero(batch.lengths > time)
+            feeds: dict[str, NDArray[Any]] = {spec.input.name: batch.input[live, time], **self._constants}
+            feeds.update((s.input, array.take(live, s.batch_axis)) for s, array in zip(spec.states, states, strict=True))
+            arrays = self.run(feeds)
+            answers = [batch_first(array, output) for output, array in zip(spec.outputs, arrays, strict=False)]
+            ends = [rows(array, state.batch_axis) for state, array in zip(spec.states, arrays[len(outputs) :], strict=True)]
+            if wrong := next((len(part) for part in (*answers, *ends) if len(part) != len(live)), None):
+                raise ValueError(f"the graph of {spec} answers {wrong} rows to a batch of {len(live)}")  # NumPy would repeat one
+            for found, part in zip(outputs, answers, strict=True):
+                found[live, time] = part
+            for state, kept, part in zip(spec.states, states, ends, strict=True):
+                rows(kept, state.batch_axis)[live] = part
+        return self._split(batch, outputs, states), [*outputs, *states]
+
+
+def _check_signature(spec: ModelSpec, session: Session, constants: Mapping[str, NDArray[Any]]) -> None:
+    inputs = {spec.input.name: ("float32", 2 if spec.stepwise else 3)}
+    if spec.lengths is not None:
+        inputs[spec.lengths.name] = (spec.lengths.type, 1)
+    inputs |= {name: (str(value.dtype), value.ndim) for name, value in constants.items()}
+    inputs |= {state.input: ("float32", len(state.shape) + 1) for state in spec.states}
+    outputs = {each.name: ("float32", len(each.shape) + (1 if each.time_axis is None else 2)) for each in spec.outputs}
+    outputs |= {state.output: ("float32", len(state.shape) + 1) for state in spec.states}
+    if set(session.inputs) != set(inputs):
+        raise BadArtifact(f"The inputs of the graph are {sorted(session.inputs)}; the manifest of {spec} says {sorted(inputs)}.")
+    if missing := set(outputs) - set(session.outputs):
+        has = sorted(session.outputs)
+        raise BadArtifact(f"The outputs of the graph are {has}; the manifest of {spec} has {', '.join(sorted(missing))} too.")
+    for name, (type, rank) in (inputs | outputs).items():
+        node = session.inputs.get(name) or session.outputs[name]
+        if node.type != _TYPES[type] or (node.shape and len(node.shape) != rank):
+            raise BadArtifact(
+                f"{name} is a {node.type} of {len(node.shape)} axes in the graph; the manifest of {spec} says {type}, {rank}."
+            )
+
+
+_TYPES = {
+    "bool": "tensor(bool)",
+    "float32": "tensor(float)",
+    "float64": "tensor(double)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+}

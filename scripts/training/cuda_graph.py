@@ -1,0 +1,60 @@
+"""The checks of the graph that a version has for CUDA, as far as they need no GPU.
+
+Owns what that graph must be: one that runs on CUDA node by node, and, where it is another than the CPU's, the same function.
+Both run on the CPU here. Knows nothing of what the graph is made of.
+"""
+
+from pathlib import Path
+
+import onnx
+
+from app.engine import Engine
+from app.golden import Golden
+from app.manifest import ModelSpec
+from app.runtime import CPU, CUDA
+from app.tensors import Instance
+from scripts.training import placement
+from scripts.training.verify import Check, Measure, drawn, measure, runtime_difference
+
+
+def verify(spec: ModelSpec, folder: Path, golden: Golden) -> list[Check]:
+    """Run every check; none where the version in `folder` has no graph for CUDA."""
+    if CUDA not in spec.graphs:
+        return []
+    name, other = spec.graphs[CUDA], spec.graphs[CPU]
+    proto = onnx.load(folder / name, load_external_data=False)
+    chunk = steps_of(proto, spec)
+    wrong = [misfit for misfit in placement.misfits(proto) if chunk is not None or not misfit.runs]  # chunks are recorded
+    checks = [Check.of(f"{name} runs on CUDA, every node of it", "; ".join(map(str, wrong)))]
+    if name == other:
+        return checks
+    ours, theirs = (Engine(spec.model_copy(update={"graphs": {CPU: each}}), folder, device="cpu") for each in (name, other))
+    apart = measure(theirs, golden)
+    checks.append(Check(f"{name} equals the golden sample", runtime_difference(ours, golden, apart)))
+    checks.append(Check(f"{name} equals {other}", _difference(ours, theirs, golden, apart, chunk or 1)))
+    if chunk is not None:
+        fault = "" if _state_is_kept(ours, golden, chunk) else "a chunk in which it has no steps changes it"
+        checks.append(Check.of(f"{name} keeps the state of a sequence that has ended", fault))
+    return checks
+
+
+def steps_of(proto: onnx.ModelProto, spec: ModelSpec) -> int | None:
+    """How many steps the graph takes a call, where it takes no other number and sequences may have any."""
+    if spec.time_steps is not None or spec.input.time_axis is None:
+        return None
+    (dims,) = (each.type.tensor_type.shape.dim for each in proto.graph.input if each.name == spec.input.name)
+    return dims[spec.input.time_axis].dim_value or None
+
+
+def _difference(ours: Engine, theirs: Engine, golden: Golden, apart: Measure, chunk: int) -> float:
+    """The largest between the two graphs, for lengths about the ends of chunks, alone and together."""
+    ends = [max(1, end + off) for end in (chunk, 2 * chunk) for off in (-1, 0, 1)]
+    batches = [(1,), (1, 1, 1), *((end,) for end in ends), tuple(ends), (1, 128), (128, 1, chunk, 2 * chunk, 2)]
+    return max(apart(ours.predict(batch), theirs.predict(batch)) for batch in drawn(theirs, golden, batches))
+
+
+def _state_is_kept(engine: Engine, golden: Golden, chunk: int) -> bool:
+    """Whether a sequence of one step ends where it does in one chunk, to the last bit, while its neighbour goes on for more."""
+    ((long, short),) = drawn(engine, golden, [(4 * chunk, 1)])
+    ends = [engine.predict([neighbour, short])[1].state for neighbour in (Instance(long.steps[:chunk]), long)]
+    return all(before.tobytes() == after.tobytes() for before, after in zip(*ends, strict=True))

@@ -1,0 +1,73 @@
+"""A GPU as a test wants it: its graphs run on the CPU, it starts or does not, and it fails when told to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from app.errors import ProviderUnavailable
+from app.runtime import Bound, Runtime, Session
+
+
+class Driver:
+    """NVIDIA's library, with these answers."""
+
+    def __init__(self, *, code: int = 0, gpus: int = 1, version: int = 13000) -> None:
+        self.code, self.gpus, self.version = code, gpus, version
+
+    def cuInit(self, _: int) -> int:  # its name
+        return self.code
+
+    def cuDeviceGetCount(self, number: Any) -> int:
+        number._obj.value = self.gpus
+        return 0
+
+    def cuDriverGetVersion(self, number: Any) -> int:
+        number._obj.value = self.version
+        return 0
+
+
+class FakeCuda(Runtime):
+    """`refuses`: why there is no CUDA here; `trouble`: what every run raises, for as long as it is set."""
+
+    def __init__(self, *, refuses: str | None = None) -> None:
+        super().__init__(driver=Driver())
+        self.refuses = refuses
+        self.trouble: Exception | None = None
+        self.runs = 0  # of graphs, the failed ones too
+
+    def cuda(self, path: Path, *, record: bool = False) -> Session:  # noqa: ARG002  # the CPU records nothing
+        if self.refuses is not None:
+            raise ProviderUnavailable(self.refuses)
+        session = Unsteady(self.cpu(path, threads=1).raw, "cpu")
+        session.runtime = self
+        return session
+
+    def step(self) -> None:
+        self.runs += 1
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class Unsteady(Session):
+    """Its runs are the runtime's to fail."""
+
+    runtime: FakeCuda
+
+    def run(self, outputs: Any, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        self.runtime.step()
+        return super().run(outputs, feeds)
+
+    def bound(self, inputs: Any, outputs: Any, carried: Mapping[str, str]) -> Bound:
+        return UnsteadyBound(self, inputs, outputs, carried)
+
+
+class UnsteadyBound(Bound):
+    def __init__(self, session: Unsteady, inputs: Any, outputs: Any, carried: Mapping[str, str]) -> None:
+        self._step = session.runtime.step
+        super().__init__(session, inputs, outputs, carried)
+
+    def run(self) -> None:
+        self._step()
+        super().run()
