@@ -29,8 +29,12 @@ from scripts.training import publish
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    if not args.file.is_file():
-        print(f"{args.file} is no file: give the .onnx file to adopt", file=sys.stderr)
+    try:
+        wrong = "" if args.file.is_file() else "is no file: give the .onnx file to adopt"
+    except OSError as error:  # its folder may not be looked into
+        wrong = f"cannot be read: {error.strerror}"
+    if wrong:
+        print(f"{args.file} {wrong}", file=sys.stderr)
         return 2
     wishes = Wishes(
         input=args.input,
@@ -115,7 +119,7 @@ def _constant(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ArgumentTypeError(
             f"{text!r} must be NAME=VALUE, the value a JSON number, true, false or an array of numbers"
         ) from None

@@ -367,6 +367,21 @@ def raw_frames(path: Path, *, direction: str = "forward", dims: Dims = (1, 8, FE
     return g.save(path)
 
 
+def saturating(path: Path, *, direction: str = "forward", dims: Dims = (1, 8, FEATURES), stateful: bool = True) -> Path:
+    """Takes its input as it is, batch first: the units of its one layer are all at their limits where that is large."""
+    g = Builder(22)
+    directions = 2 if direction == "bidirectional" else 1
+    x = g.add("Transpose", [g.input("x", dims)], perm=[1, 0, 2])
+    h = g.input("h", [directions, dims[0], HIDDEN]) if stateful else ""
+    parts = [g.weight(directions, HIDDEN, size) for size in (FEATURES, HIDDEN)]
+    g.nodes.append(helper.make_node("RNN", [x, *parts, "", "", h], ["all", "final"], hidden_size=HIDDEN, direction=direction))
+    y = g.add("Reshape", [g.add("Transpose", ["all"], perm=[2, 0, 1, 3]), g.constant([0, 0, directions * HIDDEN])])
+    g.output("y", [*dims[:2], directions * HIDDEN], y)
+    if stateful:
+        g.output("h_out", [directions, dims[0], HIDDEN], "final")
+    return g.save(path)
+
+
 def gain(path: Path) -> Path:
     """Divides each reading by the root of the mean square of those before: its state is never below zero."""
     g = Builder()
@@ -406,6 +421,47 @@ def unbatched(path: Path) -> Path:
     g = Builder(17)
     y, _, _ = g.cell(g.add("Unsqueeze", [g.input("x", ["seq", FEATURES]), g.constant([1])]), linear_before_reset=1)
     g.output("y", ["seq", HIDDEN], g.add("Squeeze", [y, g.constant([1])]))
+    return g.save(path)
+
+
+def unbatched_saturating(path: Path) -> Path:
+    """The same, of units that are at their limits where its input is large."""
+    g = Builder(17)
+    y, _, _ = g.cell(g.add("Unsqueeze", [g.input("x", ["seq", FEATURES]), g.constant([1])]), operator="RNN")
+    g.output("y", ["seq", HIDDEN], g.add("Squeeze", [y, g.constant([1])]))
+    return g.save(path)
+
+
+def positions(path: Path, count: int, dims: Dims = ("batch", "time", FEATURES)) -> Path:
+    """Adds numbers of its own to each step, and has them for so many steps only."""
+    g = Builder(23)
+    x = g.input("x", dims)
+    time = g.add("Slice", [g.add("Shape", [x]), g.constant([1]), g.constant([2])])
+    own = g.add("Slice", [g.weight(count, FEATURES), g.constant([0]), time, g.constant([0])])
+    g.output("y", dims, g.add("Add", [x, own]))
+    return g.save(path)
+
+
+def repeated(path: Path) -> Path:
+    """Answers a step with 65,536 times as many numbers."""
+    g = Builder()
+    x = g.input("x", ["batch", "time", FEATURES])
+    g.output("y", ["batch", "time", 2**16 * FEATURES], g.add("Tile", [x, g.constant([1, 1, 2**16])]))
+    return g.save(path)
+
+
+def of_no_type(path: Path) -> Path:
+    proto = onnx.load(simple(path))
+    proto.graph.input[0].type.tensor_type.elem_type = 99
+    onnx.save(proto, path)
+    return path
+
+
+def edge(path: Path) -> Path:
+    """The root of what is left to 1: beyond that there is no answer."""
+    g = Builder()
+    left = g.add("Sub", [g.constant(1.0, np.float32), g.input("x", ["batch", "time", FEATURES])])
+    g.output("y", ["batch", "time", FEATURES], g.add("Sqrt", [left]))
     return g.save(path)
 
 

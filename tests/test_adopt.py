@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 import torch
 
 from app import manifest
-from app.engine import CPU, CUDA, Engine
+from app.engine import Engine
 from app.golden import difference
 from app.manifest import ModelSpec
+from app.runtime import CPU, CUDA
 from app.tensors import Instance
 from scripts import adopt, card, verify
 from scripts.adoption import artifact, inspection
@@ -275,6 +277,53 @@ def test_what_looks_ahead_is_seen_to_at_any_size_of_input(size: float, tmp_path:
         assert [output.shape for output in spec.outputs] == [(8, 2 * HIDDEN)]
 
 
+def large(folder: Path, size: float = 1e6) -> list[str]:
+    """The flag that gives typical input of this size."""
+    np.save(folder / "large.npy", (size * np.random.default_rng(4).standard_normal((100, FEATURES))).astype(np.float32))
+    return ["--sample", str(folder / "large.npy")]
+
+
+@pytest.mark.parametrize(
+    ("choices", "causal"),
+    [
+        ({"direction": "forward"}, True),
+        ({"direction": "reverse"}, False),
+        ({"direction": "bidirectional"}, False),
+        ({"direction": "bidirectional", "dims": ("batch", 8, FEATURES)}, False),
+        ({"direction": "bidirectional", "dims": ("batch", "time", FEATURES), "stateful": False}, False),
+        ({"direction": "forward", "dims": ("batch", "time", FEATURES), "stateful": False}, False),
+        ({"direction": "forward", "dims": ("batch", "time", FEATURES)}, True),
+    ],
+    ids=["forward", "reverse", "both-ways", "both-ways-in-batches", "both-ways-no-state", "no-state", "free"],
+)
+@pytest.mark.parametrize("size", [1e3, 1e6])
+def test_what_large_input_hides_is_seen_at_smaller_sizes(
+    choices: dict[str, Any], causal: bool, size: float, tmp_path: Path
+) -> None:
+    """Units at their limits look neither ahead nor back; a smaller input of the same model would be answered otherwise."""
+    file = graphs.saturating(tmp_path / "m.onnx", **choices)
+    assert run(tmp_path / "model", file, *large(tmp_path, size)) == 0
+    assert spec_of(tmp_path / "model", "m").causal == causal
+
+
+@pytest.mark.parametrize(("direction", "causal"), [("forward", True), ("bidirectional", False)])
+def test_a_graph_that_fixes_one_step_is_streamed_step_by_step(direction: str, causal: bool, tmp_path: Path) -> None:
+    """There is no other step that could be asked; a node that runs backwards wants all of them at once."""
+    file = graphs.saturating(tmp_path / "m.onnx", direction=direction, dims=("batch", 1, FEATURES))
+    assert run(tmp_path / "model", file) == 0
+    spec = spec_of(tmp_path / "model", "m")
+    assert (spec.time_steps, spec.max_batch_size, spec.causal) == (1, None, causal)
+
+
+def test_what_the_last_bit_of_the_input_leads_beyond_says_nothing(tmp_path: Path, capsys: Shown) -> None:
+    """Beyond 1 there is no answer, and typical input reaches 1."""
+    np.save(tmp_path / "sample.npy", np.ones((100, FEATURES), np.float32))
+    assert run(tmp_path / "model", graphs.edge(tmp_path / "m.onnx"), "--sample", str(tmp_path / "sample.npy")) == 0
+    shown = capsys.readouterr().out
+    assert "the last bit of the input, a float32, moves it by" in shown
+    assert "nan" not in shown
+
+
 @pytest.mark.parametrize("name", ["gain", "gain-of-chunks"])
 def test_a_state_that_may_not_be_below_zero_is_asked_where_it_can_be(name: str, adopted: Path) -> None:
     """From a state that the graph never reaches it answers NaN, which says nothing of what depends on what."""
@@ -466,10 +515,25 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     "features in the middle": (lambda path: graphs.simple(path, ["batch", 6, "time"]), [], ["x.transpose(1, 2)"]),
     "a batch of four": (graphs.batch_of_four, [], ["fixed at 4", "a free batch axis"]),
     "a sequence without a batch": (graphs.unbatched, [], ["The first axis of x is time, not batch", "with a batch axis"]),
+    "steps that it has no numbers for": (
+        lambda path: graphs.positions(path, 50),
+        [],
+        ["ran when it was tried, and fails where it is checked", "50 by 128"],
+    ),
+    "axes whose names are wrong": (
+        lambda path: graphs.positions(path, 9),
+        [],
+        ["Read batch first, as its axes are named, the graph does not run", "9 by 11"],
+    ),
     "noise of its own": (graphs.by_chance, [], ["from run to run: it holds RandomNormalLike", "model.eval()"]),
     "little noise of its own": (lambda path: graphs.by_chance(path, 1e-5), [], ["from run to run: it holds RandomNormalLike"]),
     "a small state that depends on the batch": (graphs.small_state_of_all_rows, [], ["of 3 checks failed"]),
     "axes that nothing tells apart": (graphs.dependent_both_ways, [], ["Nothing tells which axis of x is the batch"]),
+    "a sequence without a batch, and large": (
+        lambda path: graphs.unbatched_saturating(path),
+        ["--sample", "LARGE"],
+        ["The first axis of x is time, not batch"],
+    ),
     "too many features": (wide, [], ["4,611,686,018,427,387,904 features a step, and Recurve takes 65,536 at most"]),
     "too many features by a flag": (
         lambda path: graphs.simple(path, ("batch", "time", "features")),
@@ -478,6 +542,12 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     ),
     "too many steps": (lambda path: graphs.simple(path, ("batch", 10**10, 4)), [], ["fixes an axis at 10,000,000,000"]),
     "too many numbers": (lambda path: graphs.simple(path, ("batch", 10**6, 64)), [], ["64,000,000 numbers", "16,777,216"]),
+    "too many answers": (
+        graphs.repeated,
+        [],
+        ["y has 262,144 numbers for each step of a sequence, and Recurve takes 65,536 at most"],
+    ),
+    "a type that there is none of": (graphs.of_no_type, [], ["not a valid ONNX model", "99"]),
     "no features": (lambda path: graphs.simple(path, ("batch", "time", 0)), [], ["an axis of size 0"]),
     "weights at no place": (external(location="weights", offset=-5), [], ["says of its weights", "must be non-negative"]),
     "weights of no length": (external(location="weights", length="all"), [], ["says of its weights", "'all'"]),
@@ -500,6 +570,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
 def test_what_cannot_be_adopted_is_refused_with_the_next_step(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """One message, no traceback, and nothing is left in the repository."""
     build, flags, said = REFUSED[case]
+    flags = large(tmp_path) if "LARGE" in flags else flags
     assert run(tmp_path / "model", build(tmp_path / "m.onnx"), *flags) == 1
     shown = capfd.readouterr().err
     for words in said:
@@ -514,6 +585,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "two parts": (["--input", "h0", "--state", "h0:hn"], "h0 was given two parts"),
     "too few features": (["--features", "a,b"], "--features gives 2"),
     "a constant of another type": (["--constant", 'h0="x"'], "--constant h0 must be JSON that fits"),
+    "a constant of another shape": (["--constant", "h0=[1]"], "--constant h0 must be JSON that fits h0 float32 [2, batch, 8]"),
     "lengths that are none": (["--lengths", "h0"], "must be int32 or int64"),
     "no sample": (["--sample", "nowhere.npy"], "cannot be read"),
 }
@@ -528,13 +600,62 @@ def test_a_flag_that_does_not_fit_is_wrong_use(case: str, tmp_path: Path, capsys
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("kind", ["empty", "pipe"])
-def test_a_sample_that_holds_nothing_is_wrong_use(kind: str, tmp_path: Path, capsys: Shown) -> None:
-    """And nobody waits for a pipe that nobody writes to."""
-    sample = tmp_path / "sample.npy"
-    sample.touch() if kind == "empty" else os.mkfifo(sample)
+def huge_by_its_header(path: Path) -> None:
+    np.save(path, zeros(2, FEATURES))
+    header = path.read_bytes()[10:128].rstrip().replace(b"(2, 4)", b"(99999999999, 4)")
+    path.write_bytes(path.read_bytes()[:10] + header.ljust(117) + b"\n")
+
+
+def locked(path: Path) -> None:
+    """An archive that says it is encrypted."""
+    with path.open("wb") as file:
+        np.savez(file, steps=zeros(5, FEATURES))
+    found = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        found[found.rindex(mark) + place] |= 1
+    path.write_bytes(bytes(found))
+
+
+BAD_SAMPLES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "empty": (".npy", Path.touch, "cannot be read"),
+    "a pipe": (".npy", os.mkfifo, "it is no file"),
+    "a folder": (".npy", Path.mkdir, "it is no file"),
+    "records": (".npy", lambda path: np.save(path, np.zeros(5, [("a", "f4"), ("b", "f4")])), "must hold real numbers"),
+    "complex numbers": (".npy", lambda path: np.save(path, zeros(5, FEATURES) + 1j), "complex64, and must hold real numbers"),
+    "dates": (".npy", lambda path: np.save(path, np.zeros((5, FEATURES), "M8[s]")), "must hold real numbers"),
+    "more than there is memory": (".npy", huge_by_its_header, "cannot be read"),
+    "too large for float32": (".npy", lambda path: np.save(path, np.full((5, FEATURES), 1e300)), "not finite"),
+    "an encrypted archive": (".npz", locked, "is encrypted"),
+    "an empty table": (".csv", Path.touch, "is of shape [0, 1]"),
+    "a table of text": (".csv", lambda path: path.write_text("1,2,3,4\n1,2,3,x\n"), "could not convert string 'x'"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SAMPLES)
+def test_a_sample_of_no_use_is_wrong_use(kind: str, tmp_path: Path, capsys: Shown) -> None:
+    """One message, no traceback; and nobody waits for a pipe that nobody writes to."""
+    suffix, write, said = BAD_SAMPLES[kind]
+    sample = tmp_path / f"sample{suffix}"
+    write(sample)
     assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), "--sample", str(sample)) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+def test_a_table_may_begin_with_the_mark_of_a_spreadsheet(tmp_path: Path) -> None:
+    """It is no part of the first number, nor of the first name."""
+    sample = tmp_path / "sample.csv"
+    for first in ("", "f1,f0,f2,f3\n"):
+        sample.write_text("\ufeff" + first + "1,2,3,4\n" * 50, encoding="utf-8")
+        assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), "--sample", str(sample)) == 0
+    goldens = [np.load(tmp_path / "model" / "m" / version / "golden.npz")["input"][0, 0] for version in ("1", "2")]
+    assert [each.tolist() for each in goldens] == [[1, 2, 3, 4], [2, 1, 3, 4]]
+
+
+@pytest.mark.parametrize(("name", "said"), [("nowhere.onnx", "is no file"), (".", "is no file"), ("x" * 300, "name too long")])
+def test_what_is_no_file_is_wrong_use(name: str, said: str, tmp_path: Path, capsys: Shown) -> None:
+    """Whatever the system says when it is asked."""
+    assert run(tmp_path / "model", tmp_path / name) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_graph_that_does_not_end_is_given_up(tmp_path: Path) -> None:
@@ -577,13 +698,29 @@ def test_a_sample_of_another_width_is_wrong_use(tmp_path: Path, capsys: Shown) -
 
 
 @pytest.mark.parametrize(
-    "flags", [["--state", "h0"], ["--constant", "sr"], ["--features", "a,,b"], ["--sample-rate", "0"], ["--name", "a/b"]]
+    "flags",
+    [
+        ["--constant", "sr=" + 9999 * "["],
+        ["--state", "h0"],
+        ["--constant", "sr"],
+        ["--features", "a,,b"],
+        ["--sample-rate", "0"],
+        ["--name", "a/b"],
+    ],
 )
 def test_a_flag_that_cannot_be_read_is_wrong_use(flags: list[str], tmp_path: Path) -> None:
     """As of every script."""
     with pytest.raises(SystemExit) as exit:
         run(tmp_path / "model", graphs.simple(tmp_path / "m.onnx"), *flags)
     assert exit.value.code == 2
+
+
+def test_a_constant_of_no_axes_is_one_number(tmp_path: Path, capsys: Shown) -> None:
+    """One in a list has an axis."""
+    flags = ["--features", str(CHUNK), "--constant"]
+    assert run(tmp_path / "model", graphs.chunked(tmp_path / "m.onnx"), *flags, "sr=[16000]") == 2
+    assert "must be JSON that fits sr int64 []: its shape is [1]" in capsys.readouterr().err
+    assert run(tmp_path / "model", graphs.chunked(tmp_path / "m.onnx"), *flags, "sr=16000") == 0
 
 
 def test_names_of_tensorflow_may_hold_colons() -> None:

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from app.api import v2_models, v2_repository
 from app.api.bodies import Bodies
 from app.catalog import Catalog
-from app.engine import CPU, Engine
+from app.engine import Engine
 from app.fleet import Fleet
 from app.golden import Golden
 from app.lifecycle import Loader
@@ -28,6 +28,7 @@ from app.manifest import InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, To
 from app.metrics import Metrics, ModelCounts
 from app.orders import OrderBook
 from app.repository import Repository
+from app.runtime import CPU
 from app.service import Service
 from app.tensors import Instance
 from scripts.training import publish
@@ -36,7 +37,7 @@ from tests.servers import Server, serve
 from tests.services import LATEST, LIMITS
 
 GYRO = "gyro-denoiser"
-TICKS, CELLS, SCORES = "ticks", "cells", "scores"
+TICKS, CELLS, SCORES, WHOLE = "ticks", "cells", "scores", "whole"
 MOST_LOOKS = 2000  # at a count that is about to be written
 KEY = "tests-only-secret-of-an-administrator"
 AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
@@ -46,7 +47,7 @@ Array = np.ndarray[Any, Any]
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of one model, and a graph of each layout: time-major, a step a call, an output for the whole sequence."""
+    """Two versions of one model, and a graph of each kind: time-major, a step a call, an output for the whole, not causal."""
     folder = tmp_path_factory.mktemp("models")
     for seed in (0, 1):
         artifacts.build(folder, seed=seed)
@@ -74,6 +75,15 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         input=InputSpec(name="x"),
         states=(state,),
         outputs=(OutputSpec(name="scores", shape=(graphs.WIDTH,)), OutputSpec(name="summary", shape=(2,), time_axis=None)),
+    )
+    adopt(
+        folder,
+        WHOLE,
+        graphs.bidirectional,
+        input=InputSpec(name="input"),
+        states=(),
+        outputs=(OutputSpec(name="output", shape=(graphs.WIDTH,)),),
+        causal=False,
     )
     return folder
 
@@ -398,6 +408,15 @@ def test_a_start_that_is_too_late_leaves_the_sequence_before_it(http: httpx.Clie
     assert infer(http, plain(STEP, parameters={"sequence_id": 22, "sequence_end": True})).status_code == 200
 
 
+def test_a_model_that_needs_the_whole_keeps_no_sequence(http: httpx.Client) -> None:
+    """It is said in terms of the protocol, and who has the id goes on."""
+    assert infer(http, plain(STEP, parameters={"sequence_id": 23, "sequence_start": True})).status_code == 200
+    start = plain(random(1, 2, graphs.FEATURES), parameters={"sequence_id": 23, "sequence_start": True})
+    said = refusal(infer(http, start, WHOLE), 400)
+    assert said.startswith("/parameters/sequence_id: whole version 1 answers whole sequences only")
+    assert infer(http, plain(STEP, parameters={"sequence_id": 23, "sequence_end": True})).status_code == 200
+
+
 def test_a_sequence_goes_on_in_the_terms_of_the_version_it_began_with(tmp_path: Path) -> None:
     """The next version has other tensors altogether; whoever is in the middle need not know, and may name his own."""
     state = StateSpec(input="h", output="h_out", shape=(1, graphs.HIDDEN), batch_axis=1)
@@ -555,7 +574,13 @@ def test_statistics_count_what_all_processes_did(client: triton.InferenceServerC
     assert after["last_inference"] > before["last_inference"]
     assert after["inference_stats"]["cache_hit"] == {"count": 0, "ns": 0}
     everyone = client.get_inference_statistics()["model_stats"]
-    assert {(each["name"], each["version"]) for each in everyone} == {(GYRO, "2"), (TICKS, "1"), (CELLS, "1"), (SCORES, "1")}
+    assert {(each["name"], each["version"]) for each in everyone} == {
+        (GYRO, "2"),
+        (TICKS, "1"),
+        (CELLS, "1"),
+        (SCORES, "1"),
+        (WHOLE, "1"),
+    }
 
 
 def test_requests_are_counted_under_one_route(http: httpx.Client) -> None:
@@ -672,7 +697,7 @@ def test_what_reads_many_files_leaves_the_event_loop_to_others(repository: Path)
         await service.load()
         disk.seen_by.clear()
         app = FastAPI()
-        models = v2_models.Models(service, files, v2_models.Terms(max_instances=1, lanes=1, idle_seconds=1.0))
+        models = v2_models.Models(service, files, v2_models.Terms(max_instances=1, idle_seconds=1.0))
         app.include_router(v2_models.router(service, models))
         app.include_router(v2_repository.router(service, Bodies(1000)))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http:

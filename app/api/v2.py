@@ -76,6 +76,7 @@ class Infer:
                 if asked.turn is None:
                     answered = await self._predict(model, fit, caller, deadline)
                 else:
+                    v2.check_kept(model.spec)
                     answered = await self._go_on(asked.turn, (name, version), fit, caller, deadline, begin=model)
         encoded = await self._bodies.call(len(body), lambda: v2.encode(*answered))
         if encoded.header_length is None:

@@ -91,6 +91,13 @@ def fit(asked: Asked, spec: ModelSpec, limits: Limits) -> InferRequest:
     return InferRequest(instances, wanted, asked.id)
 
 
+def check_kept(spec: ModelSpec) -> None:
+    """InvalidRequest unless a sequence of this model can be kept from request to request."""
+    if not spec.causal:
+        detail = f"{spec} answers whole sequences only: the answer to a part of one depends on what comes after it"
+        raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
+
+
 def encode(predictions: Sequence[Prediction], request: InferRequest, spec: ModelSpec) -> Encoded:
     """The answer. In JSON every float32 is written flat, in the fewest digits that give it back."""
     outputs: list[dict[str, Any]] = []
@@ -200,9 +207,7 @@ def _turn(parameters: dict[str, Any]) -> Turn | None:
 
 def _check_turn(turn: Turn, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
     """InvalidRequest unless the service can keep the states of this model, and does so alone."""
-    if not spec.causal:
-        detail = f"{spec} answers whole sequences only: the answer to a part of one depends on what comes after it"
-        raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
+    check_kept(spec)
     for state in spec.states:
         if state.input in tensors:
             raise tensors[state.input].refuse(f"it is a state, which the service keeps for the sequence {turn.id}", "/name")

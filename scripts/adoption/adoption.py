@@ -3,7 +3,8 @@
 Owns the order of these, and what a refusal stops. Prints as it goes. Knows nothing of where versions lie.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from app.manifest import ModelSpec
 from scripts.adoption import artifact, inspection, relaxing, report, sample
 from scripts.adoption.hypotheses import GRAPH_NAME, Asked, hypotheses
 from scripts.adoption.inspection import Graph
-from scripts.adoption.probe import Probe
+from scripts.adoption.probe import Probe, shortened
 from scripts.adoption.proposal import propose
 from scripts.adoption.questions import by_chance, fit, unnumbered
 from scripts.adoption.reading import readings
@@ -65,22 +66,23 @@ def adopt(path: Path, folder: Path, wishes: Wishes, *, name: str, sample: Path |
     found = readings(roles, len(features), probe)
     likely = hypotheses(Asked(graph, roles, wishes, wiring, name, features), found)
     typical = _typical(sample, features, likely[0].spec.time_steps)
-    given, chance = bool(wishes.states), by_chance(graph)
-    proposal = propose(likely, folder, typical.steps, found, given=given, by_chance=chance)
+    known = {"given": bool(wishes.states), "backwards": wiring.backwards}
+    proposal = propose(likely, folder, typical.steps, found, by_chance=by_chance(graph), **known)
     providers, placement = artifact.providers_of(graph)
     spec = proposal.spec.model_copy(update={"graphs": dict.fromkeys(providers, GRAPH_NAME)})
     print(report.proposed(spec, proposal, roles, placement))
 
     # -- measure ----------------------------------------------------------------------------------------------------
-    engine = Engine(spec, folder, device="cpu")
-    golden = artifact.golden_of(graph, engine, typical.steps)
-    exact = exactness.measured(engine, golden.instances)
+    with _running():
+        engine = Engine(spec, folder, device="cpu")
+        golden = artifact.golden_of(graph, engine, typical.steps)
+        exact = exactness.measured(engine, golden.instances)
     spec = spec.model_copy(update={"tolerance": exact.tolerance})
     print(report.measured(spec, exact, typical.source))
     fixed = proposal.chosen.reading.batch is not None
     graph, spec, relaxed = _relaxed(graph, spec, folder, typical, exact.difference, fixed=fixed, wanted=relax)
-    engine = Engine(spec, folder, device="cpu")
-    checks = [*relaxed, *verify(engine, golden)]
+    with _running():
+        checks = [*relaxed, *verify(Engine(spec, folder, device="cpu"), golden)]
     for check in checks:
         print(check)
     failed = [check for check in checks if not check.holds]
@@ -92,6 +94,20 @@ def adopt(path: Path, folder: Path, wishes: Wishes, *, name: str, sample: Path |
     provenance = _provenance(graph, typical, relaxed=bool(relaxed))
     spec = spec.model_copy(update={"files": publish.checksums(folder), "provenance": provenance})
     return Adopted(folder, spec, checks)
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """Refused where the graph does not run: it was tried with a few short sequences only."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:  # ONNX Runtime raises its own and built-in types
+        raise Refused(
+            f"The graph ran when it was tried, and fails where it is checked with more and longer sequences: {shortened(error)}. "
+            "Export it so that it takes batches and sequences of any size, or one fixed number of steps."
+        ) from error
 
 
 def _states_to_answer_with(graph: Graph, roles: Roles, wishes: Wishes) -> tuple[str, ...]:

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from app.engine import CPU, CUDA, Engine
+from app.engine import Engine
 from app.golden import Golden
+from app.runtime import CPU, CUDA
 from app.tensors import Array, Instance
 from scripts.adoption.hypotheses import GRAPH_NAME
 from scripts.adoption.inspection import Graph
 from scripts.adoption.questions import by_chance
 from scripts.adoption.refusal import Refused
+from scripts.training import placement
 from scripts.training.exactness import tensors
 from scripts.training.verify import reached
 
@@ -23,7 +25,6 @@ SEED = 23
 LENGTHS = (1, 1, 2, 7, 33, 128)
 
 _ONE_FILE = 2**31 - 2**20  # protobuf holds no more
-_ACTIVATIONS = [b"sigmoid", b"tanh"]  # of a GRU, per direction: with others ONNX Runtime has no CUDA kernel
 
 
 def write_graph(graph: Graph, folder: Path, *, one_file: int = _ONE_FILE) -> None:
@@ -63,19 +64,7 @@ def golden_of(graph: Graph, engine: Engine, steps: Array) -> Golden:
 
 def providers_of(graph: Graph) -> tuple[tuple[str, ...], str]:
     """Where the graph may run, and why not everywhere."""
-    nodes = [node for node in graph.nodes if node.op_type == "GRU"]
-    for node in nodes:
-        given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        activations = [each.lower() for each in given.get("activations", _ACTIVATIONS)]
-        if not given.get("linear_before_reset"):
-            why = "resets before the product (linear_before_reset=0)"
-        elif "clip" in given:
-            why = "clips"
-        elif activations[:2] != _ACTIVATIONS or activations[2:] not in ([], _ACTIVATIONS):
-            why = f"has other activations ({', '.join(each.decode() for each in activations)})"
-        else:
-            continue
-        return (
-            CPU,
-        ), f"CPU only: a GRU in it {why}; ONNX Runtime has no CUDA kernel for that, and would run it on the CPU in silence"
-    return (CPU, CUDA), "CPU and CUDA: no node in it is known to be without a CUDA kernel"
+    for misfit in placement.misfits(graph.proto):
+        if not misfit.runs:
+            return (CPU,), f"CPU only: {misfit}. ONNX Runtime would run that node on the CPU in silence"
+    return (CPU, CUDA), "CPU and CUDA: every node in it has a CUDA kernel"

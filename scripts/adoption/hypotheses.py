@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import islice
 
-from app.engine import CPU
 from app.manifest import GOLDEN_NAME, InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
+from app.runtime import CPU
 from scripts.adoption.inspection import Graph
 from scripts.adoption.questions import orphaned
 from scripts.adoption.reading import Reading, Readings, Shapes, Unsuited, output_spec

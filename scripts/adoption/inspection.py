@@ -105,6 +105,7 @@ def read(path: Path) -> Graph:
     try:
         onnx.checker.check_model(path)
         load_external_data_for_model(proto, str(path.parent))
+        _check_types(proto)
         proto = onnx.shape_inference.infer_shapes(proto) if _size(proto) < 2**30 else proto  # it makes copies
     except Exception as error:  # the checker raises its own and built-in types
         raise Refused(unopenable(path, error)) from error
@@ -159,6 +160,12 @@ def _nodes(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _nodes([*attribute.g.node])
+
+
+def _check_types(proto: onnx.ModelProto) -> None:
+    """ValueError where a tensor is of a type that ONNX does not have; its checker lets that pass."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as in app.engine: it is read when ONNX Runtime is imported
 import onnxruntime as ort
 
-from app.engine import CPU
+from app.runtime import CPU
 from scripts.adoption.inspection import unopenable
 from scripts.adoption.refusal import Refused
 
 LIMIT_S = 60.0  # a run: a loop in a graph need not end
 
-_AROUND = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |.*Status Message: (?:\S+\.cc:\d+ )?", re.DOTALL)
+_AROUND = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |.*Status Message: (?:\S+\.(?:cc|h):\d+ )?(?:.* was false\. )?", re.DOTALL
+)
 
 
 def shortened(error: Exception) -> str:

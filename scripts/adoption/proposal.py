@@ -35,17 +35,28 @@ class Proposal:
 
 
 def propose(
-    hypotheses: Sequence[Hypothesis], folder: Path, steps: Array, readings: Readings, *, given: bool, by_chance: str
+    hypotheses: Sequence[Hypothesis],
+    folder: Path,
+    steps: Array,
+    readings: Readings,
+    *,
+    given: bool,
+    by_chance: str,
+    backwards: bool,
 ) -> Proposal:
     """Try them all; Refused when none runs, or when several are right and differ in what they mean.
 
-    given: the user said how the states are paired; by_chance: why a graph is refused that does not repeat itself.
+    given: the user said how the states are paired; by_chance: why a graph is refused that does not repeat itself;
+    backwards: a recurrent node in it runs from the last step to the first.
     """
     shown = tqdm(hypotheses, desc="trying readings", unit="reading", leave=False, delay=1.0)
     tried = [(each, try_out(each.spec, folder, steps)) for each in shown]
     ran = [(each, trial) for each, trial in tried if not trial.error]
     if not ran:
         raise Refused(f"The graph does not run as any manifest says: {tried[0][1].error}.")
+    first = [trial.error for each, trial in tried if each.reading == tried[0][0].reading]
+    if readings.named and all(first):
+        raise Refused(f"Read {tried[0][0].reading}, as its axes are named, the graph does not run: {first[0]}.")
     if not all(trial.repeats for _, trial in ran):
         raise Refused(by_chance)
     best = _best(ran)
@@ -55,7 +66,7 @@ def propose(
     pairs = _why_pairs(chosen, trial, best, tried) if asked else "--state says so"
     if not asked and not given:
         pairs = "it is the only output of its shape"
-    spec, causal = _causal(chosen, trial, given=given)
+    spec, causal = _causal(chosen, trial, given=given, backwards=backwards)
     spec, batch = _batch(spec, chosen, trial)
     return Proposal(spec, chosen, trial, _why_axes(chosen, trial, tried), pairs, causal, batch)
 
@@ -122,13 +133,14 @@ def _why_axes(chosen: Hypothesis, trial: Trial, tried: Sequence[Tried]) -> str:
     return "it is the usual order, or that of the axes' names; both readings answer alike"
 
 
-def _causal(chosen: Hypothesis, trial: Trial, *, given: bool) -> tuple[ModelSpec, str]:
+def _causal(chosen: Hypothesis, trial: Trial, *, given: bool, backwards: bool) -> tuple[ModelSpec, str]:
     """The manifest with what the trial says of time."""
     spec = chosen.spec
     if spec.time_steps and trial.sees_the_future:
         outputs = tuple(_as_whole(output, spec.time_steps) for output in spec.outputs)
         spec = spec.model_copy(update={"outputs": outputs})
-    if trial.pieces_are_the_whole:
+    remembers = not spec.states and trial.past is not None and not trial.forgets
+    if trial.pieces_are_the_whole and not (trial.sees_the_future or remembers):
         word = "every step is a call of its own" if spec.stepwise else "a sequence in pieces equals the whole"
         return spec, f"{word}{', without a state' if not spec.states else ''}"
     not_causal = spec.model_copy(update={"causal": False})
@@ -140,6 +152,8 @@ def _causal(chosen: Hypothesis, trial: Trial, *, given: bool) -> tuple[ModelSpec
         )
     if not spec.states:
         return not_causal, "it has no states to carry from one piece of a sequence to the next"
+    if spec.time_steps == 1:
+        return _of_one_step(spec, not_causal, backwards=backwards)
     if spec.time_steps and trial.future is not None:
         return spec, f"earlier answers do not change with the last of its {spec.time_steps} steps, and its states carry on"
     if spec.time_steps and not any(map(spec.every_step, spec.outputs)):
@@ -148,6 +162,12 @@ def _causal(chosen: Hypothesis, trial: Trial, *, given: bool) -> tuple[ModelSpec
         return not_causal, "it could not be asked: no answer changes with the last step (--sample FILE gives typical input)"
     doubt = "; or are the pairs that --state gives wrong?" if given else ""
     return not_causal, f"a sequence in pieces differs from the whole by {_share(trial.split)}, with its states carried on{doubt}"
+
+
+def _of_one_step(spec: ModelSpec, not_causal: ModelSpec, *, backwards: bool) -> tuple[ModelSpec, str]:
+    if backwards:
+        return not_causal, "a recurrent node runs backwards, from the last step to the first, and one step a call cannot show it"
+    return spec, "its one step is a call of its own, and its states carry on"
 
 
 def _as_whole(output: OutputSpec, time: int) -> OutputSpec:

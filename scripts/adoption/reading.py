@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.manifest import OutputSpec
 from scripts.adoption.inspection import Tensor
 from scripts.adoption.probe import Probe
+from scripts.adoption.questions import MOST_FEATURES
 from scripts.adoption.refusal import Refused
 from scripts.adoption.roles import Roles
 
@@ -160,6 +161,11 @@ def _shapes(roles: Roles, reading: Reading, width: int, probe: Probe) -> Shapes:
     """RuntimeError with ONNX Runtime's reason when it does not run."""
     a, b = ((reading.batch or batch, reading.time or time) for batch, time in SIZES)
     first, second = (probe.run(feeds(roles, reading, width, sizes)) for sizes in (a, b))
+    for name, array in first.items():
+        if (numbers := array.size // (a[0] * a[1])) > MOST_FEATURES:
+            raise Refused(
+                f"{name} has {numbers:,} numbers for each step of a sequence, and Recurve takes {MOST_FEATURES:,} at most."
+            )
     outputs = {name: (array.shape, second[name].shape) for name, array in first.items()}
     states = zip(_states(roles, reading, a[0]), _states(roles, reading, b[0]), strict=True)
     return Shapes((a, b), outputs, tuple((x.shape, y.shape) for x, y in states))

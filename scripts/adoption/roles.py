@@ -57,8 +57,9 @@ def _constant(tensor: Tensor, value: Any) -> ConstantSpec:
         array = array.astype(tensor.type)
         if tensor.dims and not array.ndim and not tensor.free:
             array = np.full([int(dim) for dim in tensor.dims], array)
-        wanted = [dim if isinstance(dim, int) else size for dim, size in zip(tensor.dims or array.shape, array.shape, strict=True)]
-        if list(array.shape) != wanted:
+        dims = array.shape if tensor.dims is None else tensor.dims
+        fits = all(not isinstance(dim, int) or dim == size for dim, size in zip(dims, array.shape, strict=False))
+        if array.ndim != len(dims) or not fits:
             raise ValueError(f"its shape is {list(array.shape)}")
     except (ValueError, TypeError) as error:
         raise WrongUse(f"--constant {tensor.name} must be JSON that fits {tensor}: {error}.") from error

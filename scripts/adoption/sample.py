@@ -3,12 +3,14 @@
 Owns reading it from a file, and the noise that stands in for it. Knows nothing of graphs.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.tensors import Array
 from scripts.adoption.refusal import WrongUse
@@ -33,12 +35,12 @@ def noise(features: int, steps: int) -> Sample:
 
 def read(path: Path, features: int, names: Sequence[str], least: int) -> Sample:
     """Steps of a .npy, an .npz with one array or a .csv with or without a header; WrongUse where they do not fit."""
-    if not path.is_file():  # reading a pipe might never end
-        raise WrongUse(f"--sample {path} cannot be read: it is no file. Give a .npy, .npz or .csv file.")
     try:
+        if not path.is_file():  # reading a pipe might never end
+            raise ValueError("it is no file: give a .npy, .npz or .csv file")
         steps = _load(path, names)
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise WrongUse(f"--sample {path} cannot be read: {error}.") from error
+    except Exception as error:  # a broken archive fails in as many ways as it has parts
+        raise WrongUse(f"--sample {path} cannot be read: {str(error).rstrip('.') or type(error).__name__}.") from error
     steps = steps[:, None] if steps.ndim == 1 else steps
     if steps.ndim != 2 or steps.shape[1] != features or len(steps) < least:
         raise WrongUse(
@@ -51,18 +53,28 @@ def read(path: Path, features: int, names: Sequence[str], least: int) -> Sample:
 
 def _load(path: Path, names: Sequence[str]) -> Array:
     if path.suffix == ".csv":
-        with path.open() as file:
+        with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():  # spreadsheets put a mark in front
+            warnings.filterwarnings("ignore", message="loadtxt: input contained no data")  # its shape will say so
             header = [word.strip().strip('"') for word in file.readline().split(",")]
-        titled = not all(map(_is_number, header))
-        columns = [header.index(name) for name in names] if titled and set(names) <= set(header) else None
-        return np.loadtxt(path, delimiter=",", skiprows=int(titled), usecols=columns, ndmin=2, dtype=np.float64).astype(np.float32)
+            titled = not all(map(_is_number, header))
+            columns = [header.index(name) for name in names] if titled and set(names) <= set(header) else None
+            file.seek(0)
+            return _real(np.loadtxt(file, delimiter=",", skiprows=int(titled), usecols=columns, ndmin=2, dtype=np.float64))
     loaded = np.load(path, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
-        return loaded.astype(np.float32)
+        return _real(loaded)
     with loaded:
         if len(loaded.files) != 1:
-            raise ValueError(f"it holds the arrays {', '.join(loaded.files)}, and must hold one")
-        return np.asarray(loaded[loaded.files[0]], dtype=np.float32)
+            raise ValueError(f"it holds the arrays {', '.join(loaded.files) or 'none'}, and must hold one")
+        return _real(np.asarray(loaded[loaded.files[0]]))
+
+
+def _real(array: NDArray[Any]) -> Array:
+    """In float32, infinite where that is too small; ValueError when it does not hold real numbers."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"it holds {array.dtype}, and must hold real numbers")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _is_number(word: str) -> bool:

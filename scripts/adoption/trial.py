@@ -2,11 +2,13 @@
 
 Owns the measure by which readings are told apart: the largest difference in units of float32 rounding, each tensor by
 its own size, so that a small state beside a large output is not overlooked. What is no number cannot be asked, and says
-nothing. Knows nothing of how readings come about.
+nothing. What depends on what is asked at smaller sizes of input too: large ones saturate a network, which then looks at
+nothing but the present step. Knows nothing of how readings come about.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ UNIT = 1e-5  # of the largest number in a tensor
 EQUAL = 100.0  # units: right readings stay below 1 unless they are long, wrong ones are off by 10,000 and more
 MOVED = 1.0  # units: what does not depend on a step does not change with it, to the bit
 DISTURBED = 0.9
+SMALLER = 1e-2  # from one size of input to the next
+SMALLEST = 1e-4
 SEED = 21
 
 Asked = list[tuple[Instance, Prediction]]  # and the answer to it alone
@@ -32,7 +36,7 @@ Asked = list[tuple[Instance, Prediction]]  # and the answer to it alone
 class Trial:
     """Differences in units; None where it could not be asked, infinity where it did not run."""
 
-    batch: float | None = None  # a row in a batch, and alone
+    batch: float | None = None  # a row in a batch, and alone, or beside another
     split: float | None = None  # pieces, and the whole
     future: float | None = None  # outputs of steps before one that was changed
     past: float | None = None  # and after it
@@ -80,7 +84,11 @@ def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
         together = None if spec.max_batch_size == 1 else engine.predict([each for each, _ in asked])
         batch = None if together is None else units(together, [answer for _, answer in asked])
         split = None if spec.time_steps else _split(engine, asked, rng)
-        return Trial(batch, split, _moved(engine, asked, steps, last=True), _moved(engine, asked, steps, last=False), repeats)
+        sizes = [(asked, steps), *_smaller(engine, steps, rng)]
+        if batch is not None:
+            batch = max(batch, _largest(_beside(engine, some, like) for some, like in sizes) or 0.0)
+        future, past = (_largest(_moved(engine, some, like, last=last) for some, like in sizes) for last in (True, False))
+        return Trial(batch, split, future, past, repeats)
     except (BadArtifact, ValueError) as error:
         return Trial(error=str(error))
     except Exception as error:  # ONNX Runtime raises its own and built-in types
@@ -96,6 +104,16 @@ def _instances(engine: Engine, steps: Array, rng: np.random.Generator) -> list[I
         tuple((array + rng.uniform(-DISTURBED, DISTURBED, array.shape)).astype(np.float32) for array in state) for state in states
     ]
     return [*found, *(Instance(each.steps, state) for each, state in zip(found, disturbed, strict=False))]
+
+
+def _smaller(engine: Engine, steps: Array, rng: np.random.Generator) -> Iterator[tuple[Asked, Array]]:
+    """Instances of the same steps at smaller sizes, each from a state that such steps lead to, and those steps."""
+    size, time = float(np.abs(steps).mean()), engine.spec.time_steps
+    while size > SMALLEST:
+        size, steps = size * SMALLER, (steps * SMALLER).astype(np.float32)
+        found = reached(engine, steps, (time,) * 2 if time else (6, 6, 11), rng)
+        answers = [engine.predict([each])[0] for each in found]
+        yield [(each, answer) for each, answer in zip(found, answers, strict=True) if _is_number(answer)], steps
 
 
 def _split(engine: Engine, asked: Asked, rng: np.random.Generator) -> float:
@@ -114,7 +132,7 @@ def _moved(engine: Engine, asked: Asked, steps: Array, *, last: bool) -> float |
         if engine.spec.stepwise or len(instance) < 2 or not every:
             continue
         changed = instance.steps.copy()
-        changed[place] = _another(instance.steps, place, steps)
+        changed[place] = (instance.steps[len(instance) // 2 if last else -1] + _away(steps)).astype(np.float32)
         (after,) = engine.predict([Instance(changed, instance.state)])
         if not _is_number(after):
             continue
@@ -125,11 +143,32 @@ def _moved(engine: Engine, asked: Asked, steps: Array, *, last: bool) -> float |
     return max(found, default=None)
 
 
-def _another(mine: Array, place: int, steps: Array) -> Array:
-    """In place of one of my steps another, further away by the deviation of typical steps: their size is the graph's business."""
+def _beside(engine: Engine, asked: Asked, steps: Array) -> float | None:
+    """How much the answer to a row changes when the row beside it, equally long, is another one; None: there are no two."""
+    found = []
+    for (one, _), (other, _) in pairwise(asked):
+        if len(one) != len(other):
+            continue
+        kept = engine.predict([one, other])
+        for place, pair in ((1, [_other(one, steps), other]), (0, [one, _other(other, steps)])):
+            after = engine.predict(pair)
+            if _is_number(after[place]) and _is_number(kept[place]):
+                found.append(units([after[place]], [kept[place]]))
+    return max(found, default=None)
+
+
+def _other(instance: Instance, steps: Array) -> Instance:
+    return Instance((instance.steps + _away(steps)).astype(np.float32), instance.state)
+
+
+def _away(steps: Array) -> Array:
+    """By how much a step is changed: the deviation of typical steps, for their size is the graph's business."""
     deviation, size = steps.std(axis=0), np.abs(steps).mean(axis=0)
-    step: Array = mine[len(mine) // 2 if place else -1] + np.where(deviation > 0, deviation, np.where(size > 0, size, 1))
-    return step.astype(np.float32)
+    return np.where(deviation > 0, deviation, np.where(size > 0, size, 1))
+
+
+def _largest(found: Iterable[float | None]) -> float | None:
+    return max((each for each in found if each is not None), default=None)
 
 
 def _is_number(prediction: Prediction) -> bool:

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnx
+
 from scripts.adoption.inspection import Graph
 
 # they hand numbers on, in another shape or order or some of them
@@ -34,6 +36,7 @@ class Wiring:
     """Pairs of a graph input and a graph output between which a recurrent node keeps a state."""
 
     pairs: frozenset[tuple[str, str]]
+    backwards: bool  # one of them runs from the last step to the first
 
     @property
     def starts(self) -> frozenset[str]:
@@ -51,7 +54,7 @@ class Wiring:
                 if start and end:
                     ends = [output for output, seen in reached.items() if end in seen]
                     pairs |= {(name, output) for name in _reach(start, sources) & inputs for output in ends}
-        return cls(frozenset(pairs))
+        return cls(frozenset(pairs), any(map(_runs_backwards, graph.nodes)))
 
 
 def _sources(graph: Graph) -> dict[str, set[str]]:
@@ -77,6 +80,11 @@ def _reach(name: str, sources: dict[str, set[str]]) -> set[str]:
             seen.add(each)
             todo += sources.get(each, ())
     return seen
+
+
+def _runs_backwards(node: onnx.NodeProto) -> bool:
+    directions = (attribute.s for attribute in node.attribute if attribute.name == "direction")
+    return node.op_type in _CELLS and next(directions, b"forward") != b"forward"
 
 
 def _at(names: Sequence[str], place: int) -> str:
