@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help install install-train install-dev serve train test check bench format lock clean
+.PHONY: help install install-train install-dev serve train test check bench bench-gpu format lock clean
 
 help:
 	@echo "make serve          the service on http://127.0.0.1:8000, in its own environment"
@@ -12,6 +12,7 @@ help:
 	@echo "make test           the whole test suite"
 	@echo "make check          lint, types, architecture"
 	@echo "make bench          the service beside raw ONNX Runtime and a plain service (about 10 minutes)"
+	@echo "make bench-gpu      what a GPU changes: placement, exactness, speed, memory (about 4 minutes; needs a GPU)"
 	@echo "make install        the service's environment; install-train adds PyTorch, install-dev the tools"
 	@echo "make format         format the code; make lock  pin the newest versions anew; make clean  remove $(VENV)"
 
@@ -45,6 +46,9 @@ check: install-dev
 
 bench: install-train
 	@$(BIN)/python -m scripts.bench $(ARGS)
+
+bench-gpu: install-train
+	@$(BIN)/python -m scripts.bench_gpu $(ARGS)
 
 format: install-dev
 	@$(BIN)/ruff check --fix

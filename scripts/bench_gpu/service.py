@@ -1,0 +1,151 @@
+"""The whole service over HTTP, on the GPU and on the CPU, with more or fewer processes.
+
+Owns how it is started and what it is asked. Knows nothing of what lies below. The load comes from several generators at once
+where there are CPUs for them, so that they are not what is measured; when one had no processor time left, that is told.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter, sleep
+
+from app import cpus, manifest
+from app.manifest import ModelSpec
+from scripts.bench import load, scenarios, servers
+from scripts.bench.job import Job as Load
+from scripts.bench.job import Report
+from scripts.bench.scenarios import Scenario
+from scripts.bench.servers import Running
+from scripts.bench_gpu import child, state
+from scripts.bench_gpu.child import Job, Result
+
+WARM = 0.3  # seconds of a point that do not count
+GENERATORS, CPUS_EACH, CALLERS_EACH = 4, 4, 16  # at most; and at least for each
+PATIENCE = 30.0  # seconds
+BUSY = 0.9  # CPUs of a generator: it could not send more
+
+S1, S2, S3, S5 = "one sequence, JSON", "32 sequences, JSON", "one sequence, octets", "one step with its state, JSON"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    name: str
+    flags: tuple[str, ...]
+    lanes: int  # of all its workers
+
+
+def setups(device: str) -> list[Setup]:
+    cpu = [Setup("CPU, a worker for each CPU", ("--device", "cpu"), cpus.available())]
+    if device == "cpu":
+        return cpu
+    shapes = [(1, 1), (1, 2), (2, 1), (4, 1)]
+    cuda = [
+        Setup(
+            f"CUDA, {workers} worker{'s' * (workers > 1)}, {lanes} lane{'s' * (lanes > 1)}",
+            ("--device", "cuda", "--workers", str(workers), "--lanes", str(lanes)),
+            workers * lanes,
+        )
+        for workers, lanes in shapes
+    ]
+    return cuda + cpu
+
+
+def points(features: int) -> list[Scenario]:
+    """What it is asked, from the scenarios that the service is always measured with; sequences of 128 steps but the last."""
+    loops = scenarios.closed_loops(features)
+    by_name = {each.name: each for each in loops}
+    octets = next(each for each in loops if each.headers == scenarios.OCTETS)
+    chosen = [
+        (S1, by_name[scenarios.CAPACITY], 64),
+        (S1, by_name[scenarios.CAPACITY], 256),
+        (S2, by_name[scenarios.MANY], 8),
+        (S3, octets, 256),
+        (S5, by_name[scenarios.STEP_1], 1),
+        (S5, by_name[scenarios.STEP_64], 64),
+    ]
+    return [replace(scenario, name=name, callers=callers) for name, scenario, callers in chosen]
+
+
+def measure(job: Job) -> Result:
+    """Of each setup and point the rate, p50 and p99, and which providers ran the batches."""
+    version = Path(job.reference)
+    spec = manifest.read(version)
+    first = scenarios.body(len(spec.features), 1)
+    found: list[Result] = []
+    faults: list[str] = []
+    for setup in setups(job.device):
+        child.say(f"service: {setup.name}")
+        try:
+            with servers.service(version, spec, first, *setup.flags) as server:
+                _wait_for_all(server, setup)
+                for point in _points(server, spec, job):
+                    found.append({"setup": setup.name, **point})  # noqa: PERF401  # those before a failure are kept
+        except Exception as error:  # it did not start, or answered otherwise than it must; the next may
+            faults.append(f"{setup.name}: {type(error).__name__}: {error}")
+    faults += [f"{each['setup']}, {each['name']}: {each['failed']} requests failed" for each in found if each["failed"]]
+    return {"points": found, "faults": faults}
+
+
+def _wait_for_all(server: Running, setup: Setup) -> None:
+    """It answers as soon as one of its workers does; RuntimeError where the others do not come."""
+    end = perf_counter() + PATIENCE
+    while (lanes := server.counter("recurve_lanes")) != setup.lanes:
+        if perf_counter() > end:
+            raise RuntimeError(f"{lanes} lanes were there after {PATIENCE:g} s, and not {setup.lanes}")
+        sleep(0.05)  # a worker says in no other way that it is there
+
+
+def _points(server: Running, spec: ModelSpec, job: Job) -> Iterator[Result]:
+    features = len(spec.features)
+    (token,) = json.loads(server.ask(scenarios.body(features, 1, return_state=True)))["states"]
+    for point in points(features):
+        child.say(f"  {point.name}, {point.callers} callers")
+        scenario = point.carrying(token) if point.stateful else point
+        before = state.executions(server.port)
+        result = loaded(server.url, scenario, seconds=job.seconds)
+        ran = state.executions(server.port) - before
+        health = state.health(server.port)
+        yield result | {
+            "name": point.name,
+            "callers": point.callers,
+            "batches": dict(ran),
+            "status": health.status,
+            "reason": health.reason,
+            "cold_start": server.cold_start,
+        }
+
+
+def loaded(url: str, scenario: Scenario, *, seconds: float) -> Result:
+    """A closed loop of the scenario's callers, by as many generators at once as there are CPUs for."""
+    jobs = [
+        Load(url=url, bodies=scenario.bodies, connections=share, seconds=seconds, headers=dict(scenario.headers), warm=WARM)
+        for share in shares(scenario.callers, cpus.available())
+    ]
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        return together(scenario, list(threads.map(load.generate, jobs)))
+
+
+def shares(callers: int, cpus: int) -> list[int]:
+    """How many of the callers each generator gets."""
+    count = max(1, min(GENERATORS, cpus // CPUS_EACH, callers // CALLERS_EACH))
+    return [callers // count + (index < callers % count) for index in range(count)]
+
+
+def together(scenario: Scenario, reports: Sequence[Report]) -> Result:
+    """What they come to: all that was answered, and of p50 and p99 the worst."""
+    rate = sum(report.served for report in reports)
+    return {
+        "requests_per_second": rate,
+        "sequences_per_second": rate * (scenario.sequences or 1.0),
+        "p50": max((report.p50 for report in reports if report.p50 is not None), default=None),
+        "p99": max((report.p99 for report in reports if report.p99 is not None), default=None),
+        "failed": sum(report.failed for report in reports),
+        "generator_busy": max(report.cpus for report in reports) > BUSY,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(child.answer(measure))

@@ -1,0 +1,21 @@
+"""How long something takes: the median of several runs after one that does not count.
+
+Owns when it has been run often enough. Knows nothing of what is run.
+"""
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+LEAST, MOST = 3, 200  # runs
+
+
+def median_seconds(run: Callable[[], object], *, budget: float) -> float:
+    """Of at least three runs, and as many more as fit into `budget` seconds; `run` returns when all is done."""
+    run()
+    times: list[float] = []
+    while len(times) < LEAST or (sum(times) < budget and len(times) < MOST):
+        begin = perf_counter()
+        run()
+        times.append(perf_counter() - begin)
+    return median(times)
