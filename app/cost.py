@@ -5,6 +5,7 @@ sequences step together. Knows nothing of queues, threads or what the numbers de
 """
 
 from dataclasses import dataclass, field
+from math import inf
 
 WEIGHT = 0.1  # of the newest observation
 SHORT = 2  # steps: what so short a batch takes is all fixed cost
@@ -16,26 +17,30 @@ SLOWEST = 8.0  # times the ideal pace
 class CostModel:
     """Seconds of a batch from its size and its longest sequence. Sizes are told apart by powers of two. Not thread-safe."""
 
-    fixed: float | None = None  # seconds
-    per_step: dict[int, float] = field(default_factory=dict)  # seconds by power of two, the size at most 2 ** power
+    fixed: dict[int, float] = field(default_factory=dict)  # seconds by power of two, the size at most 2 ** power
+    per_step: dict[int, float] = field(default_factory=dict)  # seconds, likewise
 
     def learn(self, size: int, steps: int, seconds: float) -> None:
         """A batch of `size` instances, the longest of `steps` steps, took so long."""
+        power = (size - 1).bit_length()
         if steps <= SHORT:
-            self.fixed = _average(self.fixed, seconds)
+            self.fixed[power] = _average(self.fixed.get(power), seconds)
         else:
-            power = (size - 1).bit_length()
-            self.per_step[power] = _average(self.per_step.get(power), max(0.0, seconds - (self.fixed or 0.0)) / steps)
+            sample = max(0.0, seconds - self._fixed_for(power)) / steps
+            self.per_step[power] = _average(self.per_step.get(power), sample)
 
     def predict(self, size: int, steps: int) -> float:
         """Seconds, from the nearest size that is known; infinite while nothing is."""
-        if steps <= SHORT and self.fixed is not None:
-            return self.fixed
-        if not self.per_step:
-            return float("inf")
         power = (size - 1).bit_length()
-        nearest = min(self.per_step, key=lambda known: abs(known - power))
-        return (self.fixed or 0.0) + steps * self.per_step[nearest] * 2.0 ** max(0, power - nearest)
+        if steps <= SHORT and self.fixed:
+            return self._fixed_for(power)
+        if not self.per_step:
+            return inf
+        nearest = _nearest(self.per_step, power)
+        return self._fixed_for(power) + steps * self.per_step[nearest] * 2.0 ** max(0, power - nearest)
+
+    def _fixed_for(self, power: int) -> float:
+        return self.fixed[_nearest(self.fixed, power)] if self.fixed else 0.0
 
 
 @dataclass(slots=True)
@@ -63,6 +68,10 @@ class Pace:
             sample = min((now - self._busy_since) / weight, SLOWEST * ideal)
             self.per_step = _average(self.per_step or None, sample)
         self._busy_since = now if more else None
+
+
+def _nearest(known: dict[int, float], power: int) -> int:
+    return min(known, key=lambda each: abs(each - power))
 
 
 def _average(old: float | None, new: float) -> float:

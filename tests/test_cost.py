@@ -36,6 +36,14 @@ def test_a_larger_batch_than_ever_seen_is_not_taken_for_a_small_one() -> None:
     assert cost.predict(64, 100) >= truth(64, 100)
 
 
+def test_a_small_batch_of_one_step_is_not_taken_for_a_large_one() -> None:
+    """A live stream's next step takes microseconds, whatever else runs."""
+    cost = CostModel()
+    for size in (1, 16, 256):
+        cost.learn(size, 1, truth(size, 1))
+    assert [cost.predict(size, 1) for size in (1, 16, 256)] == [truth(size, 1) for size in (1, 16, 256)]
+
+
 def test_it_follows_a_machine_that_becomes_slower() -> None:
     """A neighbour on the same host, a hot processor: what was cheap is not any more."""
     cost = CostModel()
