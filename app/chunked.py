@@ -45,6 +45,7 @@ class Chunked(Runner):
             )
         self._bound: dict[int, Bound] = {}
         self._seconds: dict[int, float] = {}  # of a chunk, by size
+        self._around: dict[int, float] = {}  # of what is done before and after the chunks of a batch, likewise
 
     def prepare(self, most: int) -> None:
         """Take the buffers of each size, and time it."""
@@ -56,9 +57,12 @@ class Chunked(Runner):
         super().close()
 
     def learn(self, size: int, steps: int, seconds: float) -> None:
-        """Nothing: each size was timed."""
+        self._around[size_for(size, self._seconds)] = max(0.0, seconds - self._computing(size, steps))
 
     def seconds(self, size: int, steps: int) -> float:
+        return self._computing(size, steps) + self._around.get(size_for(size, self._seconds), 0.0)
+
+    def _computing(self, size: int, steps: int) -> float:
         return ceil(steps / self._steps) * self._seconds.get(size_for(size, self._seconds), inf)
 
     def predict(self, batch: Batch) -> Answer:

@@ -112,6 +112,17 @@ def test_a_batch_goes_where_it_is_done_sooner(engine: Engine, spec: ModelSpec) -
     assert engine.provider.in_use == CUDA
 
 
+def test_what_surrounds_a_graph_of_fixed_steps_counts_too(engine: Engine) -> None:
+    """Seen on an H100: 256 sequences of one step went to CUDA, where collecting and parting them took as long as the CPU in all."""
+    _, other = engine.runners
+    other.prepare(4)
+    one = other.seconds(4, 32)
+    assert other.seconds(4, 33) == pytest.approx(2 * one)
+    other.learn(4, 1, one + 0.5)
+    assert other.seconds(4, 32) == pytest.approx(one + 0.5)
+    assert other.seconds(4, 64) == pytest.approx(2 * one + 0.5)
+
+
 def test_a_size_that_is_slow_is_passed_over() -> None:
     """Seen on an H100: batches of 8 and 16 take 2.6 times as long as one of 32."""
     seconds = {1: 0.66, 2: 0.88, 4: 0.92, 8: 2.6, 16: 2.6, 32: 1.02, 64: 1.01, 128: 1.03, 256: 1.1, 512: 1.3}
