@@ -12,6 +12,7 @@ import pytest
 from tests.servers import ROOT
 
 PORT, SCALED = "18000", "18080"
+WITH_GPU = ("--file", "docker-compose.yml", "--file", "deploy/gpu.yml")
 
 
 def engine() -> bool:
@@ -62,6 +63,20 @@ def test_compose_serves_the_committed_model_and_stops_cleanly(container: str) ->
     subprocess.run(["docker", "stop", "--timeout", "10", container], check=True, capture_output=True)
     (details,) = json.loads(subprocess.check_output(["docker", "inspect", container]))
     assert details["State"]["ExitCode"] == 0
+
+
+def test_a_gpu_is_reserved_by_its_own_file_alone() -> None:
+    """Docker starts nothing that reserves a GPU on a host that has none to give; and what has one is as locked up as the rest."""
+    plain, gpu = (
+        json.loads(compose(*files, "--profile", "scale", "config", "--format", "json"))["services"] for files in ((), WITH_GPU)
+    )
+    assert "nvidia" not in json.dumps(plain)
+    served = gpu["recurve"]
+    assert (served["build"].pop("target"), served.pop("image")) == ("cuda", "recurve:cuda")
+    reserved = served.pop("deploy")["resources"]["reservations"]
+    assert reserved == {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}
+    assert (plain["recurve"]["build"].pop("target"), plain["recurve"].pop("image")) == ("cpu", "recurve:cpu")
+    assert gpu == plain
 
 
 @pytest.fixture(scope="module")
