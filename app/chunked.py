@@ -38,10 +38,10 @@ class Chunked(Runner):
         super().__init__(spec, session, provider)
         self._steps = chunk_of(spec, session) or 0
         axes = [(spec.input.batch_axis, spec.input.time_axis), *((each.batch_axis, each.time_axis) for each in spec.outputs)]
-        if spec.lengths is None or set(axes) != {(0, 1)} or spec.constants:
+        if spec.lengths is None or set(axes) != {(0, 1)} or spec.constants or not spec.causal:
             raise BadArtifact(
                 f"The graph of {spec} for {provider} takes {self._steps} steps a call: for that it needs lengths, batch and "
-                "time as the first axes, and no constants."
+                "time as the first axes, and no constants, and must be causal."
             )
         self._bound: dict[int, Bound] = {}
         self._seconds: dict[int, float] = {}  # of a chunk, by size

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
+from threading import Lock
 from time import monotonic, perf_counter
 from typing import Literal
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cuda", "cpu"]
 
+TIMES = 3  # that a batch is timed where there is a choice: what is learned now decides until the version is unloaded
 AGAIN = (1.0, 60.0)  # seconds after which CUDA is tried again: the first time, and at most
 
 
@@ -65,6 +67,7 @@ class Engine:
         self._cuda: Runner | None = None
         self._tries = 0  # of CUDA that failed, one after the other
         self._again = -inf  # when it may be tried again
+        self._changing = Lock()  # for these two, and what is said of them
         self.provider = Provider(device, CPU)
         if device != "cpu":
             try:
@@ -83,6 +86,8 @@ class Engine:
         """Do without CUDA from now on; ProviderUnavailable where that was not to be."""
         if self.provider.requested == "cuda":
             raise ProviderUnavailable(f"The device asked for is cuda, but {reason}. With auto or cpu it runs on the CPU.")
+        if self._cuda is not None:
+            self._cuda.close()
         self._cuda = None
         self._now(Provider(self.provider.requested, CPU, reason))
 
@@ -119,18 +124,26 @@ class Engine:
         for runner in self.runners:
             try:
                 runner.prepare(max(map(len, batches)))
-                for index, batch in enumerate(batches):
-                    self.predict_on(runner, batch)
-                    begin = perf_counter()
-                    self.predict_on(runner, batch)
-                    seconds = perf_counter() - begin
-                    runner.learn(len(batch), max(map(len, batch)), seconds)
-                    fewest[index] = min(fewest[index], seconds)
+                seconds = [self._timed(runner, batch) for batch in batches]
             except Exception as error:  # ONNX Runtime's: no memory there, most likely
                 if runner.provider == CPU:
                     raise
                 self.lose_cuda(f"CUDA could not be made ready: {' '.join(str(error).split())}")
+            else:
+                fewest = [*map(min, fewest, seconds)]
         return fewest
+
+    def _timed(self, runner: Runner, batch: Sequence[Instance]) -> float:
+        """Seconds that this takes there when it has run before, which it learns from."""
+        self.predict_on(runner, batch)
+        times = []
+        for _ in range(TIMES if self._cuda is not None else 1):
+            begin = perf_counter()
+            self.predict_on(runner, batch)
+            times.append(perf_counter() - begin)
+        seconds = min(times)
+        runner.learn(len(batch), max(map(len, batch)), seconds)
+        return seconds
 
     def _predict(self, instances: Sequence[Instance], run: Callable[[Batch], Answer]) -> Answer:
         if self._any_company or len(instances) == 1:
@@ -145,34 +158,41 @@ class Engine:
 
     def _run(self, batch: Batch) -> Answer:
         """Where it is done soonest, or at all."""
-        cuda = self._cuda
+        cuda, tries = self._cuda, self._tries
         if cuda is None or not self._pays(cuda, batch) or self._clock() < self._again:
             return self._cpu.predict(batch)
         try:
             answer = cuda.predict(batch)
         except Exception as error:  # ONNX Runtime raises its own and built-in types
             answer = self._cpu.predict(batch)  # if that fails too, the batch is to blame
-            self._failed(error)
+            self._failed(error, tries)
             return answer
-        if self._tries:
-            self._recovered()
+        if tries:
+            self._recovered(tries)
         return answer
 
     def _pays(self, cuda: Runner, batch: Batch) -> bool:
         size, steps, _ = batch.input.shape
         return cuda.seconds(size, steps) <= self._cpu.seconds(size, steps)
 
-    def _failed(self, error: Exception) -> None:
-        first, most = AGAIN
-        wait = min(first * 2**self._tries, most)
-        self._tries += 1
-        self._again = self._clock() + wait
-        reason = f"CUDA failed, and is tried again after {wait:.0f} s: {' '.join(str(error).split())}"
-        self._now(Provider(self.provider.requested, CPU, reason))
+    def _failed(self, error: Exception, tries: int) -> None:
+        """`tries`: those that had failed when this one began. What fails beside it fails for the same reason: it counts once."""
+        with self._changing:
+            if self._tries != tries:
+                return
+            first, most = AGAIN
+            wait = min(first * 2 ** min(tries, 32), most)  # a device that is lost fails for days: no float holds 2**1024
+            self._again = self._clock() + wait
+            self._tries += 1  # last: who has seen it may not try before then
+            reason = f"CUDA failed, and is tried again after {wait:.0f} s: {' '.join(str(error).split())}"
+            self._now(Provider(self.provider.requested, CPU, reason))
 
-    def _recovered(self) -> None:
-        self._tries = 0
-        self._now(Provider(self.provider.requested, CUDA))
+    def _recovered(self, tries: int) -> None:
+        """Unless another try has failed meanwhile."""
+        with self._changing:
+            if self._tries == tries:
+                self._tries = 0
+                self._now(Provider(self.provider.requested, CUDA))
 
     def _now(self, provider: Provider) -> None:
         self.provider = provider
@@ -193,9 +213,14 @@ def _on_cuda(spec: ModelSpec, folder: Path, runtime: Runtime) -> Runner:
         )
     path = folder / spec.graphs[CUDA]
     session = runtime.cuda(path)
-    if chunk_of(spec, session) is not None:
-        session = runtime.cuda(path, record=True)
-    return runner_of(spec, session, CUDA)
+    try:
+        if chunk_of(spec, session) is not None:
+            session.close()
+            session = runtime.cuda(path, record=True)
+        return runner_of(spec, session, CUDA)
+    except BadArtifact:
+        session.close()
+        raise
 
 
 def runner_of(spec: ModelSpec, session: Session, provider: str) -> Runner:

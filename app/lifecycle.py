@@ -118,13 +118,23 @@ class Loader:
         mark = mark_of(folder)
         spec = manifest.read(folder)
         engine = Engine(spec, folder, device=self.device, runtime=self.runtime)
-        worst = _replay(engine, folder)
+        try:
+            worst = _replay(engine, folder)
+            cost = _warm_up(engine, self._limits(engine))
+        except BaseException:
+            engine.close()  # what it has on a device is freed where that may be done
+            raise
+        limits = self._limits(engine)  # those of the CPU, where CUDA was given up meanwhile
+        return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
+
+    def _limits(self, engine: Engine) -> Limits:
+        """For this version, where it runs."""
+        spec = engine.spec
         limits = self.limits if engine.provider.in_use == CPU else self.cuda_limits or self.limits
         limits = replace(limits, max_batch_size=min(limits.max_batch_size, spec.max_batch_size or maxsize))
         if not spec.ragged:
             limits = replace(limits, max_padding_waste=0.0)  # only sequences that are equally long
-        cost = _warm_up(engine, limits)
-        return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
+        return limits
 
     def _start(self, proved: Proved) -> Model:
         spec, engine, provider = proved.spec, proved.engine, proved.engine.provider
@@ -156,9 +166,9 @@ class Loader:
 
 
 def _warm_up(engine: Engine, limits: Limits) -> CostModel:
-    """Run batches of every power of two, so that no request pays for a first allocation; what they cost."""
+    """Run batches of every power of two, and the largest, so that no request pays for a first allocation; what they cost."""
     cost = CostModel()
-    sizes = [2**power for power in range(limits.max_batch_size.bit_length())]
+    sizes = sorted({limits.max_batch_size, *(2**power for power in range(limits.max_batch_size.bit_length()))})
     lengths = WARM_UP_STEPS if engine.spec.time_steps is None else (engine.spec.time_steps,)
     grid = [*product(sizes, lengths)]
     zeros = {steps: Instance(steps=np.zeros((steps, len(engine.spec.features)), dtype=np.float32)) for steps in lengths}

@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
-from functools import cache
 from io import StringIO
 from itertools import count
 from pathlib import Path
 from threading import Lock
+from traceback import clear_frames
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -44,7 +44,8 @@ T = TypeVar("T")
 class Bound:
     """Buffers for the inputs and outputs of one shape, on the device, and the work between them. For use in `Session.perform`.
 
-    A state that is carried on has one buffer for what enters and what leaves: the next run starts where the last one ended.
+    A state that is carried on has one buffer for what enters and what leaves: the next run starts where the last one ended. The
+    graph must have read it before it writes it; one that does not answers wrongly, as the golden sample shows.
     """
 
     def __init__(
@@ -105,12 +106,16 @@ class Session:
 
     def close(self) -> None:
         """Free the memory on the device; it is not used again."""
-        self.perform(lambda: setattr(self, "raw", None))
+        self.perform(self._free)
+
+    def _free(self) -> None:
+        self.inputs, self.outputs = {}, {}  # each of them keeps all of the session
+        self.raw = None
 
     def perform(self, work: Callable[[], T]) -> T:
         """What this returns, done where this session's buffers may be touched, and by nobody else meanwhile."""
         if self.device == "cuda":
-            return _cuda_thread().submit(work).result()
+            return _on_cuda_thread(work)
         with self._turn:
             return work()
 
@@ -125,7 +130,7 @@ class Runtime:
     def cpu(self, path: Path, *, threads: int) -> Session:
         """Raises BadArtifact where the file is not a graph that runs. `threads`: that one run may use."""
         try:
-            return Session(ort.InferenceSession(str(path), _options(threads), providers=[CPU]), "cpu")
+            return Session(_open(path, threads, [CPU]), "cpu")
         except Exception as error:  # ONNX Runtime raises its own and built-in types
             raise BadArtifact(f"ONNX Runtime cannot open {path.name}: {error}") from error
 
@@ -134,9 +139,8 @@ class Runtime:
         if (reason := self._obstacle()) is not None:
             raise ProviderUnavailable(reason)
         options = CUDA_OPTIONS | {"enable_cuda_graph": str(int(record))}
-        providers = [(CUDA, options), CPU]
         try:
-            raw = _cuda_thread().submit(ort.InferenceSession, str(path), _options(1), providers=providers).result()
+            raw = _on_cuda_thread(lambda: _open(path, 1, [(CUDA, options), CPU]))
         except Exception as error:  # as above; every one of them means: no CUDA
             raise ProviderUnavailable(f"CUDA could not be started: {error}") from error
         if CUDA not in raw.get_providers():  # it only logs that
@@ -165,15 +169,25 @@ class Runtime:
 _loading = Lock()  # stdout is everyone's
 
 
-@cache
-def _cuda_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="cuda")
+_cuda_thread = ThreadPoolExecutor(1, thread_name_prefix="cuda")  # which starts when there is work for it
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def _on_cuda_thread(work: Callable[[], T]) -> T:
+    def done() -> T:
+        try:
+            return work()
+        except Exception as error:
+            clear_frames(error.__traceback__)  # else what they hold of the device is freed by the thread that gets the error
+            raise
+
+    return _cuda_thread.submit(done).result()
+
+
+def _open(path: Path, threads: int, providers: Sequence[Any]) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # fatal; what fails is raised, and what matters of the rest is checked and reported here
-    return options
+    # Where a provider fails it would go on with the CPU of its own accord, for good, and print that.
+    return ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)

@@ -36,12 +36,14 @@ class FakeCuda(Runtime):
         self.refuses = refuses
         self.trouble: Exception | None = None
         self.runs = 0  # of graphs, the failed ones too
+        self.sessions: list[Session] = []  # all that were opened
 
     def cuda(self, path: Path, *, record: bool = False) -> Session:  # noqa: ARG002  # the CPU records nothing
         if self.refuses is not None:
             raise ProviderUnavailable(self.refuses)
         session = Unsteady(self.cpu(path, threads=1).raw, "cpu")
         session.runtime = self
+        self.sessions.append(session)
         return session
 
     def step(self) -> None:

@@ -5,25 +5,31 @@ A GPU is not needed: CUDA's graphs run on the CPU, and fail when the test says s
 
 import asyncio
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from shutil import copy
+from threading import Barrier, Event, current_thread
+from weakref import ref
 
 import numpy as np
 import pytest
 
 from app import gpu, manifest
 from app.chunked import Chunked, size_for
-from app.engine import Engine, runner_of
+from app.engine import Device, Engine, runner_of
 from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import difference
-from app.manifest import ModelSpec
+from app.lifecycle import Loader
+from app.manifest import LengthsSpec, ModelSpec, OutputSpec, StateSpec
 from app.metrics import Metrics
-from app.runtime import CPU, CUDA, Runtime
-from app.tensors import Instance
+from app.runtime import CPU, CUDA, Runtime, Session
+from app.tensors import Batch, Instance
 from tests import artifacts
 from tests.fake_cuda import Driver, FakeCuda
-from tests.services import service_over
+from tests.graphs import FLOAT, INT64, Builder
+from tests.services import LIMITS, service_over
 
 MEMORY = RuntimeError("Failed to allocate memory for requested\nbuffer of size 25165824")
 
@@ -170,6 +176,66 @@ def test_cuda_is_tried_again_ever_more_rarely_until_it_works(engine: Engine, spe
     assert "after 1 s" in str(engine.provider.fallback_reason)
 
 
+def test_lanes_that_fail_side_by_side_count_as_one_failure(tmp_path: Path) -> None:
+    """They fail for one reason: four lanes must not make eight seconds of one."""
+    every = Barrier(4)
+
+    class Together(FakeCuda):
+        def step(self) -> None:
+            every.wait(timeout=60)
+            super().step()
+
+    cuda = Together()
+    folder = artifacts.build(tmp_path, cell="reset_after")  # whose graph several threads may run at once
+    spec = manifest.read(folder)
+    engine = Engine(spec, folder, runtime=cuda, clock=Clock())
+    changes = []
+    engine.on_change = changes.append
+    cuda.trouble = MEMORY
+    with ThreadPoolExecutor(4) as threads:
+        answers = [*threads.map(lambda seed: providers(engine, some(spec, 3, seed=seed)), range(4))]
+    assert answers == [{CPU}] * 4
+    assert "after 1 s" in str(engine.provider.fallback_reason)
+    assert changes == [engine.provider]
+
+
+def test_what_began_before_a_failure_and_succeeds_is_no_recovery(tmp_path: Path) -> None:
+    """It says nothing of how CUDA is now, and health would say that all is well."""
+    begun, go_on = Event(), Event()
+
+    class Slow(FakeCuda):
+        def step(self) -> None:
+            super().step()
+            if current_thread().name.startswith("slow"):
+                begun.set()
+                assert go_on.wait(timeout=60)
+
+    cuda = Slow()
+    folder = artifacts.build(tmp_path, cell="reset_after")
+    spec = manifest.read(folder)
+    engine = Engine(spec, folder, runtime=cuda, clock=Clock())
+    with ThreadPoolExecutor(1, thread_name_prefix="slow") as threads:
+        slow = threads.submit(providers, engine, some(spec, 3))
+        assert begun.wait(timeout=60)
+        cuda.trouble = MEMORY
+        assert providers(engine, some(spec, 3)) == {CPU}
+        cuda.trouble = None
+        go_on.set()
+        assert slow.result() == {CUDA}
+    assert engine.provider.in_use == CPU
+
+
+def test_a_device_that_is_lost_for_good_harms_nobody(engine: Engine, spec: ModelSpec, cuda: FakeCuda, clock: Clock) -> None:
+    """After a day of failures, the seconds to wait must still be a number."""
+    cuda.trouble = MEMORY
+    batch = some(spec, 1)
+    for _ in range(1100):
+        assert providers(engine, batch) == {CPU}
+        clock.now += 60
+    assert cuda.runs == 1100
+    assert "after 60 s" in str(engine.provider.fallback_reason)
+
+
 def test_a_stream_goes_on_over_a_failure_of_cuda(engine: Engine, spec: ModelSpec, cuda: FakeCuda) -> None:
     """The state that one provider left is the other's to start from."""
     (whole,) = some(spec, 90)
@@ -235,13 +301,16 @@ def test_a_provider_must_reproduce_the_golden_sample(tmp_path: Path, spec: Model
         asyncio.run(service_over(tmp_path / "models", device="cuda", runtime=FakeCuda()))
 
 
-def test_memory_that_is_short_at_the_start_does_not_stop_the_service(folder: Path) -> None:
-    class Short(FakeCuda):
-        def step(self) -> None:
-            super().step()
-            if self.runs > 20:
-                raise MEMORY
+class Short(FakeCuda):
+    """Its memory is enough for the golden sample, and not for what comes then."""
 
+    def step(self) -> None:
+        super().step()
+        if self.runs > 20:
+            raise MEMORY
+
+
+def test_memory_that_is_short_at_the_start_does_not_stop_the_service(folder: Path) -> None:
     async def scenario() -> str:
         service = await service_over(folder.parent.parent, device="auto", runtime=Short())
         reason = service.model().engine.provider.fallback_reason
@@ -249,6 +318,119 @@ def test_memory_that_is_short_at_the_start_does_not_stop_the_service(folder: Pat
         return str(reason)
 
     assert "could not be made ready: Failed to allocate memory" in asyncio.run(scenario())
+
+
+def test_a_model_that_lost_cuda_while_it_was_made_ready_has_the_limits_of_the_cpu(folder: Path, spec: ModelSpec) -> None:
+    """Batches as large as a GPU wants them hold up everyone else on the CPU."""
+    metrics = Metrics()
+    loader = Loader(
+        device="auto", limits=replace(LIMITS, max_batch_size=2), cuda_limits=LIMITS, lanes=1, metrics=metrics, runtime=Short()
+    )
+
+    async def scenario() -> None:
+        model = await loader.load(folder)
+        assert model.engine.provider.in_use == CPU
+        await model.batcher.predict(some(spec, *[40] * 8), timeout=60)
+        await model.let_go()
+
+    asyncio.run(scenario())
+    assert metrics.model_counts()[spec.name, spec.version].by_size.keys() == {2}
+
+
+def test_the_largest_batch_is_made_ready_though_it_is_no_power_of_two(folder: Path, cuda: FakeCuda) -> None:
+    """What was never timed would go to the CPU for ever."""
+    loader = Loader(device="auto", limits=replace(LIMITS, max_batch_size=12), lanes=1, metrics=Metrics(), runtime=cuda)
+
+    async def scenario() -> None:
+        model = await loader.load(folder)
+        _, other = model.engine.runners
+        assert other.seconds(12, 32) < float("inf")
+        await model.let_go()
+
+    asyncio.run(scenario())
+
+
+def on_device(cuda: FakeCuda) -> list[bool]:
+    """Of each session that was opened, whether it is still there."""
+    return [session.raw is not None for session in cuda.sessions]
+
+
+def test_what_is_not_used_on_the_device_is_freed_there(tmp_path: Path, spec: ModelSpec, folder: Path) -> None:
+    """Memory is scarce there; and freed by another thread, while one records, it fails what is recorded."""
+    cuda = FakeCuda()
+    engine = Engine(spec, folder, runtime=cuda)
+    assert on_device(cuda) == [False, True]  # the first one was to look at
+    engine.close()
+    assert on_device(cuda) == [False, False]
+
+    other = edited(spec, artifacts.build(tmp_path / "other", seed=1), artifacts.build(tmp_path / "models"))
+    cuda = FakeCuda()
+
+    async def load(device: Device) -> None:
+        model = await Loader(device=device, limits=LIMITS, lanes=1, metrics=Metrics(), runtime=cuda).load(other)
+        assert model.engine.provider.in_use == CPU
+        await model.batcher.close()
+
+    asyncio.run(load("auto"))
+    assert on_device(cuda) == [False] * 2
+    with pytest.raises(ProviderUnavailable, match="golden sample"):
+        asyncio.run(load("cuda"))
+    assert on_device(cuda) == [False] * 4
+
+
+def test_a_session_that_is_closed_is_gone(folder: Path, spec: ModelSpec) -> None:
+    """ONNX Runtime's descriptions of its inputs keep it, all its memory with it."""
+    session = Runtime().cpu(folder / spec.graphs[CPU], threads=1)
+    inside = ref(session.raw._sess)  # what holds the memory; `raw` is a wrapper
+    session.close()
+    assert inside() is None
+
+
+def test_what_an_error_holds_of_the_device_is_freed_on_its_thread(folder: Path, spec: ModelSpec) -> None:
+    """The error goes to another thread, and with it its frames and their buffers."""
+    where = []
+
+    class Buffer:
+        def __del__(self) -> None:
+            where.append(current_thread().name)
+
+    def work() -> None:
+        buffer = Buffer()
+        raise RuntimeError(f"no memory for more than {type(buffer).__name__}")
+
+    session = Session(Runtime().cpu(folder / spec.graphs[CPU], threads=1).raw, "cuda")
+    with pytest.raises(RuntimeError, match="no memory"):
+        session.perform(work)
+    assert [name.split("_")[0] for name in where] == ["cuda"]
+
+
+def test_a_session_does_not_change_its_provider_by_itself(folder: Path, spec: ModelSpec) -> None:
+    """ONNX Runtime would go on with the CPU, for good, and what is said of the provider would be wrong."""
+    session = Runtime().cpu(folder / spec.graphs[CPU], threads=1)
+    assert session.raw._enable_fallback is False  # a run that fails so needs a GPU
+
+
+def shown_of(metrics: Metrics, name: str) -> dict[str, float]:
+    """What is counted under this name by provider."""
+    lines = (line.rsplit(" ", 1) for line in metrics.render().decode().splitlines() if line.startswith(f"{name}{{"))
+    return {labels.split('provider="')[1].split('"')[0]: float(value) for labels, value in lines}
+
+
+def test_files_that_are_loaded_anew_leave_one_provider_in_use() -> None:
+    """The version before them ran on another one, and is not told that it is gone: it is there again."""
+    metrics = Metrics()
+    metrics.model("m", "1", lanes=1).runs_on(CUDA, fallback=False)
+    metrics.model("m", "1", lanes=1).runs_on(CPU, fallback=True)
+    assert shown_of(metrics, "recurve_model_provider") == {CUDA: 0, CPU: 1}
+
+
+def test_a_batch_whose_every_answer_overflows_is_of_no_provider() -> None:
+    """There is no provider without a name."""
+    metrics = Metrics()
+    counts = metrics.model("m", "1", lanes=1)
+    counts.executed([1], seconds=0.1, waited=0.0)
+    counts.executed([1], seconds=0.1, waited=0.0, provider=CPU)
+    assert shown_of(metrics, "recurve_provider_executions_total") == {CPU: 1}
 
 
 def test_health_and_metrics_follow_the_provider(folder: Path, spec: ModelSpec, cuda: FakeCuda) -> None:
@@ -307,5 +489,53 @@ def test_a_graph_of_fixed_steps_has_batch_and_time_first(folder: Path, spec: Mod
     session = Runtime().cpu(folder / spec.graphs[CUDA], threads=1)
     assert isinstance(runner_of(spec, session, CPU), Chunked)
     turned = spec.outputs[0].model_copy(update={"batch_axis": 1, "time_axis": 0})
-    with pytest.raises(BadArtifact, match="takes 32 steps a call: for that it needs lengths, batch and time"):
-        runner_of(spec.model_copy(update={"outputs": (turned,)}), session, CPU)
+    for wrong in ({"outputs": (turned,)}, {"causal": False}):  # what sees the future does not see the next chunk
+        with pytest.raises(BadArtifact, match="takes 32 steps a call: for that it needs lengths, batch and time"):
+            runner_of(spec.model_copy(update=wrong), session, CPU)
+
+
+def running_sums(path: Path) -> Path:
+    """Four steps a call: the sum so far, and it beside its double. A table grows by the same, its batch axis at the end."""
+    b = Builder()
+    steps, lengths = b.input("input", ["batch", 4, 1]), b.input("lengths", ["batch"], INT64)
+    table, total = b.input("table", [2, 3, "batch"]), b.input("total", ["batch"])
+    column, last = b.constant([1]), b.constant([2])
+    live = b.add("Cast", [b.add("Less", [b.constant([0, 1, 2, 3]), b.add("Unsqueeze", [lengths, column])])], to=FLOAT)
+    x = b.add("Mul", [b.add("Squeeze", [steps, last]), live])
+    part = b.add("ReduceSum", [x, column], keepdims=0)
+    end = b.add("Add", [total, part])
+    rest = b.add("Sub", [b.add("CumSum", [x, b.constant(1)]), b.add("Unsqueeze", [part, column])])
+    every = b.add("Unsqueeze", [b.add("Add", [b.add("Unsqueeze", [end, column]), rest]), last])
+    b.output("every", ["batch", 4], b.add("Squeeze", [every, last]))
+    b.output("pair", ["batch", 4, 2], b.add("Concat", [every, b.add("Add", [every, every])], axis=2))
+    b.output("table_end", [2, 3, "batch"], b.add("Add", [table, part]))
+    b.output("total_end", ["batch"], end)
+    return b.save(path)
+
+
+@pytest.mark.parametrize("lengths", [(1,), (4, 5), (1, 11, 3, 8, 4)], ids=str)
+def test_a_graph_of_fixed_steps_may_have_any_layout(tmp_path: Path, spec: ModelSpec, lengths: Sequence[int]) -> None:
+    """Several states, wherever their batch axes are; several outputs, single numbers among them; lengths of 64 bits."""
+    session = Runtime().cpu(running_sums(tmp_path / "sums.onnx"), threads=1)
+    table = StateSpec(input="table", output="table_end", shape=(2, 3), batch_axis=2)
+    changes = {
+        "features": spec.features[:1],
+        "lengths": LengthsSpec(type="int64"),
+        "states": (table, StateSpec(input="total", output="total_end", shape=(), batch_axis=0)),
+        "outputs": (OutputSpec(name="every", shape=()), OutputSpec(name="pair", shape=(2,))),
+    }
+    other = spec.model_copy(update=changes)
+    runner = runner_of(other, session, CPU)
+    assert isinstance(runner, Chunked)
+    instances = some(other, *lengths)
+    batch = Batch.collate(instances, other.states)
+    runner.predict(Batch.collate(some(other, *[9] * 8, seed=1), other.states))  # what it leaves in the buffers is not used
+    for row, (instance, (answer, state)) in enumerate(
+        zip(instances, ((each.outputs, each.state) for each in runner.predict(batch)[0]), strict=True)
+    ):
+        table_start, total_start = batch.states[0][..., row], batch.states[1][row]
+        sums = np.cumsum(instance.steps[:, 0]) + total_start
+        np.testing.assert_allclose(answer[0], sums[:, None], rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(answer[1], np.stack([sums, 2 * sums], axis=1), rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(state[0], table_start + instance.steps.sum(), rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(state[1], sums[-1], rtol=1e-5, atol=1e-3)

@@ -69,7 +69,6 @@ class Chunks:
             said = {
                 "Recurve-Model": model.spec.name,
                 "Recurve-Version": model.spec.version,
-                "Recurve-Provider": model.engine.provider.in_use,
                 "Recurve-Seq": str(answer.seq),
                 "Recurve-Steps": str(answer.steps),
             }

@@ -71,7 +71,7 @@ class PredictResponse(BaseModel):
     states: Annotated[list[str] | None, Field(description="one token per instance, with return_state")] = None
     model: str
     version: str
-    provider: Annotated[str, Field(description="the execution provider that is in use")]
+    provider: Annotated[str, Field(description="the execution provider that computed it; several, where it was several batches")]
 
 
 class Attach(BaseModel):
@@ -224,6 +224,10 @@ def read(schema: type[Schema], values: object) -> Schema:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its OpenAPI description."""
+    """The error answers of a route, for its OpenAPI description.
+
+    A body, which may be malformed (400), may come too slowly; a key, which may be unknown (401), may be used too often.
+    """
+    found = sorted({*statuses, *(408 for each in statuses if each == 400), *(429 for each in statuses if each == 401)})
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": "", "content": {"application/problem+json": {"schema": schema}}} for status in statuses}
+    return {status: {"description": "", "content": {"application/problem+json": {"schema": schema}}} for status in found}
