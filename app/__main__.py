@@ -22,16 +22,18 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory, TemporaryFile
 
 import fastapi_offline  # noqa: F401  # imported here, its memory is shared by all workers
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import CliApp
+from pydantic import SecretStr
 
-from app import __version__, logs
+from app import __version__, configuration, logs
+from app.configuration import WrongSettings
+from app.connection import Terms
 from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
 from app.fleet import Fleet
+from app.rates import Rates
 from app.repository import Repository
 from app.server import Server
 from app.settings import Settings
-from app.sockets import bind
+from app.sockets import bind, room_for
 from app.supervisor import Supervisor
 
 log = logging.getLogger("app")
@@ -42,15 +44,9 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"
 def main() -> int:
     """Serve until a signal comes; the exit code."""
     try:
-        settings = CliApp.run(Settings, cli_args=sys.argv[1:])
-    except ValidationError as error:
-        wrong = {"_".join(map(str, problem["loc"][:1])).upper().removeprefix("RECURVE_"): problem for problem in error.errors()}
-        for name, problem in wrong.items():
-            got = "" if name in ("STATE_KEY", "API_KEYS", "STREAM_STORE", "") else f" (got {problem['input']!r})"  # no secrets
-            print(f"{f'RECURVE_{name}: ' if name else ''}{problem['msg']}{got}", file=sys.stderr)
-        return 2
-    except (UnicodeDecodeError, OSError) as error:
-        print(f".env cannot be read: {error}", file=sys.stderr)
+        settings = configuration.read(sys.argv[1:])
+    except WrongSettings as error:
+        print(error, file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
@@ -61,6 +57,13 @@ def main() -> int:
     except OSError as error:
         log.error("Cannot listen on %s port %d: %s. Choose another with --port.", settings.host, settings.port, error.strerror)
         return 1
+    if (room := room_for(settings.connections_each)) < settings.connections_each:
+        log.warning(
+            "RECURVE_MAX_CONNECTIONS=%d is more than the system allows: %d in each worker (ulimit -Hn).",
+            settings.max_connections,
+            room,
+        )
+        settings = settings.model_copy(update={"max_connections": room * settings.resolved_workers})
     if settings.state_key is None:
         log.warning(
             "No RECURVE_STATE_KEY is set: state tokens are signed with a random key, and are worth nothing after a restart."
@@ -69,15 +72,20 @@ def main() -> int:
     settings = with_a_default_model(settings)
     if not settings.api_keys and not is_local(settings.host):
         log.warning("No RECURVE_API_KEYS are set: whoever reaches %s port %d may use the service.", settings.host, settings.port)
+    if settings.rate_limit and not settings.api_keys:
+        log.warning("RECURVE_RATE_LIMIT=%g limits keys, and no RECURVE_API_KEYS are set: it does nothing.", settings.rate_limit)
     os.environ.pop(SHARED, None)
     with listener, kept_streams(settings) as settings:
         workers = settings.resolved_workers
         if workers == 1:
             return serve(settings, listener=listener)
         with shared_counts() as forget, in_memory("recurve-orders-") as orders:
-            return Supervisor(
-                listener, lambda channel: serve(settings, channel=channel, orders=orders), workers, ended=forget
-            ).run()
+            rates = Rates([key.rate for key in settings.keys])
+
+            def work(channel: socket.socket) -> int:
+                return serve(settings, channel=channel, orders=orders, rates=rates)
+
+            return Supervisor(listener, work, workers, ended=forget).run()
 
 
 def with_a_default_model(settings: Settings) -> Settings:
@@ -144,10 +152,11 @@ def serve(
     listener: socket.socket | None = None,
     channel: socket.socket | None = None,
     orders: Path | None = None,
+    rates: Rates | None = None,
 ) -> int:
     """Serve in this process: what comes to the listener or, in a worker, over the channel; the exit code.
 
-    `orders`: the folder where workers read what was ordered of another.
+    `orders`: the folder where workers read what was ordered of another; `rates`: what each key has asked of all of them.
     """
     # Not before: ONNX Runtime and NumPy start threads when they are imported, and a supervisor with threads must not fork.
     from app.main import create_app
@@ -156,12 +165,20 @@ def serve(
 
     try:
         fleet = Fleet()
-        app = create_app(settings, fleet, orders=orders)
+        app = create_app(settings, fleet, orders=orders, rates=rates)
         server = Server(
             app.state.asgi,
             app.state.service,
             drain_timeout=settings.drain_timeout,
             max_message_bytes=settings.max_body_bytes,
+            terms=Terms(
+                read_timeout=settings.read_timeout,
+                keep_alive=settings.keep_alive,
+                max_connections=settings.connections_each,
+                full=app.state.full,
+                refused=app.state.counts.refused,
+            ),
+            connected=app.state.counts.open.set,
             fleet=fleet,
             channel=channel,
         )

@@ -1,23 +1,28 @@
 """Every error a caller can meet, and the HTTP status each one means.
 
     RecurveError                    500  a defect: generic text out, the traceback goes to the log
+    ├── MalformedRequest            400  what came is not HTTP
     ├── MalformedBody               400  the body is not the format it claims to be
     ├── BadModel                    400  the model that was to be loaded must not be served
     ├── Unauthorized                401  no key, or one that is not known
     ├── Forbidden                   403  the key, or the page that asks, lacks the right
     ├── ModelNotFound               404
     ├── StreamNotFound              404
+    ├── TooSlow                     408  the request did not come in whole in time
     ├── StreamConflict              409  the stream is not where the caller thinks it is
     ├── StreamExpired               410
     ├── TooLarge                    413  over a limit of size, instances or steps
     ├── UnsupportedMediaType        415
     ├── InvalidRequest              422  well-formed but wrong; says where
     ├── NotFinite                   422  the model's answer overflows float32
+    ├── RateLimited                 429  a key's requests came too fast, and when to come back
+    ├── HeadTooLarge                431  over the limit of a request's head
     ├── Unavailable                 503  and when to come back
     │   ├── QueueFull
     │   ├── Overloaded                   the deadline could not be kept
     │   ├── Draining
     │   ├── NotReady
+    │   ├── TooManyConnections
     │   ├── TooManyStreams
     │   └── StoreUnavailable             where streams are kept cannot be reached, or is full
     └── DeadlineExceeded            504
@@ -52,6 +57,10 @@ class RecurveError(Exception):
         self.detail = detail
 
 
+class MalformedRequest(RecurveError):
+    status, code, title = 400, "malformed-request", "Malformed request"
+
+
 class MalformedBody(RecurveError):
     status, code, title = 400, "malformed-body", "Malformed body"
 
@@ -74,6 +83,10 @@ class ModelNotFound(RecurveError):
 
 class StreamNotFound(RecurveError):
     status, code, title = 404, "stream-not-found", "Stream not found"
+
+
+class TooSlow(RecurveError):
+    status, code, title = 408, "too-slow", "Request too slow"
 
 
 class StreamConflict(RecurveError):
@@ -113,6 +126,20 @@ class NotFinite(RecurveError):
     status, code, title = 422, "not-finite", "Prediction is not finite"
 
 
+class RateLimited(RecurveError):
+    """Come back in `retry_after` seconds."""
+
+    status, code, title = 429, "rate-limited", "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class HeadTooLarge(RecurveError):
+    status, code, title = 431, "head-too-large", "Request head too large"
+
+
 class Unavailable(RecurveError):
     """Come back in `retry_after` seconds."""
 
@@ -137,6 +164,10 @@ class Draining(Unavailable):
 
 class NotReady(Unavailable):
     code, title = "not-ready", "Not ready"
+
+
+class TooManyConnections(Unavailable):
+    code, title = "too-many-connections", "Too many connections"
 
 
 class TooManyStreams(Unavailable):

@@ -1,58 +1,84 @@
 """API keys: who may ask for predictions, and who may say which models are served.
 
-Owns their format, `name:role:secret`, and how one is known again: secrets are kept as digests and compared in constant time.
+Owns their format, `name:role:secret` or `name:role@rate:secret`, and how one is known again: secrets are kept as digests and
+compared in constant time.
 Knows nothing of HTTP.
 """
 
 import hmac
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, Self, get_args
 
 Role = Literal["predict", "admin"]
 
 SHORTEST = 16  # characters of a secret
+HIGHEST = 1e6  # requests a second
 
+_RATE = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Whom a secret belongs to, and what its holder may do."""
+
+    number: int  # from 0
+    name: str
+    role: Role
+    rate: float  # requests a second; 0: any
 
 
 class Keys:
     """The keys of one service."""
 
-    def __init__(self, roles: dict[bytes, Role]) -> None:
-        self._roles = roles  # by the digest of the secret
+    def __init__(self, keys: dict[bytes, Key]) -> None:
+        self._keys = keys  # by the digest of the secret
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """From `name:role:secret`, with commas or line ends between them; ValueError says which is wrong and shows no secret."""
-        roles: dict[bytes, Role] = {}
+    def parse(cls, text: str, *, rate: float = 0.0) -> Self:
+        """From `name:role:secret`, with commas or line ends between them; ValueError says which is wrong and shows no secret.
+
+        `role@50` is a role with a rate of its own, for a key that has another than `rate`.
+        """
+        keys: dict[bytes, Key] = {}
         names = set()
         for number, given in enumerate(filter(None, map(str.strip, re.split(r"[,\n]", text))), start=1):
             name, role, secret = [*given.split(":", 2), "", ""][:3]
             which = f"key {number} of RECURVE_API_KEYS"
             if not _NAME.fullmatch(name) or name in names:
                 raise ValueError(f"{which} has no name of its own: expected name:role:secret")
+            role, at, own = role.partition("@")
             if role not in get_args(Role):
                 raise ValueError(f"{which} has no role that is known: expected name:role:secret with {' or '.join(get_args(Role))}")
+            if at and not (_RATE.fullmatch(own) and float(own) <= HIGHEST):
+                raise ValueError(f"{which} has no rate that can be kept: expected {role}@50, requests a second, up to {HIGHEST:g}")
             if len(secret) < SHORTEST or not secret.isascii() or not secret.isprintable():
                 raise ValueError(f"{which} has a secret that is too weak: expected {SHORTEST} characters of ASCII or more")
-            if _digest(secret) in roles:
+            if _digest(secret) in keys:
                 raise ValueError(f"{which} has the secret of another")
             names.add(name)
-            roles[_digest(secret)] = role  # type: ignore[assignment]  # one of them, as was seen above
-        if text and not roles:
+            kept = float(own) if at else rate
+            keys[_digest(secret)] = Key(len(keys), name, role, kept)  # type: ignore[arg-type]  # a role, as was seen above
+        if text and not keys:
             raise ValueError("RECURVE_API_KEYS holds no key: expected name:role:secret")
-        return cls(roles)
+        return cls(keys)
 
     def __len__(self) -> int:
-        return len(self._roles)
+        return len(self._keys)
 
-    def role_of(self, secret: str) -> Role | None:
-        """What its holder may do; None: nobody has this secret."""
+    def __iter__(self) -> Iterator[Key]:
+        """In the order of their numbers."""
+        return iter(self._keys.values())
+
+    def find(self, secret: str) -> Key | None:
+        """The key with this secret; None: there is none."""
         digest, found = _digest(secret), None
-        for known, role in self._roles.items():  # all of them, so that the time tells nothing
+        for known, key in self._keys.items():  # all of them, so that the time tells nothing
             if hmac.compare_digest(known, digest):
-                found = role
+                found = key
         return found
 
 

@@ -18,6 +18,7 @@ from app import __version__
 from app.api import chunks, health, metrics, predict, problems, schemas, v2, v2_models, v2_repository, v2_schemas
 from app.api.bodies import Bodies
 from app.api.direct import Direct
+from app.api.full import Full
 from app.api.guard import Guard
 from app.api.live import Live
 from app.api.streams import Streams, router
@@ -27,12 +28,12 @@ from app.codecs.request import Limits as RequestLimits
 from app.errors import StoreUnavailable
 from app.fleet import Fleet
 from app.keeper import Keeper
-from app.keys import Keys
 from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.queue import Limits
+from app.rates import Rates
 from app.repository import Repository
 from app.service import Service
 from app.settings import Settings
@@ -46,10 +47,13 @@ log = logging.getLogger(__name__)
 DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
 
 
-def create_app(settings: Settings, fleet: Fleet | None = None, *, orders: Path | None = None) -> FastAPI:
-    """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served.
+def create_app(
+    settings: Settings, fleet: Fleet | None = None, *, orders: Path | None = None, rates: Rates | None = None
+) -> FastAPI:
+    """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served,
+    `state.full` what is where there are too many connections.
 
-    `fleet`: this worker among others, who share a folder for what is ordered of them.
+    `fleet`: this worker among others, who share a folder for what is ordered of them, and what each key has asked.
     """
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
@@ -115,13 +119,17 @@ def create_app(settings: Settings, fleet: Fleet | None = None, *, orders: Path |
 
     _describe(app)
     # around the framework, not inside it: its own layers come first there
+    keys = settings.keys
+    guard = Guard(keys, rates or Rates([key.rate for key in keys]))
     app.state.asgi = Direct(
         app,
         {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer},
-        guard=Guard(Keys.parse(settings.api_keys.get_secret_value() if settings.api_keys else "")),
-        live=Live(streams, stream_routes, decoder, counts),
+        guard=guard,
+        live=Live(streams, stream_routes, decoder, guard=guard, metrics=counts),
         metrics=counts,
     )
+    app.state.full = Full(app.state.asgi, counts, most=settings.max_connections)
+    app.state.counts = counts
     return app
 
 

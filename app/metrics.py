@@ -72,7 +72,8 @@ class Metrics:
         self._requests = Histogram(
             "recurve_request_seconds", "From a request's head to its answer", ("route", "status"), buckets=SECONDS, registry=own
         )
-        self._refused = Counter("recurve_refused_total", "Requests refused with 503", ("reason",), registry=own)
+        self._refused = Counter("recurve_refused_total", "Requests and connections turned away", ("reason",), registry=own)
+        self.open = Gauge("recurve_connections", "Connections that are open", registry=own, multiprocess_mode="livesum")
         self.inferences = Counter("recurve_inferences_total", "Instances predicted", MODEL, registry=own)
         self.executions = Counter("recurve_executions_total", "Batches run", MODEL, registry=own)
         self.steps = Counter("recurve_steps_total", "Time steps predicted", MODEL, registry=own)
@@ -111,6 +112,7 @@ class Metrics:
             registry=own,
             multiprocess_mode="livemax",
         )
+        self.in_use: dict[tuple[str, str], Gauge] = {}  # of these, by name and version: files that are loaded anew are the same
         self.streams = StreamMetrics(own)
         self._children: dict[tuple[str, int], Histogram] = {}
 
@@ -126,7 +128,7 @@ class Metrics:
         self._model_requests.labels(name, version, "success" if status < 400 else "fail").observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """A request was told to come back later."""
+        """A request was turned away, or a connection."""
         self._refused.labels(reason).inc()
 
     def model(self, name: str, version: str, *, lanes: int) -> "ModelMetrics":
@@ -200,19 +202,19 @@ class ModelMetrics:
         self._waiting = metrics.waiting.labels(name, version)
         self._last_waiting = 0
         self._providers = metrics.providers
-        self._provider: Gauge | None = None  # in use
+        self._in_use = metrics.in_use
         self._by_provider = metrics.by_provider
         self._on_provider: dict[str, Counter] = {}
         self.while_loaded = [self._waiting]  # what is true of a version only while it is loaded
 
     def runs_on(self, provider: str, *, fallback: bool) -> None:
         """It runs on this execution provider from now on; `fallback`: another was asked for."""
-        if self._provider is not None:
-            self._provider.set(0)
-        self._provider = self._providers.labels(*self._names, provider, "yes" if fallback else "no")
-        self._provider.set(1)
-        if self._provider not in self.while_loaded:
-            self.while_loaded.append(self._provider)
+        if (before := self._in_use.get(self._names)) is not None:
+            before.set(0)
+        gauge = self._in_use[self._names] = self._providers.labels(*self._names, provider, "yes" if fallback else "no")
+        gauge.set(1)
+        if gauge not in self.while_loaded:
+            self.while_loaded.append(gauge)
 
     def gone(self) -> None:
         """The version is not loaded any more."""
@@ -234,10 +236,11 @@ class ModelMetrics:
             child = self._of_size[size] = self._by_size.labels(*self._names, str(size))
         child.observe(seconds)
         self._last.set(time())
-        on_provider = self._on_provider.get(provider)
-        if on_provider is None:
-            on_provider = self._on_provider[provider] = self._by_provider.labels(*self._names, provider)
-        on_provider.inc()
+        if provider:  # none is known of a batch whose every answer overflows
+            on_provider = self._on_provider.get(provider)
+            if on_provider is None:
+                on_provider = self._on_provider[provider] = self._by_provider.labels(*self._names, provider)
+            on_provider.inc()
 
     def waiting(self, instances: int) -> None:
         """So many wait now."""

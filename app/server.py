@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import ceil
 from types import FrameType
 from typing import Any
@@ -15,15 +16,17 @@ from typing import Protocol as Interface
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app import websocket
+from app.connection import Protocol, Terms
 from app.fleet import Fleet
-from app.sockets import CONNECTION, LEVEL, ON_DISCONNECT, SUMMONS, url_of
+from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 
 log = logging.getLogger(__name__)
 
+LOOK = 1.0  # seconds between two looks at all connections
+SOME, SOON = 500, 0.02  # that are looked at together, in about a millisecond; seconds until the next
 WRITING = 5  # seconds, for the last answers to reach their callers
 
 
@@ -37,76 +40,12 @@ class Drain(Interface):
         """Answer what waits with an error."""
 
 
-class Corked:
-    """A transport whose writes leave together at the end of the loop's turn: an answer's head and body in one packet."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        """All the rest is the transport's own; found once."""
-        found = self.__dict__[name] = getattr(self._transport, name)
-        return found
-
-    def _flush(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            if not self._transport.is_closing():
-                self._transport.writelines(held)
-
-
-class Protocol(HttpToolsProtocol):
-    """Sends an answer in one piece, and tells at once that a connection is lost: the application, and `lost`."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        lost: Callable[[], None] = lambda: None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._lost = lost
-        self._leaving: set[Callable[[], None]] = set()
-        self.ws_protocol_class = websocket.protocol(lost)  # type: ignore[assignment]  # makes one, as a class would
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # a transport in all but its class
-
-    def on_headers_complete(self) -> None:
-        self.scope["extensions"] = {ON_DISCONNECT: self._leaving}  # type: ignore[dict-item]  # functions, not settings
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if not self.pipeline:  # else it is paused so that no more requests come than are worked on
-            self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        for tell in [*self._leaving]:
-            tell()
-        self._lost()
-
-
 class Server(uvicorn.Server):
     """Serves `app`; under a supervisor, the connections that come over `channel`, where it says how many are open, and how far
     it is with what was ordered of the `fleet`.
 
-    Stopping, it lets `work` finish for `drain_timeout` seconds, then has it refuse what is left.
+    Its connections are held to the `terms`, and `connected` is told how many there are. Stopping, it lets `work` finish for
+    `drain_timeout` seconds, then has it refuse what is left.
     """
 
     def __init__(
@@ -116,13 +55,15 @@ class Server(uvicorn.Server):
         *,
         drain_timeout: float,
         max_message_bytes: int,
+        terms: Terms,
+        connected: Callable[[int], None],
         fleet: Fleet,
         channel: socket.socket | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=self._protocol,  # type: ignore[arg-type]  # makes one, as a class would
                 ws=websocket.WebSocket,
                 ws_max_size=max_message_bytes,
                 ws_per_message_deflate=False,  # float32 hardly shrinks, and a compressor for each connection costs much memory
@@ -131,15 +72,19 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=terms.keep_alive,  # type: ignore[arg-type]  # seconds need not be whole
                 timeout_graceful_shutdown=ceil(drain_timeout) + WRITING,
             )
         )
+        self._terms = terms
+        self._connected = connected
         self._work = work
         self._drain_timeout = drain_timeout
         self._channel = channel
         self._fleet = fleet
         if channel is not None:
             fleet.report = self._report
+        self._looked_for: list[object] = []  # connections, in this round
         self._adopted = 0
         self._unfinished = b""  # a word that has come in part
         self._signals = 0
@@ -168,6 +113,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        self._look()
         if sockets:
             log.info("Ready on %s.", url_of(sockets[0]))
         if self._channel is not None:
@@ -199,7 +145,9 @@ class Server(uvicorn.Server):
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
-            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+            task = loop.create_task(
+                loop.connect_accepted_socket(partial(self._protocol, self.config, self.server_state, {}), connection)
+            )
             self._arriving.add(task)
             task.add_done_callback(self._arrived)
         return bool(data)
@@ -225,5 +173,24 @@ class Server(uvicorn.Server):
                 open = len(self.server_state.connections) + len(self._arriving)
                 self._channel.send(b"%d:%d:%d\n" % (self._adopted, open, self._fleet.done))
 
-    def _protocol(self) -> asyncio.Protocol:
-        return Protocol(config=self.config, server_state=self.server_state, app_state={}, lost=self._report)
+    def _look(self) -> None:
+        """Look at every connection, some at a time, and again in a while."""
+        assert self._loop is not None
+        now = self._loop.time()
+        if not self._looked_for:
+            self._looked_for = [*self.server_state.connections]
+            self._connected(len(self._looked_for))
+        some, self._looked_for = self._looked_for[:SOME], self._looked_for[SOME:]
+        for connection in some:
+            if isinstance(connection, Protocol):
+                connection.check(now)
+        self._loop.call_later(SOON if self._looked_for else min(LOOK, self._terms.read_timeout / 4), self._look)
+
+    def _protocol(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Protocol:
+        return Protocol(config, server_state, app_state, _loop, terms=self._terms, lost=self._report)

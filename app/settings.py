@@ -9,17 +9,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cpus import available
 from app.gpu import has_driver
-from app.keys import Keys
+from app.keys import HIGHEST, Keys
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
+FOR_A_GPU = 4  # processes, as measured best: each has a copy of the model there, and they take turns
 ON_CPU, ON_CUDA = (16, 8192), (256, 131_072)  # instances and padded steps in a batch, as measured best
 LONGEST_TTL = 30 * 86_400.0  # seconds
+SECRETS = {"state_key", "api_keys", "stream_store"}  # what must not be shown, or may hold what must not
 STORES = ("embedded", "memory", "memory://", "redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
 
@@ -49,7 +51,7 @@ class Settings(BaseSettings):
     model_poll_seconds: float = Field(0.0, ge=0, le=86_400, description="how often the repository is looked at; 0: never")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
-        "auto", description="processes; auto: one per CPU, or one in all for a GPU"
+        "auto", description="processes; auto: one per CPU, with a GPU 4 at most"
     )
     lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
         "auto", description="threads that run batches in each; auto: its share of the CPUs, with CUDA one"
@@ -66,13 +68,21 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
     max_instances: int = Field(1024, ge=1, description="instances in one request")
     max_steps: int = Field(100_000, ge=1, description="time steps in one instance")
-    request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
-    state_key: SecretStr | None = Field(None, min_length=16, description="signs state tokens; the same for all replicas")
-    state_key_file: Path | None = Field(None, description="a file that holds it")
-    api_keys: SecretStr | None = Field(
-        None, description="who may do what: name:role:secret, comma-separated; roles: predict, admin"
+    max_connections: int = Field(10_000, ge=1, description="connections at once, of all workers; WebSockets are some of them")
+    read_timeout: float = Field(
+        20.0, gt=0, le=3600, description="for a request's head; the longest silence in its body, of 4 KiB a second at least"
     )
-    api_keys_file: Path | None = Field(None, description="a file that holds them")
+    keep_alive: float = Field(75.0, gt=0, le=86_400, description="how long a connection stays open between two requests")
+    request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
+    state_key_file: Path | None = Field(None, description="a file that holds the state key")  # before what is read from it
+    state_key: SecretStr | None = Field(
+        None, min_length=16, validate_default=True, description="signs state tokens; the same for all replicas"
+    )
+    api_keys_file: Path | None = Field(None, description="a file that holds the API keys")
+    api_keys: SecretStr | None = Field(
+        None, validate_default=True, description="who may do what: name:role:secret, comma-separated; roles: predict, admin"
+    )
+    rate_limit: float = Field(0.0, ge=0, le=HIGHEST, description="requests a second of each key; 0: any; role@50 for one key")
     stream_store: str = Field(
         "embedded", description="embedded: in the data folder; memory: one process; redis://...: for several machines"
     )
@@ -93,40 +103,38 @@ class Settings(BaseSettings):
     @classmethod
     def _host_is_an_address(cls, value: str) -> str:
         if value != "localhost":
-            ip_address(value)
+            try:
+                ip_address(value)
+            except ValueError:
+                raise ValueError("expected an IP address or localhost") from None
         return value
 
     @field_validator("stream_store")
     @classmethod
-    def _store_is_known(cls, value: str) -> str:
+    def _store_is_known(cls, value: str, others: ValidationInfo) -> str:
         known = value in STORES[:3] or any(value.startswith(scheme) and value != scheme for scheme in STORES[3:])
         if not known:
             raise ValueError("expected embedded, memory, or an address such as redis://host:6379/0 (rediss://, unix://, valkey://)")
-        return value.removesuffix("://")
-
-    @model_validator(mode="after")
-    def _memory_is_one_process(self) -> "Settings":
-        if self.stream_store == "memory" and self.workers != "auto" and self.workers > 1:
+        store, workers = value.removesuffix("://"), others.data.get("workers", "auto")
+        if store == "memory" and workers != "auto" and workers > 1:
             raise ValueError(
-                f"RECURVE_STREAM_STORE=memory keeps streams in one process, and RECURVE_WORKERS={self.workers} would each have "
-                "their own: use the embedded store, or one worker"
+                f"memory keeps streams in one process, and each of RECURVE_WORKERS={workers} would have its own: use the embedded "
+                "store, or one worker"
             )
-        return self
+        return store
 
-    @model_validator(mode="before")
+    @field_validator("state_key", "api_keys", mode="before")
     @classmethod
-    def _secrets_from_their_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in ("state_key", "api_keys"):
-            if not (file := values.get(f"{name}_file")):
-                continue
-            variable = f"RECURVE_{name.upper()}"
-            if values.get(name):
-                raise ValueError(f"{variable} and {variable}_FILE are both set: one of them")
-            try:
-                values = values | {name: Path(file).read_text().strip() or " "}  # an empty one is not the same as none
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"{variable}_FILE: {file} cannot be read: {error}") from None
-        return values
+    def _secrets_from_their_files(cls, value: Any, others: ValidationInfo) -> Any:
+        file = others.data.get(f"{others.field_name}_file")
+        if file is None:
+            return value
+        if value:
+            raise ValueError(f"set beside RECURVE_{str(others.field_name).upper()}_FILE: one of them")
+        try:
+            return file.read_text().strip() or " "  # an empty one is not the same as none
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"RECURVE_{str(others.field_name).upper()}_FILE={file} cannot be read: {error}") from None
 
     @field_validator("api_keys")
     @classmethod
@@ -136,14 +144,25 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def keys(self) -> Keys:
+        return Keys.parse(self.api_keys.get_secret_value() if self.api_keys else "", rate=self.rate_limit)
+
+    @property
     def resolved_workers(self) -> int:
         if self.workers != "auto":
             return self.workers
-        return 1 if self.expects_gpu or self.stream_store == "memory" else available()
+        if self.stream_store == "memory":
+            return 1
+        return min(available(), FOR_A_GPU) if self.expects_gpu else available()
+
+    @property
+    def connections_each(self) -> int:
+        """Connections at once of one worker: they are handed out evenly, so that none is full before all are."""
+        return max(1, self.max_connections // self.resolved_workers)
 
     @property
     def expects_gpu(self) -> bool:
-        """Whether CUDA will be tried, and may well be had: one process feeds a GPU."""
+        """Whether CUDA will be tried, and may well be had."""
         return self.device == "cuda" or (self.device == "auto" and has_driver())
 
     def resolved_lanes(self, *, cuda: bool = False) -> int:
@@ -162,10 +181,13 @@ class Settings(BaseSettings):
 
     def public(self) -> dict[str, Any]:
         """What the service decided to run with, for the log."""
-        store = re.sub(r"//[^/@]*@", "//***@", self.stream_store)  # a password
+        store = re.sub(r"//.*@", "//***@", self.stream_store)  # a password, which may have a slash in it
+        size, steps = self.resolved_batch(cuda=self.expects_gpu)
         return {
             **self.model_dump(mode="json"),
-            "stream_store": store,
+            "stream_store": re.sub(r"(?i)([?&]\w*(password|username)\w*=)[^&]*", r"\1***", store),
+            "max_batch_size": size,
+            "max_batch_steps": steps,
             "workers": self.resolved_workers,
             "lanes": self.resolved_lanes(cuda=self.expects_gpu),
         }

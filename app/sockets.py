@@ -1,5 +1,9 @@
-"""The socket that the service listens on, what a connection can tell, and what a supervisor says. Knows nothing of who serves."""
+"""The socket that the service listens on, how many connections there may be, what one can tell, and what a supervisor says.
 
+Knows nothing of who serves.
+"""
+
+import resource
 import socket
 
 # An extension of ASGI: under this name the scope's extensions hold a set of functions that are called when the connection
@@ -14,6 +18,8 @@ STOPPING = "recurve.stopping"
 # which this one has not carried out; that all have carried out an order, whose number follows, and the end of a line.
 CONNECTION, SUMMONS, LEVEL = b"c", b"s", b"l"
 
+FILES = 256  # that a process needs beside its connections
+
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to the address, not yet listening; OSError where that cannot be."""
@@ -26,6 +32,17 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def room_for(connections: int) -> int:
+    """Allow this process, and those it starts, so many connections; how many there is room for."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + FILES
+    if most != resource.RLIM_INFINITY:
+        wanted = min(wanted, most)
+    if least != resource.RLIM_INFINITY and least < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return min(connections, max(1, wanted - FILES))
 
 
 def url_of(listener: socket.socket) -> str:

@@ -86,6 +86,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._listening = False
         self._attending = False
+        self._held: socket.socket | None = None  # a connection that no worker can take now
         self._signals = 0
         self._failed = 0
 
@@ -142,6 +143,9 @@ class Supervisor:
         """A worker reports its connections, or has ended."""
         try:
             said = worker.channel.recv(4096)
+        except BlockingIOError:  # it has said nothing, and can take a connection again
+            self._hand_on()
+            return
         except ConnectionError:
             said = b""
         if not said:
@@ -153,7 +157,7 @@ class Supervisor:
             self._listener.listen(BACKLOG)
             self._listener.setblocking(False)
             log.info("Ready on %s with %d workers.", url_of(self._listener), len(self._workers))
-        self._attend()
+        self._hand_on()
         self._level()
 
     def _level(self) -> None:
@@ -170,7 +174,7 @@ class Supervisor:
 
     def _attend(self) -> None:
         """Accept connections while there is a worker to take them; else they wait where they are."""
-        wanted = self._listening and any(worker.ready for worker in self._workers)
+        wanted = self._listening and self._held is None and any(worker.ready for worker in self._workers)
         if wanted and not self._attending:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         elif self._attending and not wanted:
@@ -178,21 +182,35 @@ class Supervisor:
         self._attending = wanted
 
     def _accept(self) -> None:
-        while True:
+        while self._held is None:
             try:
-                connection, _ = self._listener.accept()
+                self._held, _ = self._listener.accept()
             except OSError:  # nobody waits any more, or the caller has gone
                 return
-            with connection:
-                ready = sorted((worker for worker in self._workers if worker.ready), key=lambda worker: worker.connections)
-                if not any(worker.hand(connection) for worker in ready):
-                    return  # closed: its caller sees a refusal at once
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give a worker the connection that was accepted; where none can take it now, no more are accepted until one can."""
+        if self._held is not None:
+            ready = sorted((worker for worker in self._workers if worker.ready), key=lambda worker: worker.connections)
+            if any(worker.hand(self._held) for worker in ready):
+                self._held.close()
+                self._held = None
+        self._listen_for(selectors.EVENT_READ if self._held is None else selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._attend()
+
+    def _listen_for(self, events: int) -> None:
+        """Wake when a worker says something, or can take something."""
+        for worker in self._workers:
+            key = self._selector.get_key(worker.channel)
+            if key.events != events:
+                self._selector.modify(worker.channel, events, key.data)
 
     def _bury(self, worker: Worker) -> None:
         self._selector.unregister(worker.channel)
         worker.channel.close()
         self._workers.remove(worker)
-        self._attend()
+        self._hand_on()
         self._level()
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         self._ended(worker.pid)
@@ -215,6 +233,10 @@ class Supervisor:
         if self._listening:
             self._listening = False
             self._attend()
+        if self._held is not None:
+            self._held.close()  # its caller sees a refusal at once
+            self._held = None
+            self._listen_for(selectors.EVENT_READ)
         self._listener.close()
         for worker in self._workers:
             os.kill(worker.pid, number)

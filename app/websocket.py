@@ -21,13 +21,16 @@ AHEAD_BYTES = 2**20  # the same; and the message with which they become more
 SHORT = 2**16 - 1  # bytes of a message that is read here
 BINARY, TEXT, MASKED = 0x82, 0x81, 0x80  # of RFC 6455, section 5.2: the first byte of a frame that is a message, the second
 SINGLE = (BINARY, TEXT)
+UNREADABLE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 CLOSING = 2.0  # seconds for a caller to agree to the end
 
 
 class WebSocket(WebSocketsSansIOProtocol):
     """Takes a few messages ahead and then no more until they are answered; `lost` is called when the connection has ended."""
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, lost: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, app: Any = None, lost: Callable[[], None]
+    ) -> None:
         super().__init__(config, server_state, app_state)
         self.close_timeout = CLOSING
         self._ahead = 0  # bytes that wait
@@ -35,7 +38,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._rest = 0  # bytes of a frame that the library has begun to read
         self._short = min(SHORT, config.ws_max_size)
         self._lost = lost
-        self._app = self.app
+        self._app = app or self.app
         self.app = self._answer
         self._leaving: set[Callable[[], None]] = set()
 
@@ -85,6 +88,9 @@ class WebSocket(WebSocketsSansIOProtocol):
                 self._rest = end - at
         if at < len(data) and not self.transport.is_closing():
             super().data_received(data[at:])
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:  # the library has its own limits for a head
+            self.transport.write(UNREADABLE)
+            self.transport.close()
 
     async def send(self, message: Any) -> None:
         payload = message.get("bytes")
@@ -139,11 +145,11 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._lost()
 
 
-def protocol(lost: Callable[[], None]) -> Callable[..., asyncio.Protocol]:
-    """What makes the protocol of a connection that becomes a WebSocket."""
+def protocol(lost: Callable[[], None], *, app: Any) -> Callable[..., asyncio.Protocol]:
+    """What makes the protocol of a connection that becomes a WebSocket, which `app` answers."""
 
     def make(config: Config, server_state: ServerState, app_state: dict[str, Any]) -> WebSocket:
-        return WebSocket(config, server_state, app_state, lost=lost)
+        return WebSocket(config, server_state, app_state, app=app, lost=lost)
 
     return make
 

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
     {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"}
-    | {"app.orders", "app.fleet", "app.keys"},
+    | {"app.orders", "app.fleet", "app.keys", "app.rates"},
     {"app.manifest", "app.runtime", "app.settings", "app.stores", "app.turns"},
-    {"app.tensors"},
+    {"app.tensors", "app.configuration"},
     {"app.runner"},
     {"app.chunked"},
     {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
@@ -24,7 +24,8 @@ FLOORS = [
     {"app.service", "app.pins"},
     {"app.stream_service"},
     {"app.api"},
-    {"app.main", "app.supervisor", "app.websocket"},
+    {"app.main", "app.supervisor", "app.websocket", "app.transport"},
+    {"app.connection"},
     {"app.server"},
     {"app.__main__"},
 ]
@@ -55,9 +56,9 @@ SHARED_IN_PACKAGE = {
 }
 ONLY_IN = {
     "fastapi": {"app.api", "app.main"},
-    "starlette": {"app.api", "app.main", "app.server"},
+    "starlette": {"app.api", "app.main", "app.server", "app.connection"},
     "fastapi_offline": {"app.main", "app.__main__"},
-    "uvicorn": {"app.server", "app.websocket"},
+    "uvicorn": {"app.server", "app.connection", "app.transport", "app.websocket"},
     "lmdb": {"app.stores"},
     "redis": {"app.stores"},
     "onnxruntime": {"app.runtime"},

@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from app.keys import Keys
+from app.keys import Key, Keys
 from tests.servers import serve
 
 READER, OPERATOR = "r" * 16, "operator-0123456789"
@@ -22,10 +22,22 @@ def bearer(secret: str) -> dict[str, str]:
 def test_a_key_is_known_by_its_secret_alone() -> None:
     keys = Keys.parse(f" sensor:predict:{READER} \nops:admin:a:colon-in-the-secret,")
     assert len(keys) == 2
-    assert keys.role_of(READER) == "predict"
-    assert keys.role_of("a:colon-in-the-secret") == "admin"
+    assert keys.find(READER) == Key(0, "sensor", "predict", 0.0)
+    assert keys.find("a:colon-in-the-secret") == Key(1, "ops", "admin", 0.0)
     for wrong in ("", READER[:-1], READER + "r", "sensor", "é", "\udc80"):
-        assert keys.role_of(wrong) is None
+        assert keys.find(wrong) is None
+
+
+def test_a_key_may_have_a_rate_of_its_own() -> None:
+    """A secret may hold anything, so the rate stands with the role."""
+    keys = Keys.parse(f"a:predict:{READER},b:admin@50:{OPERATOR},c:predict@0:c:sixteen-letters@7,d:predict@0.5:{'d' * 16}", rate=7)
+    assert [(key.name, key.role, key.rate) for key in keys] == [
+        ("a", "predict", 7.0),
+        ("b", "admin", 50.0),
+        ("c", "predict", 0.0),
+        ("d", "predict", 0.5),
+    ]
+    assert [key.number for key in keys] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +47,10 @@ def test_a_key_is_known_by_its_secret_alone() -> None:
         pytest.param(f"a:admin:{OPERATOR},a:predict:{READER}", "key 2 .*no name of its own", id="a-name-twice"),
         pytest.param(f"a:root:{OPERATOR}", "key 1 .* no role", id="unknown-role"),
         pytest.param(f"{OPERATOR}", "no role", id="secret-only"),
+        pytest.param(f"a:predict@:{READER}", "key 1 .* no rate", id="empty-rate"),
+        pytest.param(f"a:predict@fast:{READER}", "no rate", id="rate-in-words"),
+        pytest.param(f"a:predict@-1:{READER}", "no rate", id="negative-rate"),
+        pytest.param(f"a:predict@1000001:{READER}", "no rate", id="rate-without-limit"),
         pytest.param("a:admin:short-secret", "too weak", id="short"),
         pytest.param(" ,", "holds no key", id="none"),
         pytest.param(f"a:admin:{OPERATOR},b:predict:{OPERATOR}", "the secret of another", id="a-secret-twice"),

@@ -1,20 +1,32 @@
 """Settings: which source wins, and what is refused. And how many CPUs there really are."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from app import cpus
+from app import configuration, cpus
+from app.configuration import WrongSettings
 from app.settings import Settings
+from tests.servers import ROOT
 
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("PORT", "RECURVE_PORT", "RECURVE_MAX_STEPS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name == "PORT" or name.startswith("RECURVE_"):
+            monkeypatch.delenv(name)
+
+
+def mistakes(*flags: str) -> list[str]:
+    """What is said of settings that are wrong."""
+    with pytest.raises(WrongSettings) as refused:
+        configuration.read(flags)
+    return str(refused.value).splitlines()
 
 
 def test_a_flag_beats_a_variable_beats_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,8 +72,12 @@ def test_memory_is_one_process_unless_it_is_told_otherwise() -> None:
 
 
 def test_the_log_shows_no_password() -> None:
-    settings = CliApp.run(Settings, cli_args=["--stream-store", "redis://user:secret@host:6379/0"])
-    assert settings.public()["stream_store"] == "redis://***@host:6379/0"
+    def shown(store: str) -> str:
+        return str(CliApp.run(Settings, cli_args=["--stream-store", store]).public()["stream_store"])
+
+    assert shown("redis://user:secret@host:6379/0") == "redis://***@host:6379/0"
+    assert shown("redis://user:se/cret@host:6379/0") == "redis://***@host:6379/0"
+    assert shown("rediss://host/0?password=secret&ssl_cert_reqs=none") == "rediss://host/0?password=***&ssl_cert_reqs=none"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +105,7 @@ def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], 
         pytest.param([], (cpus.available(), 1), id="auto"),
         pytest.param(["--workers", "1"], (1, cpus.available()), id="one-worker"),
         pytest.param(["--lanes", "3"], (cpus.available(), 3), id="given-lanes"),
-        pytest.param(["--device", "cuda"], (1, cpus.available()), id="one-for-a-gpu"),
+        pytest.param(["--device", "cuda"], (min(4, cpus.available()), max(1, cpus.available() // 4)), id="some-for-a-gpu"),
     ],
 )
 def test_auto_gives_every_worker_its_share_of_the_cpus(flags: list[str], expected: tuple[int, int]) -> None:
@@ -115,3 +131,106 @@ def test_a_gpu_takes_larger_batches_unless_told(flags: list[str], cpu: tuple[int
 def test_capitals_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECURVE_LOG_LEVEL", "WARNING")
     assert Settings().log_level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        pytest.param("PORT", "99999", "RECURVE_PORT: expected a whole number from 0 to 65535, got '99999'", id="range"),
+        pytest.param("LANES", "none", "RECURVE_LANES: expected a whole number from 1 to 256 or auto, got 'none'", id="or-a-word"),
+        pytest.param("MAX_STEPS", "0", "RECURVE_MAX_STEPS: expected a whole number from 1 up, got '0'", id="no-upper-limit"),
+        pytest.param(
+            "MAX_PADDING_WASTE", "1", "RECURVE_MAX_PADDING_WASTE: expected a number from 0 to below 1, got '1'", id="below"
+        ),
+        pytest.param("LOG_LEVEL", "loud", "RECURVE_LOG_LEVEL: expected debug, info, warning or error, got 'loud'", id="words"),
+        pytest.param("HOST", "x.org", "RECURVE_HOST: expected an IP address or localhost, got 'x.org'", id="address"),
+        pytest.param("STATE_KEY", "hunter2", "RECURVE_STATE_KEY: expected 16 characters or more", id="secret"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_limits(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is all that an operator sees of a service that does not start; a secret is not in it."""
+    monkeypatch.setenv(f"RECURVE_{name}", value)
+    assert mistakes() == [said]
+
+
+def test_all_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Wrong values, names that are none, and what does not go together: one start, one list."""
+    (tmp_path / ".env").write_text("RECURVE_MAX_STEP=1\nRECURVE_DEVICE=tpu\nSOMEBODY_ELSES=2\n")
+    monkeypatch.setenv("RECURVE_MAX_BATCHSIZE", "hunter2")
+    monkeypatch.setenv("RECURVE_STATE_KEY_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("RECURVE_API_KEYS", "a:root:hunter2")
+    told = mistakes("--stream-store", "memory", "--workers", "2")
+    assert [line.split(" ")[0].rstrip(":") for line in told] == [
+        "RECURVE_DEVICE",
+        "RECURVE_STATE_KEY",
+        "RECURVE_API_KEYS",
+        "RECURVE_STREAM_STORE",
+        "RECURVE_MAX_BATCHSIZE",
+        ".env",
+    ]
+    assert told[4:] == [
+        "RECURVE_MAX_BATCHSIZE is not a setting; did you mean RECURVE_MAX_BATCH_SIZE?",
+        ".env: RECURVE_MAX_STEP is not a setting; did you mean RECURVE_MAX_STEPS?",
+    ]
+    assert "hunter2" not in "".join(told)
+
+
+def test_a_name_like_no_other_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECURVE_XYZZY", "1")
+    assert mistakes() == ["RECURVE_XYZZY is not a setting; python -m app --help lists them all"]
+
+
+def test_what_others_set_under_our_prefix_is_no_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Compose reads two names of its own from the same file; Kubernetes names every Service to every pod."""
+    (tmp_path / ".env").write_text("RECURVE_PUBLISH=0.0.0.0:8000\nRECURVE_PUBLISH_SCALED=8080\nrecurve_max_steps=7\n")
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8000_TCP", "PORT_8000_TCP_ADDR", "REDIS_SERVICE_HOST"):
+        monkeypatch.setenv(f"RECURVE_{name}", "10.0.0.1")
+    monkeypatch.setenv("RECURVE_REDIS_PORT", "tcp://10.0.0.1:6379")
+    assert configuration.read([]).max_steps == 7
+
+
+def test_a_port_that_kubernetes_set_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service named recurve sets RECURVE_PORT, which is no number."""
+    monkeypatch.setenv("RECURVE_PORT", "tcp://10.0.0.1:8000")
+    (told,) = mistakes()
+    assert told.startswith("RECURVE_PORT: expected a whole number from 0 to 65535, got 'tcp://10.0.0.1:8000'")
+    assert "enableServiceLinks: false" in told
+
+
+def test_a_port_is_named_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "http")
+    assert mistakes() == ["PORT: expected a whole number from 0 to 65535, got 'http'"]
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"RECURVE_MAX_STEPS=\xff\n")
+    assert mistakes()[0].startswith(".env cannot be read")
+
+
+def test_a_secret_stands_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of two, one would be ignored in silence."""
+    (tmp_path / "key").write_text("a key of sixteen\n")
+    monkeypatch.setenv("RECURVE_STATE_KEY_FILE", str(tmp_path / "key"))
+    key = configuration.read([]).state_key
+    assert key is not None
+    assert key.get_secret_value() == "a key of sixteen"
+    monkeypatch.setenv("RECURVE_STATE_KEY", "another of sixteen")
+    assert mistakes() == ["RECURVE_STATE_KEY: set beside RECURVE_STATE_KEY_FILE: one of them"]
+
+
+def test_what_is_shown_is_what_is_in_use() -> None:
+    """`auto` is not what anyone looks for in a log."""
+    settings = CliApp.run(Settings, cli_args=["--device", "cpu", "--state-key", "a key of sixteen", "--max-batch-size", "7"])
+    shown = settings.public()
+    assert (shown["workers"], shown["lanes"]) == (settings.resolved_workers, settings.resolved_lanes())
+    assert (shown["max_batch_size"], shown["max_batch_steps"]) == (7, 8192)
+    assert "a key of sixteen" not in str(shown)
+
+
+def test_the_files_that_start_the_service_set_nothing_that_is_unknown() -> None:
+    """It would not start."""
+    known = {f"RECURVE_{name.upper()}" for name in Settings.model_fields} | configuration.COMPOSE
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
+    named = {name for path in files for name in re.findall(r"\bRECURVE_[A-Z_]*[A-Z]\b", path.read_text())}
+    assert "RECURVE_LOG_FORMAT" in named
+    assert named <= known

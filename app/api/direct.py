@@ -15,7 +15,7 @@ from app.api import problems
 from app.api.guard import Guard
 from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
-from app.errors import RecurveError, Unavailable
+from app.errors import RateLimited, RecurveError, Unavailable
 from app.metrics import Metrics
 
 Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
@@ -40,7 +40,9 @@ class Direct:
         try:
             self._guard.check(scope)
         except RecurveError as error:
-            await _turn_away(scope, problems.of(scope, error), request_id, send)
+            if isinstance(error, RateLimited):
+                self._metrics.refused(error.code)
+            await turn_away(scope, problems.of(scope, error), request_id, send)
             return
         if scope["type"] == "websocket":
             await self._live(scope, receive, send)
@@ -68,7 +70,7 @@ class Direct:
                 self._metrics.model_answered(*model, status=answer.status, seconds=seconds)
 
 
-async def _turn_away(scope: Scope, answer: Answer, request_id: tuple[bytes, bytes], send: Send) -> None:
+async def turn_away(scope: Scope, answer: Answer, request_id: tuple[bytes, bytes], send: Send) -> None:
     """Answer what is not let in, a WebSocket before it is one."""
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]

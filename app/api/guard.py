@@ -1,12 +1,16 @@
-"""Who may do what: every request's key is looked at before anything else of it.
+"""Who may do what, and how often: every request's key is looked at before anything else of it.
 
-Owns which routes need which role. Knows nothing of how keys are kept.
+Owns which routes need which role, and what counts against a key's rate. Knows nothing of how keys and rates are kept.
 """
+
+from math import ceil
+from time import monotonic
 
 from starlette.types import Scope
 
-from app.errors import Forbidden, Unauthorized
-from app.keys import Keys
+from app.errors import Forbidden, RateLimited, Unauthorized
+from app.keys import Key, Keys
+from app.rates import Rates
 
 # What answers without a key: probes, metrics, and the documentation.
 OPEN = ("/health", "/metrics", "/v2/health", "/docs", "/openapi.json", "/static-offline-docs")
@@ -17,11 +21,12 @@ NEXT = "set RECURVE_API_KEYS=name:admin:secret and send the secret as 'Authoriza
 class Guard:
     """Lets a request through, or says why not."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, rates: Rates) -> None:
         self._keys = keys
+        self._rates = rates
 
     def check(self, scope: Scope) -> None:
-        """Unauthorized without a key that is known, Forbidden without the right one.
+        """Unauthorized without a key that is known, Forbidden without the right one, RateLimited where that asks too often.
 
         Without any keys all is open but what needs an administrator, which nobody is.
         """
@@ -36,11 +41,29 @@ class Guard:
         secret = _secret_in(dict(scope["headers"]))
         if secret is None:
             raise Unauthorized("A key is needed: send its secret as 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
-        role = self._keys.role_of(secret)
-        if role is None:
+        key = self._keys.find(secret)
+        if key is None:
             raise Unauthorized("The key is not known.")
-        if admin and role != "admin":
+        self._take(key)
+        scope["state"]["key"] = key
+        if admin and key.role != "admin":
             raise Forbidden("Models are loaded and unloaded by administrators only, and this key has the role predict.")
+
+    def allow(self, scope: Scope, messages: int) -> int:
+        """How many of these messages, which came on a connection that was let in, may be worked on; RateLimited: none."""
+        key: Key | None = scope["state"].get("key")
+        if key is None or not key.rate:
+            return messages
+        self._take(key)
+        allowed = 1
+        while allowed < messages and not self._rates.take(key.number, monotonic()):
+            allowed += 1
+        return allowed
+
+    def _take(self, key: Key) -> None:
+        if wait := self._rates.take(key.number, monotonic()):
+            detail = f"The key {key.name} may ask {key.rate:g} times a second, and has: come back in {wait:.3g} s."
+            raise RateLimited(detail, retry_after=ceil(wait))
 
 
 def _secret_in(headers: dict[bytes, bytes]) -> str | None:

@@ -16,10 +16,11 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api import problems, schemas
 from app.api.caller import Caller
 from app.api.chunks import Decoder
+from app.api.guard import Guard
 from app.api.problems import Answer
 from app.api.streams import Streams
 from app.codecs import json, octets
-from app.errors import Forbidden, RecurveError, Unavailable
+from app.errors import Forbidden, RateLimited, RecurveError, Unavailable
 from app.manifest import ModelSpec
 from app.metrics import Metrics
 from app.sockets import STOPPING, WAITING
@@ -53,7 +54,8 @@ class Connection:
 class Live:
     """Answers WebSockets."""
 
-    def __init__(self, streams: StreamService, opening: Streams, decoder: Decoder, metrics: Metrics) -> None:
+    def __init__(self, streams: StreamService, opening: Streams, decoder: Decoder, *, guard: Guard, metrics: Metrics) -> None:
+        self._guard = guard
         self._streams = streams
         self._opening = opening
         self._decoder = decoder
@@ -91,11 +93,13 @@ class Live:
             accepted = True
             connection = Connection(stream.id, options.seq, options.return_sequences)
             waiting: Callable[[], Message | None] = scope["extensions"].get(WAITING, lambda: None)
-            messages = [await receive()]
+            messages, allowed = [await receive()], 0
             while messages[0]["type"] == "websocket.receive":
                 while len(messages) < MOST_AT_ONCE and (more := waiting()) is not None:
                     messages.append(more)
-                answers = await self._answer(connection, messages, caller)
+                allowed = allowed or self._guard.allow(scope, len(messages))
+                answers = await self._answer(connection, messages[:allowed], caller)
+                allowed -= len(answers)
                 for answer in answers:
                     await send(answer)
                 messages = messages[len(answers) :] or [await receive()]
@@ -106,7 +110,7 @@ class Live:
         except Exception as error:
             if not accepted:  # so that the reason gets to browsers too, which show nothing of a failed handshake
                 await send({"type": "websocket.accept", "headers": []})
-            if isinstance(error, Unavailable):
+            if isinstance(error, Unavailable | RateLimited):
                 self._metrics.refused(error.code)
             told = problems.of(scope, error)
             await send({"type": "websocket.send", "text": told.body.decode()})

@@ -67,10 +67,11 @@ class Predict:
         headers: Headers = dict(scope["headers"])
         binary = is_binary(headers)
         body = await self._bodies.read(receive, headers)
+        arrived = monotonic()
         with self._service.lease() as lease:
             decoded = self._decode_octets(body, scope, headers, lease) if binary else await self._decode_json(body, scope, lease)
             scope["state"]["model"] = lease.model.spec.name, lease.model.spec.version
-            predictions = await self._predict(lease.model, decoded, caller, begin)
+            predictions = await self._predict(lease.model, decoded, caller, begin if decoded.options.timeout else arrived)
         spec, provider = lease.model.spec, ", ".join(sorted({each.provider for each in predictions}))
         if binary and takes_octets(headers):
             answer = octets.encode(predictions[0].outputs, decoded.options, spec)

@@ -16,13 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.errors import InvalidRequest, RecurveError, StreamConflict, Unauthorized, Unavailable, Violation
+from app.errors import InvalidRequest, RateLimited, RecurveError, StreamConflict, Unauthorized, Unavailable, Violation
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 V2 = "/v2/"
-NOT_400 = {401, 403, 404, 405, 429}  # under /v2
+NOT_400 = {401, 403, 404, 405, 408, 429, 431}  # under /v2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def of(scope: Scope, error: Exception) -> Answer:
             extra["errors"] = [{"pointer": v.pointer, "detail": v.detail} for v in error.violations]
         if isinstance(error, StreamConflict) and error.expected is not None:
             extra["expected"] = error.expected
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable | RateLimited):
             headers.append((b"retry-after", b"%d" % error.retry_after))
         if isinstance(error, Unauthorized):
             headers.append((b"www-authenticate", b"Bearer"))

@@ -55,10 +55,11 @@ class Infer:
         _, _, _, name, *more = scope["path"].split("/")
         version = more[1] if more[0] == "versions" else None
         body = await self._bodies.read(receive, headers)
+        arrived = monotonic()
         length = headers.get(HEADER_LENGTH.lower().encode())
         self._admit(scope, name, version)
         asked = await self._bodies.call(len(body), lambda: v2.read(body, length))
-        deadline = begin + (asked.timeout or self._timeout)
+        deadline = begin + asked.timeout if asked.timeout else arrived + self._timeout
 
         async def fit(spec: ModelSpec) -> InferRequest:
             scope["state"]["model"] = (spec.name, spec.version)  # it is counted under this name

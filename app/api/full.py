@@ -1,0 +1,48 @@
+"""What is answered on a connection that is one too many: probes as ever, all else is told to come back.
+
+Whoever decides whether to start the service anew must not take a crowd for a failure. Knows nothing of how many there are.
+"""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api import problems
+from app.api.direct import turn_away
+from app.api.guard import OPEN
+from app.api.request_id import RequestIds, with_header
+from app.errors import TooManyConnections
+from app.metrics import Metrics
+
+LAST = (b"connection", b"close")
+DROPPED = 2**20  # bytes of a body that are read before the answer: who is still sending may not see it
+
+
+class Full:
+    """ASGI: `app` for probes, and a problem for all others; the connection ends with its answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, most: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._most = most
+        self._ids = RequestIds()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(OPEN):
+            await self._app(scope, receive, with_header(send, LAST))
+            return
+        request_id = self._ids.assign(scope)
+        self._metrics.refused(TooManyConnections.code)
+        if scope["type"] == "http":
+            await _drop(receive)
+            send = with_header(send, LAST)
+        answer = problems.of(
+            scope, TooManyConnections(f"All {self._most} connections, RECURVE_MAX_CONNECTIONS, are taken: come back.")
+        )
+        await turn_away(scope, answer, request_id, send)
+
+
+async def _drop(receive: Receive) -> None:
+    left, more = DROPPED, True
+    while more and left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        more = message.get("more_body", False)

@@ -1,0 +1,97 @@
+"""Where settings come from, flags, environment and .env, and everything that is wrong with them, told at once.
+
+Owns how a mistake is told: a line each, with the value, what was expected, and the variable's name; a name under our prefix
+that is no setting is one. Knows nothing of what a setting does.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from app.settings import SECRETS, Settings
+
+PREFIX = "RECURVE_"
+FILE = Path(".env")
+# docker-compose.yml's own: read on the host, from the same .env.
+COMPOSE = {"RECURVE_PUBLISH", "RECURVE_PUBLISH_SCALED", "RECURVE_PUBLISH_PROMETHEUS", "RECURVE_PUBLISH_GRAFANA"}
+# Kubernetes tells every pod where each Service of its namespace is, in variables named after it: recurve, recurve-redis.
+LINK = re.compile(r"RECURVE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+LINKED = re.compile(r"(tcp|udp|sctp)://")
+KINDS = {"integer": "a whole number", "number": "a number"}
+
+
+class WrongSettings(Exception):
+    """The text says of each what is wrong, in a line of its own."""
+
+
+def read(arguments: Sequence[str]) -> Settings:
+    """The settings, from the flags that are given, the environment and .env; WrongSettings."""
+    try:
+        wrong = [*_strangers(os.environ, where=""), *_strangers(_file(), where=f"{FILE}: ")]
+    except (UnicodeDecodeError, OSError) as error:
+        raise WrongSettings(f"{FILE} cannot be read: {error}") from None
+    try:
+        settings = CliApp.run(Settings, cli_args=[*arguments])
+    except ValidationError as error:
+        raise WrongSettings("\n".join([*_mistakes(error), *wrong])) from None
+    if wrong:
+        raise WrongSettings("\n".join(wrong))
+    return settings
+
+
+def _file() -> dict[str, str | None]:
+    return dotenv_values(FILE, encoding="utf-8") if FILE.is_file() else {}
+
+
+def _strangers(variables: Mapping[str, str | None], *, where: str) -> Iterator[str]:
+    """A line for each name under our prefix that is no setting; its value may be a secret and is not shown."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | COMPOSE
+    for name, value in variables.items():
+        ours = name.upper()
+        if not ours.startswith(PREFIX) or ours in known or LINK.fullmatch(ours) or LINKED.match(value or ""):
+            continue
+        near = get_close_matches(ours.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1)
+        advice = f"did you mean {PREFIX}{near[0]}?" if near else "python -m app --help lists them all"
+        yield f"{where}{name} is not a setting; {advice}"
+
+
+def _mistakes(error: ValidationError) -> Iterator[str]:
+    """A line for each setting whose value is wrong; one that may be of several kinds is wrong as each of them."""
+    schemas = Settings.model_json_schema(by_alias=False)["properties"]
+    for name, problem in {str(each["loc"][0]).lower().removeprefix("recurve_"): each for each in error.errors()}.items():
+        variable, given = PREFIX + name.upper(), problem["input"]
+        if name == "port" and variable not in os.environ and os.environ.get("PORT") == given:
+            variable = "PORT"
+        if problem["type"] == "value_error":
+            said = problem["msg"].removeprefix("Value error, ")
+        else:
+            said = f"expected {_expected(schemas[name])}"
+        got = "" if name in SECRETS else f", got {given!r}"
+        link = ": Kubernetes sets it for a Service named recurve; set it yourself, or enableServiceLinks: false"
+        yield f"{variable}: {said}{got}{link if LINKED.match(str(given)) else ''}"
+
+
+def _expected(schema: Mapping[str, Any]) -> str:
+    """What a setting may be, in words."""
+    if "anyOf" in schema:
+        return _either(_expected(each) for each in schema["anyOf"] if each.get("type") != "null")
+    if "const" in schema or "enum" in schema:
+        return _either(schema.get("enum", [schema.get("const")]))
+    if "minLength" in schema:
+        return f"{schema['minLength']} characters or more"
+    kind = KINDS.get(schema["type"], "a text")
+    limits = {"from {}": "minimum", "above {}": "exclusiveMinimum", "to {}": "maximum", "to below {}": "exclusiveMaximum"}
+    said = [words.format(f"{schema[limit]:.15g}") for words, limit in limits.items() if limit in schema]
+    return " ".join([kind, *said] + ["up"] * (len(said) == 1))
+
+
+def _either(choices: Iterable[str]) -> str:
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last

@@ -1,0 +1,203 @@
+"""One HTTP connection: uvicorn's, bounded in what it may send, in how long it may take, and in how many there are.
+
+Owns the time and the bytes that a caller has for a request, and the answer to one that takes more. Knows nothing of what is
+asked; a connection that becomes a WebSocket is websocket.py's from then on.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app import websocket
+from app.api import problems
+from app.api.request_id import HEADER as REQUEST_ID
+from app.api.request_id import RequestIds
+from app.errors import HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
+from app.sockets import ON_DISCONNECT
+from app.transport import Corked, Flow
+
+MOST_HEAD = 2**16  # bytes of a request's head; and of what surrounds the bytes of a body in chunks
+SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
+SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
+BRIEF = 2.0  # seconds that one of those has; and a caller who was refused, to read the answer
+
+Part = Literal["nothing yet", "head", "body", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What connections are held to, and who is told. Durations in seconds."""
+
+    read_timeout: float
+    keep_alive: float
+    max_connections: int  # of this process
+    full: ASGIApp  # answers those beyond
+    refused: Callable[[str], None]  # is told why
+    ids: RequestIds = field(default_factory=RequestIds)
+
+
+class Refused(asyncio.Protocol):
+    """What is left of a connection that was refused: what still comes is dropped, for else the answer would be lost on its way."""
+
+    def __init__(self, connection: asyncio.Protocol) -> None:
+        self._connection = connection
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+
+class Protocol(HttpToolsProtocol):
+    """Sends an answer in one piece, and tells at once that a connection is lost: the application, and `lost`.
+
+    `check` is to be called about once a second: that takes less than a timer for each request.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        terms: Terms,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._terms = terms
+        self._lost = lost
+        self._leaving: set[Callable[[], None]] = set()
+        self._came: Part = "nothing yet"  # of the request that is read; "all" before the next
+        self._began = self._heard = self.loop.time()  # this part; when something came last
+        self._loose = 0  # bytes that came since, and are not of a body
+        self._body = 0  # bytes of it
+        self._unread: tuple[int, float] | None = None  # bytes of answers that the caller does not read, and since when
+        self._full = self._over = False  # one too many; refused
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # a transport in all but its class
+        self.flow = Flow(self.transport, self.pipeline)
+        beyond = len(self.connections) - self._terms.max_connections
+        if beyond > SPARE:
+            self._terms.refused(TooManyConnections.code)
+            self.transport.abort()
+        elif beyond > 0:
+            self._full = True
+            self.app = self._terms.full
+        self.ws_protocol_class = websocket.protocol(self._lost, app=self.app)  # type: ignore[assignment]  # makes one, as a class would
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        self._loose += len(data)
+        super().data_received(data)
+        if self._loose > MOST_HEAD and not self._over:
+            self._refuse(_too_large())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._came, self._began = "head", self._heard
+
+    def on_headers_complete(self) -> None:
+        if self._loose > MOST_HEAD and sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MOST_HEAD:
+            raise ValueError("uvicorn's way to send_400_response")
+        self._came, self._began, self._loose, self._body = "body", self._heard, 0, 0
+        self.scope["extensions"] = {ON_DISCONNECT: self._leaving}  # type: ignore[dict-item]  # functions, not settings
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._loose = 0
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._came = "all"
+        super().on_message_complete()
+        self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words
+        if not self._over:
+            self._refuse(_too_large() if self._loose > MOST_HEAD else MalformedRequest("What came is not a request of HTTP/1.1."))
+
+    def check(self, now: float) -> None:
+        """End what has taken too long; `now` is the loop's time."""
+        if self._over:
+            return
+        if self.transport.is_closing() or self.flow.write_paused:
+            self._check_reader(now)
+            return
+        self._unread = None
+        timeout, taken = self._terms.read_timeout, now - self._began
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._full and taken > BRIEF:
+            self.transport.abort()
+        elif self._came == "nothing yet":
+            if taken > timeout:
+                self.transport.close()
+        elif self._came == "all":
+            if answered and self.timeout_keep_alive_task is None:  # switched off by something that was no request
+                self.timeout_keep_alive_task = self.loop.call_later(self._terms.keep_alive, self.timeout_keep_alive_handler)
+        elif self.flow.read_paused or (self._came == "head" and not answered):
+            self._began = self._heard = now  # it is not the caller who is slow
+        elif self._came == "head":
+            if taken > timeout:
+                self._refuse(TooSlow(f"The head of the request was not whole after {timeout:g} s."))
+        elif now - self._heard > timeout:
+            self._refuse(TooSlow(f"Nothing came for {timeout:g} s, after {self._body} bytes of the body."))
+        elif taken > timeout + self._body / SLOWEST:
+            self._refuse(
+                TooSlow(f"The body came too slowly, {self._body} bytes in {taken:.0f} s; {SLOWEST} a second are the least.")
+            )
+
+    def _check_reader(self, now: float) -> None:
+        """End a connection whose caller does not read: answers would be kept for him for ever."""
+        left = self.transport.get_write_buffer_size()
+        if self._unread is None or left != self._unread[0]:
+            self._unread = left, now
+        elif now - self._unread[1] > self._terms.keep_alive:
+            self.transport.abort()
+
+    def _refuse(self, error: RecurveError) -> None:
+        """Answer what has not come in whole, where that is still possible, and read no more."""
+        self._over = True
+        self._terms.refused(error.code)
+        self.loop.call_later(BRIEF, self.transport.abort)
+        cycle, reading = self.cycle, self._came == "body"
+        answered = cycle is None or cycle.response_complete
+        if answered == reading or (reading and (cycle.response_started or self.pipeline)):
+            self.transport.close()  # it has its answer, or another is under way
+            return
+        scope: dict[str, Any] = {**self.scope} if reading else {"path": "", "headers": [], "state": {}}
+        known = scope["state"].get("request_id")
+        header = self._terms.ids.assign(scope) if known is None else (REQUEST_ID, known.encode())
+        self.transport.write(_raw(problems.of(scope, error), header, self.server_state.default_headers))
+        self.transport.write_eof()
+        if reading:
+            cycle.disconnected = True  # for the application, its caller has gone
+            cycle.message_event.set()
+            for tell in [*self._leaving]:
+                tell()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.transport.set_protocol(Refused(self))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for tell in [*self._leaving]:
+            tell()
+        self._lost()
+
+
+def _too_large() -> HeadTooLarge:
+    return HeadTooLarge(f"The head of the request, its path and headers, has more than the {MOST_HEAD} bytes that are taken.")
+
+
+def _raw(answer: problems.Answer, header: tuple[bytes, bytes], always: list[tuple[bytes, bytes]]) -> bytes:
+    """An answer as it goes over the wire, the last of its connection."""
+    length = (b"content-length", b"%d" % len(answer.body))
+    headers = [*always, *answer.headers, length, header, (b"connection", b"close")]
+    return b"".join([STATUS_LINE[answer.status], *(b"%s: %s\r\n" % each for each in headers), b"\r\n", answer.body])

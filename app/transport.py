@@ -1,0 +1,55 @@
+"""What a connection writes to, and when it is read from: answers in one piece, and not more requests than are worked on.
+
+Knows nothing of HTTP.
+"""
+
+import asyncio
+from collections.abc import Sized
+from typing import Any
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class Corked:
+    """A transport whose writes leave together at the end of the loop's turn: an answer's head and body in one packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
+    def __getattr__(self, name: str) -> Any:
+        """All the rest is the transport's own; found once."""
+        found = self.__dict__[name] = getattr(self._transport, name)
+        return found
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            if not self._transport.is_closing():
+                self._transport.writelines(held)
+
+
+class Flow(FlowControl):
+    """Does not read on while requests wait for the one before them: what a caller sends ahead would fill the memory."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._waiting:
+            super().resume_reading()

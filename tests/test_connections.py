@@ -1,0 +1,372 @@
+"""Slow and greedy callers: what they may take of the service, and that nobody else is kept waiting by them."""
+
+import json
+import resource
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from app.connection import MOST_HEAD, SLOWEST, SPARE
+from app.sockets import FILES, room_for
+from tests.servers import Server, serve
+
+TIMEOUT, KEEP_ALIVE = 1.0, 1.5
+SLACK = 2.0  # seconds that a look at the connections, and a machine with other work, may be late
+GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+BODY = json.dumps({"instances": [[[0.0] * 6]]}).encode()
+UPGRADE = (
+    b"GET /streams/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[Server]:
+    with serve(repository, "--workers", "2", "--read-timeout", str(TIMEOUT), "--keep-alive", str(KEEP_ALIVE)) as running:
+        yield running
+
+
+def call(server: Server) -> socket.socket:
+    address = httpx.URL(server.url)
+    made = socket.create_connection((address.host, address.port or 80), timeout=30)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def send(caller: socket.socket, data: bytes) -> bool:
+    """False when the other side takes no more, which is not to be waited for."""
+    try:
+        caller.sendall(data)
+    except ConnectionError:
+        return False
+    return True
+
+
+def memory(server: Server) -> int:
+    """The most that its process has held, in bytes."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
+def rest(caller: socket.socket) -> bytes:
+    """All that comes until the other side ends the connection."""
+    found = b""
+    try:
+        while data := caller.recv(65536):
+            found += data
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def problem(raw: bytes, status: int) -> dict[str, Any]:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    line, _, fields = head.partition(b"\r\n")
+    assert line.startswith(b"HTTP/1.1 %d " % status), raw[:500]
+    headers = BytesHeaderParser().parsebytes(fields)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["content-length"] == str(len(body))
+    found: dict[str, Any] = json.loads(body)
+    assert (found["status"], found["instance"]) == (status, headers["x-request-id"])
+    return found
+
+
+def refused(server: Server, reason: str) -> float:
+    text = httpx.get(f"{server.url}/metrics").text
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return float(samples.get(f'recurve_refused_total{{reason="{reason}"}}', 0))
+
+
+def test_a_head_that_does_not_come_in_time_is_a_408(server: Server) -> None:
+    before = refused(server, "too-slow")
+    with call(server) as caller:
+        begin = time.monotonic()
+        caller.sendall(GET[:-4])
+        found = problem(rest(caller), 408)
+        assert TIMEOUT <= time.monotonic() - begin < TIMEOUT + SLACK
+    assert found["detail"] == "The head of the request was not whole after 1 s."
+    assert refused(server, "too-slow") == before + 1
+
+
+def test_a_byte_now_and_then_does_not_keep_a_head_open(server: Server) -> None:
+    """Slowloris: two hundred who never fall silent, while everybody else is served."""
+    with ExitStack() as stack:
+        begin = time.monotonic()
+        callers = [stack.enter_context(call(server)) for _ in range(200)]
+        for caller in callers:
+            send(caller, b"GET / HTTP/1.1\r\nX: ")
+        while time.monotonic() - begin < TIMEOUT + SLACK:
+            for caller in callers:
+                send(caller, b"a")
+            asked = time.monotonic()
+            assert httpx.post(f"{server.url}/predict", content=BODY, headers={"Content-Type": "application/json"}).is_success
+            assert time.monotonic() - asked < 1
+        for caller in callers:
+            caller.settimeout(0.1)  # it has ended, or the test fails
+            problem(rest(caller), 408)
+
+
+def test_a_body_that_falls_silent_is_a_408(server: Server) -> None:
+    """Its id is the request's, so that the two can be brought together."""
+    with call(server) as caller:
+        caller.sendall(HEAD + b"X-Request-ID: slow-1\r\nContent-Length: 1000\r\n\r\n" + BODY)
+        found = problem(rest(caller), 408)
+    assert found["instance"] == "slow-1"
+    assert found["detail"] == f"Nothing came for 1 s, after {len(BODY)} bytes of the body."
+
+
+def test_a_body_that_trickles_is_a_408(server: Server) -> None:
+    """A byte now and then is no silence, but a body of 32 MiB would take weeks."""
+    with call(server) as caller:
+        caller.sendall(CHUNKED)
+        caller.settimeout(0.1)
+        found, begin = b"", time.monotonic()
+        while not found and time.monotonic() - begin < TIMEOUT + SLACK:
+            caller.sendall(b"1\r\n \r\n")
+            try:
+                found = caller.recv(1)
+            except TimeoutError:
+                continue
+        caller.settimeout(30)
+        assert f"{SLOWEST} a second are the least" in problem(found + rest(caller), 408)["detail"]
+
+
+def test_a_slow_but_honest_body_is_taken(server: Server) -> None:
+    """It takes longer than the timeout in all: that counts from byte to byte."""
+    padding = b" " * (8 * SLOWEST)
+    with call(server) as caller:
+        begin = time.monotonic()
+        caller.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (8 * len(padding) + len(BODY)))
+        for _ in range(8):
+            caller.sendall(padding)
+            assert not wait_for_bytes(caller, TIMEOUT / 3)
+        assert time.monotonic() - begin > 2 * TIMEOUT
+        caller.sendall(BODY)
+        assert caller.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def wait_for_bytes(caller: socket.socket, seconds: float) -> bool:
+    caller.settimeout(seconds)
+    try:
+        return bool(caller.recv(1, socket.MSG_PEEK))
+    except TimeoutError:
+        return False
+    finally:
+        caller.settimeout(30)
+
+
+def test_the_deadline_of_a_request_that_names_none_begins_when_it_is_there(repository: Path) -> None:
+    """Else a slow link could send nothing large, whatever its patience."""
+    with serve(repository, "--workers", "1", "--request-timeout", "0.3") as server:
+        for member, status in ((b"", 200), (b', "timeout_ms": 300', 504)):
+            body = BODY[:-1] + member + b"}"
+            with call(server) as caller:
+                caller.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:10])
+                assert not wait_for_bytes(caller, 0.5)
+                caller.sendall(body[10:])
+                assert caller.recv(12) == b"HTTP/1.1 %d" % status
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed(server: Server) -> None:
+    """Before the first request after the one timeout, between two after the other, whatever comes that is no request."""
+    for first, noise, after in (
+        (b"", b"", TIMEOUT),
+        (GET, b"", KEEP_ALIVE),
+        (GET, b"\r\n", KEEP_ALIVE),
+        (b"\r\n", b"\r\n", TIMEOUT),
+    ):
+        with call(server) as caller:
+            caller.sendall(first)
+            if first == GET:
+                assert caller.recv(65536).startswith(b"HTTP/1.1 200")
+            begin = time.monotonic()
+            caller.sendall(noise)
+            assert rest(caller) == b""
+            assert after * 0.9 <= time.monotonic() - begin < after + SLACK
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see how much memory a process holds")
+def test_who_does_not_read_is_cut_off(repository: Path) -> None:
+    """Answers that nobody takes would fill the memory."""
+    with serve(repository, "--workers", "1", "--keep-alive", "1") as server, call(server) as caller:
+        ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 64
+        caller.settimeout(SLACK + 10)
+        begin = time.monotonic()
+        before = memory(server)
+        while send(caller, ask):  # it is not read from either, once its answers are not
+            pass
+        assert time.monotonic() - begin >= 1
+        assert memory(server) - before < 100 * 2**20  # with all that was sent ahead, it would be gigabytes
+
+
+def test_a_caller_who_is_answered_early_may_not_stay_for_ever(server: Server) -> None:
+    """He has his answer, and so gets no other."""
+    with call(server) as caller:
+        caller.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n ")
+        found = rest(caller)
+    assert found.startswith(b"HTTP/1.1 415")
+    assert found.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * MOST_HEAD + b"\r\n\r\n", id="one-header"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"X: aaaaaaaaaa\r\n" * (MOST_HEAD // 10) + b"\r\n", id="many-headers"),
+        pytest.param(b"GET /" + b"a" * MOST_HEAD + b" HTTP/1.1\r\n\r\n", id="path"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000_000, id="endless"),
+        pytest.param(UPGRADE + b"X: " + b"a" * MOST_HEAD + b"\r\n\r\n", id="websocket"),
+        pytest.param(HEAD + b"Content-Length: 9\r\nX: " + b"a" * MOST_HEAD + b"\r\n\r\n" + b" " * 9, id="with-a-body"),
+        pytest.param(CHUNKED + b"1;" + b"a" * 20_000_000, id="about-a-chunk"),
+        pytest.param(CHUNKED + b"1\r\n \r\n0\r\nX: " + b"a" * 20_000_000, id="after-the-body"),
+    ],
+)
+def test_a_head_has_its_limit(server: Server, sent: bytes) -> None:
+    """No limit is the parser's own: a header of gigabytes would be kept in memory."""
+    with call(server) as caller:
+        send(caller, sent)
+        found = problem(rest(caller), 431)
+    assert str(MOST_HEAD) in found["detail"]
+
+
+def test_a_head_within_its_limit_is_taken(server: Server) -> None:
+    """Tokens and traces may be long."""
+    answer = httpx.get(f"{server.url}/health", headers={"X": "a" * (MOST_HEAD - 1000)})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head", [pytest.param(b"X: " + b"a" * 10_000 + b"\r\n\r\n", id="long"), pytest.param(b"X: a\r\n" * 200 + b"\r\n", id="many")]
+)
+def test_a_websocket_whose_head_its_library_refuses_is_told(server: Server, head: bytes) -> None:
+    """It has limits of its own, and would be silent for ever."""
+    with call(server) as caller:
+        caller.sendall(UPGRADE + head)
+        assert rest(caller).startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_no_http_is_a_problem_too(server: Server) -> None:
+    with call(server) as caller:
+        caller.sendall(b"nonsense\r\n\r\n")
+        assert "HTTP/1.1" in problem(rest(caller), 400)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/streams", "/streams/nested/predict", "/v2/models/gyro-denoiser/infer"])
+@pytest.mark.parametrize("opening", [b"[", b'{"instances":', b'{"inputs":[{"data":'], ids=["array", "instances", "inputs"])
+def test_a_megabyte_of_brackets_is_refused_at_once(server: Server, path: str, opening: bytes) -> None:
+    """Depth costs a parser that is not bounded its stack, or its time."""
+    httpx.post(f"{server.url}/streams", json={"id": "nested"})
+    headers = {"Content-Type": "application/json"}
+    with httpx.Client(base_url=server.url, headers=headers) as client:
+        assert client.post(path, content=b"[").status_code == 400
+        for nested in (opening + b"[" * 2**20, opening * (2**20 // len(opening))):
+            begin = time.monotonic()
+            assert client.post(path, content=nested).status_code == 400
+            assert time.monotonic() - begin < 0.5  # it takes a few milliseconds
+
+
+def test_of_too_many_connections_only_probes_are_answered(repository: Path) -> None:
+    """Over all workers together, WebSockets among them; who leaves makes room."""
+    flags = ("--workers", "2", "--max-connections", "8")
+    with serve(repository, *flags) as server, ExitStack() as stack:
+        url = server.url.replace("http", "ws")
+        live = [stack.enter_context(connect(f"{url}/streams/ws")) for _ in range(4)]
+        callers = [stack.enter_context(call(server)) for _ in range(4)]
+        for caller in callers:
+            caller.sendall(GET)
+            assert caller.recv(65536).startswith(b"HTTP/1.1 200")
+        for _ in range(4):  # to either worker
+            answer = httpx.post(f"{server.url}/predict", content=BODY, headers={"Content-Type": "application/json"})
+            assert (answer.status_code, answer.headers["connection"]) == (503, "close")
+            assert answer.json()["type"] == "urn:recurve:problem:too-many-connections"
+            assert int(answer.headers["retry-after"]) >= 1
+            assert httpx.get(f"{server.url}/health/live").status_code == 200
+        with pytest.raises(InvalidStatus, match="503"), connect(f"{url}/streams/ws"):
+            pass
+        assert refused(server, "too-many-connections") == 5
+        for socket_ in live:
+            socket_.send(bytes(24))
+            assert len(socket_.recv()) == 12
+        for caller in callers:
+            caller.close()
+        for _ in range(50):  # until both workers have seen it
+            answer = httpx.post(f"{server.url}/predict", content=BODY, headers={"Content-Type": "application/json"})
+            if answer.is_success:
+                break
+        assert answer.is_success
+
+
+def test_who_comes_after_too_many_is_not_let_in_and_does_not_stay(repository: Path) -> None:
+    """The room for probes is not for those who only sit in it."""
+    with serve(repository, "--workers", "1", "--max-connections", "1") as server, ExitStack() as stack:
+        callers = [stack.enter_context(call(server)) for _ in range(1 + SPARE + 10)]
+        begin = time.monotonic()
+        for caller in callers[1:]:
+            assert rest(caller) == b""
+        assert time.monotonic() - begin < 2 + SLACK
+        callers[0].sendall(GET)
+        assert callers[0].recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_room_is_made_for_connections_as_far_as_the_system_allows() -> None:
+    """The usual limit of 1024 files is one for shells."""
+
+    def within(hard: int, wanted: int) -> tuple[int, int]:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), before[1]))
+        try:
+            return room_for(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert within(hard, 100) == (100, 512)
+    assert within(hard, 1000) == (1000, 1000 + FILES)
+    if hard != resource.RLIM_INFINITY:
+        assert within(hard, hard) == (hard - FILES, hard)
+
+
+def test_a_thousand_who_come_together_are_all_let_in(repository: Path) -> None:
+    """More than a supervisor can hand to its workers at once: they wait, and are not turned away."""
+    if room_for(1500) < 1500:
+        pytest.skip("the system does not allow so many open files")
+    with serve(repository, "--workers", "2") as server, ExitStack() as stack:
+        callers = [stack.enter_context(call(server)) for _ in range(1500)]
+        for caller in callers:
+            caller.sendall(GET)
+        for caller in callers:
+            assert caller.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_callers_who_slam_the_door_leave_nothing_behind(server: Server) -> None:
+    """In whatever state: the metric comes down to the one connection that asks."""
+
+    def slam(sent: bytes) -> None:
+        with call(server) as caller:
+            caller.sendall(sent)
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(slam, [GET, GET[:9], HEAD, CHUNKED, UPGRADE + b"\r\n", b"nonsense\r\n\r\n", b"\r\n", CHUNKED + b"zz"] * 8))
+    with httpx.Client(base_url=server.url) as client:
+        for _ in range(100):
+            line = next(line for line in client.get("/metrics").text.splitlines() if line.startswith("recurve_connections "))
+            if float(line.split()[1]) <= 1:
+                break
+            time.sleep(0.1)  # the gauge is set about once a second
+        assert float(line.split()[1]) <= 1
+    assert "Traceback" not in "".join(server.log)

@@ -1,0 +1,111 @@
+"""Rates: how much each key may ask, counted by all workers together."""
+
+import os
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from app.rates import Rates
+from tests.servers import serve
+
+SLOW, FAST = "s" * 16, "f" * 16
+STEP = {"instances": [[[0.0] * 6]]}
+
+
+def granted(rates: Rates, number: int, now: float, asked: int) -> int:
+    return sum(rates.take(number, now) == 0.0 for _ in range(asked))
+
+
+@pytest.mark.parametrize(
+    ("rate", "at_once", "in_ten_seconds"),
+    [
+        pytest.param(5.0, 5, 50, id="a-second-at-once"),
+        pytest.param(0.5, 1, 5, id="one-at-least"),
+        pytest.param(1.0, 1, 10, id="one"),
+        pytest.param(2.5, 2, 25, id="no-whole-number"),
+        pytest.param(0.0, 1000, 10_000, id="any"),
+    ],
+)
+def test_a_second_of_it_may_come_at_once_and_then_as_it_says(rate: float, at_once: int, in_ten_seconds: int) -> None:
+    """Whoever asks rarely may ask together; nobody asks more in the long run."""
+    rates = Rates([0.0, rate])
+    assert granted(rates, 1, 100.0, 1000) == at_once
+    later = sum(granted(rates, 1, 100.0 + tenth / 10, 100) for tenth in range(1, 101))
+    assert later == in_ten_seconds
+    assert granted(rates, 1, 1000.0, 1000) == at_once  # what was not used in the meantime is not saved
+
+
+def test_who_is_refused_is_told_when_to_come_back_and_loses_nothing() -> None:
+    rates = Rates([4.0])
+    assert granted(rates, 0, 10.0, 4) == 4
+    assert rates.take(0, 10.0) == pytest.approx(0.25)
+    assert rates.take(0, 10.2) == pytest.approx(0.05)
+    assert rates.take(0, 10.25) == 0.0
+
+
+def test_keys_do_not_share() -> None:
+    rates = Rates([1.0, 1.0])
+    assert [granted(rates, number, 10.0, 3) for number in (0, 1)] == [1, 1]
+
+
+def test_processes_share_one_count() -> None:
+    """A worker has only some of the connections of a key: its share of the rate would not be what was promised."""
+    rates = Rates([0.0, 10.0])
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(granted(rates, 1, 5.0, 3))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    assert granted(rates, 1, 5.0, 3) == 1
+
+
+def test_a_key_that_asks_too_fast_is_a_429_from_all_workers_together(repository: Path) -> None:
+    """Each request on a connection of its own, and so of either worker; others are not touched by it, probes never."""
+    keys = f"slow:predict@5:{SLOW},fast:predict:{FAST}"
+    with serve(repository, "--workers", "2", RECURVE_API_KEYS=keys) as server:
+        begin = monotonic()
+        answers = [httpx.post(f"{server.url}/predict", json=STEP, headers={"X-API-Key": SLOW}) for _ in range(40)]
+        most = 5 + 5 * (monotonic() - begin)
+        good = [answer for answer in answers if answer.is_success]
+        assert 5 <= len(good) <= most + 1
+        refused = [answer for answer in answers if not answer.is_success]
+        assert {answer.status_code for answer in refused} == {429}
+        last = refused[-1]
+        assert last.headers["content-type"] == "application/problem+json"
+        assert last.headers["retry-after"] == "1"
+        assert last.json()["type"] == "urn:recurve:problem:rate-limited"
+        assert "The key slow may ask 5 times a second" in last.json()["detail"]
+        assert SLOW not in last.text
+        for _ in range(20):
+            assert httpx.post(f"{server.url}/predict", json=STEP, headers={"X-API-Key": FAST}).is_success
+            assert httpx.get(f"{server.url}/health", headers={"X-API-Key": SLOW}).is_success
+        text = httpx.get(f"{server.url}/metrics").text
+        assert f'recurve_refused_total{{reason="rate-limited"}} {len(refused)}.0' in text
+
+
+def test_messages_of_a_websocket_count_too(repository: Path) -> None:
+    """It would be the way around the limit. What was let through is answered, then the connection ends, and its stream stays."""
+    with serve(repository, "--workers", "1", "--rate-limit", "0.1", RECURVE_API_KEYS=f"slow:predict@4:{SLOW}") as server:
+        live = f"{server.url.replace('http', 'ws')}/streams/ws"
+        with connect(live, additional_headers={"X-API-Key": SLOW}) as caller:
+            for _ in range(20):
+                caller.send(bytes(24))
+            answers: list[str | bytes] = []
+            with pytest.raises(ConnectionClosed) as closed:
+                answers.extend(caller)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4429
+        assert all(isinstance(answer, bytes) for answer in answers[:-1])
+        assert "rate-limited" in answers[-1]
+        assert 3 <= len(answers[:-1]) < 20  # one of the four was the connection's own
+
+
+def test_without_keys_a_rate_does_nothing_and_that_is_said(repository: Path) -> None:
+    with serve(repository, "--workers", "1", "--rate-limit", "0.1") as server:
+        for _ in range(5):
+            assert httpx.post(f"{server.url}/predict", json=STEP).is_success
+        assert "RECURVE_RATE_LIMIT=0.1 limits keys, and no RECURVE_API_KEYS are set" in "".join(server.log)
