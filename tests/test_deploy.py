@@ -1,0 +1,512 @@
+"""What operators deploy with: rules, dashboard and manifests hold what the service really has, and tools accept them."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kubernetes_validate
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import errors
+from app.metrics import Metrics
+from app.settings import Settings
+from tests.servers import ROOT, Server, serve
+
+DEPLOY = ROOT / "deploy"
+PROMETHEUS, KUBERNETES, KSERVE = DEPLOY / "prometheus", DEPLOY / "kubernetes", DEPLOY / "kserve"
+OVERLAYS = ("base", "overlays/redis", "overlays/gpu")
+CLUSTERS = ("1.30", "1.37")  # the oldest that is named, and the newest that is known
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool on the PATH")
+needs_kustomize = pytest.mark.skipif(shutil.which("kustomize") is None, reason="there is no kustomize on the PATH")
+
+Manifest = dict[str, Any]
+
+
+def documents(path: Path) -> list[Manifest]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+# ------------------------------------------------------------------------------------------------------------ Prometheus
+
+RULES: list[dict[str, Any]] = [rule for group in documents(PROMETHEUS / "rules.yml")[0]["groups"] for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+RECORDS = {rule["record"] for rule in RULES if "record" in rule}
+DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/recurve.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = {f"{panel['title']}, {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]}
+VARIABLES = [variable for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
+(ADAPTER,) = documents(KUBERNETES / "prometheus-adapter.yaml")[0]["rules"]["custom"]
+
+GIVEN_BY_PROMETHEUS = {"job", "instance", "namespace", "pod"}  # labels that the service does not know of
+GROUPING = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
+
+
+def exposed() -> dict[str, list[dict[str, str]]]:
+    """Every sample that the service can show: its name -> the labels of its series, once each metric was counted."""
+    metrics = Metrics()
+    metrics.answered("/predict", 200, seconds=0.01)
+    metrics.refused("queue-full")
+    metrics.model_answered("m", "1", status=200, seconds=0.01)
+    counts = metrics.model("m", "1", lanes=2)
+    counts.runs_on("CPUExecutionProvider", fallback=True)
+    counts.executed([1, 3], seconds=0.01, waited=0.01, provider="CPUExecutionProvider")
+    metrics.streams.ended.labels("expired").inc()
+    found: dict[str, list[dict[str, str]]] = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                found.setdefault(sample.name, []).append(sample.labels)
+    return found
+
+
+EXPOSED = exposed()
+
+
+def without_texts(expression: str) -> str:
+    """The expression with empty strings, so that what is quoted is not taken for a name."""
+    return re.sub(r'"[^"]*"', '""', expression)
+
+
+def names_in(expression: str) -> set[str]:
+    """The metrics in it: names that are no function, no keyword and no label."""
+    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]", " ", GROUPING.sub(" ", without_texts(expression)))
+    names = {name for name, call in re.findall(r"(?<![\w:.])([a-zA-Z_:][\w:]*)\s*(\()?", bare) if not call}
+    return names - {"and", "or", "unless", "offset", "bool"}
+
+
+def selected_labels(expression: str) -> Iterator[tuple[str, str]]:
+    """Each metric in it with each label that its selector names."""
+    for name, selector in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", without_texts(expression)):
+        for label in re.findall(r"(\w+)\s*[!=]", selector):
+            yield name, label
+
+
+def expressions() -> dict[str, str]:
+    """All PromQL under deploy/, by where it stands."""
+    found = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES} | QUERIES
+    for variable in VARIABLES:
+        found[f"${variable['name']}"], label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
+        assert label == variable["name"]
+    query = ADAPTER["metricsQuery"].replace("<<.LabelMatchers>>", "").replace("<<.GroupBy>>", "pod")
+    return found | {"adapter": query, "adapter, series": ADAPTER["seriesQuery"]}
+
+
+def test_every_metric_that_is_asked_for_exists() -> None:
+    """A query for a name that was never counted is an empty panel, and an alert that never fires."""
+    for place, expression in expressions().items():
+        names = names_in(expression)
+        assert names, place
+        assert names <= EXPOSED.keys() | RECORDS | {"up"}, place
+
+
+def test_every_label_that_is_asked_for_exists() -> None:
+    known = GIVEN_BY_PROMETHEUS.union(*(labels for series in EXPOSED.values() for labels in series))
+    for place, expression in expressions().items():
+        for labels in GROUPING.findall(without_texts(expression)):
+            assert set(re.findall(r"\w+", labels)) <= known, place
+        for name, label in selected_labels(expression):
+            has = set().union(*EXPOSED[name]) if name in EXPOSED else known
+            assert label in has | GIVEN_BY_PROMETHEUS, (place, name)
+
+
+def test_every_reason_that_is_asked_for_exists() -> None:
+    """They are written in two places: in app.errors, and in the rules."""
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.RecurveError)]
+    refusals = {each.code for each in kinds if issubclass(each, errors.Unavailable)} - {errors.Unavailable.code}
+    texts = " ".join(rule["expr"] for rule in RULES)
+    own_alert = set(re.findall(r'reason="([^"]+)"', texts))
+    (not_ours,) = {tuple(each.split("|")) for each in re.findall(r'reason!~"([^"]+)"', texts)}
+    assert own_alert <= refusals
+    assert set(not_ours) <= {each.code for each in kinds} - refusals
+    told = ALERTS["RecurveRefusing"]["annotations"]["description"]
+    assert {reason for reason in refusals if re.search(rf"(?<![\w:-]){reason}(?![\w-])", told)} == refusals - own_alert
+
+
+def test_every_alert_says_what_to_do() -> None:
+    for name, alert in ALERTS.items():
+        assert alert["labels"]["severity"] in ("critical", "warning"), name
+        assert alert["annotations"].keys() == {"summary", "description"}, name
+        settings = re.findall(r"RECURVE_([A-Z_]+)", alert["annotations"]["description"])
+        assert {setting.lower() for setting in settings} <= Settings.model_fields.keys(), name
+
+
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    fires, silent = set(), set()
+    for case in documents(PROMETHEUS / "tests.yml")[0]["tests"]:
+        for test in case.get("alert_rule_test", ()):
+            (fires if test["exp_alerts"] else silent).add(test["alertname"])
+    assert fires == silent == ALERTS.keys()
+
+
+def test_the_alert_for_many_streams_fires_before_the_default_limit() -> None:
+    """The limit is not a metric, so its number stands in the rule."""
+    (limit,) = re.findall(r"> (\d+)$", ALERTS["RecurveStreamsNearLimit"]["expr"])
+    assert int(limit) == 0.9 * Settings.model_fields["max_streams"].default
+
+
+def promtool(*arguments: str, text: str | None = None) -> None:
+    result = subprocess.run(["promtool", *arguments], cwd=PROMETHEUS, input=text, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    "what", [("check", "config", "prometheus.yml"), ("check", "rules", "rules.yml"), ("test", "rules", "tests.yml")]
+)
+def test_promtool_accepts(what: tuple[str, ...]) -> None:
+    """The last one runs the tests of the alerts."""
+    promtool(*what)
+
+
+@needs_promtool
+def test_every_query_of_the_dashboard_has_an_answer(tmp_path: Path) -> None:
+    """Over series with the names and labels that the service shows, with Prometheus' own engine."""
+    series = [
+        {"series": f"{name}{{{', '.join(f'{key}={json.dumps(value)}' for key, value in labels.items())}}}", "values": "1+1x60"}
+        for name, each in {**EXPOSED, "up": [{}]}.items()
+        for labels in ({"job": "recurve", "instance": "a", **labels} for labels in each)
+    ]
+    answered = [
+        {
+            "expr": f"count(({re.sub(r'[$](job|model|version)', '.+', query)}) > -Inf) > bool 0",  # NaN is not more
+            "eval_time": "12m",
+            "exp_samples": [{"labels": "{}", "value": 1}],
+        }
+        for query in QUERIES.values()
+    ]
+    test = {"interval": "15s", "input_series": series, "promql_expr_test": answered}
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(PROMETHEUS / "rules.yml")], "tests": [test]}))
+    promtool("test", "rules", str(path))
+
+
+# --------------------------------------------------------------------------------------------------------------- Grafana
+
+
+def test_the_dashboard_is_laid_out() -> None:
+    """No two panels of one id or in one place, each asked of the data source that was chosen."""
+    rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
+    assert rows == ["Traffic", "Latency", "Batching", "Queue and refusals", "Streams", "Providers"]
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        x, y, w, h = (panel["gridPos"][key] for key in "xywh")
+        cells = {(column, line) for column in range(x, x + w) for line in range(y, y + h)}
+        assert x + w <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    for panel in PANELS:
+        assert panel["datasource"] == chosen
+        assert all(target["datasource"] == chosen for target in panel["targets"])
+    assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"datasource", "job", "model", "version"}
+
+
+def test_what_is_of_a_model_follows_the_chosen_model_and_version() -> None:
+    for place, query in QUERIES.items():
+        for name, selector in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", query):
+            labels = EXPOSED[name][0].keys() if name in EXPOSED else without_texts(grouping_of(name))
+            wanted = ["job", "model", "version"] if "model" in labels else ["job"]
+            assert re.findall(r'(\w+)=~"\$\1"', selector) == wanted, place
+
+
+def grouping_of(record: str) -> str:
+    """The expression of a recorded metric, with those that it is made of: what it is grouped by stands in there."""
+    if record not in RECORDS:
+        return ""
+    (expression,) = (rule["expr"] for rule in RULES if rule.get("record") == record)
+    return expression + "".join(grouping_of(name) for name in names_in(expression))
+
+
+def test_grafana_finds_its_dashboard_and_its_data_source() -> None:
+    provisioning = DEPLOY / "grafana/provisioning"
+    (source,) = documents(provisioning / "datasources/prometheus.yml")[0]["datasources"]
+    assert (source["type"], source["access"]) == ("prometheus", "proxy")
+    assert source["jsonData"]["timeInterval"] == documents(PROMETHEUS / "prometheus.yml")[0]["global"]["scrape_interval"]
+    (provider,) = documents(provisioning / "dashboards/recurve.yml")[0]["providers"]
+    assert provider["type"] == "file"
+    assert (DEPLOY / "grafana" / Path(provider["options"]["path"]).name / "recurve.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ Kubernetes
+
+
+def merged(base: Any, patch: Any) -> Any:
+    """A strategic merge: lists of things with a name (or a place to mount) go by it, other lists are replaced."""
+    if isinstance(base, dict) and isinstance(patch, dict):
+        return {**base, **{key: merged(base.get(key), value) for key, value in patch.items()}}
+    if isinstance(base, list) and isinstance(patch, list):
+        for key in ("mountPath", "name"):
+            if all(isinstance(each, dict) and key in each for each in [*base, *patch]):
+                old = {each[key]: each for each in base}
+                new = {each[key]: merged(old.get(each[key]), each) for each in patch}
+                return [*(new[name] for name in new if name not in old), *(new.get(name, old[name]) for name in old)]
+    return patch
+
+
+def rendered(folder: Path) -> list[Manifest]:
+    """What `kustomize build` makes of a folder, but for the hash in the names of generated Secrets."""
+    (kustomization,) = documents(folder / "kustomization.yaml")
+    made: list[Manifest] = []
+    for path in kustomization.pop("resources"):
+        assert (folder / path).exists(), path
+        made += rendered(folder / path) if (folder / path).is_dir() else documents(folder / path)
+    for secret in kustomization.pop("secretGenerator", ()):
+        assert secret.keys() == {"name", "files"}
+        made.append({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": secret["name"]}})
+    for patch in (each for entry in kustomization.pop("patches", ()) for each in documents(folder / entry["path"])):
+        (index,) = (number for number, each in enumerate(made) if identity(each) == identity(patch))
+        made[index] = merged(made[index], patch)
+    tags = {image["name"]: image["newTag"] for image in kustomization.pop("images", ())}
+    for container in (container for each in made for container in pod_of(each).get("containers", ())):
+        name, _, _ = container["image"].partition(":")
+        container["image"] = f"{name}:{tags[name]}" if name in tags else container["image"]
+    assert kustomization.keys() == {"apiVersion", "kind"}, "the rest is not understood here"
+    return made
+
+
+def identity(manifest: Manifest) -> tuple[str, str, str]:
+    return manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"]
+
+
+def pod_of(manifest: Manifest) -> dict[str, Any]:
+    """The pod that a Deployment or a StatefulSet makes; nothing for the others."""
+    return manifest["spec"]["template"]["spec"] if manifest["kind"] in ("Deployment", "StatefulSet") else {}
+
+
+def labels_of(manifest: Manifest) -> dict[str, str]:
+    return manifest["spec"]["template"]["metadata"]["labels"] if pod_of(manifest) else {}
+
+
+def the(kind: str, manifests: list[Manifest], name: str = "recurve") -> Manifest:
+    (found,) = (each for each in manifests if identity(each)[1:] == (kind, name))
+    return found
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    return rendered(KUBERNETES / request.param)
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_the_manifests_are_what_kubernetes_knows(manifests: list[Manifest], cluster: str) -> None:
+    """Strictly: a field that is not of the schema is an error."""
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, cluster, strict=True)
+
+
+@needs_kustomize
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kustomize_makes_the_same_of_them(overlay: str, tmp_path: Path) -> None:
+    """The manifests that are looked at here are those that a cluster gets."""
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    (tmp_path / "kubernetes/overlays/redis/state.key").write_text("0123456789abcdef")
+    built = subprocess.check_output(["kustomize", "build", str(tmp_path / "kubernetes" / overlay)], text=True)
+    theirs = list(yaml.safe_load_all(re.sub(r"(recurve-state-key)-\w+", r"\1", built)))
+    for each in theirs:
+        each.pop("data", None)
+    assert {identity(each): each for each in theirs} == {identity(each): each for each in rendered(KUBERNETES / overlay)}
+
+
+def test_pods_have_no_rights(manifests: list[Manifest]) -> None:
+    pods = [pod_of(each) for each in manifests if pod_of(each)]
+    assert pods
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            has_no_rights(container)
+
+
+def has_no_rights(container: dict[str, Any]) -> None:
+    context = container["securityContext"]
+    assert context["readOnlyRootFilesystem"]
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_pod_is_what_the_image_expects(manifests: list[Manifest]) -> None:
+    """Its user, the one folder that it writes to, and a target of the Dockerfile."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    pod = pod_of(the("Deployment", manifests))
+    (container,) = pod["containers"]
+    assert f"USER {pod['securityContext']['runAsUser']}\n" in dockerfile
+    (volume,) = re.findall(r"^VOLUME (\S+)$", dockerfile, re.MULTILINE)
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert volumes.keys() == set(mounts.values())
+    assert volumes[mounts[volume]]["emptyDir"] == {}
+    assert container["image"].removeprefix("recurve:") in re.findall(r"^FROM \S+ AS (\w+)$", dockerfile, re.MULTILINE)
+
+
+def test_the_service_has_the_time_to_finish_what_it_accepted(manifests: list[Manifest]) -> None:
+    pod = pod_of(the("Deployment", manifests))
+    (container,) = pod["containers"]
+    drain = Settings.model_fields["drain_timeout"].default
+    assert pod["terminationGracePeriodSeconds"] >= container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain + 5
+
+
+def test_the_environment_is_that_of_the_settings(manifests: list[Manifest]) -> None:
+    """And of nothing else: a Service of the name `recurve` would set RECURVE_PORT to an address."""
+    pod = pod_of(the("Deployment", manifests))
+    assert pod["enableServiceLinks"] is False
+    (container,) = pod["containers"]
+    values = {each["name"].removeprefix("RECURVE_").lower(): each["value"] for each in container["env"]}
+    assert values.keys() <= Settings.model_fields.keys()
+    Settings(**{name: value for name, value in values.items() if not name.endswith("_file")})
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    for name, value in values.items():
+        assert not name.endswith("_file") or str(Path(value).parent) in mounts
+
+
+def test_what_points_at_pods_finds_some(manifests: list[Manifest]) -> None:
+    """A selector with a slip in it selects nothing, and nobody says so."""
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        selectors = {
+            "Service": lambda spec: [spec["selector"]],
+            "Deployment": lambda spec: [spec["selector"]["matchLabels"]],
+            "StatefulSet": lambda spec: [spec["selector"]["matchLabels"]],
+            "PodDisruptionBudget": lambda spec: [spec["selector"]["matchLabels"]],
+            "NetworkPolicy": lambda spec: [spec["podSelector"]["matchLabels"], *peers(spec)],
+        }.get(manifest["kind"], lambda _: [])(spec)
+        for selector in selectors:
+            assert any(selector.items() <= labels_of(each).items() for each in manifests if pod_of(each)), identity(manifest)
+    ports = {port["name"] for each in manifests if pod_of(each) for port in pod_of(each)["containers"][0]["ports"]}
+    for service in (each for each in manifests if each["kind"] == "Service"):
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+def peers(policy: dict[str, Any]) -> list[dict[str, str]]:
+    """Which pods of its own namespace it names as those who may call or be called."""
+    sides = [peer for rule in policy["ingress"] for peer in rule["from"]] + [to for rule in policy["egress"] for to in rule["to"]]
+    return [peer["podSelector"]["matchLabels"] for peer in sides if peer.get("podSelector")]
+
+
+def test_the_replicas_share_one_redis_and_one_key() -> None:
+    manifests = rendered(KUBERNETES / "overlays/redis")
+    pod = pod_of(the("Deployment", manifests))
+    values = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    redis = the("Service", manifests, "recurve-redis")
+    assert values["RECURVE_STREAM_STORE"] == f"redis://{redis['metadata']['name']}:{redis['spec']['ports'][0]['port']}/0"
+    arguments = pod_of(the("StatefulSet", manifests, "recurve-redis"))["containers"][0]["args"]
+    assert {"--appendonly": "yes", "--maxmemory-policy": "noeviction"}.items() <= dict(
+        zip(arguments[::2], arguments[1::2], strict=True)
+    ).items()
+    (secret,) = (volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume)
+    assert the("Secret", manifests, secret)
+    (generated,) = documents(KUBERNETES / "overlays/redis/kustomization.yaml")[0]["secretGenerator"]
+    name, _, file = generated["files"][0].partition("=")
+    assert Path(values["RECURVE_STATE_KEY_FILE"]).name == name
+    assert file in (KUBERNETES / "overlays/redis/.gitignore").read_text().split()
+
+
+def test_the_autoscaler_asks_for_a_metric_that_the_adapter_gives() -> None:
+    manifests = rendered(KUBERNETES / "overlays/redis")
+    scaler = the("HorizontalPodAutoscaler", manifests)["spec"]
+    target = the(scaler["scaleTargetRef"]["kind"], manifests, scaler["scaleTargetRef"]["name"])
+    assert "replicas" not in target["spec"]  # or each `kubectl apply` would undo what the autoscaler did
+    assert scaler["scaleTargetRef"]["apiVersion"] == target["apiVersion"]
+    (asked,) = (metric["pods"]["metric"]["name"] for metric in scaler["metrics"] if metric["type"] == "Pods")
+    assert asked == ADAPTER["name"]["as"]
+
+
+def test_a_gpu_is_held_by_one_pod_at_a_time() -> None:
+    """With a rolling update, the new pod would wait for a GPU that the old one keeps until the new one is ready."""
+    deployment = the("Deployment", rendered(KUBERNETES / "overlays/gpu"))["spec"]
+    assert deployment["strategy"] == {"type": "Recreate"}
+    assert deployment["replicas"] == 1
+    assert deployment["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+# ---------------------------------------------------------------------------------------------------------------- KServe
+
+# kserve/kserve, pkg/apis/serving/v1alpha1/servingruntime_types.go: what a ServingRuntime may have, of which this one has some.
+POD_FIELDS = {"containers", "volumes", "nodeSelector", "affinity", "tolerations", "imagePullSecrets", "hostIPC"}
+RUNTIME_FIELDS = POD_FIELDS | {"labels", "annotations", "supportedModelFormats", "multiModel", "disabled", "protocolVersions"}
+
+(RUNTIME,), (INFERENCE,) = documents(KSERVE / "serving-runtime.yaml"), documents(KSERVE / "inference-service.yaml")
+(CONTAINER,) = RUNTIME["spec"]["containers"]
+
+
+def test_the_serving_runtime_is_what_kserve_knows() -> None:
+    """KServe has no schema to install: its own fields are listed here, those of a pod are Kubernetes'."""
+    assert (RUNTIME["apiVersion"], RUNTIME["kind"]) == ("serving.kserve.io/v1alpha1", "ServingRuntime")
+    spec = RUNTIME["spec"]
+    assert spec.keys() <= RUNTIME_FIELDS
+    pod = {key: value for key, value in spec.items() if key in POD_FIELDS}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": RUNTIME["metadata"], "spec": pod}
+    kubernetes_validate.validate(manifest, CLUSTERS[-1], strict=True)
+    assert CONTAINER["name"] == "kserve-container"
+    has_no_rights(CONTAINER)
+    model = INFERENCE["spec"]["predictor"]["model"]
+    assert model["runtime"] == RUNTIME["metadata"]["name"]
+    assert model["modelFormat"] in [{key: each[key] for key in ("name", "version")} for each in spec["supportedModelFormats"]]
+    assert [model["protocolVersion"]] == spec["protocolVersions"] == ["v2"]
+
+
+# ------------------------------------------------------------------------------------------------------- A running service
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """The service with the flags that KServe gives it, on a port and over a folder of the test's own.
+
+    They beat what Kubernetes puts into the environment where there is a Service of the name `recurve`.
+    """
+    flags = dict(argument.removeprefix("--").split("=") for argument in CONTAINER["args"])
+    assert flags.pop("port") == str(CONTAINER["ports"][0]["containerPort"])
+    assert flags.pop("model-dir") == "/mnt/models"
+    assert flags.pop("host") == "0.0.0.0"
+    assert flags.keys() <= {"log-format"}  # which the test reads in plain
+    with serve(ROOT / "model", "--workers", "2", RECURVE_PORT="tcp://10.0.0.1:8000") as server:
+        steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8]] * 3
+        answers = [httpx.post(f"{server.url}/predict", json={"instances": [steps, steps[:1]]})]
+        stream = httpx.post(f"{server.url}/streams").json()["id"]
+        answers.append(httpx.post(f"{server.url}/streams/{stream}/predict", json={"input": steps}))
+        tensor = {"name": "input", "shape": [1, 3, 6], "datatype": "FP32", "data": [steps]}
+        name = INFERENCE["metadata"]["name"]
+        answers.append(httpx.post(f"{server.url}/v2/models/{name}/infer", json={"inputs": [tensor]}))
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        yield server
+
+
+def test_probes_and_scrapes_are_answered(server: Server) -> None:
+    paths = {RUNTIME["spec"]["annotations"]["prometheus.kserve.io/path"]}
+    for overlay in OVERLAYS:
+        deployment = the("Deployment", rendered(KUBERNETES / overlay))
+        (container,) = pod_of(deployment)["containers"]
+        annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == str(container["ports"][0]["containerPort"])
+        paths.add(annotations["prometheus.io/path"])
+        paths |= {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    paths |= {CONTAINER[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")}
+    assert paths == {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics"}
+    for path in paths:
+        assert httpx.get(server.url + path).status_code == 200
+
+
+@needs_promtool
+def test_promtool_accepts_the_metrics(server: Server) -> None:
+    promtool("check", "metrics", text=httpx.get(f"{server.url}/metrics").text)
+
+
+# ------------------------------------------------------------------------------------------------------------------ README
+
+
+def test_the_files_that_are_named_exist() -> None:
+    """In the README, and in the comments of the files themselves."""
+    texts = [(ROOT / "README.md").read_text(), *(path.read_text() for path in DEPLOY.rglob("*") if path.is_file())]
+    named = {path.rstrip(".") for text in texts for path in re.findall(r"(?<![\w/])deploy/[\w./-]+", text)}
+    assert {"deploy/kubernetes/base", "deploy/kubernetes/overlays/redis", "deploy/kubernetes/overlays/gpu"} <= named
+    for path in named - {"deploy/kubernetes/overlays/redis/state.key"}:
+        assert (ROOT / path).exists(), path
