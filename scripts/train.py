@@ -10,6 +10,7 @@ Exits 0 when trained, 1 when it failed or was stopped, 2 on wrong use.
 """
 
 import os
+import shutil
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from dataclasses import fields
@@ -27,7 +28,7 @@ from scripts.training.data import Gyro
 from scripts.training.model import Denoiser
 from scripts.training.sensor import PARTS
 
-PYTHON = os.path.relpath(sys.executable)
+PYTHON = "python" if shutil.which("python") == sys.executable else os.path.relpath(sys.executable)
 
 
 def arguments(argv: list[str] | None) -> Namespace:

@@ -15,7 +15,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import errors
+from app.configuration import COMPOSE
 from app.metrics import Metrics
+from app.server import WRITING
 from app.settings import Settings
 from tests.servers import ROOT, Server, serve
 
@@ -54,6 +56,7 @@ def exposed() -> dict[str, list[dict[str, str]]]:
     metrics = Metrics()
     metrics.answered("/predict", 200, seconds=0.01)
     metrics.refused("queue-full")
+    metrics.versions_refused({"m": 1})
     metrics.model_answered("m", "1", status=200, seconds=0.01)
     counts = metrics.model("m", "1", lanes=2)
     counts.runs_on("CPUExecutionProvider", fallback=True)
@@ -146,12 +149,6 @@ def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not()
     assert fires == silent == ALERTS.keys()
 
 
-def test_the_alert_for_many_streams_fires_before_the_default_limit() -> None:
-    """The limit is not a metric, so its number stands in the rule."""
-    (limit,) = re.findall(r"> (\d+)$", ALERTS["RecurveStreamsNearLimit"]["expr"])
-    assert int(limit) == 0.9 * Settings.model_fields["max_streams"].default
-
-
 def promtool(*arguments: str, text: str | None = None) -> None:
     result = subprocess.run(["promtool", *arguments], cwd=PROMETHEUS, input=text, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -213,7 +210,7 @@ def test_the_dashboard_is_laid_out() -> None:
 def test_what_is_of_a_model_follows_the_chosen_model_and_version() -> None:
     for place, query in QUERIES.items():
         for name, selector in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", query):
-            labels = EXPOSED[name][0].keys() if name in EXPOSED else without_texts(grouping_of(name))
+            labels = EXPOSED[name][0].keys() if name in EXPOSED else re.findall(r"\w+", without_texts(grouping_of(name)))
             wanted = ["job", "model", "version"] if "model" in labels else ["job"]
             assert re.findall(r'(\w+)=~"\$\1"', selector) == wanted, place
 
@@ -234,6 +231,101 @@ def test_grafana_finds_its_dashboard_and_its_data_source() -> None:
     (provider,) = documents(provisioning / "dashboards/recurve.yml")[0]["providers"]
     assert provider["type"] == "file"
     assert (DEPLOY / "grafana" / Path(provider["options"]["path"]).name / "recurve.json").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------- Compose
+
+COMPOSE_FILE = documents(ROOT / "docker-compose.yml")[0]
+SERVICES: dict[str, Manifest] = COMPOSE_FILE["services"]
+# The services that answer requests: those of our images, but for what has a program of its own.
+OURS = {name for name, each in SERVICES.items() if each["image"].startswith("recurve:") and "entrypoint" not in each}
+
+
+def on_the_host(service: str, path: str) -> Path:
+    """Where a path in a container of the service comes from: it must be mounted."""
+    for mount in SERVICES[service]["volumes"]:
+        source, target = mount.split(":")[:2]
+        if source.startswith("./") and Path(path).is_relative_to(target):
+            return ROOT / source / Path(path).relative_to(target)
+    raise AssertionError(f"{path} of {service} is mounted from nowhere")
+
+
+def test_what_monitors_finds_its_files_where_they_are_mounted() -> None:
+    """Prometheus' image looks for prometheus.yml in /etc/prometheus, Grafana's for what it is to provision below /etc/grafana."""
+    config = on_the_host("prometheus", "/etc/prometheus/prometheus.yml")
+    for file in documents(config)[0]["rule_files"]:
+        assert (config.parent / file).is_file()
+
+    assert documents(on_the_host("grafana", "/etc/grafana/provisioning/datasources/prometheus.yml"))[0]["datasources"]
+    (provider,) = documents(on_the_host("grafana", "/etc/grafana/provisioning/dashboards/recurve.yml"))[0]["providers"]
+    dashboard = DEPLOY / "grafana/dashboards/recurve.json"
+    assert on_the_host("grafana", provider["options"]["path"]) == dashboard.parent
+    assert on_the_host("grafana", SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]) == dashboard
+
+
+def test_what_monitors_asks_services_of_compose() -> None:
+    """By the names that Docker's DNS has: every service that answers requests, and for the dashboard Prometheus itself."""
+    jobs = documents(PROMETHEUS / "prometheus.yml")[0]["scrape_configs"]
+    places = [(name, asked["port"]) for job in jobs for asked in job["dns_sd_configs"] for name in asked["names"]]
+    (port,) = re.findall(r"^EXPOSE (\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert sorted(places) == [(name, int(port)) for name in sorted(OURS)]
+    assert {"recurve", "gpu", "replica"} == OURS
+    (source,) = documents(DEPLOY / "grafana/provisioning/datasources/prometheus.yml")[0]["datasources"]
+    name, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()
+    assert [mapping.rpartition(":")[2] for mapping in SERVICES[name]["ports"]] == [port]
+
+
+def test_the_jobs_are_those_that_the_alerts_speak_of() -> None:
+    jobs = {job["job_name"] for job in documents(PROMETHEUS / "prometheus.yml")[0]["scrape_configs"]}
+    spoken = [set(names.split("|")) for rule in RULES for names in re.findall(r'job=~"([^"$]+)"', rule["expr"])]
+    assert spoken
+    assert all(names == jobs for names in spoken)
+
+
+def test_compose_starts_one_service_unless_a_profile_is_named() -> None:
+    """Above all nothing that reserves a GPU, which Docker starts on no host without one."""
+    assert [name for name, each in SERVICES.items() if "profiles" not in each] == ["recurve"]
+    assert [name for name in SERVICES if "nvidia" in json.dumps(SERVICES[name])] == ["gpu"]
+    different = {key for key in SERVICES["gpu"] if SERVICES["gpu"][key] != SERVICES["recurve"].get(key)}
+    assert different == {"profiles", "build", "image", "deploy"}
+    assert SERVICES["gpu"].keys() - SERVICES["recurve"].keys() == {"profiles", "deploy"}
+
+
+def test_containers_have_no_rights() -> None:
+    for name in OURS | {"prometheus", "grafana", "state-key", "train"}:
+        service = SERVICES[name]
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert ("user" in service, "cap_add" in service) == (name == "train", name == "train"), name
+    # it changes to the user that its mounts belong to, and needs nothing more for that
+    assert set(SERVICES["train"]["cap_add"]) == {"CHOWN", "SETGID", "SETUID"}
+    assert SERVICES["train"]["network_mode"] == "none"
+
+
+def test_images_are_of_targets_and_of_pinned_tags() -> None:
+    targets = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    for name, service in SERVICES.items():
+        image, _, tag = service["image"].partition(":")
+        assert tag not in ("", "latest"), name
+        if image == "recurve":
+            assert service["build"] == {"context": ".", "target": tag}
+            assert tag in targets
+    assert targets[-1] == "cpu"  # `docker build .`
+
+
+def test_ports_are_published_on_this_machine_alone_unless_a_variable_says_otherwise() -> None:
+    """And the service knows those variables: in .env it would not start with one that it takes for a slip."""
+    published = [mapping for service in SERVICES.values() for mapping in service.get("ports", ())]
+    found = [re.fullmatch(r"\$\{(RECURVE_\w+):-127\.0\.0\.1:\d+\}:\d+", mapping) for mapping in published]
+    assert {match[1] for match in found} == COMPOSE
+    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    assert used == COMPOSE
+
+
+def test_every_volume_is_declared_and_used() -> None:
+    mounted = {mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", ())}
+    assert {source for source in mounted if not source.startswith(("./", "/"))} == COMPOSE_FILE["volumes"].keys()
 
 
 # ------------------------------------------------------------------------------------------------------------ Kubernetes
@@ -351,8 +443,11 @@ def test_the_pod_is_what_the_image_expects(manifests: list[Manifest]) -> None:
 def test_the_service_has_the_time_to_finish_what_it_accepted(manifests: list[Manifest]) -> None:
     pod = pod_of(the("Deployment", manifests))
     (container,) = pod["containers"]
+    (delay,) = (float(each["value"]) for each in container["env"] if each["name"] == "RECURVE_DRAIN_DELAY")
     drain = Settings.model_fields["drain_timeout"].default
-    assert pod["terminationGracePeriodSeconds"] >= container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain + 5
+    assert "lifecycle" not in container
+    assert delay > 0
+    assert pod["terminationGracePeriodSeconds"] >= delay + drain + WRITING
 
 
 def test_the_environment_is_that_of_the_settings(manifests: list[Manifest]) -> None:

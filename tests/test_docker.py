@@ -1,18 +1,25 @@
-"""The container, with a real Docker engine: it becomes healthy, answers, and stops at once with exit code 0."""
+"""The containers, with a real Docker engine: what each profile of docker-compose.yml starts, and that it does its work.
+
+Without Grafana, and without a GPU.
+"""
 
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.servers import ROOT
 
-PORT, SCALED = "18000", "18080"
-WITH_GPU = ("--file", "docker-compose.yml", "--file", "deploy/gpu.yml")
+PORT, SCALED, PROMETHEUS = "18000", "18080", "19090"
+SCALE, MONITOR = ("--profile", "scale"), ("--profile", "monitor")
 
 
 def engine() -> bool:
@@ -24,14 +31,15 @@ def engine() -> bool:
 pytestmark = [pytest.mark.docker, pytest.mark.skipif(not engine(), reason="no Docker engine answers")]
 
 
-def compose(*arguments: str) -> str:
-    command = ["docker", "compose", "--project-name", "recurve-test", *arguments]
+def compose(*arguments: str, folder: Path = ROOT, project: str = "recurve-test") -> str:
+    command = ["docker", "compose", "--project-name", project, *arguments]
     environment = os.environ | {
         "RECURVE_PUBLISH": f"127.0.0.1:{PORT}",
         "RECURVE_PUBLISH_SCALED": f"127.0.0.1:{SCALED}",
+        "RECURVE_PUBLISH_PROMETHEUS": f"127.0.0.1:{PROMETHEUS}",
     }
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
@@ -65,28 +73,28 @@ def test_compose_serves_the_committed_model_and_stops_cleanly(container: str) ->
     assert details["State"]["ExitCode"] == 0
 
 
-def test_a_gpu_is_reserved_by_its_own_file_alone() -> None:
-    """Docker starts nothing that reserves a GPU on a host that has none to give; and what has one is as locked up as the rest."""
-    plain, gpu = (
-        json.loads(compose(*files, "--profile", "scale", "config", "--format", "json"))["services"] for files in ((), WITH_GPU)
-    )
-    assert "nvidia" not in json.dumps(plain)
-    served = gpu["recurve"]
-    assert (served["build"].pop("target"), served.pop("image")) == ("cuda", "recurve:cuda")
-    reserved = served.pop("deploy")["resources"]["reservations"]
-    assert reserved == {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}
-    assert (plain["recurve"]["build"].pop("target"), plain["recurve"].pop("image")) == ("cpu", "recurve:cpu")
-    assert gpu == plain
+def test_a_profile_starts_what_it_says() -> None:
+    """As compose reads its file; what it starts without one is what most people try first."""
+    started = {
+        profile: compose(*(("--profile", profile) if profile else ()), "config", "--services").split()
+        for profile in ("", "gpu", "scale", "monitor", "train")
+    }
+    assert started.pop("") == ["recurve"]
+    assert {profile: set(services) - {"recurve"} for profile, services in started.items()} == {
+        "gpu": {"gpu"},
+        "scale": {"nginx", "redis", "replica", "state-key"},
+        "monitor": {"grafana", "prometheus"},
+        "train": {"train"},
+    }
 
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[list[str]]:
-    scale = ("--profile", "scale")
     try:
-        compose(*scale, "up", "--build", "--wait", "nginx")
-        yield compose(*scale, "ps", "--quiet", "replica").split()
+        compose(*SCALE, "up", "--build", "--wait", "nginx")
+        yield compose(*SCALE, "ps", "--quiet", "replica").split()
     finally:
-        compose(*scale, "down", "--volumes")
+        compose(*SCALE, "down", "--volumes")
 
 
 def test_a_stream_goes_on_while_one_replica_after_another_is_killed(replicas: list[str]) -> None:
@@ -104,3 +112,97 @@ def test_a_stream_goes_on_while_one_replica_after_another_is_killed(replicas: li
                 answer = client.post(f"/streams/{id}/predict", json={"input": [step], "seq": seq})
             assert answer.json()["predictions"][0] == pytest.approx(whole[seq], rel=1e-4, abs=1e-4)
             subprocess.run(["docker", "start", *replicas], check=True, capture_output=True)
+
+
+@pytest.fixture
+def prometheus(replicas: list[str]) -> Iterator[httpx.Client]:
+    """Beside the replicas and the single service."""
+    assert replicas
+    try:
+        compose(*SCALE, *MONITOR, "up", "--no-recreate", "--wait", "recurve", "nginx", "prometheus")
+        with httpx.Client(base_url=f"http://127.0.0.1:{PROMETHEUS}/api/v1", timeout=10) as client:
+            yield client
+    finally:
+        compose(*MONITOR, "rm", "--stop", "--force", "prometheus")
+        subprocess.run(["docker", "volume", "rm", "--force", "recurve-test_prometheus"], check=True, capture_output=True)
+
+
+def eventually(seen: Callable[[], Any], wanted: Any, *, seconds: float = 60) -> None:
+    """Look again and again, until what is seen is what is wanted: Prometheus looks at its own times."""
+    until = time.monotonic() + seconds
+    while (now := seen()) != wanted:
+        assert time.monotonic() < until, f"{now}, not {wanted}"
+        time.sleep(0.25)
+
+
+def test_prometheus_scrapes_all_that_runs_and_nginx_gives_each_replica_its_share(prometheus: httpx.Client) -> None:
+    """Its own rules over the numbers of real services: what is counted there is what was sent."""
+
+    def data(path: str, **query: str) -> Any:
+        try:
+            answer = prometheus.get(path, params=query)
+        except httpx.TransportError:  # it is only starting
+            return {}
+        return answer.json().get("data", {})
+
+    def up() -> list[tuple[str, str]]:
+        return sorted((each["labels"]["job"], each["health"]) for each in data("/targets").get("activeTargets", ()))
+
+    def inferences() -> dict[str, int]:
+        found = data("/query", query='sum by (instance) (recurve_inferences_total{job="replica"})').get("result", ())
+        return {each["metric"]["instance"]: int(each["value"][1]) for each in found}
+
+    eventually(up, [("recurve", "up"), *[("replica", "up")] * 3])
+    eventually(lambda: len(inferences()), 3)
+
+    named = [rule.get("alert") or rule["record"] for group in rule_groups() for rule in group["rules"]]
+
+    def rules() -> dict[str, tuple[str, str]]:
+        loaded = [rule for group in data("/rules").get("groups", ()) for rule in group["rules"]]
+        return {rule["name"]: (rule["health"], rule.get("lastError", "")) for rule in loaded}
+
+    eventually(rules, dict.fromkeys(named, ("ok", "")))
+
+    before, requests = inferences(), 60
+    with httpx.Client(base_url=f"http://127.0.0.1:{SCALED}", timeout=10) as client:
+        for _ in range(requests):
+            answer = client.post("/predict", json={"instances": [[[0.5, -0.3, 0.1, 0.0, 0.0, 9.8]]]})
+            assert answer.status_code == 200
+    eventually(lambda: sum(inferences().values()), sum(before.values()) + requests)
+    after = inferences()
+    assert after.keys() == before.keys()
+    assert all(after[instance] > before[instance] for instance in before)
+
+
+def rule_groups() -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())["groups"]
+    return groups
+
+
+def test_what_is_trained_in_a_container_is_the_hosts(tmp_path: Path) -> None:
+    """From a clone whose owner is not root, without a folder runs; in place of the clone, the folders that are built from."""
+    for folder in ("app", "model", "requirements", "scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (".dockerignore", "Dockerfile", "docker-compose.yml"):
+        shutil.copy(ROOT / file, tmp_path)
+    owner = (os.getuid(), os.getgid()) if os.getuid() else (12345, 23456)
+    if not os.getuid():
+        for path in (tmp_path / "model", *(tmp_path / "model").rglob("*")):
+            os.chown(path, *owner)
+    choices = {"name": "tiny", "run": "runs/tiny", "epochs": 1, "hidden": 4, "recordings": 2, "recording-seconds": 10}
+    short = [f"--{name}={choice}" for name, choice in choices.items()]
+
+    def trainer(*arguments: str) -> str:
+        return compose(*arguments, folder=tmp_path, project="recurve-test-train")
+
+    try:
+        trainer("build", "train")
+        trainer("run", "--rm", "-T", "train", "python", "-m", "scripts.train", *short)
+        trainer("run", "--rm", "-T", "train", "python", "-m", "scripts.export", "runs/tiny")
+        is_cpu = "import os, torch; print(torch.version.cuda, os.getuid())"
+        assert trainer("run", "--rm", "-T", "train", "python", "-c", is_cpu) == f"None {owner[0]}\n"
+    finally:
+        trainer("--profile", "train", "down", "--volumes")
+    assert {"manifest.json", "model.onnx", "golden.npz"} <= {path.name for path in (tmp_path / "model/tiny/1").iterdir()}
+    written = [tmp_path / "runs", *(tmp_path / "runs").rglob("*"), *(tmp_path / "model").rglob("*")]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {owner}
