@@ -44,7 +44,7 @@ COPY scripts scripts
 # All but the files. The targets below put them on top of their packages, which are large and change seldom.
 FROM user AS service
 RUN install -d -o 10001 -g 10001 data keys
-ENV RECURVE_HOST=0.0.0.0
+ENV RECURVE_HOST=0.0.0.0 RECURVE_DRAIN_DELAY=5
 VOLUME /recurve/data
 USER 10001
 EXPOSE 8000

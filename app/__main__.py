@@ -4,7 +4,7 @@
     python -m app --port 9000 --device cpu         flags beat RECURVE_PORT, RECURVE_DEVICE; those beat .env
 
 Exits 0 when stopped by a signal, 1 when it could not serve, 2 on wrong settings. A second signal has
-what waits refused, a third ends it at once.
+what waits refused, a third ends it at once; during RECURVE_DRAIN_DELAY one more is needed, to end that.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
@@ -25,6 +25,8 @@ import fastapi_offline  # noqa: F401  # imported here, its memory is shared by a
 from pydantic import SecretStr
 
 from app import __version__, configuration, logs
+from app.arrivals import Tls
+from app.certificates import context_of
 from app.configuration import WrongSettings
 from app.connection import Terms
 from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
@@ -33,8 +35,9 @@ from app.rates import Rates
 from app.repository import Repository
 from app.server import Server
 from app.settings import Settings
-from app.sockets import bind, room_for
+from app.sockets import bind, port_of, room_for, url_of
 from app.supervisor import Supervisor
+from app.traces import Traces
 
 log = logging.getLogger("app")
 
@@ -52,11 +55,18 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
     logs.configure(format=settings.log_format, level=settings.log_level)
     log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
-    try:
-        listener = bind(settings.host, settings.port)
-    except OSError as error:
-        log.error("Cannot listen on %s port %d: %s. Choose another with --port.", settings.host, settings.port, error.strerror)
-        return 1
+    listeners: list[socket.socket] = []
+    for flag, port in {"--port": settings.port, "--metrics-port": settings.metrics_port}.items():
+        if port is not None:
+            try:
+                listeners.append(bind(settings.host, port))
+            except OSError as error:
+                log.error("Cannot listen on %s port %d: %s. Choose another with %s.", settings.host, port, error.strerror, flag)
+                return 1
+    for watch in listeners[1:]:
+        settings = settings.model_copy(update={"metrics_port": port_of(watch)})
+        log.info("Metrics have a port of their own, %s.", url_of(watch))
+    tls = tls_of(settings)
     if (room := room_for(settings.connections_each)) < settings.connections_each:
         log.warning(
             "RECURVE_MAX_CONNECTIONS=%d is more than the system allows: %d in each worker (ulimit -Hn).",
@@ -75,17 +85,20 @@ def main() -> int:
     if settings.rate_limit and not settings.api_keys:
         log.warning("RECURVE_RATE_LIMIT=%g limits keys, and no RECURVE_API_KEYS are set: it does nothing.", settings.rate_limit)
     os.environ.pop(SHARED, None)
-    with listener, kept_streams(settings) as settings:
+    with ExitStack() as stack, kept_streams(settings) as settings:
+        for listener in listeners:
+            stack.enter_context(listener)
         workers = settings.resolved_workers
         if workers == 1:
-            return serve(settings, listener=listener)
+            return serve(settings, listeners=listeners, tls=tls)
         with shared_counts() as forget, in_memory("recurve-orders-") as orders:
             rates = Rates([key.rate for key in settings.keys])
 
             def work(channel: socket.socket) -> int:
-                return serve(settings, channel=channel, orders=orders, rates=rates)
+                return serve(settings, tls=tls, channel=channel, orders=orders, rates=rates)
 
-            return Supervisor(listener, work, workers, ended=forget).run()
+            scheme = "http" if tls is None else "https"
+            return Supervisor(listeners, work, workers, ended=forget, delay=settings.drain_delay, scheme=scheme).run()
 
 
 def with_a_default_model(settings: Settings) -> Settings:
@@ -98,6 +111,13 @@ def with_a_default_model(settings: Settings) -> Settings:
             log.info("The default model is %s, the only one that there is.", names[0])
             return settings.model_copy(update={"default_model": names[0]})
     return settings
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Made once, for all workers: one that is started later does not depend on what the files hold then."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Tls(context_of(settings.tls_cert, settings.tls_key), patience=settings.read_timeout, plain=settings.metrics_port)
 
 
 def is_local(host: str) -> bool:
@@ -149,12 +169,13 @@ def in_memory(prefix: str) -> Iterator[Path]:
 def serve(
     settings: Settings,
     *,
-    listener: socket.socket | None = None,
+    listeners: Sequence[socket.socket] = (),
+    tls: Tls | None,
     channel: socket.socket | None = None,
     orders: Path | None = None,
     rates: Rates | None = None,
 ) -> int:
-    """Serve in this process: what comes to the listener or, in a worker, over the channel; the exit code.
+    """Serve in this process: what comes to the listeners or, in a worker, over the channel; the exit code.
 
     `orders`: the folder where workers read what was ordered of another; `rates`: what each key has asked of all of them.
     """
@@ -165,10 +186,11 @@ def serve(
 
     try:
         fleet = Fleet()
-        app = create_app(settings, fleet, orders=orders, rates=rates)
+        app = create_app(settings, fleet, orders=orders, rates=rates, traces=Traces.configured(version=__version__))
         server = Server(
             app.state.asgi,
             app.state.service,
+            drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             max_message_bytes=settings.max_body_bytes,
             terms=Terms(
@@ -176,16 +198,19 @@ def serve(
                 keep_alive=settings.keep_alive,
                 max_connections=settings.connections_each,
                 full=app.state.full,
+                watch=app.state.watch,
+                watch_port=settings.metrics_port,
                 refused=app.state.counts.refused,
             ),
             connected=app.state.counts.open.set,
             fleet=fleet,
+            tls=tls,
             channel=channel,
         )
 
         async def run() -> None:
             async with app.router.lifespan_context(app):
-                await server.serve(sockets=[listener] if listener else [])
+                await server.serve(sockets=[*listeners])
 
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(run())

@@ -18,6 +18,7 @@ from app.errors import Draining, Overloaded, RecurveError
 from app.metrics import ModelMetrics
 from app.queue import Entry, Limits, Queue, Ticket
 from app.tensors import Instance, Prediction
+from app.traces import BatchTraces
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Batcher:
         inline: float = HOP,
         cost: CostModel | None = None,
         metrics: ModelMetrics | None = None,
+        traces: BatchTraces | None = None,
     ) -> None:
         self._predict = predict
         self._limits = limits
@@ -55,6 +57,7 @@ class Batcher:
         if isfinite(ideal := self._ideal()):
             self._pace.per_step = ideal
         self._metrics = metrics
+        self._traces = traces
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         self._free = lanes
@@ -84,6 +87,8 @@ class Batcher:
         now = monotonic()
         deadline = now + timeout
         ticket = Ticket(len(instances), self._loop.create_future(), arrived=now, deadline=deadline)
+        if self._traces is not None:
+            ticket.span = self._traces.current()
         self._queue.put(instances, ticket, per_step=self._pace.per_step)
         self._wake()
         if deadline < self._next_deadline:
@@ -188,6 +193,10 @@ class Batcher:
         self._running.pop(id(entries), None)
         for entry, result in zip(entries, results, strict=True):
             entry.settle(result, now)
+        if self._traces is not None:
+            provider = next((each.provider for each in results if isinstance(each, Prediction)), "")
+            lengths = [len(entry.instance.steps) for entry in entries]
+            self._traces.executed((entry.ticket.span for entry in entries), lengths, seconds, provider)
         if seconds is not None:
             self._pace.learn(sum(entry.weight for entry in entries), now, ideal=self._ideal(), more=len(self._queue) > 0)
             lengths = [len(entry.instance.steps) for entry in entries]

@@ -14,7 +14,7 @@ from app.errors import BadArtifact, BadModel, ModelNotFound, ProviderUnavailable
 from app.lifecycle import Loader, Model
 from app.manifest import Mark, mark_of
 from app.orders import OrderBook, VersionPolicy
-from app.repository import Refused, Repository, VersionState
+from app.repository import Refusals, Refused, Repository, VersionState
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ Key = tuple[str, str]  # name and version
 class Catalog:
     """The models of a repository, as far as they are loaded. Every method belongs to the event loop."""
 
-    def __init__(self, repository: Repository, loader: Loader, policy: VersionPolicy, book: OrderBook) -> None:
+    def __init__(self, repository: Repository, loader: Loader, policy: VersionPolicy, book: OrderBook, refused: Refusals) -> None:
         self.repository = repository
-        self.refused: dict[Key, Refused] = {}
+        self.refused = refused
         self.replaced: dict[Key, float] = {}  # when versions had to make way for others
         self._loader = loader
         self.policy = policy  # where nothing else was ordered

@@ -74,7 +74,8 @@ def _mistakes(error: ValidationError) -> Iterator[str]:
         else:
             said = f"expected {_expected(schemas[name])}"
         got = "" if name in SECRETS else f", got {given!r}"
-        link = ": Kubernetes sets it for a Service named recurve; set it yourself, or enableServiceLinks: false"
+        named = variable.removesuffix("_PORT").lower().replace("_", "-")
+        link = f": Kubernetes sets it for a Service named {named}; set it yourself, or enableServiceLinks: false"
         yield f"{variable}: {said}{got}{link if LINKED.match(str(given)) else ''}"
 
 

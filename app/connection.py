@@ -7,6 +7,7 @@ asked; a connection that becomes a WebSocket is websocket.py's from then on.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import uvicorn
@@ -18,14 +19,15 @@ from app import websocket
 from app.api import problems
 from app.api.request_id import HEADER as REQUEST_ID
 from app.api.request_id import RequestIds
-from app.errors import HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
+from app.errors import Draining, HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
 from app.sockets import ON_DISCONNECT
 from app.transport import Corked, Flow
 
 MOST_HEAD = 2**16  # bytes of a request's head; and of what surrounds the bytes of a body in chunks
 SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
-BRIEF = 2.0  # seconds that one of those has; and a caller who was refused, to read the answer
+BRIEF = 2.0  # seconds that one of those has; a caller who was refused, to read the answer; and a head that comes at the very end
+LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent
 
 Part = Literal["nothing yet", "head", "body", "all"]
 
@@ -38,6 +40,8 @@ class Terms:
     keep_alive: float
     max_connections: int  # of this process
     full: ASGIApp  # answers those beyond
+    watch: ASGIApp  # answers on the port for metrics
+    watch_port: int | None  # which that is
     refused: Callable[[str], None]  # is told why
     ids: RequestIds = field(default_factory=RequestIds)
 
@@ -67,8 +71,11 @@ class Protocol(HttpToolsProtocol):
         *,
         terms: Terms,
         lost: Callable[[], None] = lambda: None,
+        leaving: bool = False,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._last = leaving  # its next answer is the last
+        self._ending = False  # it takes one more request at most, if that is on its way
         self._terms = terms
         self._lost = lost
         self._leaving: set[Callable[[], None]] = set()
@@ -83,7 +90,12 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # a transport in all but its class
         self.flow = Flow(self.transport, self.pipeline)
         beyond = len(self.connections) - self._terms.max_connections
-        if beyond > SPARE:
+        if self.server is not None and self.server[1] == self._terms.watch_port:
+            beyond -= SPARE  # a crowd elsewhere must not shut it
+            self.app = self._terms.watch
+            if beyond > SPARE:
+                self.transport.abort()
+        elif beyond > SPARE:
             self._terms.refused(TooManyConnections.code)
             self.transport.abort()
         elif beyond > 0:
@@ -107,7 +119,12 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("uvicorn's way to send_400_response")
         self._came, self._began, self._loose, self._body = "body", self._heard, 0, 0
         self.scope["extensions"] = {ON_DISCONNECT: self._leaving}  # type: ignore[dict-item]  # functions, not settings
+        before = self.cycle
         super().on_headers_complete()
+        if self._last and self.cycle is not before:
+            self.cycle.keep_alive = False
+            if before is not None and not before.response_started:
+                before.keep_alive = True  # it is not the last, after all
 
     def on_body(self, body: bytes) -> None:
         self._loose = 0
@@ -123,6 +140,36 @@ class Protocol(HttpToolsProtocol):
         if not self._over:
             self._refuse(_too_large() if self._loose > MOST_HEAD else MalformedRequest("What came is not a request of HTTP/1.1."))
 
+    def leave(self) -> None:
+        """Say with the next answer that it is the last, so that its caller goes elsewhere."""
+        self._last = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False  # no effect on one that is answered already
+
+    def shutdown(self) -> None:
+        """Answer what has come, and end; a request that is on its way is not cut off."""
+        self.leave()
+        self._ending = True
+        if self._rests():
+            self.loop.call_later(LINGER, self._end)
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._ending:
+            self._refuse(Draining("The service is stopping, and begins nothing new."))
+        else:
+            super().handle_websocket_upgrade()
+
+    def _rests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _end(self, *, patient: bool = True) -> None:
+        if self._over or not self._rests():
+            return
+        if patient and self._came == "head":
+            self.loop.call_later(BRIEF, partial(self._end, patient=False))
+        else:
+            self.transport.close()
+
     def check(self, now: float) -> None:
         """End what has taken too long; `now` is the loop's time."""
         if self._over:
@@ -132,7 +179,7 @@ class Protocol(HttpToolsProtocol):
             return
         self._unread = None
         timeout, taken = self._terms.read_timeout, now - self._began
-        answered = self.cycle is None or self.cycle.response_complete
+        answered = self._rests()
         if self._full and taken > BRIEF:
             self.transport.abort()
         elif self._came == "nothing yet":

@@ -46,6 +46,7 @@ class Keeper:
         self.now = clock  # seconds since the epoch: records outlive the process
         self.alive: int | None = None  # streams, when they were last counted
         self.trouble: str | None = None  # why they could not be, or could not be written
+        metrics.limit.set(limits.max_streams)
         self._failed = -inf  # when a chunk could not be stored
         self._store = store
 
@@ -171,11 +172,13 @@ class Keeper:
     def _is_in_trouble(self, error: StoreUnavailable) -> None:
         if self.trouble is None:
             log.error("Streams cannot be used: %s", error)
+            self.metrics.trouble.set(1)
         self.trouble = error.detail
 
     def _is_well(self) -> None:
         if self.trouble is not None:
             log.info("Streams can be used again.")
+            self.metrics.trouble.set(0)
         self.trouble = None
 
 

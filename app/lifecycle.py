@@ -26,6 +26,7 @@ from app.queue import Limits
 from app.runner import Runner
 from app.runtime import CPU, CUDA, Runtime
 from app.tensors import Instance
+from app.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Loader:
     cuda_limits: Limits | None = None  # the same for models on CUDA; None: no others
     cuda_lanes: int = 1
     runtime: Runtime | None = None  # None: the one that is installed
+    traces: Traces | None = None
 
     async def load(self, folder: Path) -> Model:
         """The version in `folder`, ready; the loop goes on meanwhile.
@@ -148,7 +150,8 @@ class Loader:
         engine.on_change = changed
         # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
         inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
-        batcher = Batcher(engine.answer, proved.limits, lanes=lanes, inline=inline, cost=proved.cost, metrics=counts)
+        traces = None if self.traces is None else self.traces.batches(spec.name, spec.version)
+        batcher = Batcher(engine.answer, proved.limits, lanes=lanes, inline=inline, cost=proved.cost, metrics=counts, traces=traces)
         log.info(
             "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
             "tolerance, %d lanes, in %.0f ms.",

@@ -12,48 +12,60 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
 from app.api import chunks, health, metrics, predict, problems, schemas, v2, v2_models, v2_repository, v2_schemas
 from app.api.bodies import Bodies
-from app.api.direct import Direct
+from app.api.direct import Direct, Endpoint
 from app.api.full import Full
 from app.api.guard import Guard
 from app.api.live import Live
 from app.api.streams import Streams, router
+from app.api.traced import Traced
 from app.catalog import Catalog
 from app.codecs import json
 from app.codecs.request import Limits as RequestLimits
 from app.errors import StoreUnavailable
 from app.fleet import Fleet
 from app.keeper import Keeper
+from app.keys import Keys
 from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.queue import Limits
 from app.rates import Rates
-from app.repository import Repository
+from app.repository import Refusals, Repository
 from app.service import Service
 from app.settings import Settings
 from app.stores import Store
 from app.stream_service import StreamService
 from app.streams import Limits as StreamLimits
 from app.tokens import Tokens
+from app.traces import Traces
 
 log = logging.getLogger(__name__)
 
+# The framework's own spans, metrics and logs would not know of what is answered around it, and double the rest: see traces.py.
+SILENT: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
 
 
 def create_app(
-    settings: Settings, fleet: Fleet | None = None, *, orders: Path | None = None, rates: Rates | None = None
+    settings: Settings,
+    fleet: Fleet | None = None,
+    *,
+    orders: Path | None = None,
+    rates: Rates | None = None,
+    traces: Traces | None = None,
 ) -> FastAPI:
     """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served,
     `state.full` what is where there are too many connections.
 
-    `fleet`: this worker among others, who share a folder for what is ordered of them, and what each key has asked.
+    `fleet`: this worker among others, who share a folder for what is ordered of them, and what each key has asked;
+    `traces`: where spans go.
     """
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
@@ -64,9 +76,10 @@ def create_app(
         cuda_limits=_limits(settings, cuda=True),
         cuda_lanes=settings.resolved_lanes(cuda=True),
         metrics=counts,
+        traces=traces,
     )
     policy = VersionPolicy(latest=None if settings.model_versions == "all" else settings.model_versions)
-    catalog = Catalog(Repository(settings.model_dir), loader, policy, OrderBook(orders))
+    catalog = Catalog(Repository(settings.model_dir), loader, policy, OrderBook(orders), Refusals(counts.versions_refused))
     service = Service(
         default_model=settings.default_model,
         catalog=catalog,
@@ -83,13 +96,21 @@ def create_app(
         yield
         await service.close()
         await streams.close()
+        if traces is not None:
+            await traces.close()
         if service.refused_late:
             log.warning("Stopped: %d instances had to be refused with 503.", service.refused_late)
         else:
             log.info("Stopped: everything that was accepted has been answered.")
 
     app = FastAPIOffline(
-        title="Recurve", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None, redirect_slashes=False
+        title="Recurve",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=SILENT,
     )
     app.state.service = service
     problems.install(app)
@@ -108,7 +129,8 @@ def create_app(
     app.include_router(predict.router(answer))
     app.include_router(router(stream_routes, answer_chunk))
     app.include_router(health.router(service, keeper))
-    app.include_router(metrics.router(counts))
+    if settings.metrics_port is None:
+        app.include_router(metrics.router(counts))
     app.include_router(v2.router(infer))
     app.include_router(v2_models.router(service, v2_models.Models(service, counts, terms)))
     app.include_router(v2_repository.router(service, bodies))
@@ -121,16 +143,29 @@ def create_app(
     # around the framework, not inside it: its own layers come first there
     keys = settings.keys
     guard = Guard(keys, rates or Rates([key.rate for key in keys]))
+    direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}
     app.state.asgi = Direct(
         app,
-        {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer},
+        direct,
         guard=guard,
         live=Live(streams, stream_routes, decoder, guard=guard, metrics=counts),
         metrics=counts,
     )
+    if traces is not None:
+        app.state.asgi = Traced(app.state.asgi, traces, direct=direct)
+    app.state.watch = app.state.asgi if settings.metrics_port is None else _watch(service, keeper, counts)
     app.state.full = Full(app.state.asgi, counts, most=settings.max_connections)
     app.state.counts = counts
     return app
+
+
+def _watch(service: Service, keeper: Keeper, counts: Metrics) -> Direct:
+    """What is answered on the port for metrics, to whoever may reach it."""
+    app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=SILENT)
+    problems.install(app)
+    app.include_router(health.router(service, keeper))
+    app.include_router(metrics.router(counts))
+    return Direct(app, {}, live=app, guard=Guard(Keys({}), Rates([])), metrics=counts)
 
 
 def _limits(settings: Settings, *, cuda: bool) -> Limits:

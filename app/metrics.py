@@ -6,13 +6,13 @@ reads, where the environment named a folder before this module was imported. Kno
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from time import time
-from typing import Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from app.counted import ModelCounts, Samples
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -20,48 +20,6 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 MODEL = ("model", "version")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-
-Samples = dict[tuple[str, str], float]  # by name, and by size or outcome where it has one
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How often something was done, and how long it took in all."""
-
-    count: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCounts:
-    """What all processes together have counted of one version of a model, since the service began."""
-
-    inferences: int
-    executions: Tally
-    waited: Tally  # of instances, for a lane
-    succeeded: Tally  # requests
-    failed: Tally
-    by_size: dict[int, Tally]  # executions, by the instances in them
-    last: float  # seconds since the epoch, when a batch was done last; 0: none was
-
-    @classmethod
-    def of(cls, samples: Samples) -> Self:
-        """From what is counted of it; what is missing is 0."""
-
-        def tally(name: str, by: str = "") -> Tally:
-            return Tally(int(samples.get((f"{name}_count", by), 0)), samples.get((f"{name}_sum", by), 0.0))
-
-        inferences = int(samples.get(("recurve_inferences_total", ""), 0))
-        sizes = sorted(int(by) for name, by in samples if name == "recurve_batch_seconds_count")
-        return cls(
-            inferences=inferences,
-            executions=tally("recurve_execution_seconds"),
-            waited=Tally(inferences, samples.get(("recurve_queue_seconds_total", ""), 0.0)),
-            succeeded=tally("recurve_model_request_seconds", "success"),
-            failed=tally("recurve_model_request_seconds", "fail"),
-            by_size={size: tally("recurve_batch_seconds", str(size)) for size in sizes},
-            last=samples.get(("recurve_last_execution_timestamp_seconds", ""), 0.0),
-        )
 
 
 class Metrics:
@@ -112,6 +70,14 @@ class Metrics:
             registry=own,
             multiprocess_mode="livemax",
         )
+        self._versions_refused = Gauge(
+            "recurve_versions_refused",
+            "Versions in the repository that are not served because of what is wrong with them",
+            ("model",),
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+        self._with_refusals: set[str] = set()  # models that have had any
         self.in_use: dict[tuple[str, str], Gauge] = {}  # of these, by name and version: files that are loaded anew are the same
         self.streams = StreamMetrics(own)
         self._children: dict[tuple[str, int], Histogram] = {}
@@ -130,6 +96,12 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """A request was turned away, or a connection."""
         self._refused.labels(reason).inc()
+
+    def versions_refused(self, counts: Mapping[str, int]) -> None:
+        """So many versions of each of these models are refused now, and none of any other."""
+        self._with_refusals.update(counts)
+        for name in self._with_refusals:
+            self._versions_refused.labels(name).set(counts.get(name, 0))
 
     def model(self, name: str, version: str, *, lanes: int) -> "ModelMetrics":
         """What one loaded version counts."""
@@ -169,6 +141,15 @@ class StreamMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.alive = Gauge(
             "recurve_streams", "Streams that are kept, of all replicas", registry=registry, multiprocess_mode="livemostrecent"
+        )
+        self.limit = Gauge(
+            "recurve_streams_limit", "Streams that may be kept at once", registry=registry, multiprocess_mode="livemax"
+        )
+        self.trouble = Gauge(
+            "recurve_stream_store_trouble",
+            "1 while the store of the streams cannot be used",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self.opened = Counter("recurve_streams_opened_total", "Streams begun", registry=registry)
         self.ended = Counter("recurve_streams_ended_total", "Streams ended", ("reason",), registry=registry)

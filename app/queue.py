@@ -31,10 +31,11 @@ class Limits:
 class Ticket:
     """One request's claim: a slot for each of its instances, answered once, together. Await it for the predictions."""
 
-    __slots__ = ("_future", "_missing", "_predictions", "arrived", "deadline")
+    __slots__ = ("_future", "_missing", "_predictions", "arrived", "deadline", "span")
 
     def __init__(self, size: int, future: "Future[list[Prediction]]", *, arrived: float, deadline: float) -> None:
         self.arrived = arrived
+        self.span: Any = None  # the request's, where there are traces
         self.deadline = deadline
         self._future = future
         self._missing = size

@@ -5,6 +5,8 @@ A version is published by renaming a finished folder into place, so a folder who
 """
 
 import re
+from collections import Counter, UserDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +26,25 @@ class Refused:
     version: str
     reason: str
     mark: Mark | None  # of its files
+
+
+class Refusals(UserDict[tuple[str, str], Refused]):
+    """By name and version; `told` hears how many there are of each model, whenever that changes."""
+
+    def __init__(self, told: Callable[[Mapping[str, int]], None] = lambda _: None) -> None:
+        super().__init__()
+        self._told = told
+
+    def __setitem__(self, key: tuple[str, str], refused: Refused) -> None:
+        super().__setitem__(key, refused)
+        self._told(self._counts())
+
+    def __delitem__(self, key: tuple[str, str]) -> None:
+        super().__delitem__(key)
+        self._told(self._counts())
+
+    def _counts(self) -> Mapping[str, int]:
+        return Counter(name for name, _ in self)
 
 
 @dataclass(frozen=True, slots=True)

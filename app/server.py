@@ -8,7 +8,6 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from math import ceil
 from types import FrameType
 from typing import Any
@@ -19,7 +18,9 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from app import websocket
-from app.connection import Protocol, Terms
+from app.arrivals import Arrivals, Tls
+from app.connection import SPARE, Protocol, Terms
+from app.errors import TooManyConnections
 from app.fleet import Fleet
 from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between two looks at all connections
 SOME, SOON = 500, 0.02  # that are looked at together, in about a millisecond; seconds until the next
-WRITING = 5  # seconds, for the last answers to reach their callers
+LATE = 1.0  # seconds that a worker gives its supervisor to end the delay
+WRITING = 4  # seconds, for the last answers to reach their callers
 
 
 class Drain(Interface):
@@ -44,8 +46,8 @@ class Server(uvicorn.Server):
     """Serves `app`; under a supervisor, the connections that come over `channel`, where it says how many are open, and how far
     it is with what was ordered of the `fleet`.
 
-    Its connections are held to the `terms`, and `connected` is told how many there are. Stopping, it lets `work` finish for
-    `drain_timeout` seconds, then has it refuse what is left.
+    Its connections are held to the `terms`, and `connected` is told how many there are. Stopping, it goes on for `drain_delay`
+    seconds though `work` is not ready any more, lets it finish for `drain_timeout` seconds, then has it refuse what is left.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class Server(uvicorn.Server):
         app: ASGIApp,
         work: Drain,
         *,
+        drain_delay: float,
         drain_timeout: float,
         max_message_bytes: int,
         terms: Terms,
         connected: Callable[[int], None],
         fleet: Fleet,
+        tls: Tls | None = None,
         channel: socket.socket | None = None,
     ) -> None:
         super().__init__(
@@ -79,6 +83,7 @@ class Server(uvicorn.Server):
         self._terms = terms
         self._connected = connected
         self._work = work
+        self._drain_delay = drain_delay
         self._drain_timeout = drain_timeout
         self._channel = channel
         self._fleet = fleet
@@ -88,34 +93,70 @@ class Server(uvicorn.Server):
         self._adopted = 0
         self._unfinished = b""  # a word that has come in part
         self._signals = 0
+        self._leaving = False  # it is not ready any more
+        self._refusing = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._arriving: set[asyncio.Task[object]] = set()
+        self._tls = tls
+        self._arrivals = Arrivals(
+            lambda: self._protocol(self.config, self.server_state, {}),
+            tls,
+            room=lambda: terms.max_connections + 2 * SPARE - len(self.server_state.connections),
+            refused=lambda: terms.refused(TooManyConnections.code),
+            gone=self._report,
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
-        """The first signal stops in order, the second has what waits refused, the third ends at once.
+        """The first signal begins the delay, where there is one; the next ends it and stops in order, the one after that has what
+        waits refused, the last ends at once.
 
         Not raised again afterwards, as uvicorn would: a clean stop exits with 0.
         """
         self._signals += 1
+        loop = self._loop
+        if self._signals == 1 and self._drain_delay and not self.should_exit and loop is not None:
+            self._leaving = True
+            loop.call_soon_threadsafe(self._leave)  # not here: a signal comes between any two instructions
+        elif self._signals == 1 or not self.should_exit:  # a supervisor's word may be heard before its signal
+            self.should_exit = True
+        elif not self._refusing and loop is not None:
+            self._refusing = True
+            loop.call_soon_threadsafe(self._work.refuse)
+        else:
+            self.force_exit = True
+
+    def _leave(self) -> None:
+        """Be not ready any more and go on, so that whoever sends requests here can notice; answers say that they are the last."""
+        assert self._loop is not None
+        log.info("Not ready any more: requests are still taken, for %g s.", self._drain_delay)
+        self._work.drain()
+        for connection in [*self.server_state.connections]:
+            if isinstance(connection, Protocol):
+                connection.leave()
+        # A supervisor ends it by letting go of the channel, after the last connection; unless it was not the one who began it.
+        self._loop.call_later(self._drain_delay + (0 if self._channel is None else LATE), self._stop)
+
+    def _stop(self) -> None:
         self.should_exit = True
-        self.force_exit = self._signals > 2
-        if self._signals == 2 and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._work.refuse)  # not here: a signal comes between any two instructions
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("Stopping: what was accepted is finished, for up to %g s.", self._drain_timeout)
         self._work.drain()
         self._adopt_no_more()
+        self._leaving = True
         late = asyncio.get_running_loop().call_later(self._drain_timeout, self._work.refuse)
+        await self._arrivals.settle()
         await super().shutdown(sockets)
         late.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        encrypted = self._tls is not None  # uvicorn would have one TLS for all listeners, and no limits to handshakes
+        await super().startup(sockets[1:] if sockets and encrypted else sockets)
         self._loop = asyncio.get_running_loop()
         self._look()
         if sockets:
-            log.info("Ready on %s.", url_of(sockets[0]))
+            if encrypted:
+                self._arrivals.listen(sockets[0])
+            log.info("Ready on %s.", url_of(sockets[0], "https" if encrypted else "http"))
         if self._channel is not None:
             self._channel.setblocking(False)
             self._report()
@@ -143,13 +184,7 @@ class Server(uvicorn.Server):
         if LEVEL not in self._unfinished:
             self._unfinished = b""
         for descriptor in descriptors:
-            connection = socket.socket(fileno=descriptor)
-            connection.setblocking(False)
-            task = loop.create_task(
-                loop.connect_accepted_socket(partial(self._protocol, self.config, self.server_state, {}), connection)
-            )
-            self._arriving.add(task)
-            task.add_done_callback(self._arrived)
+            self._arrivals.take(socket.socket(fileno=descriptor))
         return bool(data)
 
     def _adopt_no_more(self) -> None:
@@ -161,16 +196,11 @@ class Server(uvicorn.Server):
             with suppress(OSError):
                 self._channel.shutdown(socket.SHUT_RD)
 
-    def _arrived(self, task: "asyncio.Task[object]") -> None:
-        self._arriving.discard(task)
-        if task.cancelled() or task.exception():  # a caller that is gone already is nobody's error
-            self._report()
-
     def _report(self) -> None:
         """Tell the supervisor how many connections have come, how many are open or about to be, and which order is done."""
         if self._channel is not None and self.started:
             with suppress(OSError):  # a supervisor that is gone needs no report
-                open = len(self.server_state.connections) + len(self._arriving)
+                open = len(self.server_state.connections) + len(self._arrivals)
                 self._channel.send(b"%d:%d:%d\n" % (self._adopted, open, self._fleet.done))
 
     def _look(self) -> None:
@@ -193,4 +223,4 @@ class Server(uvicorn.Server):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> Protocol:
-        return Protocol(config, server_state, app_state, _loop, terms=self._terms, lost=self._report)
+        return Protocol(config, server_state, app_state, _loop, terms=self._terms, lost=self._report, leaving=self._leaving)

@@ -139,7 +139,7 @@ class Service:
         """Do what was ordered of another worker."""
 
         async def do() -> None:
-            while not self.draining:
+            while True:  # draining too: until it is cancelled in `close`, requests are answered
                 try:
                     self.fleet.carried_out(await self.catalog.refresh())
                     return

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.certificates import context_of
 from app.cpus import available
 from app.gpu import has_driver
 from app.keys import HIGHEST, Keys
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, validation_alias=AliasChoices("RECURVE_PORT", "port"), description="port to listen on; 0 picks a free one"
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="port for /metrics, which the other has no more, and for probes, in plain HTTP and without keys"
+    )
+    tls_cert: Path | None = Field(None, description="a file with the certificate and those it rests on, in PEM: HTTPS")
+    tls_key: Path | None = Field(None, validate_default=True, description="a file with its key, in PEM")
     model_dir: Path = Field(Path("model"), description="the model repository, <name>/<version>/ in it")
     default_model: str = Field("gyro-denoiser", description="the model that answers a request without `model`")
     model_versions: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
@@ -90,6 +96,7 @@ class Settings(BaseSettings):
     stream_ttl: float = Field(600.0, gt=0, le=LONGEST_TTL, description="idle time of a stream before it expires")
     max_streams: int = Field(100_000, ge=1, description="streams at once, of all workers and replicas")
     drain_streams: float = Field(3600.0, ge=0, description="how long streams of an older version go on")
+    drain_delay: float = Field(0.0, ge=0, le=3600, description="how long a stopping service takes requests while it is not ready")
     drain_timeout: float = Field(25.0, ge=0, le=3600, description="how long a stopping service finishes what waits")
     log_format: LogFormat = Field("auto", description="plain, json, or auto: plain on a terminal")
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
@@ -107,6 +114,23 @@ class Settings(BaseSettings):
                 ip_address(value)
             except ValueError:
                 raise ValueError("expected an IP address or localhost") from None
+        return value
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _ports_are_two(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value and value == others.data.get("port"):
+            raise ValueError(f"expected another port than RECURVE_PORT={value}")
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _certificate_has_its_key(cls, value: Path | None, others: ValidationInfo) -> Path | None:
+        cert = others.data.get("tls_cert")
+        if (cert is None) != (value is None):
+            raise ValueError("expected RECURVE_TLS_CERT and RECURVE_TLS_KEY, or neither of them")
+        if cert is not None and value is not None:
+            context_of(cert, value)
         return value
 
     @field_validator("stream_store")

@@ -45,6 +45,12 @@ def room_for(connections: int) -> int:
     return min(connections, max(1, wanted - FILES))
 
 
-def url_of(listener: socket.socket) -> str:
+def port_of(bound: socket.socket) -> int:
+    """Ours, of a listener or a connection."""
+    port: int = bound.getsockname()[1]
+    return port
+
+
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,6 +1,6 @@
-"""Several worker processes behind one address: accepts every connection and hands it to the worker with the fewest.
+"""Several worker processes behind one address, or two: accepts every connection and hands it to the worker with the fewest.
 
-Owns the listening socket and the lives of the workers: one that dies is replaced, a signal stops them all. Knows nothing
+Owns the listening sockets and the lives of the workers: one that dies is replaced, a signal stops them all. Knows nothing
 of what they serve. Behind one shared socket, a worker may accept all connections that arrive together; here they are
 spread evenly, however they arrive.
 """
@@ -11,11 +11,13 @@ import os
 import selectors
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from time import monotonic
 
-from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
+from app.sockets import LEVEL, SUMMONS, url_of
+from app.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -24,60 +26,25 @@ BACKLOG = 2048
 PAUSE = 1.0  # seconds before a worker is replaced that died without ever being ready
 
 
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A process, and the channel on which it gets connections and says how many it has."""
-
-    pid: int
-    channel: socket.socket
-    ready: bool = False
-    handed: int = 0  # connections it was given
-    adopted: int = 0  # of them, those that it had got when it last reported
-    open: int = 0  # of those, the ones that were open then
-    done: int = 0  # the number of the last order that it has carried out
-    summoned: int = 0  # the same of the last that it was called for
-    levelled: int = 0  # the same of the last of which it knows that all have carried it out
-    unfinished: bytes = b""  # a report that has come in part
-
-    @property
-    def connections(self) -> int:
-        return self.open + self.handed - self.adopted
-
-    def hear(self, said: bytes) -> None:
-        """Take in what it reports, in lines; only the last whole one counts."""
-        *reports, self.unfinished = (self.unfinished + said).split(b"\n")
-        if reports:
-            self.ready = True
-            self.adopted, self.open, self.done = map(int, reports[-1].split(b":"))
-
-    def hand(self, connection: socket.socket) -> bool:
-        """Give it a connection; False when it cannot take one now."""
-        try:
-            socket.send_fds(self.channel, [CONNECTION], [connection.fileno()])
-        except OSError:
-            return False
-        self.handed += 1
-        return True
-
-    def tell(self, what: bytes) -> bool:
-        """Send it a word; False when it cannot take one now."""
-        try:
-            return self.channel.send(what) == len(what)
-        except OSError:
-            return False
-
-
 class Supervisor:
-    """`count` processes behind `listener`, each of which does `work(channel)` and ends with the exit code it returns.
+    """`count` processes behind the `listeners`, each of which does `work(channel)` and ends with the exit code it returns.
 
     Workers are forked, so that they share the memory of what is imported: nothing here may start a thread. `ended` is told
-    the process id of each that has ended.
+    the process id of each that has ended. A signal reaches them at once, and connections for `delay` seconds more.
     """
 
     def __init__(
-        self, listener: socket.socket, work: Callable[[socket.socket], int], count: int, *, ended: Callable[[int], None]
+        self,
+        listeners: Sequence[socket.socket],
+        work: Callable[[socket.socket], int],
+        count: int,
+        *,
+        ended: Callable[[int], None],
+        delay: float = 0.0,
+        scheme: str = "http",
     ) -> None:
-        self._listener = listener
+        self._listeners = listeners
+        self._scheme = scheme
         self._work = work
         self._count = count
         self._ended = ended
@@ -88,6 +55,8 @@ class Supervisor:
         self._attending = False
         self._held: socket.socket | None = None  # a connection that no worker can take now
         self._signals = 0
+        self._delay = delay
+        self._until: float | None = None  # when no more connections are accepted, once that is known
         self._failed = 0
 
     def run(self) -> int:
@@ -108,6 +77,8 @@ class Supervisor:
             while self._due and self._due[0] <= monotonic() and not self._signals:
                 self._due.pop(0)
                 self._start()
+            if self._until is not None and self._until <= monotonic():
+                self._accept_no_more()
         return self._failed
 
     def _start(self) -> None:
@@ -131,7 +102,7 @@ class Supervisor:
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            for end in (self._listener, self._signalled, ours, *(worker.channel for worker in self._workers)):
+            for end in (*self._listeners, self._signalled, ours, *(worker.channel for worker in self._workers)):
                 end.close()
             self._selector.close()
             return self._work(theirs)
@@ -154,9 +125,10 @@ class Supervisor:
         worker.hear(said)
         if not self._listening and not self._signals and all(each.ready for each in self._workers):
             self._listening = True
-            self._listener.listen(BACKLOG)
-            self._listener.setblocking(False)
-            log.info("Ready on %s with %d workers.", url_of(self._listener), len(self._workers))
+            for listener in self._listeners:
+                listener.listen(BACKLOG)
+                listener.setblocking(False)
+            log.info("Ready on %s with %d workers.", url_of(self._listeners[0], self._scheme), len(self._workers))
         self._hand_on()
         self._level()
 
@@ -175,16 +147,17 @@ class Supervisor:
     def _attend(self) -> None:
         """Accept connections while there is a worker to take them; else they wait where they are."""
         wanted = self._listening and self._held is None and any(worker.ready for worker in self._workers)
-        if wanted and not self._attending:
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        elif self._attending and not wanted:
-            self._selector.unregister(self._listener)
+        for listener in self._listeners if wanted != self._attending else ():
+            if wanted:
+                self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
+            else:
+                self._selector.unregister(listener)
         self._attending = wanted
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while self._held is None:
             try:
-                self._held, _ = self._listener.accept()
+                self._held, _ = listener.accept()
             except OSError:  # nobody waits any more, or the caller has gone
                 return
             self._hand_on()
@@ -224,12 +197,26 @@ class Supervisor:
         self._due = sorted([*self._due, monotonic() + (0.0 if worker.ready else PAUSE)])
 
     def _on_signals(self) -> None:
-        """The first stops the workers in order, the second has them refuse what waits, the third kills them."""
+        """The first stops the workers in order, after the delay; one that comes meanwhile ends that. The next has them refuse what
+        waits, the last kills them."""
         for _ in self._signalled.recv(64):
-            self._stop(signal.SIGTERM if self._signals < 2 else signal.SIGKILL)
+            if self._until is not None:
+                self._accept_no_more()
+            else:
+                self._stop(signal.SIGTERM if self._signals < 2 else signal.SIGKILL)
 
     def _stop(self, number: int) -> None:
         self._signals += 1
+        if self._signals == 1:
+            if self._listening and self._delay:
+                self._until = monotonic() + self._delay
+            else:
+                self._accept_no_more()
+        for worker in self._workers:
+            os.kill(worker.pid, number)
+
+    def _accept_no_more(self) -> None:
+        self._until = None
         if self._listening:
             self._listening = False
             self._attend()
@@ -237,9 +224,15 @@ class Supervisor:
             self._held.close()  # its caller sees a refusal at once
             self._held = None
             self._listen_for(selectors.EVENT_READ)
-        self._listener.close()
-        for worker in self._workers:
-            os.kill(worker.pid, number)
+        for listener in self._listeners:
+            listener.close()
+        if self._delay:
+            for worker in self._workers:
+                with suppress(OSError):
+                    worker.channel.shutdown(socket.SHUT_WR)  # that was the last: it stops when it has come to this
 
     def _patience(self) -> float | None:
-        return max(0.0, self._due[0] - monotonic()) if self._due else None
+        due = [] if self._signals else self._due[:1]
+        if self._until is not None:
+            due = [self._until]
+        return max(0.0, min(due) - monotonic()) if due else None

@@ -29,7 +29,10 @@ class Corked:
 
     def write_eof(self) -> None:
         self._flush()
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()  # TLS says goodbye and reads on until the caller does
 
     def __getattr__(self, name: str) -> Any:
         """All the rest is the transport's own; found once."""

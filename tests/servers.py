@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
-LISTENING = re.compile(r"Ready on (http://[^ ]+:\d+)")
+LISTENING = re.compile(r"Ready on (https?://[^ ]+:\d+)")
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.queue import Limits
-from app.repository import Repository
+from app.repository import Refusals, Repository
 from app.runtime import Runtime
 from app.service import Service
 
@@ -28,8 +28,9 @@ def catalog_of(
     metrics: Metrics | None = None,
 ) -> Catalog:
     """Nothing of it is loaded yet."""
-    loader = Loader(device=device, limits=LIMITS, lanes=1, metrics=metrics or Metrics(), runtime=runtime)
-    return Catalog(Repository(model_dir), loader, policy, book or OrderBook())
+    metrics = metrics or Metrics()
+    loader = Loader(device=device, limits=LIMITS, lanes=1, metrics=metrics, runtime=runtime)
+    return Catalog(Repository(model_dir), loader, policy, book or OrderBook(), Refusals(metrics.versions_refused))
 
 
 async def service_over(model_dir: Path, **options: Any) -> Service:

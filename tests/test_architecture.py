@@ -11,9 +11,9 @@ ROOT = Path(__file__).parent.parent
 
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
-    {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.probe", "app.sockets", "app.cost", "app.metrics"}
-    | {"app.orders", "app.fleet", "app.keys", "app.rates"},
-    {"app.manifest", "app.runtime", "app.settings", "app.stores", "app.turns"},
+    {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.certificates", "app.probe", "app.sockets", "app.cost"}
+    | {"app.counted", "app.fleet", "app.keys", "app.orders", "app.rates", "app.traces"},
+    {"app.manifest", "app.runtime", "app.settings", "app.metrics", "app.stores", "app.turns", "app.worker", "app.arrivals"},
     {"app.tensors", "app.configuration"},
     {"app.runner"},
     {"app.chunked"},
@@ -63,6 +63,7 @@ ONLY_IN = {
     "redis": {"app.stores"},
     "onnxruntime": {"app.runtime"},
     "prometheus_client": {"app.metrics", "app.__main__"},
+    "opentelemetry": {"app.traces"},
     "torch": set(),
 }
 CAPS = {"app": 250, "scripts": 200}

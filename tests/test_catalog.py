@@ -17,6 +17,7 @@ from app import manifest
 from app.catalog import Catalog
 from app.errors import BadModel, ModelNotFound
 from app.fleet import Fleet
+from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.tensors import Instance
@@ -60,7 +61,8 @@ def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tm
     artifacts.build(tmp_path)
 
     async def main() -> None:
-        service = await service_over(tmp_path)
+        metrics = Metrics()
+        service = await service_over(tmp_path, metrics=metrics)
         catalog = service.catalog
         bad = artifacts.build(tmp_path, seed=1)
         whole = (bad / "model.onnx").read_bytes()
@@ -68,6 +70,7 @@ def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tm
         await catalog.refresh()
         assert served(catalog) == {"gyro-denoiser": ["1"]}
         assert (service.status, [*catalog.refused]) == ("degraded", [("gyro-denoiser", "2")])
+        assert b'recurve_versions_refused{model="gyro-denoiser"} 1.0' in metrics.render()
         (bad / "model.onnx").write_bytes(whole)
         await catalog.refresh()
         assert served(catalog) == {"gyro-denoiser": ["1"]}  # its manifest is the same
@@ -75,6 +78,7 @@ def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tm
         await catalog.refresh()
         assert served(catalog) == {"gyro-denoiser": ["2"]}
         assert (service.status, catalog.refused) == ("ok", {})
+        assert b'recurve_versions_refused{model="gyro-denoiser"} 0.0' in metrics.render()
         await service.close()
 
     asyncio.run(main())

@@ -133,6 +133,7 @@ def test_while_redis_is_away_callers_are_told_and_afterwards_streams_go_on(
             health = await http.get(f"{machine.url}/health")
             assert health.status_code == 200
             assert "cannot be used" in health.json()["streams"]["trouble"]
+            assert "recurve_stream_store_trouble 1.0" in (await http.get(f"{machine.url}/metrics")).text
             for _ in range(10):
                 await whole(http, machine.url, steps(5))
             refused = await http.post(f"{machine.url}/streams/stream-0/predict", json={"input": steps(1).tolist()})
@@ -151,6 +152,7 @@ def test_while_redis_is_away_callers_are_told_and_afterwards_streams_go_on(
             await crowd.more(100)
             await asyncio.to_thread(machine.server.wait_for, "Streams can be used again")
             assert (await http.get(f"{machine.url}/health")).json()["streams"]["trouble"] is None
+            assert "recurve_stream_store_trouble 0.0" in (await http.get(f"{machine.url}/metrics")).text
         assert {problem["type"] for caller in crowd.callers for problem in caller.refused} == {PROBLEM}
         await crowd.check(machine.url, spec)
 

@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import errors
+from app.arrivals import LAST
 from app.configuration import COMPOSE
 from app.metrics import Metrics
 from app.server import WRITING
@@ -447,7 +448,7 @@ def test_the_service_has_the_time_to_finish_what_it_accepted(manifests: list[Man
     drain = Settings.model_fields["drain_timeout"].default
     assert "lifecycle" not in container
     assert delay > 0
-    assert pod["terminationGracePeriodSeconds"] >= delay + drain + WRITING
+    assert pod["terminationGracePeriodSeconds"] >= delay + drain + LAST + WRITING
 
 
 def test_the_environment_is_that_of_the_settings(manifests: list[Manifest]) -> None:

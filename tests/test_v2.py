@@ -20,14 +20,15 @@ from tritonclient.utils import InferenceServerException
 from app.api import v2_models, v2_repository
 from app.api.bodies import Bodies
 from app.catalog import Catalog
+from app.counted import ModelCounts
 from app.engine import Engine
 from app.fleet import Fleet
 from app.golden import Golden
 from app.lifecycle import Loader
 from app.manifest import InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
-from app.metrics import Metrics, ModelCounts
+from app.metrics import Metrics
 from app.orders import OrderBook
-from app.repository import Repository
+from app.repository import Refusals, Repository
 from app.runtime import CPU
 from app.service import Service
 from app.tensors import Instance
@@ -693,7 +694,7 @@ def test_what_reads_many_files_leaves_the_event_loop_to_others(repository: Path)
     async def main() -> None:
         disk, files = Disk(repository), Files()
         loader = Loader(device="cpu", limits=LIMITS, lanes=1, metrics=files)
-        service = Service(default_model=GYRO, catalog=Catalog(disk, loader, LATEST, OrderBook()), fleet=Fleet())
+        service = Service(default_model=GYRO, catalog=Catalog(disk, loader, LATEST, OrderBook(), Refusals()), fleet=Fleet())
         await service.load()
         disk.seen_by.clear()
         app = FastAPI()

@@ -47,7 +47,7 @@ class Direct:
         if scope["type"] == "websocket":
             await self._live(scope, receive, send)
             return
-        route = _route(scope["path"])
+        route = route_of(scope["path"])
         endpoint = self._endpoints.get(route) if scope["method"] == "POST" else None
         if endpoint is None:
             await self._app(scope, receive, with_header(send, request_id))
@@ -78,7 +78,7 @@ async def turn_away(scope: Scope, answer: Answer, request_id: tuple[bytes, bytes
     await send({"type": f"{kind}.body", "body": answer.body})
 
 
-def _route(path: str) -> str:
+def route_of(path: str) -> str:
     """The route of a path, in which the id of a stream and the name of a model have no part."""
     if path.startswith("/streams/"):
         _, streams, _, *rest = path.split("/")

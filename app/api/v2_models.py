@@ -14,9 +14,10 @@ from fastapi.responses import JSONResponse
 from app import __version__
 from app.api import schemas, v2_schemas
 from app.codecs import v2_model
+from app.counted import ModelCounts
 from app.errors import NotReady
 from app.lifecycle import Model
-from app.metrics import Metrics, ModelCounts
+from app.metrics import Metrics
 from app.runtime import CPU
 from app.service import Service
 

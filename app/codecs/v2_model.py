@@ -12,9 +12,9 @@ from typing import Any
 from app.codecs.members import member_of, parameters_of
 from app.codecs.request import MOST_SHOWN, escape
 from app.codecs.tensor_rows import ANY, TensorSpec, inputs_of, outputs_of
+from app.counted import ModelCounts, Tally
 from app.errors import InvalidRequest, Violation
 from app.manifest import ModelSpec
-from app.metrics import ModelCounts, Tally
 from app.orders import VersionPolicy
 
 PLATFORM = "onnxruntime_onnx"

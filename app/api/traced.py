@@ -1,0 +1,47 @@
+"""A span for each HTTP request, around everything that answers it; where no traces are sent, this is not there at all.
+
+Knows nothing of where spans go. A WebSocket has none, it may be open for days: the batches of its chunks have.
+"""
+
+from collections.abc import Collection
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.direct import route_of
+from app.traces import Traces
+
+WATCHING = ("/health", "/metrics", "/v2/health")  # asked every few seconds, by those who watch
+
+
+class Traced:
+    """ASGI middleware; `direct`: the routes of which the framework does not know that they were asked."""
+
+    def __init__(self, app: ASGIApp, traces: Traces, *, direct: Collection[str]) -> None:
+        self._app = app
+        self._traces = traces
+        self._direct = direct
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(WATCHING):
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self._traces.request(scope["method"], scope["path"], scope["headers"]) as span:
+            try:
+                await self._app(scope, receive, sending)
+            finally:
+                span.answered(status, route=self._route(scope), model=scope["state"].get("model"))
+
+    def _route(self, scope: Scope) -> str | None:
+        route = route_of(scope["path"])
+        if route in self._direct:
+            return route
+        path: str | None = getattr(scope.get("route"), "path", None)
+        return path

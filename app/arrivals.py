@@ -1,0 +1,113 @@
+"""Connections between the moment in which they are accepted and the one in which they can be asked: TLS handshakes, mostly.
+
+Owns how many such there may be and how long each may take. Knows nothing of what is asked then.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any
+
+from app.sockets import port_of
+
+BACKLOG = 2048
+TOGETHER = 64  # connections that are accepted in one turn of the loop
+PAUSE = 1.0  # seconds without accepting, when the system has no room for another
+LAST = 1.0  # seconds that those have to come who were accepted before the end
+CLOSING = 2.0  # seconds for a caller to agree to the end of TLS
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What connections are encrypted with, unless they came to the `plain` port; seconds for a handshake."""
+
+    context: SSLContext
+    patience: float
+    plain: int | None = None
+
+
+class Arrivals:
+    """Makes a protocol of each connection, with `make`; `gone` is told of each that did not get so far.
+
+    `room`: how many connections there may be more, these among them; `refused` is told of those beyond.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], asyncio.Protocol],
+        tls: Tls | None,
+        *,
+        room: Callable[[], int],
+        refused: Callable[[], None],
+        gone: Callable[[], None],
+    ) -> None:
+        self._make = make
+        self._tls = tls
+        self._room = room
+        self._refused = refused
+        self._gone = gone
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._listeners: set[socket.socket] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def listen(self, listener: socket.socket) -> None:
+        """Take what comes to it, until `settle`."""
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        self._listeners.add(listener)
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(TOGETHER):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no file descriptors are left: asked at once again, it would say so again
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listener)
+                loop.call_later(PAUSE, self._listen_again, listener)
+                return
+            self.take(connection)
+
+    def _listen_again(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def take(self, connection: socket.socket) -> None:
+        """Have it come."""
+        if len(self._tasks) >= self._room():
+            connection.close()
+            self._refused()
+            self._gone()
+            return
+        connection.setblocking(False)
+        options: dict[str, Any] = {}
+        tls = self._tls
+        if tls is not None and port_of(connection) != tls.plain:
+            options = {"ssl": tls.context, "ssl_handshake_timeout": tls.patience, "ssl_shutdown_timeout": CLOSING}
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.connect_accepted_socket(self._make, connection, **options))
+        self._tasks.add(task)
+        task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: "asyncio.Task[object]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception():  # a caller that is gone already, or speaks no TLS, is nobody's error
+            self._gone()
+
+    async def settle(self) -> None:
+        """Take no more, and wait a moment for those who are about to come."""
+        loop = asyncio.get_running_loop()
+        while self._listeners:
+            listener = self._listeners.pop()
+            loop.remove_reader(listener)
+            listener.close()
+        if self._tasks:
+            await asyncio.wait([*self._tasks], timeout=LAST)
+            for task in [*self._tasks]:
+                task.cancel()

@@ -1,0 +1,52 @@
+"""One worker as its supervisor sees it: a process, what it was given, and what it has said of itself.
+
+Owns the counting of its connections. Knows nothing of the other workers, nor of what any of them serves.
+"""
+
+import socket
+from dataclasses import dataclass
+
+from app.sockets import CONNECTION
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A process, and the channel on which it gets connections and says how many it has."""
+
+    pid: int
+    channel: socket.socket
+    ready: bool = False
+    handed: int = 0  # connections it was given
+    adopted: int = 0  # of them, those that it had got when it last reported
+    open: int = 0  # of those, the ones that were open then
+    done: int = 0  # the number of the last order that it has carried out
+    summoned: int = 0  # the same of the last that it was called for
+    levelled: int = 0  # the same of the last of which it knows that all have carried it out
+    unfinished: bytes = b""  # a report that has come in part
+
+    @property
+    def connections(self) -> int:
+        return self.open + self.handed - self.adopted
+
+    def hear(self, said: bytes) -> None:
+        """Take in what it reports, in lines; only the last whole one counts."""
+        *reports, self.unfinished = (self.unfinished + said).split(b"\n")
+        if reports:
+            self.ready = True
+            self.adopted, self.open, self.done = map(int, reports[-1].split(b":"))
+
+    def hand(self, connection: socket.socket) -> bool:
+        """Give it a connection; False when it cannot take one now."""
+        try:
+            socket.send_fds(self.channel, [CONNECTION], [connection.fileno()])
+        except OSError:
+            return False
+        self.handed += 1
+        return True
+
+    def tell(self, what: bytes) -> bool:
+        """Send it a word; False when it cannot take one now."""
+        try:
+            return self.channel.send(what) == len(what)
+        except OSError:
+            return False

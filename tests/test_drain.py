@@ -1,0 +1,207 @@
+"""A service that stops under load: for RECURVE_DRAIN_DELAY it is not ready and answers all the same, then it ends in order."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.servers import Server, serve
+from tests.test_http import HEAVY, STEP, children
+
+DELAY = 1.5
+WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+BODY = json.dumps({"instances": [[STEP] * 20]}).encode()
+REQUEST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+
+@dataclass(slots=True)
+class Caller:
+    """Asks again and again, on one connection as long as that is open, or each time on a new one, until it is refused."""
+
+    keeps: bool
+    answered: list[float] = field(default_factory=list)  # when each request began
+    told_to_leave: int = 0  # answers that were the last of their connection
+    failed: list[tuple[float, str]] = field(default_factory=list)  # when the request began, and what became of it
+    refused: float | None = None  # when it was not let in any more
+
+    async def call(self, host: str, port: int) -> None:
+        while self.refused is None:
+            began = monotonic()
+            try:
+                reader, writer = await asyncio.open_connection(host, port)
+            except OSError:
+                self.refused = began
+                return
+            try:
+                await self._ask(reader, writer, began)
+            finally:
+                writer.close()
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, began: float) -> None:
+        last = False
+        first = True
+        while not last:
+            try:
+                writer.write(REQUEST)
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                if first:
+                    self.refused = began  # connected by the system, and never accepted by the service
+                else:
+                    self.failed.append((began, repr(error)))
+                return
+            if not head.startswith(b"http/1.1 200"):
+                self.failed.append((began, head.decode()))
+            self.answered.append(began)
+            last = b"connection: close" in head
+            self.told_to_leave += last
+            if not self.keeps:
+                return
+            first, began = False, monotonic()
+
+
+@asynccontextmanager
+async def load(server: Server, callers: list[Caller]) -> AsyncIterator[None]:
+    """All of them call until they are refused."""
+    address = httpx.URL(server.url)
+    async with asyncio.TaskGroup() as group:
+        for caller in callers:
+            group.create_task(caller.call(address.host, address.port or 80))
+        yield
+
+
+async def until(callers: list[Caller], *, since: float) -> None:
+    """Until each of them has got an answer to what it asked after that."""
+    async with asyncio.timeout(30):
+        while not all(caller.answered and caller.answered[-1] > since for caller in callers):  # noqa: ASYNC110  # they act
+            await asyncio.sleep(0.01)
+
+
+@WORKERS
+def test_nobody_is_refused_within_the_delay_and_no_request_fails(repository: Path, workers: str) -> None:
+    """Load balancers go on sending for seconds after a service was told to stop, on connections new and old."""
+    callers = [Caller(keeps=number % 2 == 0) for number in range(16)]
+
+    async def scenario(server: Server) -> float:
+        async with load(server, callers), httpx.AsyncClient(base_url=server.url) as http:
+            await until(callers, since=monotonic())
+            asked = monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(server.wait_for, "Not ready any more", times=int(workers))
+            for _ in range(4):  # in any worker, on a connection that it had or on a new one
+                assert (await http.get("/health/ready")).status_code == 503
+                health = await http.get("/health")
+                assert (health.status_code, health.json()["status"]) == (503, "draining")
+                assert (await http.get("/health/live")).status_code == 200
+            await until(callers, since=monotonic())
+        return asked
+
+    with serve(repository, "--workers", workers, "--drain-delay", str(DELAY)) as server:
+        asked = asyncio.run(scenario(server))
+        assert server.process.wait(timeout=30) == 0
+    assert [failure for caller in callers for failure in caller.failed] == []
+    for caller in callers:
+        assert caller.refused is not None
+        assert caller.refused >= asked + DELAY
+        assert caller.told_to_leave or not caller.keeps  # so that it goes to another service before this one has gone
+    assert "everything that was accepted has been answered" in "".join(server.log)
+
+
+@WORKERS
+def test_a_second_signal_ends_the_delay_and_refuses_nothing_that_waits(repository: Path, workers: str) -> None:
+    async def scenario(server: Server) -> list[int]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
+            waiting = [asyncio.create_task(http.post("/predict", json=HEAVY)) for _ in range(8)]
+            await http.get("/health")
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(server.wait_for, "Not ready any more", times=int(workers))
+            waiting += [asyncio.create_task(http.post("/predict", json=HEAVY)) for _ in range(4)]
+            assert (await http.get("/health")).status_code == 503  # it comes after those
+            server.process.send_signal(signal.SIGTERM)
+            return [(await answer).status_code for answer in waiting]
+
+    with serve(repository, "--workers", workers, "--lanes", "1", "--drain-delay", "3600") as server:
+        assert asyncio.run(scenario(server)) == [200] * 12
+        assert server.process.wait(timeout=30) == 0
+
+
+@WORKERS
+def test_streams_go_on_within_the_delay_and_are_then_closed_with_a_reason(repository: Path, workers: str) -> None:
+    chunk = json.dumps({"input": [STEP]})
+
+    async def scenario(server: Server) -> None:
+        async with connect(server.url.replace("http", "ws") + "/streams/ws") as old:
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(server.wait_for, "Not ready any more", times=int(workers))
+            async with connect(server.url.replace("http", "ws") + "/streams/ws") as new:
+                for each in (old, new):
+                    await each.send(chunk)
+                    assert len(json.loads(await each.recv())["predictions"]) == 1
+                server.process.send_signal(signal.SIGTERM)
+                for each in (old, new):
+                    with pytest.raises(ConnectionClosed) as closed:
+                        await each.recv()
+                    assert closed.value.rcvd is not None
+                    assert closed.value.rcvd.code == 1012
+                    assert "connect again" in closed.value.rcvd.reason
+
+    with serve(repository, "--workers", workers, "--drain-delay", "3600") as server:
+        asyncio.run(scenario(server))
+        assert server.process.wait(timeout=30) == 0
+
+
+def test_a_worker_that_is_stopped_alone_ends_after_the_delay_and_is_replaced(repository: Path) -> None:
+    """Its supervisor did not begin the delay, and does not end it."""
+    with serve(repository, "--workers", "2", "--drain-delay", "0.2") as server:
+        os.kill(min(children(server.process.pid)), signal.SIGTERM)
+        server.wait_for("is replaced")
+        server.wait_for("Loaded", times=3)
+        assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}).status_code == 200
+        assert server.stop() == 0
+
+
+UPGRADE = b"GET /streams/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+HANDSHAKE = UPGRADE + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+
+@WORKERS
+def test_a_request_that_is_on_its_way_when_the_service_stops_is_answered(repository: Path, workers: str) -> None:
+    """Whoever was let in is heard; but nothing that would go on is begun."""
+    with serve(repository, "--workers", workers, "--log-level", "debug") as server, ExitStack() as stack:
+        host, port = server.url.removeprefix("http://").split(":")
+        callers = [stack.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(4)]
+        for caller in callers:
+            caller.sendall(REQUEST[:20])
+        upgrading = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+        upgrading.sendall(HANDSHAKE[:20])
+        for _ in range(4):  # whoever is heard now comes after those
+            assert httpx.get(f"{server.url}/health").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("Stopping", times=int(workers))
+        for caller in callers:
+            caller.sendall(REQUEST[20:])
+        upgrading.sendall(HANDSHAKE[20:])
+        answers = [read_all(caller) for caller in (*callers, upgrading)]
+        assert server.process.wait(timeout=30) == 0
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 4 + [b"HTTP/1.1 503"]
+    assert all(b"connection: close" in answer for answer in answers)
+
+
+def read_all(caller: socket.socket) -> bytes:
+    said = b""
+    while part := caller.recv(65536):
+        said += part
+    return said

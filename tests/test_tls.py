@@ -1,0 +1,220 @@
+"""TLS on the port for requests, and a port of their own for metrics: each as callers and operators meet it."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from app.certificates import context_of
+from tests.servers import ROOT, Server, serve
+from tests.test_http import STEP, children, wait_for_end
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl on the PATH")
+
+WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+ONE = {"instances": [[STEP]]}
+KEY = {"X-API-Key": "sensors-0123456789"}
+
+
+def make_certificate(folder: Path, *more: str) -> tuple[Path, Path]:
+    """For 127.0.0.1, signed by itself; and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subject = ("-subj", "/CN=recurve", "-addext", "subjectAltName=IP:127.0.0.1")
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    command = ["openssl", "req", "-x509", *kind, *subject, *(more or ("-nodes",))]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def flags(files: tuple[Path, Path]) -> tuple[str, ...]:
+    return ("--tls-cert", str(files[0]), "--tls-key", str(files[1]))
+
+
+def trusting(files: tuple[Path, Path]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(files[0]))
+
+
+def metrics_url(server: Server) -> str:
+    (url,) = re.findall(r"port of their own, (http://\S+)\.", "".join(server.log))
+    return str(url)
+
+
+def address(url: str) -> tuple[str, int]:
+    parsed = httpx.URL(url)
+    assert parsed.port is not None
+    return parsed.host, parsed.port
+
+
+# -------------------------------------------------------------------------------------------------------------------- TLS
+
+
+@WORKERS
+def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
+    repository: Path, files: tuple[Path, Path], workers: str
+) -> None:
+    with serve(repository, "--workers", workers, *flags(files)) as server:
+        assert server.url.startswith("https://")
+        trust = trusting(files)
+        with httpx.Client(base_url=server.url, verify=trust) as http:
+            assert http.post("/predict", json=ONE).status_code == 200
+            long = {"instances": [[STEP] * 5000] * 4}  # more than one record of TLS, both ways
+            assert [len(each) for each in http.post("/predict", json=long).json()["predictions"]] == [5000] * 4
+            ask = [sys.executable, "-m", "app.probe"]
+            port = str(address(server.url)[1])
+            environment = {**os.environ, "RECURVE_PORT": port, "RECURVE_TLS_CERT": str(files[0])}
+            assert subprocess.run(ask, cwd=ROOT, env=environment, check=False).returncode == 0
+            with connect(server.url.replace("https", "wss") + "/streams/ws", ssl=trust) as stream:
+                stream.send(json.dumps({"input": [STEP]}))
+                assert json.loads(stream.recv())["seq"] == 1
+            with pytest.raises(httpx.TransportError):
+                httpx.post(server.url.replace("https", "http") + "/predict", json=ONE)
+            assert http.post("/predict", json=ONE).status_code == 200
+            assert server.stop() == 0
+    assert "Traceback" not in "".join(server.log)
+
+
+@WORKERS
+def test_a_handshake_has_the_read_timeout_and_holds_up_nobody(repository: Path, files: tuple[Path, Path], workers: str) -> None:
+    """Callers who connect and say nothing, or half a greeting, are cut off; others are served meanwhile."""
+    with serve(repository, "--workers", workers, "--read-timeout", "1.5", *flags(files)) as server, ExitStack() as stack:
+        began = monotonic()
+        silent = [stack.enter_context(socket.create_connection(address(server.url), timeout=20)) for _ in range(50)]
+        for each in silent[::2]:
+            each.sendall(b"\x16\x03\x01\x02\x00\x01")
+        trust = trusting(files)
+        for _ in range(4):
+            assert httpx.post(f"{server.url}/predict", json=ONE, verify=trust).status_code == 200
+        assert monotonic() - began < 1.5  # none of them had to be cut off for that
+        for each in silent:
+            while each.recv(4096):
+                pass
+        assert 1.4 < monotonic() - began < 10
+        assert server.stop() == 0
+
+
+@WORKERS
+def test_handshakes_are_limited_like_connections(repository: Path, files: tuple[Path, Path], workers: str) -> None:
+    """They hold a file descriptor each: who only begins them must not take all that there are."""
+    limits = ("--workers", workers, "--max-connections", workers, "--read-timeout", "60")
+    with serve(repository, *limits, *flags(files)) as server, ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection(address(server.url), timeout=20)) for _ in range(400)]
+        assert crowd[-1].recv(1) == b""
+        crowd[0].close()
+        assert server.stop() == 0
+
+
+def test_a_refusal_reaches_its_caller_over_tls(repository: Path, files: tuple[Path, Path]) -> None:
+    """There, one side cannot be closed alone."""
+    with serve(repository, "--workers", "1", *flags(files)) as server:
+        with (
+            socket.create_connection(address(server.url)) as plain,
+            trusting(files).wrap_socket(plain, server_hostname="127.0.0.1") as caller,
+        ):
+            caller.sendall(b"nonsense\r\n\r\n")
+            said = b""
+            while part := caller.recv(4096):
+                said += part
+        assert said.startswith(b"HTTP/1.1 400")
+        assert b"application/problem+json" in said
+        assert server.stop() == 0
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_what_is_wrong_with_the_files_is_told(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    cert, key = files
+    (other := tmp_path / "other").mkdir()
+    _, foreign = make_certificate(other)
+    (sealed := tmp_path / "sealed").mkdir()
+    locked = make_certificate(sealed, "-passout", "pass:secret")
+    (text := tmp_path / "text.pem").write_text("no certificate")
+    for pair, said in {
+        (cert, tmp_path / "none.pem"): "none.pem cannot be read: No such file",
+        (cert, foreign): "is not the key of the certificate in",
+        (text, key): "are not a certificate and its key in PEM",
+        locked: "needs a passphrase",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            context_of(*pair)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    neither = "RECURVE_TLS_KEY: expected RECURVE_TLS_CERT and RECURVE_TLS_KEY"
+    for more, said in {(): neither, ("--tls-key", str(foreign)): "is not the key"}.items():
+        command = [sys.executable, "-m", "app", "--tls-cert", str(cert), *more]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert said in ended.stderr
+
+
+# ----------------------------------------------------------------------------------------------------------- Metrics' port
+
+
+@WORKERS
+def test_metrics_have_a_port_of_their_own_without_keys(repository: Path, files: tuple[Path, Path], workers: str) -> None:
+    """What is open to whoever may reach it need not be reachable by those who ask for predictions."""
+    more = ("--metrics-port", "0", "--api-keys", "sensors:predict:sensors-0123456789", *flags(files))
+    with serve(repository, "--workers", workers, *more) as server:
+        watch, trust = metrics_url(server), trusting(files)
+        for _ in range(2 * int(workers)):
+            assert httpx.post(f"{server.url}/predict", json=ONE, headers=KEY, verify=trust).status_code == 200
+            assert httpx.get(f"{server.url}/metrics", headers=KEY, verify=trust).status_code == 404
+            assert httpx.get(f"{server.url}/health/ready", verify=trust).status_code == 200  # for load balancers
+        with httpx.Client(base_url=watch) as http:
+            count = f'recurve_inferences_total{{model="gyro-denoiser",version="1"}} {2 * int(workers)}.0'
+            assert count in http.get("/metrics").text
+            for path in ("/health", "/health/live", "/health/ready"):
+                assert http.get(path).status_code == 200
+            for path in ("/", "/docs", "/openapi.json", "/v2", "/streams", "/predict"):
+                assert http.get(path).status_code == 404
+            refused = http.post("/predict", json=ONE)
+            assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
+        assert "/metrics" not in httpx.get(f"{server.url}/openapi.json", verify=trust).json()["paths"]
+        assert server.stop() == 0
+
+
+def test_metrics_survive_the_death_of_a_worker_and_a_crowd(repository: Path) -> None:
+    """Whichever worker dies, another answers; and a port that callers fill is not the one that is watched."""
+    with serve(repository, "--workers", "2", "--metrics-port", "0", "--max-connections", "2") as server, ExitStack() as stack:
+        watch = metrics_url(server)
+        victim = min(children(server.process.pid))
+        os.kill(victim, 9)
+        wait_for_end(victim)
+        for _ in range(10):
+            assert httpx.get(f"{watch}/metrics").status_code == 200
+        server.wait_for("Loaded", times=3)
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(address(server.url), timeout=20))
+        for _ in range(10):
+            assert "recurve_connections" in httpx.get(f"{watch}/metrics").text
+            assert httpx.get(f"{watch}/health/live").status_code == 200
+        assert server.stop() == 0
+
+
+def test_a_port_that_is_taken_or_the_same_is_told(repository: Path) -> None:
+    with serve(repository) as server:
+        taken = str(address(server.url)[1])
+        with pytest.raises(RuntimeError, match=rf"Cannot listen on 127.0.0.1 port {taken}: .* Choose another with --metrics-port"):
+            serve(repository, "--metrics-port", taken).__enter__()
+    with pytest.raises(RuntimeError, match="RECURVE_METRICS_PORT: expected another port than RECURVE_PORT=9000"):
+        serve(repository, "--port", "9000", "--metrics-port", "9000").__enter__()
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.startswith("RECURVE_"):
+            monkeypatch.delenv(name)
