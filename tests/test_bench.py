@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from app import manifest
-from scripts.bench import load, report, rounds, scenarios, search, soak, streaming, tree
+from scripts.bench import load, report, rounds, scenarios, search, streaming, tree
 from scripts.bench.frames import Frames, frame
 from scripts.bench.generator import Generator
 from scripts.bench.job import Answer, Job, Own, Report, percentile
@@ -27,7 +27,6 @@ from scripts.bench.report import Spread
 from scripts.bench.rounds import Figures, Plan
 from scripts.bench.scenarios import Expiry
 from scripts.bench.servers import Running
-from scripts.bench.soak import Request
 from scripts.bench.sockets import Messages
 from tests.servers import ROOT, serve
 
@@ -552,23 +551,3 @@ def test_a_state_token_goes_into_every_request_that_carries_one() -> None:
     for each in stateful:
         (body,) = each.carrying("abc").bodies
         assert json.loads(body)["instances"][0]["state"] == "abc"
-
-
-# -- the long run ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("request_", "status", "answer", "verdict"),
-    [
-        (Request(b"", 200, [2, 1]), 200, b'{"predictions": [[[1], [2]], [[3]]]}', "right 200"),
-        (Request(b"", 200, [2, 1]), 200, b'{"predictions": [[[1], [2]]]}', "200 with other steps than were asked for"),
-        (Request(b"", 200, [2], octets=True), 200, bytes(8), "right 200"),
-        (Request(b"", 200, [2], octets=True), 200, bytes(4), "200 with other steps than were asked for"),
-        (Request(b"", 422), 422, b"", "right 422"),
-        (Request(b"", 422), 500, b"", "500 instead of 422"),
-        (Request(b"", 200, [1]), 503, b"", "503 instead of 200"),
-    ],
-    ids=["whole", "one missing", "whole octets", "half the octets", "rightly refused", "a defect", "overloaded"],
-)
-def test_each_answer_of_the_long_run_is_judged(request_: Request, status: int, answer: bytes, verdict: str) -> None:
-    assert soak.judge(request_, status, answer, outputs=1) == verdict

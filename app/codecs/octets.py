@@ -75,7 +75,7 @@ def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
         raise InvalidRequest([Violation("", problem)])
     numbers = np.frombuffer(body, FLOAT32).astype(np.float32, copy=False)
     steps = numbers.reshape(-1, features)
-    if not isfinite(numbers.dot(numbers)):  # else all are; looking at each takes longer
+    if not isfinite(np.vdot(numbers, numbers)):  # else all are; looking at each takes longer, and `dot` would warn of an overflow
         wrong = np.argwhere(~np.isfinite(steps))[:MOST_VIOLATIONS]
         names = [feature.name for feature in spec.features]
         violations = [Violation(f"/{t}/{f}", f"{names[f]}: expected a finite number, got {steps[t, f]}") for t, f in wrong]

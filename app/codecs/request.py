@@ -19,6 +19,7 @@ CHUNK_MEMBERS = ("input", "seq", "return_sequences")
 MOST_VIOLATIONS = 10  # in one answer
 MOST_SHOWN = 64  # characters of what the caller wrote, in a message
 LARGEST_SEQ = 2**53  # the largest integer that every reader of JSON can hold
+SHORTEST_TIMEOUT = 1e-300  # ms; what is less may be none at all once it is seconds
 LONGEST_TIMEOUT = 86_400_000  # ms, a day
 
 
@@ -110,7 +111,7 @@ def options_of(members: dict[str, Any]) -> Options:
         if name in given and not isinstance(given[name], type):
             violations.append(Violation(f"/{name}", f"expected {expected}, got {kind(given[name])}"))
     timeout = given.get("timeout_ms", 1)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_TIMEOUT:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not SHORTEST_TIMEOUT <= timeout <= LONGEST_TIMEOUT:
         violations.append(Violation("/timeout_ms", f"expected a number of milliseconds above 0, at most {LONGEST_TIMEOUT}"))
     if violations:
         raise InvalidRequest(violations[:MOST_VIOLATIONS])

@@ -4,11 +4,11 @@
     python -m scripts.bench --seconds 1 --repeat 1    a quick look
     python -m scripts.bench --only "64 callers"       scenarios with this in their name; those of streams begin with "streams"
     python -m scripts.bench --json bench.json         with the extremes of the rounds
-    python -m scripts.bench --soak 30                 does its memory grow in 30 minutes of mixed load?
+    python -m scripts.bench --soak 30                 30 minutes of what clients do, good, broken, slow or greedy: does it hold?
 
 Everything is measured once a round, and each figure is divided by one of the same round; what is told is the median over the
 rounds. Ratios can be compared between machines, figures cannot.
-Exits 0 when measured, 1 when something failed, 2 on wrong use.
+Exits 0 when measured, 1 when something failed or did not hold, 2 on wrong use.
 """
 
 import resource
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement (4)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds, over which the median is taken (3)")
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="run the scenarios that have this in their name")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="load the service for so long instead, and watch its memory")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="load the service with everything for so long instead")
     results.add_option(parser)
     args = parser.parse_args(argv)
     if args.seconds < 1 or args.repeat < 1 or (args.soak is not None and args.soak <= 0):

@@ -1,122 +1,155 @@
-"""A long run of mixed load, to see whether the service's memory grows: requests of random shapes, some of them wrong.
+"""A long run of everything that clients do at once, and what must hold all the while.
 
-Owns these requests and the trend. Knows nothing of the benchmark's scenarios. Every answer is checked: the status that its
-request deserves, and as many steps as were asked for.
+Owns the mixture, the checks and the report. Knows nothing of what a visit asks. Held: every answer is what its request
+deserves, and every prediction the engine's; probes are answered soon, but for what the machine keeps everybody waiting; memory
+does not grow; what is begun and forgotten is gone in the end.
 """
 
-import json
+import asyncio
+import os
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from asyncio.subprocess import PIPE
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
-from threading import Event
-from time import monotonic, sleep
+from random import Random
+from time import monotonic
 
-import numpy as np
+import orjson
+import uvloop
 from tqdm import tqdm
 
 from app.manifest import ModelSpec
 from scripts import results
-from scripts.bench import servers, tree
-from scripts.bench.scenarios import JSON, OCTETS, body
+from scripts.bench import greedy, servers, sittings, tree, visits
+from scripts.bench.probing import SOON, Figures
+from scripts.bench.scenarios import body
+from scripts.bench.tally import Tally, Trend, Visit
+from scripts.bench.truth import Truth
+from scripts.bench.visits import Client
 
-CALLERS = 4
-LONGEST, MOST = 2000, 16  # steps of an instance, instances of a request
-OCTET_SHARE, WRONG_SHARE = 0.25, 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A body, and what it deserves: a status, and with 200 so many steps of each prediction."""
-
-    body: bytes
-    status: int
-    lengths: Sequence[int] = ()
-    octets: bool = False
+WORKERS, TTL = 2, 30  # of the service; seconds after which it forgets a stream
+QUICK: Mapping[str, tuple[Visit, int]] = {  # and how often, beside each other
+    "JSON": (visits.json, 30),
+    "octets": (visits.octets, 15),
+    "JSON, gzip": (visits.packed, 5),
+    "state tokens": (visits.token, 8),
+    "V2, JSON and binary": (visits.v2, 10),
+    "streams over HTTP": (sittings.over_http, 6),
+    "streams over WebSockets": (sittings.over_websocket, 8),
+    "broken": (visits.broken, 10),
+    "gone in the middle": (greedy.leave, 8),
+}
+SLOW: Mapping[str, tuple[Visit, int]] = {
+    "trickling": (greedy.trickle, 6),
+    "reading slowly": (greedy.read_slowly, 3),
+    "at the limits": (greedy.huge, 2),
+    "over the limits": (greedy.too_large, 2),
+}
+CALLERS = ((QUICK, 12), (SLOW, 4))  # that make these, one after the other
+SAMPLES = 120  # of memory
+GIVES_WAY = 10  # of 19: the niceness of this process
+GROWTH = 0.05  # of memory, over the last two thirds, by the line through it
+LATE = 0.01  # share of probes that may be, above that of the idle process
+TIMEOUT = 1.0  # seconds that an orchestrator waits for an answer, where nothing else is set
+PATIENCE = 45.0  # seconds after that, with those in which a chunk that waits could still need its stream
 
 
 def run(version: Path, spec: ModelSpec, *, minutes: float, target: Path | None) -> int:
-    """Load the service and print its memory as time goes on; 1 when an answer was not what its request deserves."""
-    seconds = 60 * minutes
-    interval = min(60.0, seconds / 10)
-    over = Event()
-    sizes: list[float] = []
-    with servers.service(version, spec, body(len(spec.features), 1)) as server, ThreadPoolExecutor(CALLERS) as threads:
-        callers = [threads.submit(call, server.port, spec, seed, over) for seed in range(CALLERS)]
-        begin = monotonic()
-        try:
-            tenths = range(1, 1 + round(seconds / interval))
-            for tenth in tqdm(tenths, desc="soaking", unit="sample", file=sys.stderr, disable=None):
-                sleep(max(0.0, begin + tenth * interval - monotonic()))
-                sizes.append((tree.pss(server.pid) or 0) / 1e6)
-                tqdm.write(f"{monotonic() - begin:6.0f} s {sizes[-1]:8.1f} MB")
-        finally:
-            over.set()
-        answers = sum((caller.result() for caller in callers), Counter[str]())
-
-    third = len(sizes) // 3
-    first, last = fmean(sizes[:third]), fmean(sizes[-third:])
-    wrong = {text: times for text, times in answers.items() if not text.startswith("right")}
-    print(f"{answers.total():,} answers: {', '.join(f'{times:,} {text}' for text, times in sorted(answers.items()))}")
-    print(f"Memory: {first:.1f} MB in the first third, {last:.1f} MB in the last: grew by {100 * (last / first - 1):.1f} %")
-    results.write(target, {"megabytes": sizes, "first_third": first, "last_third": last, "answers": dict(answers)})
-    return 1 if wrong else 0
+    """Load the service with all of it, and print what came of it; 1 when something did not hold, 2 when it cannot be known."""
+    try:
+        truth = Truth(spec, version)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    flags = ("--workers", str(WORKERS), "--stream-ttl", str(TTL))
+    with servers.service(version, spec, body(len(spec.features), 1), *flags) as server:
+        return uvloop.run(_soak(server, truth, 60 * minutes, target))
 
 
-def call(port: int, spec: ModelSpec, seed: int, over: Event) -> Counter[str]:
-    """One caller, until it is over; how often it got which answer."""
-    answers: Counter[str] = Counter()
-    connection = HTTPConnection("127.0.0.1", port, timeout=servers.PATIENCE)
-    for request in requests(len(spec.features), seed):
-        if over.is_set():
-            break
-        try:
-            connection.request("POST", "/predict", request.body, OCTETS if request.octets else JSON)
-            response = connection.getresponse()
-            answers[judge(request, response.status, response.read(), outputs=len(spec.outputs))] += 1
-        except (OSError, HTTPException) as error:
-            answers[f"no answer: {type(error).__name__}"] += 1
-            connection.close()
-    connection.close()
-    return answers
+async def _soak(server: servers.Running, truth: Truth, seconds: float, target: Path | None) -> int:
+    tally = Tally()
+    over = monotonic() + seconds
+    prober = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "scripts.bench.probing", str(server.port), stdin=PIPE, stdout=PIPE, cwd=servers.ROOT
+    )
+    os.nice(GIVES_WAY)  # the service's time is its own, as if this were another machine
+    spent, waited = tree.cpu_seconds(server.pid) or 0.0, tree.waiting_seconds(server.pid) or 0.0
+    sizes: list[tuple[float, float]] = []
+    async with asyncio.TaskGroup() as group:
+        for kind, (mixture, count) in enumerate(CALLERS):
+            for number in range(count):
+                client = Client(server.port, truth, Random(f"{kind} {number}"))  # noqa: S311  # chance, not secrets
+                group.create_task(_call(tally, client, mixture, over))
+        group.create_task(_weigh(server.pid, seconds, sizes))
+    busy = ((tree.cpu_seconds(server.pid) or 0.0) - spent) / seconds
+    kept = ((tree.waiting_seconds(server.pid) or 0.0) - waited) / seconds
+    report, _ = await prober.communicate(b"")
+    probes = {name: Figures(**found) for name, found in orjson.loads(report.replace(b"NaN", b"null")).items()}
+    left = await _left(server.port, truth)
+
+    trend = Trend.of(*zip(*sizes, strict=True))
+    checks = verdicts(tally, probes, trend, left)
+    print("\n".join(tally.lines()))
+    print("\n| Probes | Asked | Failed | Within 50 ms | p50 | p99 | p99.9 | Slowest |\n|---|---|---|---|---|---|---|---|")
+    for name, each in probes.items():
+        times = " | ".join(f"{1e3 * value:,.1f} ms" for value in (each.p50, each.p99, each.p999, each.slowest))
+        print(f"| {name} | {each.asked:,} | {each.failed} | {100 * (1 - each.late_share):.3f} % | {times} |")
+    print(f"\nThe service ran on {busy:.2f} CPUs, and {kept:.2f} of its threads were ready to run and had none.")
+    print("\n".join(f"{'held' if held else 'NOT HELD'}: {said}" for said, held in checks.items()))
+    results.write(
+        target,
+        {
+            "seconds": seconds,
+            "cpus": busy,
+            "waiting_threads": kept,
+            "visits": tally.verdicts,
+            "probes": {name: asdict(each) for name, each in probes.items()},
+            "memory": {"samples": sizes, **asdict(trend)},
+            "streams_left": left,
+            "checks": checks,
+        },
+    )
+    return 0 if all(checks.values()) else 1
 
 
-def judge(request: Request, status: int, answer: bytes, *, outputs: int) -> str:
-    """What an answer is, in words that begin with right where it is what the request deserves."""
-    if status != request.status:
-        return f"{status} instead of {request.status}"
-    if status != 200:
-        return f"right {status}"
-    if request.octets:
-        whole = len(answer) == 4 * outputs * sum(request.lengths)
-    else:
-        whole = [len(prediction) for prediction in json.loads(answer)["predictions"]] == list(request.lengths)
-    return "right 200" if whole else "200 with other steps than were asked for"
+def verdicts(tally: Tally, probes: Mapping[str, Figures], trend: Trend, left: int) -> dict[str, bool]:
+    """What is said of each thing that must hold, and whether it does."""
+    wrong = tally.wrong
+    told = ", ".join(f"{times:,} {name}" for name, times in sorted(wrong.items(), key=lambda item: -item[1])[:10])
+    service, idle = probes["service"], probes["idle"]
+    return {
+        f"every answer is right ({told or 'none is wrong'})": any(each["right"] for each in tally.verdicts.values()) and not wrong,
+        f"{100 * service.late_share:.3f} % of the probes take more than {1e3 * SOON:.0f} ms, of those of an idle process "
+        f"{100 * idle.late_share:.3f} %": service.late_share <= idle.late_share + LATE,
+        f"the slowest probe took {1e3 * service.slowest:,.0f} ms, {service.failed} failed": service.slowest < TIMEOUT
+        and service.failed == 0,
+        f"memory (PSS): {trend.megabytes:.1f} MB after a third, {100 * trend.growth:+.1f} % at the end, by a line of "
+        f"{trend.hourly:+.1f} MB an hour": trend.growth <= GROWTH,
+        f"{left} streams are left": left == 0,
+    }
 
 
-def requests(features: int, seed: int) -> Iterator[Request]:
-    """Without end, random in number and length of instances, in format and in what is wrong; the same for the same seed."""
-    rng = np.random.default_rng(seed)
-    values = (50 * rng.standard_normal((LONGEST, features))).round(3)
-    steps = [json.dumps(row) for row in values.tolist()]
-    octets = values.astype("<f4")
-    while True:
-        lengths = rng.integers(1, LONGEST, size=rng.integers(1, MOST, endpoint=True), endpoint=True).tolist()
-        text = ",".join(f"[{','.join(steps[:length])}]" for length in lengths)
-        whole = f'{{"instances": [{text}]}}'.encode()
-        alone = octets[: lengths[0]].tobytes()
-        if rng.random() < WRONG_SHARE:
-            yield (
-                Request(whole[:-2], 400),
-                Request(alone[:-1], 400, octets=True),
-                Request(f'{{"instances": [{text}, [[]]]}}'.encode(), 422),
-                Request(f'{{"instances": [{text}], "what": 1}}'.encode(), 422),
-            )[rng.integers(4)]
-        elif rng.random() < OCTET_SHARE:
-            yield Request(alone, 200, lengths[:1], octets=True)
-        else:
-            yield Request(whole, 200, lengths)
+async def _call(tally: Tally, client: Client, mixture: Mapping[str, tuple[Visit, int]], over: float) -> None:
+    names, weights = list(mixture), [weight for _, weight in mixture.values()]
+    async with client.peer:
+        while monotonic() < over:
+            (name,) = client.random.choices(names, weights)
+            await tally.visit(name, mixture[name][0], client)
+
+
+async def _weigh(pid: int, seconds: float, sizes: list[tuple[float, float]]) -> None:
+    begin = monotonic()
+    for sample in tqdm(range(1, SAMPLES + 1), desc="soaking", unit="sample", file=sys.stderr, disable=None):
+        await asyncio.sleep(max(0.0, begin + sample * seconds / SAMPLES - monotonic()))
+        sizes.append((monotonic() - begin, (tree.pss(pid) or 0) / 1e6))
+
+
+async def _left(port: int, truth: Truth) -> int:
+    """How many streams there are when all should have been forgotten."""
+    deadline, count = monotonic() + TTL + PATIENCE, 1
+    async with Client(port, truth, Random(0)).peer as peer:  # noqa: S311  # the same
+        while count and monotonic() < deadline:
+            count = (await peer.ask("GET", "/streams")).json()["count"]
+            await asyncio.sleep(1)
+    return count

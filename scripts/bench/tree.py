@@ -1,4 +1,4 @@
-"""What a process and its descendants use, as Linux counts it in /proc: processor time and memory.
+"""What a process and its descendants use, as Linux counts it in /proc: processor time, waiting for it, and memory.
 
 Owns the reading of /proc. Knows nothing of what the processes do. Where there is no /proc, the answer is None.
 """
@@ -25,8 +25,12 @@ def members(pid: int) -> list[int]:
 
 def cpu_seconds(pid: int) -> float | None:
     """Processor time of all threads that live, in a resolution of nanoseconds: 10 ms would not show what idling costs."""
-    texts = [text for member in members(pid) for text in _read((PROC / str(member) / "task").glob("*/schedstat"))]
-    return sum(int(text.split()[0]) for text in texts) / 1e9 if texts else None
+    return _scheduled(pid, 0)
+
+
+def waiting_seconds(pid: int) -> float | None:
+    """How long these threads were ready to run while the processors had others to run."""
+    return _scheduled(pid, 1)
 
 
 def pss(pid: int) -> int | None:
@@ -34,6 +38,11 @@ def pss(pid: int) -> int | None:
     texts = _read(PROC / str(member) / "smaps_rollup" for member in members(pid))
     sizes = [int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("Pss:")]
     return 1024 * sum(sizes) if sizes else None
+
+
+def _scheduled(pid: int, column: int) -> float | None:
+    texts = [text for member in members(pid) for text in _read((PROC / str(member) / "task").glob("*/schedstat"))]
+    return sum(int(text.split()[column]) for text in texts) / 1e9 if texts else None
 
 
 def _read(paths: Iterable[Path]) -> Iterator[str]:

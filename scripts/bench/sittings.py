@@ -1,0 +1,97 @@
+"""What clients do with streams: begin, go on, ask twice, fork, end or forget them, over HTTP and WebSockets, or vanish.
+
+Owns these visits and what they deserve; they end as those of visits.py do.
+"""
+
+import asyncio
+from contextlib import suppress
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from scripts.bench.peer import PATIENCE, NoAnswer
+from scripts.bench.truth import SIGNALS, STEPS, Part
+from scripts.bench.visits import JSON, OCTETS, Client, Refused, Wrong, check, deserved
+
+CHUNKS, CHUNK = 8, 100  # of a stream at most; steps of one at most
+AGAIN, FORKED, ENDED, VANISHED = 0.2, 0.2, 0.5, 0.3
+
+
+def chunks(client: Client) -> list[Part]:
+    """Of one signal, one after the other."""
+    signal, end, parts = client.random.randrange(SIGNALS), 0, []
+    for _ in range(client.random.randint(1, CHUNKS)):
+        parts.append(Part(signal, end, end + client.random.randint(1, CHUNK)))
+        end = parts[-1].end
+    return parts
+
+
+async def over_http(client: Client) -> None:
+    created = deserved(await client.peer.ask("POST", "/streams"), 201).json()
+    path, parts = f"/streams/{created['id']}", chunks(client)
+    for seq, part in enumerate(parts):
+        for _ in range(1 + (client.random.random() < AGAIN)):
+            await _chunk(client, path, part, seq)
+    if client.random.random() < FORKED:
+        fork = deserved(await client.peer.ask("POST", f"{path}/fork"), 201).json()
+        end = parts[-1].end
+        for seq, part in enumerate((Part(parts[0].signal, end, end + 5), Part(parts[0].signal, end + 5, min(end + 50, STEPS)))):
+            await _chunk(client, f"/streams/{fork['id']}", part, seq)
+        stands = deserved(await client.peer.ask("GET", path)).json()
+        check((stands["seq"], stands["steps"]) == (len(parts), end))
+    if client.random.random() < ENDED:
+        deserved(await client.peer.ask("DELETE", path), 204)
+        deserved(await client.peer.ask("GET", path), 404)
+
+
+async def _chunk(client: Client, path: str, part: Part, seq: int) -> None:
+    truth = client.truth
+    if client.random.random() < 0.5:
+        reply = await client.peer.ask("POST", f"{path}/predict?seq={seq}", truth.octets(part), **OCTETS)
+        check(truth.are_right_octets(part, deserved(reply).body))
+    else:
+        body = b'{"input": %b, "seq": %d}' % (truth.text(part), seq)
+        told = deserved(await client.peer.ask("POST", f"{path}/predict", body, **JSON)).json()
+        check(told["seq"] == seq + 1 and truth.is_right(part, told["predictions"]))
+
+
+async def over_websocket(client: Client) -> None:
+    """All chunks on their way at once; some vanish before they have read the answers, some send what is no chunk."""
+    parts, random = chunks(client), client.random
+    vanishes = random.random() < VANISHED
+    try:
+        async with asyncio.timeout(PATIENCE):
+            address = f"ws://127.0.0.1:{client.port}/streams/ws"
+            connection = await connect(address, compression=None, max_size=None, open_timeout=PATIENCE)
+            try:
+                await _converse(client, connection, parts, vanishes=vanishes)
+                if not vanishes and random.random() < AGAIN:
+                    await connection.send(random.choice(('{"input": [[', "[]", b"\0" * 5, '{"input": [], "seq": -1}')))
+                    told = orjson.loads(await connection.recv())
+                    if told.get("status") not in (400, 422):
+                        raise Wrong(f"{told.get('status')} for what is no chunk")
+            finally:
+                with suppress(OSError):
+                    connection.transport.abort() if random.random() < 0.5 else await connection.close()
+    except (OSError, WebSocketException, TimeoutError) as error:
+        raise NoAnswer(type(error).__name__) from None
+
+
+async def _converse(client: Client, connection: ClientConnection, parts: list[Part], *, vanishes: bool) -> None:
+    truth = client.truth
+    kinds = [client.random.random() < 0.5 for _ in parts]
+    for part, binary in zip(parts, kinds, strict=True):
+        await connection.send(truth.octets(part) if binary else (b'{"input": %b}' % truth.text(part)).decode())
+    if vanishes:
+        connection.transport.abort()
+        return
+    for part, binary in zip(parts, kinds, strict=True):
+        message = await connection.recv()
+        if binary and isinstance(message, bytes):
+            check(truth.are_right_octets(part, message))
+            continue
+        told = orjson.loads(message)
+        if "predictions" not in told:
+            raise Refused if told.get("status") == 503 else Wrong(f"{told.get('status')} instead of an answer")
+        check(truth.is_right(part, told["predictions"]))
