@@ -518,10 +518,10 @@ def test_who_leaves_a_pipeline_is_not_worked_for_and_nothing_is_logged(repositor
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {OCTETS}\r\nContent-Length: {len(long)}\r\n\r\n"
     with serve(repository, "--workers", "1", "--lanes", "1", "--max-steps", "500000", "--log-level", "debug") as server:
         address = httpx.URL(server.url)
-        for _ in range(5):
+        for _ in range(8):
             with socket.create_connection((address.host, address.port or 80)) as caller:
                 caller.sendall(head.encode() + long + b"POST /predict HTTP/1.1\r\nHost: x\r\n")
-        server.wait_for("its caller went away", times=4)  # one may be done before its caller leaves
+        server.wait_for("its caller went away", times=3)  # some may be done before their callers leave
         assert httpx.get(f"{server.url}/health").status_code == 200
     assert "Traceback" not in "".join(server.log)
 
