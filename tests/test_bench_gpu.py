@@ -1,11 +1,9 @@
 """The measurement of a GPU, as far as it can be wrong without one: what is counted, read, judged and told."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from scripts.bench_gpu.table import Table, milliseconds
 from scripts.bench_gpu.timing import LEAST, median_seconds
 from tests import artifacts
 from tests.fake_cuda import FakeCuda
+from tests.listeners import Handler, listening
 from tests.servers import ROOT
 
 REFERENCE = ROOT / "model/gyro-denoiser/1"
@@ -217,40 +216,22 @@ class Peer:
         return {"status": "degraded" if held else "ok", "models": [model]}
 
 
-@contextmanager
-def listening(peer: Peer) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
+def handler_of(peer: Peer) -> type[Handler]:
+    class Answers(Handler):
         def do_POST(self) -> None:
-            self._answer(peer.predict(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer(json.dumps(peer.predict(self.rfile.read(int(self.headers["Content-Length"])))).encode())
 
         def do_GET(self) -> None:
-            self._answer(peer.health())
+            self.answer(json.dumps(peer.health()).encode())
 
-        def _answer(self, content: dict[str, Any]) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    return Answers
 
 
 def watched(tmp_path: Path, **wrong: Any) -> dict[str, Any]:
     sides = Sides.open(artifacts.build(tmp_path), "cpu")
     peer = Peer(sides.cpu.engine, **wrong)
     small, large = Request.of(sides, 2, 3), Request.of(sides, 4, 5)
-    with listening(peer) as port:
+    with listening(handler_of(peer)) as port:
         return memory.watched(small, large, port, peer.holding, patience=2.0)
 
 

@@ -132,7 +132,7 @@ def eventually(seen: Callable[[], Any], wanted: Any, *, seconds: float = 60) -> 
     until = time.monotonic() + seconds
     while (now := seen()) != wanted:
         assert time.monotonic() < until, f"{now}, not {wanted}"
-        time.sleep(0.25)
+        time.sleep(0.25)  # it tells nobody when it has looked
 
 
 def test_prometheus_scrapes_all_that_runs_and_nginx_gives_each_replica_its_share(prometheus: httpx.Client) -> None:

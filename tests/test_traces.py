@@ -5,10 +5,8 @@ import gzip
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from app.api.direct import Direct
 from app.main import create_app
 from app.settings import Settings
 from app.traces import Traces
+from tests.listeners import Handler, listening
 from tests.servers import ROOT, serve
 
 STEP = [0.5, -0.3, 0.1, 0.0, 0.0, 9.8]
@@ -171,28 +170,17 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
     """Its address, and what it has been sent."""
     received: list[ExportTraceServiceRequest] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Collector(Handler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             if self.path == "/v1/traces":
                 received.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", received
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Collector) as port:
+        yield f"http://127.0.0.1:{port}", received
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -36,7 +36,7 @@ class Cell:
     def __init__(self, layers: list[Weights], steps: int) -> None:
         self.steps, self.hidden = steps, len(layers[0].b)
         g = Graph()
-        g.add("Transpose", [unrolled.add_cell(g, layers, "features", steps=steps)[0]], "every", perm=[1, 0, 2])
+        g.add("Transpose", [unrolled.add_cell(g, layers, "features", steps=steps)], "every", perm=[1, 0, 2])
         state: list[Any] = [len(layers), "batch", self.hidden]
         inputs = [value("features", [steps, "batch", FEATURES]), value("lengths", ["batch"], TensorProto.INT32), value("h0", state)]
         outputs = [value("every", ["batch", steps, "width"]), value("hn", state)]

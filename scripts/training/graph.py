@@ -53,7 +53,7 @@ def build(
     if chunk is None:
         states = _fused(g, config, layers, features)
     else:
-        states, _ = unrolled.add_cell(g, layers, features, steps=chunk)
+        states = unrolled.add_cell(g, layers, features, steps=chunk)
         W_o = np.pad(W_o, ((config.hidden * (config.layers - 1), 0), (0, 0)))  # its states hold all layers
     states = g.add("Transpose", [states], "batch_major", perm=[1, 0, 2])
     head = g.add("MatMul", [states, g.constant("W_o", W_o)], "head")

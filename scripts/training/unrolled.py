@@ -24,8 +24,8 @@ NEVER = np.iinfo(np.int32).max  # a step that no sequence has
 Array32 = NDArray[np.float32]
 
 
-def add_cell(g: Graph, layers: list[Weights], features: str, *, steps: int) -> tuple[str, str]:
-    """Add nodes for `steps` steps: the names of the last layer's states (time, batch, layers x hidden), and of hn.
+def add_cell(g: Graph, layers: list[Weights], features: str, *, steps: int) -> str:
+    """Add nodes for `steps` steps, and the graph's output hn: the name of the states of all layers (time, batch, layers x hidden).
 
     features: (time, batch, inputs), of exactly `steps` steps; reads the graph's inputs lengths (batch,), of 0 to `steps`, and h0
     (layers, batch, hidden). In the states only the last `hidden` numbers are the last layer's at their step.
@@ -64,7 +64,8 @@ def add_cell(g: Graph, layers: list[Weights], features: str, *, steps: int) -> t
         every.append(h)
     states = g.add("Concat", every[count - 1 :], "states", axis=0)
     ends = g.add("Reshape", [h, g.constant("rows_of_layers", np.array([-1, count, hidden]))], "hn_rows")
-    return states, g.add("Transpose", [ends], "hn", perm=[1, 0, 2])
+    g.add("Transpose", [ends], "hn", perm=[1, 0, 2])
+    return states
 
 
 def _stacked(layers: list[Weights]) -> tuple[Array32, Array32, Array32, Array32]:
