@@ -194,6 +194,7 @@ def serve(
             drain_timeout=settings.drain_timeout,
             max_message_bytes=settings.max_body_bytes,
             terms=Terms(
+                max_head_bytes=settings.max_head_bytes,
                 read_timeout=settings.read_timeout,
                 keep_alive=settings.keep_alive,
                 max_connections=settings.connections_each,

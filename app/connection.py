@@ -21,9 +21,8 @@ from app.api.request_id import HEADER as REQUEST_ID
 from app.api.request_id import RequestIds
 from app.errors import Draining, HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
 from app.sockets import ON_DISCONNECT
-from app.transport import Corked, Flow
+from app.transport import Corked, Flow, Refused
 
-MOST_HEAD = 2**16  # bytes of a request's head; and of what surrounds the bytes of a body in chunks
 SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
 BRIEF = 2.0  # seconds that one of those has; a caller who was refused, to read the answer; and a head that comes at the very end
@@ -36,6 +35,7 @@ Part = Literal["nothing yet", "head", "body", "all"]
 class Terms:
     """What connections are held to, and who is told. Durations in seconds."""
 
+    max_head_bytes: int  # of a request; and of what surrounds the bytes of a body in chunks
     read_timeout: float
     keep_alive: float
     max_connections: int  # of this process
@@ -44,16 +44,6 @@ class Terms:
     watch_port: int | None  # which that is
     refused: Callable[[str], None]  # is told why
     ids: RequestIds = field(default_factory=RequestIds)
-
-
-class Refused(asyncio.Protocol):
-    """What is left of a connection that was refused: what still comes is dropped, for else the answer would be lost on its way."""
-
-    def __init__(self, connection: asyncio.Protocol) -> None:
-        self._connection = connection
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.connection_lost(exc)
 
 
 class Protocol(HttpToolsProtocol):
@@ -107,15 +97,16 @@ class Protocol(HttpToolsProtocol):
         self._heard = self.loop.time()
         self._loose += len(data)
         super().data_received(data)
-        if self._loose > MOST_HEAD and not self._over:
-            self._refuse(_too_large())
+        if self._loose > self._terms.max_head_bytes and not self._over:
+            self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._came, self._began = "head", self._heard
 
     def on_headers_complete(self) -> None:
-        if self._loose > MOST_HEAD and sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MOST_HEAD:
+        most = self._terms.max_head_bytes
+        if self._loose > most and sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > most:
             raise ValueError("uvicorn's way to send_400_response")
         self._came, self._began, self._loose, self._body = "body", self._heard, 0, 0
         self.scope["extensions"] = {ON_DISCONNECT: self._leaving}  # type: ignore[dict-item]  # functions, not settings
@@ -138,7 +129,8 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words
         if not self._over:
-            self._refuse(_too_large() if self._loose > MOST_HEAD else MalformedRequest("What came is not a request of HTTP/1.1."))
+            large = self._loose > self._terms.max_head_bytes
+            self._refuse(self._too_large() if large else MalformedRequest("What came is not a request of HTTP/1.1."))
 
     def leave(self) -> None:
         """Say with the next answer that it is the last, so that its caller goes elsewhere."""
@@ -238,9 +230,9 @@ class Protocol(HttpToolsProtocol):
             tell()
         self._lost()
 
-
-def _too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"The head of the request, its path and headers, has more than the {MOST_HEAD} bytes that are taken.")
+    def _too_large(self) -> HeadTooLarge:
+        most = self._terms.max_head_bytes
+        return HeadTooLarge(f"The head of the request, its path and headers, has more than the {most} bytes that are taken.")
 
 
 def _raw(answer: problems.Answer, header: tuple[bytes, bytes], always: list[tuple[bytes, bytes]]) -> bytes:

@@ -56,3 +56,13 @@ class Flow(FlowControl):
     def resume_reading(self) -> None:
         if self.read_paused and not self._waiting:
             super().resume_reading()
+
+
+class Refused(asyncio.Protocol):
+    """What is left of a connection that was refused: what still comes is dropped, for else the answer would be lost on its way."""
+
+    def __init__(self, connection: asyncio.Protocol) -> None:
+        self._connection = connection
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)

@@ -17,13 +17,14 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from app.connection import MOST_HEAD, SLOWEST, SPARE
+from app.connection import SLOWEST, SPARE
 from app.sockets import FILES, room_for
 from tests.servers import Server, serve
 
 TIMEOUT, KEEP_ALIVE = 1.0, 1.5
 SLACK = 2.0  # seconds that a look at the connections, and a machine with other work, may be late
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+MOST_HEAD = 2**16  # by default
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 BODY = json.dumps({"instances": [[[0.0] * 6]]}).encode()
@@ -247,6 +248,15 @@ def test_a_head_within_its_limit_is_taken(server: Server) -> None:
     """Tokens and traces may be long."""
     answer = httpx.get(f"{server.url}/health", headers={"X": "a" * (MOST_HEAD - 1000)})
     assert answer.status_code == 200
+
+
+def test_a_head_has_the_limit_that_is_set(repository: Path) -> None:
+    """Who stands behind a proxy that adds little wants less, who has long tokens more."""
+    with serve(repository, "--workers", "1", "--max-head-bytes", "4096") as server:
+        assert httpx.get(f"{server.url}/health", headers={"X": "a" * 3000}).status_code == 200
+        answer = httpx.get(f"{server.url}/health", headers={"X": "a" * 5000})
+    assert answer.status_code == 431
+    assert "more than the 4096 bytes" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
