@@ -1,0 +1,1 @@
+"""From files to recordings: reading, checking, cleaning and splitting tables of time series."""

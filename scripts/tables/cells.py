@@ -1,0 +1,91 @@
+"""What single cells of text are: numbers, times, missing, or words.
+
+Owns the spellings. Knows nothing of columns' roles or of files.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Kind = Literal["number", "time", "clock", "text", "empty"]
+
+# Spellings of a value that is not there, in lower case. A label may be called "none" or "-": fewer count there.
+MISSING_LABELS = ("", "na", "n/a", "#n/a", "nan", "null", "<na>")
+MISSING = (*MISSING_LABELS, "-", "--", "?", "none", "nat", "missing", "-nan", "nan(ind)", "-nan(ind)")
+INFINITE = ("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "∞", "-∞")
+_NOTHING = frozenset((*MISSING, *INFINITE))
+_BOOLEANS = ("true", "false")
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+|\d+)([eE][+-]?\d+)?")
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:(,\d{3})+(\.\d+)?|(\.\d{3})+(,\d+)?|([' \u00a0\u202f\u2019]\d{3})+([.,]\d+)?)")
+_DATE = r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}-\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[- /][A-Za-z]{3}[- /]\d{4}|\d{8}(?=T))"
+_CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
+_TIME = re.compile(_DATE + r"([T ,]+(" + _CLOCK + r"|\d{6}) ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?)?")
+_ONLY_CLOCK = re.compile(_CLOCK + r"|\d{1,2}\.\d{2}\.\d{2}")
+_MINUS = "\u2212"  # as typesetters write it
+_AROUND = " \t\"'\u00a0"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A column as numbers: NaN where nothing is there, and where a word stands, which is counted too."""
+
+    values: NDArray[np.float64]
+    words: int  # cells that are neither a number nor missing
+    first: int  # the first such cell
+    word: str  # what it says
+
+
+def kind_of(cell: str, *, comma: bool) -> Kind:
+    """Of one cell; `comma`: the decimals stand behind one."""
+    text = cell.strip(_AROUND).replace(_MINUS, "-")
+    folded = text.casefold()
+    if folded in _NOTHING:
+        return "empty"
+    if (_COMMA if comma else _NUMBER).fullmatch(text) or folded in _BOOLEANS:
+        return "number"
+    if _TIME.fullmatch(text):
+        return "time"
+    return "clock" if _ONLY_CLOCK.fullmatch(text) else "text"
+
+
+def is_grouped(cell: str) -> bool:
+    """Whether thousands are parted in it: 1,234.5 or 1.234,5 or 1 234."""
+    return _GROUPED.fullmatch(cell.strip(_AROUND)) is not None
+
+
+def stripped(texts: pl.Series) -> pl.Series:
+    """Without blanks and quotes around."""
+    return texts.str.strip_chars(_AROUND)
+
+
+def is_missing(texts: pl.Series, *, label: bool = False) -> pl.Series:
+    """Where nothing is there, of stripped cells."""
+    return texts.is_null() | texts.str.to_lowercase().is_in(list(MISSING_LABELS if label else _NOTHING))
+
+
+def numbers(texts: pl.Series, *, comma: bool) -> Numbers:
+    """What a column of text says in numbers."""
+    texts = stripped(texts)
+    missing = is_missing(texts)
+    plain = texts.str.replace(_MINUS, "-", literal=True)
+    if comma:  # a point would part thousands, which must not pass for decimals
+        plain = pl.select(pl.when(plain.str.contains(".", literal=True)).then(None).otherwise(plain)).to_series()
+        plain = plain.str.replace(",", ".", literal=True)
+    plain = plain.str.strip_suffix(".")
+    values = plain.cast(pl.Float64, strict=False)
+    if (words := values.is_null() & ~missing).any():
+        folded = plain.str.to_lowercase()
+        truth = folded.replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
+        values = pl.select(pl.coalesce(values, truth)).to_series()
+        words = values.is_null() & ~missing
+    total = int(words.sum())
+    first = int(words.arg_max() or 0) if total else -1
+    array = values.to_numpy().astype(np.float64)  # null becomes NaN
+    array[~np.isfinite(array)] = np.nan
+    return Numbers(array, total, first, str(texts[first]) if total else "")

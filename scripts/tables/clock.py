@@ -1,0 +1,129 @@
+"""The column of time in nanoseconds.
+
+Owns what numbers in it mean (epochs, seconds, dates without separators) and the refusal of what cannot be read.
+Knows nothing of how regular the times are.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from scripts.tables import cells, dates
+from scripts.tables.recording import DataError
+from scripts.tables.sheet import Sheet
+from scripts.tables.time_column import TIME_UNITS
+from scripts.tables.wording import NANOSECONDS, count
+
+# Seconds since 1970 of times between 1973 and 2100; below, numbers are taken as plain seconds.
+_EPOCH = (1e8, 4.1e9)
+_COUNTED = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
+_LONGEST = 9.2e9  # seconds that fit into 64 bits of nanoseconds
+_FORMATS = (
+    "Times may be ISO 8601 (2020-01-31 12:00:00), DD.MM.YYYY HH:MM:SS, DD/MM/YYYY, MM/DD/YYYY, seconds, or an epoch in s, ms, µs"
+    " or ns."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When each row of a file was taken."""
+
+    nanoseconds: NDArray[np.int64]
+    dated: bool  # since 1970; otherwise since a moment that is not known
+    notes: tuple[str, ...] = ()
+
+
+def read_times(series: pl.Series, sheet: Sheet, column: str, clock: pl.Series | None = None) -> Times:
+    """Of a column as text, or of a type of dates; `clock`: the time of day as text. DataError names the row that cannot be read."""
+    if series.dtype.is_temporal():
+        return _typed(series, sheet, column)
+    if series.dtype == pl.Float64:
+        if not series.null_count() and series.is_finite().all():
+            return _numbered(series.to_numpy(), sheet, column)
+        series = series.cast(pl.String)
+    texts = cells.stripped(series)
+    if clock is not None:
+        texts = texts + " " + _colons(cells.stripped(clock))
+    missing = cells.is_missing(texts)
+    if missing.any():
+        row = int(missing.arg_max() or 0)
+        raise DataError(
+            f"{sheet.at(row, column)}: the time is missing ({count(int(missing.sum()), 'row')} without it). Remove such rows, or"
+            " name another column with --time."
+        )
+    whole = texts.cast(pl.Int64, strict=False)
+    if not whole.null_count():
+        return _counted(whole, texts, sheet, column)
+    if cells.kind_of(str(texts[0]), comma=sheet.comma) == "number":
+        found = cells.numbers(texts, comma=sheet.comma)
+        if found.words or np.isnan(found.values).any():
+            row = found.first if found.words else int(np.isnan(found.values).argmax())
+            raise DataError(f"{sheet.at(row, column)}: {texts[row]!r} is no number, as the times before it are.")
+        return _numbered(found.values, sheet, column)
+    if cells.kind_of(str(texts[0]), comma=sheet.comma) == "clock":
+        day = _written("1970-01-01 " + _colons(texts), sheet, column)
+        return Times(day.nanoseconds, dated=False, notes=(f"{sheet.label}: `{column}` is taken as the time of day.",))
+    return _written(texts, sheet, column)
+
+
+def _colons(clock: pl.Series) -> pl.Series:
+    """18.30.00 as 18:30:00."""
+    return clock.str.replace(r"^(\d{1,2})\.(\d{2})\.(\d{2})$", "$1:$2:$3")
+
+
+def _typed(series: pl.Series, sheet: Sheet, column: str) -> Times:
+    if series.null_count():
+        row = int(series.is_null().arg_max() or 0)
+        raise DataError(f"{sheet.at(row, column)}: the time is missing ({count(series.null_count(), 'row')} without it).")
+    if isinstance(series.dtype, pl.Time):
+        return Times(series.cast(pl.Int64).to_numpy(), dated=False)
+    return Times(series.cast(pl.Datetime("ns")).cast(pl.Int64).to_numpy(), dated=True)
+
+
+def _written(texts: pl.Series, sheet: Sheet, column: str) -> Times:
+    try:
+        found = dates.parse(texts)
+    except dates.UnclearDate as error:
+        raise DataError(f"{sheet.label}, column `{column}`: {error}.") from error
+    if found.nanoseconds.null_count():
+        row = int(found.nanoseconds.is_null().arg_max() or 0)
+        raise DataError(f"{sheet.at(row, column)}: the time {texts[row]!r} cannot be read. {_FORMATS}")
+    notes = (f"{sheet.label}: dates in `{column}` are taken with the {found.order}.",) if found.order else ()
+    return Times(found.nanoseconds.to_numpy(), dated=True, notes=notes)
+
+
+def _counted(whole: pl.Series, texts: pl.Series, sheet: Sheet, column: str) -> Times:
+    """Of whole numbers as text: dates without separators, or what _numbered says, without loss of digits."""
+    digits = {len(str(texts[0])), len(str(texts[-1]))}
+    if digits in ({8}, {14}) and str(texts[0])[:2] in {"19", "20"} and not dates.parse(texts).nanoseconds.null_count():
+        return _written(texts, sheet, column)
+    return _numbered(whole.to_numpy(), sheet, column)
+
+
+def _numbered(values: NDArray[Any], sheet: Sheet, column: str) -> Times:
+    low, high = float(values.min()), float(values.max())
+    if "year" in column.casefold() and low >= 1000 and high <= 2261 and (values == np.rint(values)).all():
+        years = (values.astype(np.int64) - 1970).astype("datetime64[Y]").astype("datetime64[ns]")
+        return Times(years.astype(np.int64), dated=True, notes=(f"{sheet.label}: `{column}` is taken as years.",))
+    size, words = _unit(max(-low, high), sheet, column)
+    if max(-low, high) * size > _LONGEST:
+        raise DataError(f"{sheet.label}, column `{column}`: {max(-low, high):g} is beyond all dates. {_FORMATS}")
+    step = size * NANOSECONDS
+    whole = values * round(step) if values.dtype == np.int64 else np.rint(values * step).astype(np.int64)
+    return Times(whole, dated="1970" in words, notes=(f"{sheet.label}: `{column}` is taken as {words}.",))
+
+
+def _unit(most: float, sheet: Sheet, column: str) -> tuple[float, str]:
+    """Seconds in one unit of the column, and what it counts; `most`: the largest number in it."""
+    suffix = column.casefold().rsplit("_", 1)[1] if "_" in column else ""
+    told = TIME_UNITS.get(sheet.fields[column].column.unit.casefold() or suffix)
+    for words, size in _COUNTED.items():
+        if told in {None, size} and _EPOCH[0] <= most * size <= _EPOCH[1]:
+            return size, f"{words} since 1970"
+    if told is not None:
+        words = next((words for words, size in _COUNTED.items() if size == told), f"units of {told:g} seconds")
+        return told, words
+    return 1.0, "seconds"

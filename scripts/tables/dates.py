@@ -1,0 +1,139 @@
+"""Dates and times as text: which format they are in, and their nanoseconds since 1970.
+
+Owns the formats and the choice between day-first and month-first. Knows nothing of files.
+"""
+
+import re
+from dataclasses import dataclass
+
+import polars as pl
+
+_AMBIGUOUS = "{first}{sep}{second}"
+_REST = (
+    r"(?P<gap>T|[ ,]+)?"
+    r"((?P<clock>\d{1,2}:\d{2})(?P<second>:\d{2})?(?P<fraction>[.,]\d+)?(?P<half> ?[AaPp][Mm])?|(?P<packed>\d{6}))?"
+    r"(?P<zone> ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?))?"
+)
+_DATES = (
+    (re.compile(r"\d{4}(?P<sep>[-/.])\d{1,2}(?P=sep)\d{1,2}" + _REST), "%Y{sep}%m{sep}%d"),
+    (re.compile(r"\d{1,2}(?P<sep>[-/.])\d{1,2}(?P=sep)\d{4}" + _REST), _AMBIGUOUS + "{sep}%Y"),
+    (re.compile(r"\d{1,2}(?P<sep>[- /])[A-Za-z]{3}(?P=sep)\d{4}" + _REST), "%d{sep}%b{sep}%Y"),
+    (re.compile(r"\d{8}(?P<sep>)(?=T|$)" + _REST), "%Y%m%d"),
+    (re.compile(r"\d{14}(?P<sep>)(?P<gap>)(?P<clock>)(?P<second>)(?P<fraction>)(?P<half>)(?P<packed>)(?P<zone>)"), "%Y%m%d%H%M%S"),
+)
+_MONTH = re.compile(r"\d{4}-\d{2}")
+_EVEN = 1.2  # the longest step by the shortest: months are
+_ROUNDS = 8  # formats that one column may mix
+
+
+class UnclearDate(ValueError):
+    """A date that may be read in two ways; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """Nanoseconds since 1970 in UTC or local time; null where nothing could be read."""
+
+    nanoseconds: pl.Series  # Int64
+    order: str  # `day first` or `month first` where that had to be decided
+    zones: bool  # whether the texts tell their time zone
+
+
+def parse(texts: pl.Series) -> Dates:
+    """Read a column of stripped texts, null where nothing is there; UnclearDate where day and month cannot be told apart."""
+    found = pl.Series(values=[None] * len(texts), dtype=pl.Int64)
+    order, zoned, local = "", False, False
+    for _ in range(_ROUNDS):
+        open_ = found.is_null() & texts.is_not_null()
+        if not open_.any():
+            break
+        rest = texts if open_.all() else texts.filter(open_)
+        text = str(rest[0])
+        match, template = _shape(text)
+        if match is None:
+            break
+        if _AMBIGUOUS in template:
+            order = order or _order(texts, match["sep"])
+        parsed = _parsed(rest, match, template, order)
+        if parsed[0] is None:
+            break
+        zoned, local = zoned or bool(match["zone"]), local or not match["zone"]
+        found = parsed if open_.all() else _filled(found, open_, parsed)
+    if zoned and local:
+        raise UnclearDate("some of its times tell their zone and others do not: write all of them with it, or none")
+    return Dates(found, order, zoned)
+
+
+def _shape(text: str) -> tuple[re.Match[str] | None, str]:
+    if _MONTH.fullmatch(text):
+        text += "-01"
+    for pattern, template in _DATES:
+        if match := pattern.fullmatch(text):
+            return match, template
+    return None, ""
+
+
+def _parsed(texts: pl.Series, match: re.Match[str], template: str, order: str) -> pl.Series:
+    """All texts that have the format of the match, in nanoseconds; null where they have another."""
+    first, second = ("%m", "%d") if order == "month first" else ("%d", "%m")
+    form = template.format(first=first, second=second, sep=match["sep"])
+    if _MONTH.fullmatch(str(texts[0])):
+        texts = texts + "-01"
+    if not (match["clock"] or match["packed"]):
+        if form == "%Y%m%d%H%M%S":
+            return _nanoseconds(texts.str.to_datetime(form, time_unit="ns", strict=False))
+        return _nanoseconds(texts.str.to_date(form, strict=False).cast(pl.Datetime("ns")))
+    form += match["gap"] or ""
+    if match["packed"]:
+        form += "%H%M%S"
+    else:
+        form += "%I:%M" if match["half"] else "%H:%M"
+        form += ":%S%.f" if match["second"] else ""
+        form += match["half"][:-2] + "%p" if match["half"] else ""
+    if match["fraction"] and match["fraction"][0] == ",":
+        texts = texts.str.replace(r"(:\d{2}),(\d)", "$1.$2")
+    if match["zone"]:
+        texts = texts.str.replace(r" ?(Z|UTC|GMT)$", "+00:00").str.replace(r" ([+-]\d{2}:?\d{0,2})$", "$1")
+        texts = texts.str.replace(r"(:\d{2}(\.\d+)?|T\d{6})([+-]\d{2})$", "$1$3:00")
+        form += "%z"
+    return _nanoseconds(texts.str.to_datetime(form, time_unit="ns", strict=False))
+
+
+def _nanoseconds(instants: pl.Series) -> pl.Series:
+    return instants.cast(pl.Int64)
+
+
+def _filled(found: pl.Series, open_: pl.Series, parsed: pl.Series) -> pl.Series:
+    """`found`, with the gaps closed by the next parsed values in turn."""
+    indices = open_.arg_true()
+    return found.scatter(indices, parsed)
+
+
+def _order(texts: pl.Series, separator: str) -> str:
+    """Whether the day or the month comes first in dates such as 3/4/2020, as the data tell."""
+    if separator == ".":
+        return "day first"  # dots are written where the day comes first
+    parts = texts.str.extract_groups(r"^(\d{1,2})[-/](\d{1,2})[-/]\d{4}").struct
+    first, second = (parts.field(name).cast(pl.Int64) for name in ("1", "2"))
+    most = [int(each.max() or 0) for each in (first, second)]  # type: ignore[arg-type]  # a maximum may be of any type
+    if most[0] > 12 and most[1] > 12:
+        row = int((second > 12).arg_max() or 0)
+        raise UnclearDate(
+            f"some of its dates have the day first and others the month (such as {texts[row]!r}): write them as YYYY-MM-DD"
+        )
+    if most[0] > 12 or most[1] > 12:
+        return "day first" if most[0] > 12 else "month first"
+    match, template = _shape(str(texts.drop_nulls()[0]))
+    assert match is not None
+    parses = {order: _parsed(texts, match, template, order) for order in ("day first", "month first")}
+    whole = {order: each.diff().drop_nulls() for order, each in parses.items() if each.null_count() == texts.null_count()}
+    rising = [order for order, steps in whole.items() if (steps >= 0).all()]
+    # monthly rows read as daily ones run on for twelve rows, and leap to the next year then
+    even = [order for order in rising if whole[order].max() <= _EVEN * whole[order].min()]  # type: ignore[operator]  # of numbers
+    for found in (rising, even):
+        if len(found) == 1:
+            return found[0]
+    sample = str(texts.drop_nulls()[0])
+    raise UnclearDate(
+        f"{sample!r} may have the day or the month first, and nothing in the column tells which: write dates as YYYY-MM-DD"
+    )

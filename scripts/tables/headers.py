@@ -1,0 +1,75 @@
+"""From the cells of the header to the columns' names and units.
+
+Owns how names are cleaned and told apart, and where units stand. Knows nothing of files.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scripts.tables.recording import Column
+
+_BRACKETED = re.compile(r"(?P<name>.*\S)\s*(\((?P<round>[^()]*)\)|\[(?P<square>[^\[\]]*)\])")
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A column as it will be called, and as the file spells it."""
+
+    column: Column
+    spelled: str  # the header's cell; empty where it has none
+
+
+def headings(names: Sequence[str], units: Sequence[str] = ()) -> tuple[Heading, ...]:
+    """Name every column: brackets hold its unit where there is no row of units, and none is called like another."""
+    spelled = [_tidy(name) for name in names]
+    parts = [_parted(name) for name in spelled]
+    if units:
+        parts = [(name, _bare(_tidy(unit)) or unit_there) for (name, unit_there), unit in zip(parts, units, strict=True)]
+    # where a name is not its column's alone without the brackets, they stay
+    alone = Counter(name for name, _ in parts)
+    short = [name if alone[name] == 1 else whole for (name, _), whole in zip(parts, spelled, strict=True)]
+    unique: dict[str, None] = {}
+    for index, name in enumerate(short):
+        wanted = name or f"column_{index + 1}"
+        again = 2
+        candidate = wanted
+        while candidate in unique or (candidate != wanted and candidate in alone):
+            candidate, again = f"{wanted}_{again}", again + 1
+        unique[candidate] = None
+    return tuple(Heading(Column(name, unit), whole) for name, (_, unit), whole in zip(unique, parts, spelled, strict=True))
+
+
+def renamed(found: Sequence[Heading]) -> list[str]:
+    """What to tell of columns that had the same name."""
+    names = Counter(each.spelled for each in found if each.spelled)
+    twice = [name for name, times in names.items() if times > 1]
+    return [
+        f"{names[name]} columns are called `{name}`: from left to right they are taken as "
+        + ", ".join(f"`{each.column.name}`" for each in found if each.spelled == name)
+        + "."
+        for name in twice
+    ]
+
+
+def _tidy(cell: str) -> str:
+    return " ".join(cell.replace("\ufeff", "").split()).strip("\"' ")
+
+
+def _bare(unit: str) -> str:
+    """`[deg/s]` and `(deg/s)` as `deg/s`; a dash is no unit."""
+    inside = re.fullmatch(r"\((.*)\)|\[(.*)\]", unit)
+    bare = (inside[1] or inside[2] or "").strip() if inside else unit
+    return "" if bare in {"-", "--", "1", "none", "None"} else bare
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Name and unit; brackets that hold a number are part of the name."""
+    match = _BRACKETED.fullmatch(name)
+    if match is None:
+        return name, ""
+    unit = (match["round"] or match["square"] or "").strip()
+    if re.fullmatch(r"[\d\s.,;:+]*", unit) and unit:
+        return name, ""
+    return match["name"], _bare(unit)

@@ -1,0 +1,69 @@
+"""The classes of a column of labels.
+
+Owns how labels are spelled and ordered. Knows nothing of recordings.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from scripts.tables import cells
+from scripts.tables.recording import DataError
+from scripts.tables.sheet import Sheet
+from scripts.tables.wording import listed, natural
+
+MOST_CLASSES = 1000
+
+
+def read_labels(
+    series: Sequence[pl.Series], sheets: Sequence[Sheet], column: str
+) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
+    """The classes in natural order, and for each file the class of each row, -1 where it is missing.
+
+    DataError where there is one class only, or where the column holds measurements.
+    """
+    spelled = [_spelled(each) for each in series]
+    every = pl.concat([each.drop_nulls().unique() for each in spelled]).unique().to_list()
+    _check_whole(every, spelled, sheets, column)
+    if len(every) < 2:
+        held = f"only {every[0]!r}" if every else "nothing"
+        raise DataError(f"To classify takes two classes or more, and `{column}` holds {held}.")
+    if len(every) > MOST_CLASSES:
+        raise DataError(
+            f"`{column}` holds {len(every):,} different labels ({listed(sorted(every, key=natural), limit=3)}), and there may be"
+            f" {MOST_CLASSES:,} classes at most. Numbers are learned with --task regress."
+        )
+    classes = tuple(sorted(every, key=_order))
+    places = {label: index for index, label in enumerate(classes)}
+    codes = [
+        each.replace_strict(places, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy(writable=True) for each in spelled
+    ]
+    return classes, codes
+
+
+def _spelled(series: pl.Series) -> pl.Series:
+    """Each label in one spelling, null where it is missing; 1.0 is 1."""
+    texts = cells.stripped(series.cast(pl.String))
+    texts = pl.select(pl.when(~cells.is_missing(texts, label=True)).then(texts)).to_series()
+    return texts.str.replace(r"^([+-]?\d+)\.0*$", "$1")
+
+
+def _order(label: str) -> tuple[int, float, list[tuple[int, int, str]]]:
+    number = label.lstrip("+-").isdecimal()
+    return (0, float(label), []) if number else (1, 0.0, natural(label))
+
+
+def _check_whole(every: Sequence[str], spelled: Sequence[pl.Series], sheets: Sequence[Sheet], column: str) -> None:
+    broken = {label for label in every if cells.kind_of(label, comma=False) == "number" and not label.lstrip("+-").isalnum()}
+    if not broken or len(broken) < len(every) / 2:
+        return
+    for texts, sheet in zip(spelled, sheets, strict=True):
+        odd = texts.is_in(list(broken)).fill_null(value=False)
+        if odd.any():
+            row = int(odd.arg_max() or 0)
+            raise DataError(
+                f"{sheet.at(row, column)}: {texts[row]!r} is a measurement and no label. Classes are text or whole numbers;"
+                " numbers are learned with --task regress."
+            )

@@ -1,0 +1,137 @@
+"""How evenly the rows of a recording follow each other in time, and what is done about it where they do not.
+
+Owns the measuring, the refusal and the sentences about it. Knows nothing of how values are interpolated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.tables.order import in_order
+from scripts.tables.recording import DataError, Wanted
+from scripts.tables.resampling import resample
+from scripts.tables.tracks import Track
+from scripts.tables.wording import NANOSECONDS, count, every, seconds
+
+TOLERANCE = 0.05  # of the period; below, rows count as even
+_NOTICED = 1e-3  # of the period; below, nothing is said
+_DAY = 86_400 * NANOSECONDS
+_CHOICES = (
+    "Choose with --irregular: `keep` takes the rows as they follow each other, `resample` interpolates them onto an even grid"
+    " (and cuts the recording at long gaps)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of one recording. Indices are those of the row after the step."""
+
+    period: float  # seconds; the median
+    gaps: int  # steps over rows that are not there
+    absent: int  # rows that are not there
+    uneven: int  # other steps that are off by more than the tolerance
+    first: int  # the first of either, or -1
+    jitter: float  # the largest deviation of the other steps, as a part of the period
+
+    @property
+    def even(self) -> bool:
+        return self.first < 0
+
+
+def measure(track: Track) -> Pace | None:
+    """Of a recording whose times rise; None where there are no times, or too few."""
+    if track.nanoseconds is None or len(track) < 2:
+        return None
+    steps = np.diff(track.nanoseconds)
+    period = float(np.median(steps))
+    assert period > 0
+    if steps.min() >= 28 * _DAY - _DAY // 24 and steps.max() <= 31 * _DAY + _DAY // 24:
+        return Pace(period / NANOSECONDS, 0, 0, 0, -1, 0.0)  # a row a month is even as the calendar goes
+    ratio = steps / period
+    gap = ratio > 1.5
+    off = np.abs(ratio - 1)
+    uneven = (off > TOLERANCE) & ~gap
+    wrong = gap | uneven
+    return Pace(
+        period=period / NANOSECONDS,
+        gaps=int(gap.sum()),
+        absent=int((np.rint(ratio[gap]) - 1).sum()),
+        uneven=int(uneven.sum()),
+        first=int(wrong.argmax()) + 1 if wrong.any() else -1,
+        jitter=float(off[~wrong].max(initial=0.0)),
+    )
+
+
+def usual_period(tracks: Sequence[Track]) -> float | None:
+    """The median of the recordings' median steps, in seconds and whether they rise or not; None where there are no times."""
+    steps = [np.median(np.diff(each.nanoseconds)) for each in tracks if each.nanoseconds is not None and len(each) > 1]
+    return abs(float(np.median(steps))) / NANOSECONDS if steps else None
+
+
+def settle(tracks: Sequence[Track], wanted: Wanted) -> tuple[list[Track], float | None, list[str]]:
+    """Recordings whose rows are as even as was asked for, their period in seconds where that is known, and notes."""
+    if all(track.nanoseconds is None for track in tracks):
+        if wanted.irregular == "resample":
+            raise DataError("To resample takes a column of time, and none was found: name it with --time.")
+        return list(tracks), wanted.period or None, []
+    notes: list[str] = []
+    ordered = [in_order(track, wanted.irregular, notes) for track in tracks]
+    paces = [measure(track) for track in ordered]
+    periods = [pace.period for pace in paces if pace is not None]
+    if not periods:
+        return ordered, wanted.period or None, notes
+    usual = float(np.median(periods))
+    found = [(track, pace) for track, pace in zip(ordered, paces, strict=True) if pace is not None]
+    trouble = [_trouble(track, pace, usual) for track, pace in found]
+    said = [text for text in trouble if text]
+    if wanted.irregular == "resample":
+        period = wanted.period or usual
+        needed = said or abs(period - usual) > 1e-6 * usual
+        return (_resampled(ordered, period, usual, notes) if needed else ordered), period, notes
+    if said and wanted.irregular == "error":
+        more = (
+            f" {count(len(said) - 1, 'other recording')} {'is' if len(said) == 2 else 'are'} not even either."
+            if len(said) > 1
+            else ""
+        )
+        raise DataError(f"{said[0]}{more} {_CHOICES}")
+    if wanted.period and abs(wanted.period - usual) > TOLERANCE * usual:
+        raise DataError(
+            f"The rows are {seconds(usual)} apart, and a period of {seconds(wanted.period)} is asked for: add --irregular resample,"
+            " or leave out --period."
+        )
+    notes += [f"{text} They are kept as they are." for text in said]
+    worst = max((pace.jitter for _, pace in found), default=0.0)
+    if worst > _NOTICED:
+        notes.append(f"Times waver by up to {worst:.1%} of the period: the rows are taken as even.")
+    return ordered, usual, notes
+
+
+def _trouble(track: Track, pace: Pace, usual: float) -> str:
+    """What is uneven about a recording, in a sentence; nothing where nothing is."""
+    if pace.even:
+        if abs(pace.period - usual) <= TOLERANCE * usual:
+            return ""
+        return f"{track.name} has {every(pace.period)}, and recordings have {every(usual)} otherwise."
+    assert track.nanoseconds is not None
+    parts = []
+    if pace.gaps:
+        parts.append(f"{count(pace.gaps, 'gap')} ({count(pace.absent, 'row')} missing)")
+    if pace.uneven:
+        parts.append(f"{count(pace.uneven, 'step')} of another length")
+    step = seconds(float(track.nanoseconds[pace.first] - track.nanoseconds[pace.first - 1]) / NANOSECONDS)
+    return (
+        f"{track.name}: the rows are not even in time: there is {every(pace.period)}, but {' and '.join(parts)}; first at"
+        f" {track.at(pace.first)}: {step} from {track.when(pace.first - 1)} to {track.when(pace.first)}."
+    )
+
+
+def _resampled(tracks: Sequence[Track], period: float, usual: float, notes: list[str]) -> list[Track]:
+    done = [resample(track, period, usual) for track in tracks]
+    before, after = sum(map(len, tracks)), sum(len(each.track) for each in done)
+    notes.append(f"Resampled to {every(period)}: {count(before, 'row')} became {after:,}.")
+    if cuts := sum(each.cuts for each in done):
+        first = next(each.first for each in done if each.cuts)
+        notes.append(f"Cut at {count(cuts, 'gap')} too long to interpolate across (first: {first}).")
+    return [each.track for each in done if len(each.track)]

@@ -1,0 +1,86 @@
+"""What tables become: recordings of features and targets, parted for training, validation and test.
+
+Owns the shapes. Knows nothing of files or of what is learned.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Task = Literal["denoise", "regress", "classify", "forecast"]
+Missing = Literal["error", "drop", "hold", "interpolate"]
+Irregular = Literal["error", "keep", "resample"]
+
+
+class DataError(ValueError):
+    """Data that cannot be used as they are; the text says what, in which file, row and column, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be read, and what is to be done about what is wrong with it. Empty: for the data to say."""
+
+    task: Task
+    data: tuple[str, ...]  # files or globs, CSV and its kin or Parquet
+    time: str = ""  # a column
+    features: tuple[str, ...] = ()  # columns; all numeric ones that are nothing else
+    targets: tuple[str, ...] = ()  # columns; of a forecast, the features
+    group: str = ""  # the column that tells recordings apart; otherwise each file is one
+    split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
+    missing: Missing = "error"  # empty cells and NaN; drop: the recording is cut there
+    irregular: Irregular = "error"  # rows that are not evenly spaced in time
+    period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
+    lead: int = 0  # rows of the part before that validation and test may read
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as its file names it, and its unit where that is told."""
+
+    name: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An uninterrupted piece of signal, in raw units and in the order of time, without NaN.
+
+    The first `lead` rows belong to an earlier part: they may be read (a forecast's context begins there), and are not predicted.
+    """
+
+    name: str  # of its file, and of its group
+    features: NDArray[np.float32]  # (rows, features)
+    targets: NDArray[np.float32]  # (rows, targets); (rows, 0) where there are classes
+    labels: NDArray[np.int64] | None = None  # (rows,), which of the classes; the same in all rows where the recording has one
+    seconds: NDArray[np.float64] | None = None  # (rows,), since the first row of the file, where there is a column of time
+    lead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """All that a run learns from. Nothing of validation and test is in training."""
+
+    task: Task
+    features: tuple[Column, ...]
+    targets: tuple[Column, ...]  # the label's column where there are classes
+    classes: tuple[str, ...]  # by their labels; empty where the targets are numbers
+    label_per_recording: bool  # whether every recording has one label
+    period: float | None  # seconds from one row to the next, where that is known
+    training: tuple[Recording, ...]
+    validation: tuple[Recording, ...]
+    test: tuple[Recording, ...]
+    notes: tuple[str, ...] = ()  # what was found and decided, a sentence each, for the user to read
+
+    def digest(self) -> str:
+        """A text that is another one when the data or their split are others."""
+        digest = sha256()
+        for recording in (*self.training, *self.validation, *self.test):
+            arrays = (recording.features, recording.targets, recording.labels, recording.seconds)
+            for array in arrays:
+                if array is not None:
+                    digest.update(f"{recording.lead} {array.shape} {array.dtype}".encode())
+                    digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()

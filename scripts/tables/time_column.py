@@ -1,0 +1,81 @@
+"""Which column holds the time, where the user has named none.
+
+Owns what such columns are called and look like. Knows nothing of how times are parsed.
+"""
+
+import re
+from itertools import pairwise
+
+from scripts.tables.sheet import Field, Sheet
+
+_NAMED = re.compile(
+    r"(date|time|timestamp|datetime|date_?time|time_?stamp|date_?and_?time|t|ts|epoch|unix_?time|datum|zeit|zeitstempel|local_?time|uhrzeit|heure|hora|fecha)"
+    r"(_?(s|ms|us|ns|sec|secs|seconds|utc|gmt|local))?",
+    re.IGNORECASE,
+)
+TIME_UNITS = {
+    "s": 1.0,
+    "sec": 1.0,
+    "secs": 1.0,
+    "second": 1.0,
+    "seconds": 1.0,
+    "ms": 1e-3,
+    "msec": 1e-3,
+    "milliseconds": 1e-3,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "microseconds": 1e-6,
+    "ns": 1e-9,
+    "nanoseconds": 1e-9,
+    "min": 60.0,
+    "minutes": 60.0,
+    "h": 3600.0,
+    "hours": 3600.0,
+    "d": 86_400.0,
+    "days": 86_400.0,
+}
+_FORWARD = 0.98  # of the steps of a column of plain numbers that is the time
+
+
+def find_time(sheet: Sheet, taken: set[str]) -> str:
+    """The column's name, or nothing: dates with a usual name, then dates, then numbers or times of day with a usual name."""
+    free = [each for each in sheet.fields.values() if each.name not in taken]
+    dates = [each for each in free if each.kind == "time"]
+    named = [each for each in dates if _is_named(each.name)]
+    rising = [each for each in free if each.kind == "number" and _is_named(each.name) and _unit_fits(each) and _rises(each, sheet)]
+    clocks = [each for each in free if each.kind == "clock" and _is_named(each.name)]
+    return next((each.name for each in (*named, *dates, *rising, *clocks)), "")
+
+
+def find_clock(sheet: Sheet, time: str) -> str:
+    """The column with the time of day that belongs to a column that has only days, or nothing."""
+    if any(":" in cell for cell in sheet.fields[time].head):
+        return ""
+    return next(
+        (
+            each.name
+            for each in sheet.fields.values()
+            if each.kind == "clock" and re.search(r"time|zeit|hour|clock|heure|hora", each.name.casefold())
+        ),
+        "",
+    )
+
+
+def _is_named(name: str) -> bool:
+    return name != "T" and _NAMED.fullmatch(name.strip().replace(" ", "_")) is not None  # T is a temperature
+
+
+def _unit_fits(field: Field) -> bool:
+    return not field.column.unit or field.column.unit.casefold() in TIME_UNITS or "utc" in field.column.unit.casefold()
+
+
+def _rises(field: Field, sheet: Sheet) -> bool:
+    values: list[float] = []
+    for cell in field.head:
+        try:
+            values.append(float(cell.replace(",", ".") if sheet.comma else cell))
+        except ValueError:
+            continue
+    steps = [later - earlier for earlier, later in pairwise(values)]
+    return bool(steps) and (sum(step >= 0 for step in steps) >= _FORWARD * len(steps) or all(step <= 0 for step in steps))

@@ -1,0 +1,68 @@
+"""How counts, spans of time, names and lists are put into words.
+
+Owns the spelling. Knows nothing of files or recordings.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import numpy as np
+
+NANOSECONDS = 1_000_000_000
+_UNITS = ((86_400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `17,420 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Iterable[str], *, limit: int = 12) -> str:
+    """`a`, `b` and 3 more."""
+    every = list(names)
+    shown = ", ".join(f"`{name}`" for name in every[:limit])
+    return shown if len(every) <= limit else f"{shown} and {len(every) - limit:,} more"
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that puts `run2` before `run10`, and numbers before words."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(part), "") if part.isdigit() and part.isascii() else (1, 0, part.casefold()) for part in parts if part]
+
+
+def nearest(asked: str, names: Sequence[str]) -> list[str]:
+    """Up to three of the names that were perhaps meant."""
+    folded = {name.casefold(): name for name in reversed(names)}
+    near = get_close_matches(asked.casefold(), list(folded), n=3, cutoff=0.6)
+    within = [name for name in folded if asked.casefold() in name] if asked else []
+    return [folded[name] for name in dict.fromkeys([*near, *within])][:3]
+
+
+def seconds(value: float) -> str:
+    """A span of time in the unit that suits it: `1 hour`, `20 ms`, `2.5 days`."""
+    for size, noun in _UNITS:
+        if value >= size:
+            amount = value / size
+            return f"{amount:.6g} {noun}{'' if f'{amount:.6g}' == '1' else 's'}"
+    for size, noun in ((1e-3, "ms"), (1e-6, "µs")):
+        if value >= size:
+            return f"{value / size:.6g} {noun}"
+    return f"{value / 1e-9:.6g} ns"
+
+
+def every(period: float) -> str:
+    """How often rows come: `one row an hour`, `one row every 20 ms (50 Hz)`."""
+    for size, noun in _UNITS:
+        if abs(period - size) < 1e-6 * size:
+            return f"one row {'an' if noun == 'hour' else 'a'} {noun}"
+    rate = f" ({1 / period:.6g} Hz)" if period < 1 else ""
+    return f"one row every {seconds(period)}{rate}"
+
+
+def instant(nanoseconds: int, *, dated: bool) -> str:
+    """A point in time: a date where it is one, else seconds."""
+    if not dated:
+        return f"{nanoseconds / NANOSECONDS:.9g} s"
+    text = str(np.datetime64(nanoseconds, "ns")).replace("T", " ").rstrip("0").rstrip(".")
+    return re.sub(r":0?0?$", "", re.sub(r"(?<=:\d\d:\d)$", "0", text))

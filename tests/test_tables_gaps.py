@@ -1,0 +1,185 @@
+"""Cells with nothing in them: what is said, and what each of the choices makes of them."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from scripts.tables import gaps
+from scripts.tables.reading import load
+from scripts.tables.recording import DataError, Wanted
+from tests.tables import everything, hourly, noted, read, rows_of, table, write
+
+HOLES = (3, 4, 11)
+
+
+def write_holes(folder: Path, spelled: str = "") -> Path:
+    """20 rows whose `a` is missing in three."""
+    cells: list[Any] = [spelled if k in HOLES else k + 0.5 for k in range(20)]
+    return write(folder, table({"date": hourly(20), "a": cells, "b": [k * k for k in range(20)]}))
+
+
+@pytest.mark.parametrize(
+    "spelled", ["", "NA", "NaN", "nan", "null", "-", "inf", "-inf", "N/A", "?", '""', " ", "None", "#N/A", "1.#QNAN"]
+)
+def test_missing_cells_are_an_error_with_counts_and_the_first_place(tmp_path: Path, spelled: str) -> None:
+    """In every spelling; and the text tells the ways on."""
+    if spelled == "1.#QNAN":
+        with pytest.raises(DataError, match=r"row 5, column `a` holds '1\.#QNAN'"):
+            read(write_holes(tmp_path, spelled))
+        return
+    with pytest.raises(
+        DataError, match=r"3 cells of 40 are missing \(3 of `a`; first: data\.csv, row 5, column `a`\).*--missing.*`drop`"
+    ):
+        read(write_holes(tmp_path, spelled))
+
+
+def test_missing_cells_of_columns_that_are_not_used_do_not_matter(tmp_path: Path) -> None:
+    """Only what is learned from has to be whole."""
+    assert len(everything(read(write_holes(tmp_path), features=("b",)))) == 20
+
+
+def test_drop_cuts_the_recording_where_a_row_is_missing(tmp_path: Path) -> None:
+    """A network must not see rows as neighbours that are not."""
+    dataset = read(write_holes(tmp_path), missing="drop", split=("0.7", "0.1", "0.2"))
+    assert [len(each.features) for each in dataset.training] == [3, 6, 2]
+    assert noted(dataset, "3 cells of 40 are missing", "3 rows dropped, 3 pieces left")
+    assert everything(dataset)[:, 0].tolist() == [k + 0.5 for k in range(20) if k not in HOLES]
+
+
+def test_hold_carries_the_last_value_on(tmp_path: Path) -> None:
+    """As a sensor does that reports changes only."""
+    dataset = read(write_holes(tmp_path), missing="hold")
+    expected = np.arange(20) + 0.5
+    expected[[3, 4]], expected[11] = 2.5, 10.5
+    assert everything(dataset)[:, 0].tolist() == expected.tolist()
+    assert noted(dataset, "filled with the value before")
+
+
+def test_interpolate_draws_a_straight_line(tmp_path: Path) -> None:
+    """`a` rises evenly, so that the line is the truth."""
+    dataset = read(write_holes(tmp_path), missing="interpolate")
+    assert everything(dataset)[:, 0].tolist() == [k + 0.5 for k in range(20)]
+    assert noted(dataset, "interpolated")
+
+
+def test_interpolation_goes_by_time_where_rows_are_uneven(tmp_path: Path) -> None:
+    """Halfway between rows is not halfway in time."""
+    times = [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]
+    cells = ["" if k == 3 else float(each) for k, each in enumerate(times)]
+    dataset = read(write(tmp_path, table({"time": times, "a": cells})), missing="interpolate", irregular="keep")
+    assert everything(dataset)[:, 0].tolist() == [float(each) for each in times]
+
+
+def test_missing_cells_are_counted_before_rows_are_resampled(tmp_path: Path) -> None:
+    """The counts are those of the file, not of a grid; and holes in it are filled after it is made."""
+    times = [k + 0.3 * (k % 2) for k in range(40)]
+    path = write(tmp_path, table({"time": times, "a": ["" if k == 7 else times[k] for k in range(40)]}))
+    with pytest.raises(DataError, match=r"1 cell of 40 is missing \(1 of `a`; first: data\.csv, row 9, column `a`\)"):
+        read(path, irregular="resample", period=1)
+    dataset = read(path, irregular="resample", period=1, missing="interpolate")
+    np.testing.assert_allclose(everything(dataset)[:, 0], np.arange(40), atol=1e-5)
+
+
+@pytest.mark.parametrize(("missing", "kept"), [("hold", range(2, 20)), ("interpolate", range(2, 17))])
+def test_ends_that_cannot_be_filled_are_dropped(tmp_path: Path, missing: str, kept: range) -> None:
+    """There is nothing before the first value to hold, and no line goes beyond the ends."""
+    cells = [k + 0.5 if 2 <= k < 17 else "" for k in range(20)]
+    path = write(tmp_path, table({"a": cells, "b": [k * k for k in range(20)]}))
+    dataset = read(path, missing=missing, split=("0.5", "0.25", "0.25"))
+    assert everything(dataset)[:, 1].tolist() == [k * k for k in kept]
+    assert noted(dataset, f"{20 - len(kept)} rows dropped")
+
+
+def test_a_column_without_a_value_is_left_out_or_refused(tmp_path: Path) -> None:
+    """Dropping the rows would drop them all."""
+    path = write(tmp_path, table({"a": ["NA"] * 20, "b": [k * k for k in range(20)]}))
+    assert noted(read(path), "`a`", "no value at all")
+    with pytest.raises(DataError, match="`a` holds no value at all"):
+        read(path, features=("a", "b"), missing="drop")
+
+
+def test_dropping_every_row_is_an_error(tmp_path: Path) -> None:
+    """Two columns that are never measured together."""
+    path = write(tmp_path, table({"a": [k if k % 2 else "" for k in range(20)], "b": ["" if k % 2 else k for k in range(20)]}))
+    with pytest.raises(DataError, match="no row is left"):
+        read(path, missing="drop")
+
+
+@pytest.mark.parametrize(("missing", "labels"), [("drop", "aabb"), ("hold", "aaabb"), ("interpolate", "aaabb")])
+def test_missing_labels_follow_the_choice(tmp_path: Path, missing: str, labels: str) -> None:
+    """A label is held, or that of the nearest row; `none` is a label."""
+    cells = ["none", "none", "", "on", "on"] * 4
+    path = write(tmp_path, table({"x": range(20), "state": cells}))
+    with pytest.raises(DataError, match=r"4 cells of 40 are missing \(4 of `state`; first: data\.csv, row 4, column `state`"):
+        read(path, task="classify", targets=("state",))
+    dataset = read(path, task="classify", targets=("state",), missing=missing, split=("0.5", "0.25", "0.25"))
+    every = [
+        label for each in dataset.training + dataset.validation + dataset.test if each.labels is not None for label in each.labels
+    ]
+    assert [dataset.classes[label] for label in every] == [{"a": "none", "b": "on"}[each] for each in labels * 4]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(missing=arrays(np.bool_, st.tuples(st.integers(6, 40), st.integers(1, 3))))
+def test_cutting_loses_no_good_row_and_keeps_no_bad_one(tmp_path: Path, missing: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+    """Whatever the pattern: the rows that are whole, all of them, in order, and each piece is unbroken."""
+    rows, width = missing.shape
+    columns = {f"c{i}": ["" if missing[k, i] else k + 0.25 * i for k in range(rows)] for i in range(width)}
+    path = write(tmp_path, table({"row": range(rows), **columns}))
+    good = np.flatnonzero(~missing.any(axis=1))
+    wanted = Wanted("forecast", (str(path),), features=("row", *columns), missing="drop", split=("0.4", "0.3", "0.3"))
+    try:
+        dataset = load(wanted)
+    except DataError as error:
+        thirds = [0, int(rows * 0.4 + 1e-6), int(rows * 0.7 + 1e-6), rows]
+        empty = any(not ((good >= start) & (good < stop)).any() for start, stop in pairwise(thirds))
+        assert empty or missing.all(axis=0).any(), str(error)  # noqa: PT017  # few rows with many holes leave a part empty
+        return
+    assert everything(dataset)[:, 0].tolist() == good.tolist()
+    for piece in dataset.training + dataset.validation + dataset.test:
+        assert np.all(np.diff(piece.features[:, 0]) == 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(missing=arrays(np.bool_, st.integers(3, 40)), times=st.integers(0, 2**32))
+def test_filling_equals_the_slow_way(missing: np.ndarray[Any, np.dtype[np.bool_]], times: int) -> None:
+    """Row by row, in Python."""
+    rng = np.random.default_rng(times)
+    where = np.cumsum(rng.integers(1, 9, len(missing)))
+    column = rng.normal(size=len(missing)).astype(np.float32)
+    column[missing] = np.nan
+    if missing.all():
+        return
+    held, drawn = gaps._held(column, ~missing), gaps._drawn(column, ~missing, where)
+    for k in range(len(column)):
+        before = [j for j in range(k + 1) if not missing[j]]
+        after = [j for j in range(k, len(column)) if not missing[j]]
+        assert np.array_equal(held[k], column[before[-1]] if before else np.float32(np.nan), equal_nan=True)
+        if before and after:
+            i, j = before[-1], after[0]
+            part = (where[k] - where[i]) / (where[j] - where[i]) if i != j else 0.0
+            assert drawn[k] == pytest.approx(column[i] + part * (column[j] - column[i]), abs=1e-5)
+        else:
+            assert np.isnan(drawn[k])
+
+
+def test_filling_does_not_touch_what_was_there(tmp_path: Path) -> None:
+    """A large file, with holes in a tenth of it."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5000, 3)).round(4)
+    holes = rng.random(values.shape) < 0.1
+    holes[[0, -1]] = False
+    cells = {f"c{i}": ["NA" if holes[k, i] else values[k, i] for k in range(5000)] for i in range(3)}
+    path = write(tmp_path, table(cells))
+    for missing in ("hold", "interpolate"):
+        found = everything(read(path, missing=missing))
+        assert found.shape == values.shape
+        np.testing.assert_array_equal(found[~holes], values.astype(np.float32)[~holes])
+        assert np.isfinite(found).all()
+    assert len(rows_of(read(path, missing="drop").training)) == int((~holes[:3500].any(axis=1)).sum())

@@ -1,0 +1,363 @@
+"""The column of time: its formats, how it is found, and rows that are not even in it."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from scripts.tables import dates
+from scripts.tables.recording import DataError, Dataset
+from tests.tables import everything, hourly, names, noted, read, table, write
+
+START = datetime(2020, 1, 30, 22, 0, tzinfo=UTC)
+STAMPS = [START + timedelta(minutes=90 * k) for k in range(40)]
+VALUES = [k + 0.5 for k in range(40)]
+
+
+def write_times(folder: Path, cells: list[Any], name: str = "time") -> Path:
+    return write(folder, table({name: [f'"{cell}"' for cell in cells], "a": [k + 0.25 for k in range(len(cells))]}))
+
+
+def seconds_of(dataset: Dataset) -> list[float]:
+    every = [each.seconds[each.lead :] for each in dataset.training + dataset.validation + dataset.test if each.seconds is not None]
+    return [float(second) for second in np.concatenate(every)]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%Y-%m-%d %H:%M:%S",
+        "%Y-%m-%dT%H:%M:%S",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y-%m-%dT%H:%M:%S.%f",
+        "%Y-%m-%d %H:%M:%S,%f",
+        "%Y-%m-%dT%H:%M:%S+00:00",
+        "%Y-%m-%d %H:%M:%S+0000",
+        "%Y-%m-%d %H:%M:%S+00",
+        "%Y-%m-%d %H:%M:%S UTC",
+        "%Y-%m-%d %H:%M",
+        "%Y/%m/%d %H:%M:%S",
+        "%Y%m%dT%H%M%S",
+        "%Y%m%d%H%M%S",
+        "%d.%m.%Y %H:%M:%S",
+        "%d.%m.%Y %H:%M",
+        "%d/%m/%Y %H:%M:%S",
+        "%m/%d/%Y %H:%M:%S",
+        "%d-%m-%Y %H:%M",
+        "%m/%d/%Y %I:%M:%S %p",
+        "%m/%d/%Y %I:%M %p",
+        "%d-%b-%Y %H:%M:%S",
+        "%-m/%-d/%Y %-H:%M",
+    ],
+)
+def test_times_in_each_format_are_those_of_python(tmp_path: Path, form: str) -> None:
+    """The slower truth is datetime's own formatting."""
+    dataset = read(write_times(tmp_path, [stamp.strftime(form) for stamp in STAMPS]))
+    assert seconds_of(dataset) == [5400.0 * k for k in range(40)]
+    assert dataset.period == 5400
+    assert noted(dataset, "from 2020-01-30 22:00 to")
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_epochs_are_told_by_their_size(tmp_path: Path, unit: str, scale: int) -> None:
+    """Nobody dates a recording 1970, nor the year 50,000. Whole nanoseconds must not lose digits on the way."""
+    dataset = read(
+        write_times(tmp_path, [int(stamp.timestamp()) * scale + (k if unit == "ns" else 0) for k, stamp in enumerate(STAMPS)])
+    )
+    extra = 1e-9 if unit == "ns" else 0.0
+    assert seconds_of(dataset) == [5400.0 * k + extra * k for k in range(40)]
+    assert noted(dataset, "since 1970")
+
+
+@pytest.mark.parametrize(
+    ("name", "period"),
+    [("time", 20.0), ("time_ms", 0.02), ("t [us]", 20e-6), ("time (min)", 1200.0)],
+    ids=["bare", "suffix", "unit", "minutes"],
+)
+def test_plain_numbers_are_seconds_unless_the_header_tells_otherwise(tmp_path: Path, name: str, period: float) -> None:
+    """A counter of milliseconds that is called so."""
+    dataset = read(write_times(tmp_path, [20 * k for k in range(40)], name))
+    assert dataset.period == pytest.approx(period)
+    assert seconds_of(dataset)[3] == pytest.approx(3 * period)
+
+
+def test_fractions_of_seconds_keep_their_digits(tmp_path: Path) -> None:
+    """At 8 kHz a row lasts 125 µs."""
+    start = np.datetime64("2020-01-01T00:00:00", "ns")
+    cells = [str(start + np.timedelta64(125_000 * k, "ns")).replace("T", " ") for k in range(40)]
+    assert read(write_times(tmp_path, cells)).period == pytest.approx(125e-6, rel=1e-9)
+
+
+def test_midnight_without_a_clock_is_midnight(tmp_path: Path) -> None:
+    """pandas and Excel leave the time of day out where it is zero."""
+    cells = [text.removesuffix(" 00:00:00") for text in hourly(40)]
+    assert cells[24] == "2020-01-02"
+    assert seconds_of(read(write_times(tmp_path, cells))) == [3600.0 * k for k in range(40)]
+
+
+def test_zones_are_brought_to_utc(tmp_path: Path) -> None:
+    """With zones, the end of daylight saving time is no step back."""
+    cells = [f"2020-10-25T{2 if k == 0 else 1 + k:02d}:00:00{'+02:00' if k == 0 else '+01:00'}" for k in range(20)]
+    assert read(write_times(tmp_path, cells)).period == 3600
+
+
+def test_times_with_and_without_zone_are_refused_together(tmp_path: Path) -> None:
+    """How far apart they are cannot be known."""
+    cells = [text + ("Z" if k % 2 else "") for k, text in enumerate(hourly(20))]
+    with pytest.raises(DataError, match="some of its times tell their zone and others do not"):
+        read(write_times(tmp_path, cells))
+
+
+def test_day_and_month_are_told_apart_by_the_data(tmp_path: Path) -> None:
+    """A 13 can only be a day; failing that, only one reading may run forward."""
+    first = read(write_times(tmp_path, [stamp.strftime("%d/%m/%Y %H:%M") for stamp in STAMPS]))
+    assert noted(first, "with the day first")
+    second = read(write_times(tmp_path, [stamp.strftime("%m/%d/%Y %H:%M") for stamp in STAMPS]))
+    assert noted(second, "with the month first")
+    assert seconds_of(first) == seconds_of(second)
+    monthly = [f"01/{month:02d}/{year}" for year in (2019, 2020) for month in range(1, 13)]
+    third = read(write_times(tmp_path, monthly), irregular="keep")
+    assert noted(third, "from 2019-01-01 00:00")
+
+
+def test_dates_that_could_be_either_are_an_error_that_tells_the_remedy(tmp_path: Path) -> None:
+    """A guess would be wrong for half of the world."""
+    with pytest.raises(DataError, match=r"'03/04/2020 00:00' may have the day or the month first.*YYYY-MM-DD"):
+        read(write_times(tmp_path, [f"03/04/2020 {hour:02d}:00" for hour in range(20)]))
+    mixed = ["13/04/2020", "14/04/2020", "04/15/2020", "04/16/2020"]
+    with pytest.raises(DataError, match="some of its dates have the day first and others the month"):
+        read(write_times(tmp_path, mixed))
+
+
+@pytest.mark.parametrize("cell", ["soon", "2020-02-30 05:00:00", "2020-01-01 25:00:00", "2020-01-01 05:00:00 CET"])
+def test_a_time_that_cannot_be_read_is_named(tmp_path: Path, cell: str) -> None:
+    """With its row, and with what could be read."""
+    cells = hourly(20)
+    cells[5] = cell
+    with pytest.raises(
+        DataError, match=rf"data\.csv, row 7, column `time`: the time '{cell}' cannot be read\. Times may be ISO 8601"
+    ):
+        read(write_times(tmp_path, cells), time="time")
+
+
+@pytest.mark.parametrize("cells", [hourly(20), [float(k) for k in range(20)], list(range(20))], ids=["dates", "seconds", "whole"])
+def test_a_missing_time_is_named(tmp_path: Path, cells: list[Any]) -> None:
+    """Where a row belongs cannot be made up."""
+    path = write_times(tmp_path, [*cells[:5], "", *cells[6:]])
+    with pytest.raises(DataError, match=r"data\.csv, row 7, column `time`"):
+        read(path, time="time")
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"a": VALUES, "When": hourly(40)}, "When"),
+        ({"stamp": hourly(40), "Time": hourly(40)}, "Time"),
+        ({"timestamp": range(40), "a": VALUES}, "timestamp"),
+        ({"T": [20 - k for k in range(40)], "a": VALUES}, ""),
+        ({"t": [k % 7 for k in range(40)], "a": VALUES}, ""),
+        ({"T (degC)": range(40), "a": VALUES}, ""),
+        ({"lifetime": range(40), "a": VALUES}, ""),
+    ],
+    ids=["dates", "usual-name", "counter", "temperature", "no-order", "degrees", "another-word"],
+)
+def test_the_time_is_found_where_nobody_named_it(tmp_path: Path, columns: dict[str, Any], found: str) -> None:
+    """By name and content; what is found is said, and a temperature is not taken for it."""
+    dataset = read(write(tmp_path, table({**columns, "a": VALUES})))
+    assert noted(dataset, f"The time is taken from `{found}`") == bool(found)
+    assert (dataset.period is not None) == bool(found)
+
+
+def test_a_clock_beside_a_column_of_days_is_used(tmp_path: Path) -> None:
+    """Power meters write `Date;Time`, and the days alone would all be duplicates."""
+    days, clocks = zip(*(stamp.strftime("%d/%m/%Y %H:%M:%S").split() for stamp in STAMPS), strict=True)
+    for asked in ("", "Date"):
+        dataset = read(write(tmp_path, table({"Date": days, "Time": clocks, "a": VALUES}, ";")), time=asked)
+        assert dataset.period == 5400
+        assert noted(dataset, "`Date`", "`Time`")
+        assert names(dataset) == ["a"]
+
+
+def test_a_clock_with_points_is_read_beside_its_days(tmp_path: Path) -> None:
+    """18.00.00, as some sensors' exports have it, with empty rows at the end."""
+    days, clocks = zip(*(stamp.strftime("%d/%m/%Y %H.%M.%S").split() for stamp in STAMPS), strict=True)
+    text = table({"Date": days, "Time": clocks, "a": [str(value).replace(".", ",") for value in VALUES], "": [""] * 40}, ";")
+    dataset = read(write(tmp_path, text + ";;;\n" * 5))
+    assert dataset.period == 5400
+    assert len(everything(dataset)) == 40
+
+
+def test_times_of_day_alone_are_enough(tmp_path: Path) -> None:
+    """A recording of an hour has no date; one that passes midnight goes back, and is told so."""
+    cells = [f"{12 + k // 60:02d}:{k % 60:02d}:00" for k in range(40)]
+    dataset = read(write_times(tmp_path, cells))
+    assert dataset.period == 60
+    assert noted(dataset, "time of day")
+    with pytest.raises(DataError, match="the time goes back"):
+        read(write_times(tmp_path, [f"{(22 + k // 10) % 24:02d}:{k % 10:02d}:00" for k in range(40)]), irregular="keep")
+
+
+def test_times_with_too_few_digits_are_recognised(tmp_path: Path) -> None:
+    """1.600000e+12 is what a spreadsheet makes of milliseconds since 1970."""
+    with pytest.raises(DataError, match="Write the times with more digits"):
+        read(write_times(tmp_path, [f"{1.6e12 + 20 * k:.6e}" for k in range(40)]))
+
+
+def test_a_row_a_month_is_even(tmp_path: Path) -> None:
+    """February is shorter, and nothing is missing."""
+    cells = [f"{year}-{month:02d}" for year in range(1949, 1953) for month in range(1, 13)]
+    assert read(write_times(tmp_path, cells, "Month"), time="Month").period == pytest.approx(30.5 * 86400, rel=0.02)
+
+
+def test_years_are_years(tmp_path: Path) -> None:
+    """1700 is no second."""
+    dataset = read(write_times(tmp_path, list(range(1700, 1760)), "Year"), time="Year")
+    assert dataset.period == pytest.approx(365 * 86400, rel=0.01)
+
+
+def test_newest_first_is_turned_round(tmp_path: Path) -> None:
+    """Exports of logs begin with today, and only the order is wrong."""
+    dataset = read(write_times(tmp_path, hourly(20)[::-1]))
+    np.testing.assert_array_equal(everything(dataset)[:, 0], np.arange(20)[::-1] + 0.25)
+    assert noted(dataset, "newest row comes first")
+    assert seconds_of(dataset) == [3600.0 * k for k in range(20)]
+
+
+def test_the_end_of_daylight_saving_time_is_recognised(tmp_path: Path) -> None:
+    """The clock goes back an hour: an error even where rows are kept, with the row and the reason."""
+    cells = [f"2020-10-25 {hour:02d}:{minute:02d}:00" for hour in (0, 1, 2, 2, 3, 4, 5) for minute in (0, 30)]
+    path = write_times(tmp_path, cells)
+    for choice in ("error", "keep", "resample"):
+        with pytest.raises(
+            DataError, match=r"data\.csv, row 8: the time goes back from 2020-10-25 02:30 to 2020-10-25 02:00.*daylight"
+        ):
+            read(path, irregular=choice)
+
+
+def test_times_out_of_order_are_an_error(tmp_path: Path) -> None:
+    """Rows of several machines in one file look like this."""
+    cells = hourly(20) + hourly(20)
+    with pytest.raises(
+        DataError, match=r"row 22: the time goes back from 2020-01-01 19:00 to 2020-01-01 00:00 \(1 such step.*--group"
+    ):
+        read(write_times(tmp_path, cells), irregular="keep")
+
+
+def test_duplicate_times_are_an_error_and_resampling_keeps_the_first(tmp_path: Path) -> None:
+    """Which of two values is right is not for a trainer to say, unless asked."""
+    cells = hourly(20)
+    path = write_times(tmp_path, [*cells[:8], cells[7], *cells[8:]])
+    with pytest.raises(DataError, match=r"row 10: the time 2020-01-01 07:00 stands in the row before too \(1 such row"):
+        read(path, irregular="keep")
+    dataset = read(path, irregular="resample")
+    assert seconds_of(dataset) == [3600.0 * k for k in range(20)]
+    assert everything(dataset)[7, 0] == 7.25
+    assert noted(dataset, "1 row at a time that the row before has too")
+
+
+def test_small_jitter_is_a_note_and_large_jitter_an_error(tmp_path: Path) -> None:
+    """Every real clock wavers; rows that are half a period late are another matter."""
+    small = [k + 0.01 * (k % 3 == 1) for k in range(40)]
+    assert noted(read(write_times(tmp_path, small)), "waver by up to 1.0% of the period")
+    large = list(map(float, range(40)))
+    large[17] += 0.3
+    path = write_times(tmp_path, large)
+    with pytest.raises(
+        DataError, match=r"one row a second, but 2 steps of another length; first at data\.csv, row 19: 1\.3 seconds"
+    ):
+        read(path)
+    dataset = read(path, irregular="keep")
+    assert seconds_of(dataset)[17] == 17.3
+    assert noted(dataset, "They are kept as they are")
+
+
+def test_missing_rows_are_counted_and_located(tmp_path: Path) -> None:
+    """The first place and the whole extent, so that the user can judge."""
+    cells = [text for k, text in enumerate(hourly(60)) if k not in {10, 30, 31, 32}]
+    path = write_times(tmp_path, cells)
+    with pytest.raises(
+        DataError, match=r"2 gaps \(4 rows missing\); first at data\.csv, row 12: 2 hours from 2020-01-01 09:00 to 2020-01-01 11:00"
+    ):
+        read(path)
+    assert len(everything(read(path, irregular="keep"))) == 56
+
+
+def test_resampling_draws_straight_lines_and_cuts_at_long_gaps(tmp_path: Path) -> None:
+    """Equal to numpy.interp inside, and nothing is invented across a long gap."""
+    rng = np.random.default_rng(0)
+    times = np.sort(np.concatenate([rng.uniform(0, 100, 150), rng.uniform(120, 200, 150)]))
+    times[0], period = 0.0, 0.5
+    values = rng.normal(size=300)
+    path = write(tmp_path, table({"time": [f"{each:.9f}" for each in times], "a": [f"{each:.9f}" for each in values]}))
+    dataset = read(path, irregular="resample", period=period, split=("0.6", "0.2", "0.2"))
+    at = np.array(seconds_of(dataset))
+    np.testing.assert_allclose(at / period, np.rint(at / period), atol=1e-9)
+    np.testing.assert_allclose(everything(dataset)[:, 0], np.interp(at, times, values), atol=2e-6)
+    before, after = times[times < 110].max(), times[times > 110].min()
+    assert not ((at > before) & (at < after)).any()
+    inside = np.arange(0, 200, period)
+    kept = inside[((inside <= before) | (inside >= after)) & (inside <= times[-1])]
+    assert len(at) >= len(kept) - 2 * int((np.diff(times) > 2).sum()) * 8
+    assert noted(dataset, "Cut at", "too long to interpolate across")
+
+
+def test_resampled_labels_are_those_of_the_nearest_row(tmp_path: Path) -> None:
+    """There is no state halfway between on and off."""
+    times = [0, 1, 2, 3.4, 4, 5, 6, 7, 8, 9, 10, 11]
+    state = ["a", "a", "b", "a", "b", "a", "b", "a", "b", "a", "b", "a"]
+    path = write(tmp_path, table({"time": times, "x": times, "state": state}))
+    dataset = read(path, task="classify", targets=("state",), irregular="resample", split=("0.6", "0.2", "0.2"))
+    labels = [
+        int(label)
+        for each in dataset.training + dataset.validation + dataset.test
+        if each.labels is not None
+        for label in each.labels
+    ]
+    assert labels == [0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0]
+    np.testing.assert_allclose(everything(dataset)[:, 0], np.arange(12), atol=1e-6)
+
+
+def test_resampling_to_a_far_too_short_period_is_refused(tmp_path: Path) -> None:
+    """A millisecond where hours were measured would fill the memory with lines."""
+    with pytest.raises(DataError, match="choose a longer --period"):
+        read(write_times(tmp_path, hourly(200)), irregular="resample", period=0.001)
+
+
+def test_another_period_than_the_rows_have_asks_for_resampling(tmp_path: Path) -> None:
+    """A wish must not be dropped in silence."""
+    with pytest.raises(
+        DataError, match="The rows are 1 hour apart, and a period of 1 minute is asked for: add --irregular resample"
+    ):
+        read(write_times(tmp_path, hourly(20)), period=60)
+    assert read(write_times(tmp_path, hourly(20)), period=7200, irregular="resample").period == 7200
+
+
+def test_recordings_of_different_periods_are_found(tmp_path: Path) -> None:
+    """Each is even by itself, and one network cannot serve both."""
+    slow = write(tmp_path, table({"time": range(0, 80, 2), "a": VALUES}), "slow.csv")
+    fast = [write(tmp_path, table({"time": range(40), "a": VALUES}), f"fast{k}.csv") for k in range(2)]
+    with pytest.raises(DataError, match=r"slow\.csv has one row every 2 seconds, and recordings have one row a second otherwise"):
+        read(*fast, slow)
+    dataset = read(*fast, slow, irregular="resample")
+    assert dataset.period == 1
+    assert sum(len(each.features) for each in dataset.training + dataset.validation + dataset.test) == 40 + 40 + 79
+
+
+def test_without_a_time_the_period_is_what_the_user_says(tmp_path: Path) -> None:
+    """Many files have none, and the rate is known all the same."""
+    path = write(tmp_path, table({"a": VALUES, "b": [k * k for k in range(40)]}))
+    assert read(path).period is None
+    assert read(path, period=0.02).period == 0.02
+    assert read(path).training[0].seconds is None
+    with pytest.raises(DataError, match="takes a column of time"):
+        read(path, irregular="resample")
+
+
+def test_parsing_is_exact_for_every_second_of_a_leap_day() -> None:
+    """Against datetime, a column at once."""
+    stamps = [datetime(2020, 2, 28, 23, 59, tzinfo=UTC) + timedelta(seconds=61 * k) for k in range(1500)]
+    found = dates.parse(pl.Series([stamp.strftime("%Y-%m-%d %H:%M:%S") for stamp in stamps])).nanoseconds
+    assert found.to_list() == [int(stamp.timestamp()) * 10**9 for stamp in stamps]
