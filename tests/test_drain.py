@@ -13,9 +13,16 @@ from time import monotonic
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from app.api.direct import Direct
+from app.api.guard import Guard
+from app.api.problems import Answer
+from app.keys import Keys
+from app.metrics import Metrics
+from app.rates import Rates
 from tests.servers import Server, serve
 from tests.test_http import HEAVY, STEP, children
 
@@ -205,3 +212,35 @@ def read_all(caller: socket.socket) -> bytes:
     while part := caller.recv(65536):
         said += part
     return said
+
+
+def test_who_is_cut_off_in_the_middle_is_told_to_come_back() -> None:
+    """When the time is up, the server cancels what is left: a body that is still being read, say. It is no defect."""
+    sent: list[Message] = []
+
+    async def endless(scope: Scope, receive: Receive) -> Answer:  # noqa: ARG001  # it asks for nothing
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def nothing() -> Message:
+        return {"type": "http.request"}
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError(scope["path"], receive, send)
+
+    async def scenario() -> None:
+        guard = Guard(Keys.parse(""), Rates([]))
+        app = Direct(refuse, {"/predict": endless}, live=refuse, guard=guard, metrics=Metrics())
+        scope: Scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "state": {}}
+        task = asyncio.create_task(app(scope, nothing, send))
+        await asyncio.sleep(0)  # until it waits
+        task.cancel()
+        await task
+
+    asyncio.run(scenario())
+    start, body = sent
+    assert start["status"] == 503
+    assert dict(start["headers"])[b"retry-after"]
+    assert json.loads(body["body"])["type"] == "urn:recurve:problem:draining"

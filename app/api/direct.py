@@ -5,6 +5,7 @@ gives every request its id. What it serves is also a route of the framework, whi
 that is asked of its path.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
@@ -15,7 +16,7 @@ from app.api import problems
 from app.api.guard import Guard
 from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
-from app.errors import RateLimited, RecurveError, Unavailable
+from app.errors import Draining, RateLimited, RecurveError, Unavailable
 from app.metrics import Metrics
 
 Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
@@ -55,6 +56,9 @@ class Direct:
         begin, gone = perf_counter(), False
         try:
             answer = await endpoint(scope, receive)
+        except asyncio.CancelledError:  # by the server, which has given all that it had begun the time to end
+            self._metrics.refused(Draining.code)
+            answer = problems.of(scope, Draining("The service is shutting down and did not come to the end of this request."))
         except Exception as error:  # as the framework's own handlers would answer
             if isinstance(error, Unavailable):
                 self._metrics.refused(error.code)
