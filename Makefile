@@ -56,7 +56,7 @@ format: install-dev
 
 lock: install-dev
 	@$(PIP) uv==0.13.9
-	@cd requirements && for name in service service-cpu service-cuda train otel dev; do \
+	@cd requirements && for name in service service-cpu service-cuda train otel extras dev; do \
 		../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --custom-compile-command "make lock" \
 			$$name.in -o $$name.txt || exit 1; done
 

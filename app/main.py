@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import chunks, health, metrics, predict, problems, schemas, v2, v2_models, v2_repository, v2_schemas
+from app.api import chunks, health, metrics, models, page, predict, problems, schemas, v2, v2_models, v2_repository, v2_schemas
 from app.api.bodies import Bodies
 from app.api.direct import Direct, Endpoint
 from app.api.full import Full
@@ -134,11 +133,8 @@ def create_app(
     app.include_router(v2.router(infer))
     app.include_router(v2_models.router(service, v2_models.Models(service, counts, terms)))
     app.include_router(v2_repository.router(service, bodies))
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("docs")
-
+    app.include_router(models.router(service))
+    app.include_router(page.router(page.Site(page.library())))
     _describe(app)
     # around the framework, not inside it: its own layers come first there
     keys = settings.keys

@@ -123,10 +123,13 @@ class Tolerance(_Frozen):
     atol: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Cell(_Frozen):
-    """The recurrent cell in the graph. reset_before: the reset gate acts before the matrix product."""
+Variant = Literal["reset_before", "reset_after", "lstm", "rnn"]
 
-    variant: Literal["reset_before", "reset_after"]
+
+class Cell(_Frozen):
+    """The recurrent cell in the graph. reset_before: the GRU whose reset gate acts before the matrix product."""
+
+    variant: Variant | tuple[Variant, ...]  # of every layer, or of each, from the input up
     hidden_size: Size
     num_layers: Size
     bias: bool
@@ -139,6 +142,7 @@ class ModelSpec(_Frozen):
     name: Name
     version: Version
     description: str = ""
+    task: Literal["denoise", "regress", "classify", "forecast"] | None = None  # what it was trained for, where that is known
     sample_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # Hz
     features: Annotated[tuple[Signal, ...], Field(min_length=1)]
     input: InputSpec = InputSpec()

@@ -1,8 +1,12 @@
 """Who may do what, and how often: every request's key is looked at before anything else of it.
 
-Owns which routes need which role, and what counts against a key's rate. Knows nothing of how keys and rates are kept.
+Owns which routes need which role, where a request has its key, and what counts against a key's rate. Knows nothing of how keys
+and rates are kept.
 """
 
+from base64 import urlsafe_b64decode
+from binascii import Error
+from collections.abc import Iterable
 from math import ceil
 from time import monotonic
 
@@ -14,7 +18,12 @@ from app.rates import Rates
 
 # What answers without a key: probes, metrics, and the documentation.
 OPEN = ("/health", "/metrics", "/v2/health", "/docs", "/openapi.json", "/static-offline-docs")
+# Beside those, what the live page is made of, which asks for a key itself, and what it tells before it has one.
+PUBLIC, PUBLIC_FILES = ("/", "/models"), "/assets/"
 ADMIN = "/v2/repository/models/"
+# A page cannot set the headers of its WebSocket. It names two subprotocols instead: this one, and the key in base64url behind a
+# word, which is never sent back.
+PROTOCOL, PROTOCOL_KEY = "recurve", "recurve.key."
 NEXT = "set RECURVE_API_KEYS=name:admin:secret and send the secret as 'Authorization: Bearer ...'"
 
 
@@ -36,9 +45,9 @@ class Guard:
             if admin:
                 raise Forbidden(f"Models are loaded and unloaded by administrators only: {NEXT}.")
             return
-        if path == "/" or path.startswith(OPEN):
+        if path in PUBLIC or path.startswith((PUBLIC_FILES, *OPEN)):
             return
-        secret = _secret_in(dict(scope["headers"]))
+        secret = _secret_in(dict(scope["headers"])) or _secret_among(scope.get("subprotocols", ()))
         if secret is None:
             raise Unauthorized("A key is needed: send its secret as 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
         key = self._keys.find(secret)
@@ -72,3 +81,13 @@ def _secret_in(headers: dict[bytes, bytes]) -> str | None:
         return secret.strip()
     key = headers.get(b"x-api-key")
     return None if key is None else key.decode("latin-1")
+
+
+def _secret_among(subprotocols: Iterable[str]) -> str | None:
+    packed = next((name.removeprefix(PROTOCOL_KEY) for name in subprotocols if name.startswith(PROTOCOL_KEY)), None)
+    if packed is None:
+        return None
+    try:
+        return urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode("latin-1")
+    except Error:
+        return ""  # which no key has

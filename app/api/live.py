@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api import problems, schemas
 from app.api.caller import Caller
 from app.api.chunks import Decoder
-from app.api.guard import Guard
+from app.api.guard import PROTOCOL, Guard
 from app.api.problems import Answer
 from app.api.streams import Streams
 from app.codecs import json, octets
@@ -89,7 +89,7 @@ class Live:
             else:
                 options = schemas.read(schemas.Attach, query)
                 stream = await self._streams.find(scope["path"].split("/")[2])
-            await send({"type": "websocket.accept", "headers": _headers(scope, stream)})
+            await send(_accepted(scope, _headers(scope, stream)))
             accepted = True
             connection = Connection(stream.id, options.seq, options.return_sequences)
             waiting: Callable[[], Message | None] = scope["extensions"].get(WAITING, lambda: None)
@@ -109,7 +109,7 @@ class Live:
             raise
         except Exception as error:
             if not accepted:  # so that the reason gets to browsers too, which show nothing of a failed handshake
-                await send({"type": "websocket.accept", "headers": []})
+                await send(_accepted(scope, []))
             if isinstance(error, Unavailable | RateLimited):
                 self._metrics.refused(error.code)
             told = problems.of(scope, error)
@@ -141,6 +141,12 @@ def _told(connection: Connection, spec: ModelSpec, message: Message, answer: Chu
     if message.get("bytes") is not None:
         return {"type": "websocket.send", "bytes": octets.encode(answer.outputs, chunk, spec)}
     return {"type": "websocket.send", "text": json.encode_chunk(answer, chunk, spec, id=connection.id).decode()}
+
+
+def _accepted(scope: Scope, headers: list[tuple[bytes, bytes]]) -> Message:
+    """A browser that named subprotocols goes on only where one of them was chosen."""
+    subprotocol = PROTOCOL if PROTOCOL in scope.get("subprotocols", ()) else None
+    return {"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol}
 
 
 def _headers(scope: Scope, stream: Stream) -> list[tuple[bytes, bytes]]:

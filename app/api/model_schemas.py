@@ -1,0 +1,80 @@
+"""The bodies of /models as OpenAPI describes them.
+
+Owns the documentation of what is told of a model; the manifest owns what is so.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+EXAMPLE_MODEL: JsonDict = {
+    "name": "gyro-denoiser",
+    "version": "1",
+    "description": "Denoised angular rates of a MEMS gyroscope, causal, one per step.",
+    "task": "denoise",
+    "sample_rate": 100.0,
+    "features": [{"name": "gyro_x", "unit": "deg/s"}],
+    "outputs": [{"name": "output", "shape": [1], "every_step": True, "signals": [{"name": "rate_x", "unit": "deg/s"}]}],
+    "time_steps": None,
+    "horizon": None,
+    "streamable": True,
+    "provider": "CPUExecutionProvider",
+    "fallback_reason": None,
+}
+
+
+class Signal(BaseModel):
+    """One feature or output: its name and its unit, raw."""
+
+    name: str
+    unit: str
+
+
+class Output(BaseModel):
+    """One of the arrays that a prediction is made of."""
+
+    name: str
+    shape: Annotated[list[int], Field(description="of the answer to a step, or to the whole sequence")]
+    every_step: Annotated[bool, Field(description="whether each step has an answer of its own, or the sequence as a whole")]
+    signals: Annotated[list[Signal], Field(description="what the numbers along the last axis are; empty where that is not known")]
+
+
+class ServedModel(BaseModel):
+    """A version that is served, and what it takes and gives."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_MODEL]})
+
+    name: str
+    version: str
+    description: str
+    task: Literal["denoise", "regress", "classify", "forecast"] | None
+    sample_rate: Annotated[float | None, Field(description="Hz")]
+    features: list[Signal]
+    outputs: list[Output]
+    time_steps: Annotated[int | None, Field(description="that every sequence must have: the context of a forecast; null: any")]
+    horizon: Annotated[int | None, Field(description="steps that a forecast looks ahead")]
+    streamable: Annotated[bool, Field(description="whether a stream may go on with it, chunk by chunk")]
+    provider: Annotated[str, Field(description="the execution provider in use")]
+    fallback_reason: Annotated[str | None, Field(description="why it is not the one that was asked for")]
+
+
+class Models(BaseModel):
+    """Everything that is served."""
+
+    default: Annotated[str, Field(description="the model of a request that names none")]
+    models: list[ServedModel]
+
+
+class Example(BaseModel):
+    """A sequence for a model."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model": "gyro-denoiser", "version": "1", "input": [[0.52, -0.31, 0.08, 0.02, 0.01, 9.81]]}]
+        }
+    )
+
+    model: str
+    version: str
+    input: Annotated[list[list[float]], Field(description="time steps, oldest first")]

@@ -1,0 +1,84 @@
+"""GET /models: what is served, in the terms of its data; and an example for each of its models.
+
+Owns what is told of a model to whoever wants to send it something. Knows nothing of its tensors: those are v2_models.py's.
+"""
+
+import asyncio
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from app.api import model_schemas, schemas
+from app.errors import BadArtifact, NotReady
+from app.golden import Golden
+from app.lifecycle import Model
+from app.manifest import ModelSpec, Signal
+from app.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter(prefix="/models", tags=["models"])
+
+    @routes.get(
+        "", summary="Models, their features and outputs", response_model=model_schemas.Models, responses=schemas.problems(503)
+    )
+    async def models() -> JSONResponse:
+        """Every version that is served, the newest of a model first, with names and units as its manifest has them."""
+        if not service.ready:
+            raise NotReady(f"The service is {service.status}.")
+        answer = model_schemas.Models(default=service.default_model, models=[_told(model) for model in service.catalog.served])
+        return JSONResponse(answer.model_dump(mode="json"))
+
+    @routes.get(
+        "/{model}/example",
+        summary="A sequence to try a model with",
+        response_model=model_schemas.Example,
+        responses=schemas.problems(401, 404, 422, 503),
+    )
+    async def example(model: str, version: str | None = None) -> JSONResponse:
+        """The longest sequence of its golden sample, in raw units: an instance as POST /predict takes it."""
+        with service.model(model, version) as found:
+            folder = service.catalog.repository.folder(found.spec.name, found.spec.version)
+            try:
+                golden = await asyncio.to_thread(Golden.load, folder, found.spec)
+            except BadArtifact as error:
+                raise NotReady(str(error)) from None
+        longest = max((instance.steps for instance in golden.instances), key=len)
+        answer = model_schemas.Example(model=found.spec.name, version=found.spec.version, input=longest.tolist())
+        return JSONResponse(answer.model_dump(mode="json"))
+
+    return routes
+
+
+def _told(model: Model) -> model_schemas.ServedModel:
+    spec, provider = model.spec, model.engine.provider
+    return model_schemas.ServedModel(
+        name=spec.name,
+        version=spec.version,
+        description=spec.description,
+        task=spec.task,
+        sample_rate=spec.sample_rate,
+        features=_signals(spec.features),
+        outputs=[
+            model_schemas.Output(
+                name=output.name,
+                shape=[*output.width],
+                every_step=spec.every_step(output),
+                signals=_signals(output.signals),
+            )
+            for output in spec.outputs
+        ],
+        time_steps=spec.time_steps,
+        horizon=_horizon(spec),
+        streamable=spec.causal,
+        provider=provider.in_use,
+        fallback_reason=provider.fallback_reason,
+    )
+
+
+def _horizon(spec: ModelSpec) -> int | None:
+    return spec.outputs[0].width[0] if spec.task == "forecast" else None
+
+
+def _signals(signals: tuple[Signal, ...]) -> list[model_schemas.Signal]:
+    return [model_schemas.Signal(name=signal.name, unit=signal.unit) for signal in signals]

@@ -1,0 +1,139 @@
+"""GET / and the files it needs: the live page, which shows what the service does.
+
+Owns how they are served: a name for all files together that changes with any of them, so that they may be kept for good, and
+what the page may do. The page's own files lie in app/page; the plots are drawn by uPlot, which a package brings. Knows nothing
+of what the page shows.
+"""
+
+import gzip
+import logging
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256, sha384
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+FOLDER = Path(__file__).parent.parent / "page"
+PAGE = "index.html"
+TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+# uPlot 1.6.31 as its authors published it. The package is found and never imported: it has nothing else that is wanted here.
+LIBRARY = "youplot"
+LIBRARY_FILES = {"uplot.js": "vendor/uplot.iife.min.js", "uplot.css": "vendor/uplot.min.css"}
+
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "connect-src": "'self'",
+    "img-src": "'self' data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+ALWAYS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Vary": "Accept-Encoding"}
+FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
+FOR_THE_PAGE = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in POLICY.items()),
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What is sent, as it is and packed."""
+
+    body: bytes
+    packed: bytes
+    media_type: str
+    tag: str
+
+    @classmethod
+    def of(cls, body: bytes, media_type: str) -> "File":
+        return cls(body, gzip.compress(body, mtime=0), media_type, f'"{sha256(body).hexdigest()[:16]}"')
+
+
+class Site:
+    """The page and its files, read when the first of them is asked for: not every service is looked at."""
+
+    def __init__(self, library: Mapping[str, Path]) -> None:
+        self._library = library  # where the files of uPlot lie, by the names that the page has for them
+
+    @cached_property
+    def _sources(self) -> Mapping[str, bytes]:
+        """Everything but the page, by name."""
+        found = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
+        return found | {name: path.read_bytes() for name, path in self._library.items()}
+
+    @cached_property
+    def edition(self) -> str:
+        """Stands in the addresses of the files; another when any of them is."""
+        digest = sha256()
+        for name, body in sorted(self._sources.items()):
+            digest.update(f"{name} {len(body)} ".encode() + body)
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def page(self) -> File:
+        marks = {"ASSETS": f"assets/{self.edition}", **{name.upper(): integrity(self._sources.get(name)) for name in LIBRARY_FILES}}
+        text = (FOLDER / PAGE).read_text(encoding="utf-8")
+        for name, value in marks.items():
+            text = text.replace(f"{{{{{name}}}}}", value)
+        return File.of(text.encode(), "text/html; charset=utf-8")
+
+    @cached_property
+    def files(self) -> Mapping[str, File]:
+        return {name: File.of(body, TYPES[Path(name).suffix]) for name, body in self._sources.items()}
+
+
+def library() -> dict[str, Path]:
+    """Where the files of uPlot lie. Without them the page says so; a service answers without its page."""
+    spec = find_spec(LIBRARY)
+    if spec is None or not spec.submodule_search_locations:
+        log.warning(
+            "The live page draws nothing: the package %s, which brings uPlot, is not installed. make install does it.", LIBRARY
+        )
+        return {}
+    (folder,) = spec.submodule_search_locations
+    return {name: Path(folder, path) for name, path in LIBRARY_FILES.items()}
+
+
+def integrity(body: bytes | None) -> str:
+    """As a browser checks it (Subresource Integrity); nothing of what is not there."""
+    return "" if body is None else f"sha384-{b64encode(sha384(body).digest()).decode()}"
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.api_route("/", methods=["GET", "HEAD"])
+    def page(request: Request) -> Response:
+        return _answer(request, site.page, FOR_THE_PAGE)
+
+    @routes.api_route("/assets/{edition}/{name}", methods=["GET", "HEAD"])
+    def file(edition: str, name: str, request: Request) -> Response:
+        """Of this edition only: files of two would not fit each other."""
+        if edition != site.edition or name not in site.files:
+            raise HTTPException(404)
+        return _answer(request, site.files[name], FOR_GOOD)
+
+    return routes
+
+
+def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Response:
+    told = {**ALWAYS, **headers, "ETag": file.tag}
+    if file.tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=told)
+    body = file.body
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        body, told["Content-Encoding"] = file.packed, "gzip"
+    return Response(
+        b"" if request.method == "HEAD" else body, headers={**told, "Content-Length": str(len(body))}, media_type=file.media_type
+    )
