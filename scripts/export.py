@@ -16,10 +16,8 @@ from pathlib import Path
 
 from app.engine import Engine
 from app.golden import difference
-from scripts import results
-from scripts.training import cuda_graph, export, publish, verify
-from scripts.training.checkpoint import Checkpoint
-from scripts.training.data import Gyro
+from scripts import problems, results
+from scripts.training import cuda_graph, publish, verify
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,31 +28,27 @@ def main(argv: list[str] | None = None) -> int:
     results.add_option(parser)
     args = parser.parse_args(argv)
     try:
-        checkpoint = Checkpoint.load(args.run)
+        checkpoint = problems.checkpoint_of(args.run)
         if args.name:
             checkpoint.config = replace(checkpoint.config, name=args.name)
     except (OSError, ValueError) as error:
         print(f"{args.run} cannot be exported: {error}", file=sys.stderr)
         return 2
-    if not checkpoint.history:
-        print(f"{args.run} has not finished its first epoch: go on with scripts.train --resume {args.run}", file=sys.stderr)
-        return 2
+    lacks = "has not finished its first epoch" if not checkpoint.history else "has no epoch with a finite validation loss"
     if checkpoint.best is None:
-        print(
-            f"{args.run} has no epoch with a finite validation loss: go on with scripts.train --resume {args.run}", file=sys.stderr
-        )
+        print(f"{args.run} {lacks}: go on with scripts.train --resume {args.run}", file=sys.stderr)
         return 2
-    gyro, network = Gyro(checkpoint.config), export.network_of(checkpoint)
+    artifact = problems.artifact_of(checkpoint)
 
     with publish.staging(args.model_dir, checkpoint.config.name) as folder:
         # -- write --------------------------------------------------------------------------------------------------
-        export.write_graph(network, checkpoint, folder)
-        golden = export.golden_of(network, gyro)
-        golden.save(folder, outputs=export.OUTPUTS, states=export.states_of(checkpoint.config))
-        spec = export.spec_of("1", checkpoint, gyro, folder)
+        artifact.write_graphs(folder)
+        golden = artifact.golden()
+        golden.save(folder, outputs=artifact.outputs, states=artifact.states)
+        spec = artifact.spec("1", folder)
 
         # -- verify -------------------------------------------------------------------------------------------------
-        by_torch = difference(export.by_torch(network, golden.instances), golden.predictions, spec.tolerance)
+        by_torch = difference(artifact.by_torch(golden.instances), golden.predictions, spec.tolerance)
         checks = [verify.Check("torch equals the equations in float64", by_torch)]
         checks += verify.verify(Engine(spec, folder, device="cpu"), golden)
         checks += cuda_graph.verify(spec, folder, golden)
@@ -66,9 +60,11 @@ def main(argv: list[str] | None = None) -> int:
             return 1
 
         # -- publish ------------------------------------------------------------------------------------------------
-        target = publish.publish(folder, lambda version: export.spec_of(version, checkpoint, gyro, folder))
-    elsewhere = "" if args.model_dir == Path("model") else f' ARGS="--model-dir {args.model_dir}"'
-    print(f"Published {target}. Serve it with: make serve{elsewhere}")
+        target = publish.publish(folder, lambda version: artifact.spec(version, folder))
+    elsewhere = "" if args.model_dir == Path("model") else f" --model-dir {args.model_dir}"
+    default = "" if checkpoint.config.name == "gyro-denoiser" else f" --default-model {checkpoint.config.name}"
+    told = f' ARGS="{(elsewhere + default).strip()}"' if elsewhere or default else ""
+    print(f"Published {target}. Serve it with: make serve{told}")
     results.write(args.json, {"version": str(target), "checks": {check.name: check.worst for check in checks}})
     return 0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def add_option(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", type=_target, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--json", type=target, metavar="FILE", help="write the result as JSON")
 
 
 def write(path: Path | None, result: dict[str, Any]) -> None:
@@ -16,7 +16,8 @@ def write(path: Path | None, result: dict[str, Any]) -> None:
         path.write_text(json.dumps(result, indent=2, default=lambda array: array.tolist()) + "\n")
 
 
-def _target(text: str) -> Path:
+def target(text: str) -> Path:
+    """A file that can be written, for argparse."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise ArgumentTypeError(f"{text} cannot be written: its folder must exist")

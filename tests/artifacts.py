@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from scripts.training import export, publish
+from scripts.gyro.artifact import Denoised
+from scripts.gyro.config import Config
+from scripts.gyro.model import Denoiser
+from scripts.training import publish
 from scripts.training.checkpoint import Checkpoint
-from scripts.training.config import Config
-from scripts.training.data import Gyro
-from scripts.training.model import Denoiser
 
 
 def checkpoint(**config: Any) -> Checkpoint:
@@ -47,8 +47,18 @@ def build(
 ) -> Path:
     """Publish the next version of a model into a repository; the version's folder. Same arguments, same predictions."""
     made = checkpoint(name=name, hidden=hidden, layers=layers, cell=cell, bias=bias, seed=seed)
-    gyro, network = Gyro(made.config), export.network_of(made)
+    denoised = Denoised(made)
     with publish.staging(model_dir, name) as folder:
-        export.write_graph(network, made, folder)
-        export.golden_of(network, gyro).save(folder, outputs=export.OUTPUTS, states=export.states_of(made.config))
-        return publish.publish(folder, lambda version: export.spec_of(version, made, gyro, folder))
+        write(denoised, folder)
+        return publish.publish(folder, lambda version: denoised.spec(version, folder))
+
+
+def write(denoised: Denoised, folder: Path) -> None:
+    """Every file of a version but its manifest."""
+    denoised.write_graphs(folder)
+    denoised.golden().save(folder, outputs=denoised.outputs, states=denoised.states)
+
+
+def network(**config: Any) -> Denoiser:
+    """The network of such a run."""
+    return Denoised(checkpoint(**config)).network

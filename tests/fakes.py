@@ -8,15 +8,18 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from scripts.training.data import VALIDATION, Gyro, Recordings
-from scripts.training.model import Denoiser
+from scripts.gyro.data import VALIDATION, Gyro, Recordings
+from scripts.gyro.model import Denoiser
 
 
 class ShortGyro(Gyro):
-    """The simulated device with a validation set of seconds instead of minutes."""
+    """The simulated device with validation and test sets of seconds instead of minutes."""
 
     def validation(self) -> Recordings:
         return self._record([VALIDATION], 3, 4.0)
+
+    def test(self, *, count: int = 3, seconds: float = 25.0) -> Recordings:
+        return super().test(count=count, seconds=seconds)
 
 
 class OneEpoch(Gyro):
@@ -30,12 +33,12 @@ class OneEpoch(Gyro):
 
 
 @contextmanager
-def interruption(*, after: int) -> Iterator[None]:
-    """Within the block, Ctrl-C in the middle of the network's call that follows `after` whole ones."""
+def interruption(*, after: int, of: type[nn.Module] = Denoiser) -> Iterator[None]:
+    """Within the block, Ctrl-C in the middle of the call of such a network that follows `after` whole ones."""
     left = count(after, -1)
 
     def interrupt(module: nn.Module, _: Any) -> None:
-        if isinstance(module, Denoiser) and next(left) == 0:
+        if isinstance(module, of) and next(left) == 0:
             raise KeyboardInterrupt
 
     handle = register_module_forward_pre_hook(interrupt)

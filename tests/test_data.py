@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scripts.training.config import Config
-from scripts.training.data import GYRO_FEATURES, GYRO_OUTPUTS, Gyro, Recordings
-from scripts.training.motion import GRAVITY
-from scripts.training.sensor import PARTS
+from scripts.gyro.config import Config
+from scripts.gyro.data import GYRO_FEATURES, GYRO_OUTPUTS, Gyro, Recordings
+from scripts.gyro.motion import GRAVITY
+from scripts.gyro.sensor import PARTS
 
 SMALL = Config(recordings=3, recording_seconds=4.0)
 

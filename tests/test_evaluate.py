@@ -5,17 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.manifest import Cell
 from app.tensors import Prediction
 from scripts import card as script
+from scripts.flags import config_of
+from scripts.gyro import plots
+from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED, Method
+from scripts.gyro.card import Figures, command, markdown, reading, verdict
+from scripts.gyro.comparison import COLUMNS, Result, best, shown, table
+from scripts.gyro.config import Config
+from scripts.gyro.data import Recordings
+from scripts.gyro.evaluate import REACH, Allan, Scores, allan, delay, noise, orientation_errors, score
+from scripts.gyro.motion import Activity
 from scripts.train import arguments
-from scripts.training import plots
-from scripts.training.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED, Method
-from scripts.training.card import command, reading, verdict
-from scripts.training.comparison import COLUMNS, Result, best, shown, table
-from scripts.training.config import Config
-from scripts.training.data import Recordings
-from scripts.training.evaluate import REACH, Allan, Scores, allan, delay, noise, orientation_errors, score
-from scripts.training.motion import Activity
 
 RATE = 100.0
 
@@ -158,13 +160,41 @@ def test_reading_has_the_numbers_of_the_results():
     assert "0.80 times" in reading(results(settled=0.4)).replace("\n", " ")
 
 
-def test_command_in_the_card_trains_the_same_config():
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"part": "BMI088", "hidden": 32, "bias": False, "learning_rate": 1e-3, "recording_seconds": 30.0},
+        {"cell": "lstm,reset_before"},
+        {"cell": "rnn,lstm,reset_after", "layers": 3},
+        {},
+    ],
+    ids=["numbers", "two_cells", "three_cells", "defaults"],
+)
+def test_command_in_the_card_trains_the_same_config(choices):
     """What a reader copies must give the model back."""
-    config = replace(Config(), part="BMI088", hidden=32, bias=False, learning_rate=1e-3, recording_seconds=30.0)
-    args = arguments(command(config).split()[3:])
-    changed = {name: value for name, value in vars(args).items() if value is not None}
-    assert replace(Config(), **changed) == config
-    assert command(Config()) == "python -m scripts.train"
+    config = replace(Config(), **choices)
+    assert config_of(arguments(command(config).split()[3:])) == config
+    assert (command(config) == "python -m scripts.train") == (not choices)
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        (Cell(variant="reset_before", hidden_size=64, num_layers=2, bias=True), "2 x 64 GRU, `reset_before`, "),
+        (Cell(variant="lstm", hidden_size=32, num_layers=1, bias=True), "1 x 32 LSTM, `lstm`, "),
+        (Cell(variant="rnn", hidden_size=32, num_layers=3, bias=True), "3 x 32 RNN, `rnn`, "),
+        (
+            Cell(variant=("lstm", "reset_before"), hidden_size=8, num_layers=2, bias=True),
+            "`lstm`, `reset_before` from the input up, 8 units each, ",
+        ),
+    ],
+    ids=["gru", "lstm", "rnn", "mixed"],
+)
+def test_card_names_the_cells(spec, cell, told):
+    """The first thing one wants to know of a recurrent network."""
+    figures = Figures(allan="allan.png", motion="motion.png")
+    text = markdown(spec.model_copy(update={"cell": cell}), Config(), results(), figures, parameters=1234)
+    assert f"| is | {told}1,234 trained parameters" in text
 
 
 def test_pictures_are_drawn_and_small(tmp_path):

@@ -18,17 +18,19 @@ from app.manifest import ModelSpec
 from app.runtime import CPU, CUDA
 from app.tensors import Instance, Prediction
 from scripts import export as export_script
-from scripts.training import cuda_graph, export, publish, verify
-from scripts.training.checkpoint import Checkpoint
-from scripts.training.data import Gyro
-from scripts.training.model import Denoiser
+from scripts.gyro.artifact import Denoised
+from scripts.gyro.model import Denoiser
+from scripts.training import cuda_graph, publish, recurrent, verify
 from tests import artifacts
 
 GRID = [
     pytest.param({"cell": cell, "bias": bias, "layers": layers}, id=f"{cell}-{'bias' if bias else 'no_bias'}-{layers}")
-    for cell in ("reset_before", "reset_after")
+    for cell in ("reset_before", "reset_after", "lstm", "rnn")
     for bias in (True, False)
     for layers in (1, 2)
+] + [
+    pytest.param({"cell": cell}, id=cell.replace(",", "-"))
+    for cell in ("lstm,reset_before", "reset_before,lstm", "lstm,reset_after", "reset_after,reset_before", "rnn,lstm")
 ]
 BATCHES = {"one_step": [1], "alone": [9], "one_step_each": [1, 1, 1], "equal": [6, 6], "ragged": [7, 1, 40, 3, 12]}
 
@@ -38,14 +40,14 @@ def opened(folder: Path) -> Engine:
     return Engine(manifest.read(folder), folder, device="cpu")
 
 
-def draw(lengths: list[int], *, layers: int, fastest: float, seed: int = 0) -> list[Instance]:
+def draw(lengths: list[int], network: Denoiser, *, fastest: float, seed: int = 0) -> list[Instance]:
     """Instances at rates up to `fastest` (deg/s), each from a random state, the first from none."""
     rng = np.random.default_rng(seed)
     drawn = []
     for length in lengths:
         rates, forces = rng.uniform(-fastest, fastest, (length, 3)), rng.uniform(-30, 30, (length, 3))
-        state = rng.uniform(-0.9, 0.9, (layers, 8)).astype(np.float32)
-        drawn.append(Instance(steps=np.concatenate([rates, forces], axis=1).astype(np.float32), state=(state,)))
+        state = tuple(rng.uniform(-0.9, 0.9, shape).astype(np.float32) for shape in network.stack.shapes)
+        drawn.append(Instance(steps=np.concatenate([rates, forces], axis=1).astype(np.float32), state=state))
     drawn[0] = Instance(steps=drawn[0].steps)
     return drawn
 
@@ -54,9 +56,9 @@ def by_equations(network: Denoiser, instances: list[Instance]) -> list[Predictio
     """In float64, and left in it."""
     answers = []
     for instance in instances:
-        (h0,) = instance.state or (np.zeros((network.config.layers, network.config.hidden)),)
-        output, hn = network.equations(instance.steps.astype(np.float64), np.asarray(h0, dtype=np.float64))
-        answers.append(Prediction(outputs=(output,), state=(hn,)))  # type: ignore[arg-type]  # more digits than the type asks for
+        state = instance.state or [np.zeros(shape) for shape in network.stack.shapes]
+        output, ends = network.equations(instance.steps.astype(np.float64), [each.astype(np.float64) for each in state])
+        answers.append(Prediction(outputs=(output,), state=ends))  # type: ignore[arg-type]  # more digits than the type asks for
     return answers
 
 
@@ -67,25 +69,26 @@ def by_equations(network: Denoiser, instances: list[Instance]) -> list[Predictio
 def test_graph_and_torch_and_the_equations_agree(tmp_path: Path, choice: dict[str, Any]) -> None:
     """The third equality, for every kind of cell: outputs and final states, ragged, from random states."""
     folder = artifacts.build(tmp_path, **choice)
-    engine, network = opened(folder), export.network_of(artifacts.checkpoint(**choice))
+    engine, denoised = opened(folder), Denoised(artifacts.checkpoint(**choice))
     for seed, lengths in enumerate(BATCHES.values()):
         for fastest in (1.0, 50.0, 500.0):
-            instances = draw(lengths, layers=choice["layers"], fastest=fastest, seed=seed)
-            expected, served = by_equations(network, instances), engine.predict(instances)
+            instances = draw(lengths, denoised.network, fastest=fastest, seed=seed)
+            expected, served = by_equations(denoised.network, instances), engine.predict(instances)
             assert difference(served, expected, engine.spec.tolerance) <= 1
-            assert difference(export.by_torch(network, instances), expected, engine.spec.tolerance) <= 1
+            assert difference(denoised.by_torch(instances), expected, engine.spec.tolerance) <= 1
             for actual, wanted in zip(served, expected, strict=True):  # states have no large terms: they are far better
-                np.testing.assert_allclose(actual.state[0], wanted.state[0], rtol=0, atol=1e-5)
+                for ours, theirs in zip(actual.state, wanted.state, strict=True):
+                    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("choice", GRID)
 def test_a_large_rate_costs_no_precision(tmp_path: Path, choice: dict[str, Any]) -> None:
     """At 1000 deg/s one rounding to float32 is allowed, the last one; what is learned in hundredths of a degree is not lost."""
     engine = opened(artifacts.build(tmp_path, **choice))
-    network = export.network_of(artifacts.checkpoint(**choice))
-    instances = draw([50, 50], layers=choice["layers"], fastest=1000.0)
-    expected = by_equations(network, instances)
-    for predictions in (engine.predict(instances), export.by_torch(network, instances)):
+    denoised = Denoised(artifacts.checkpoint(**choice))
+    instances = draw([50, 50], denoised.network, fastest=1000.0)
+    expected = by_equations(denoised.network, instances)
+    for predictions in (engine.predict(instances), denoised.by_torch(instances)):
         for actual, wanted in zip(predictions, expected, strict=True):
             rounding = np.spacing(np.abs(wanted.output).astype(np.float32)) / 2
             assert np.all(np.abs(actual.output - wanted.output) <= rounding + 1e-5)
@@ -95,7 +98,7 @@ def test_the_best_network_of_a_run_is_exported() -> None:
     """Not the last one, which the run went on to and found worse."""
     checkpoint = artifacts.checkpoint()
     checkpoint.network = artifacts.checkpoint(seed=1).network
-    for name, tensor in export.network_of(checkpoint).state_dict().items():
+    for name, tensor in Denoised(checkpoint).network.state_dict().items():
         assert torch.equal(tensor, checkpoint.best_network[name])
 
 
@@ -117,10 +120,28 @@ def test_graph_says_which_cell_it_is(tmp_path: Path, cell: str, linear_before_re
         assert [entry.version for entry in onnx.load(folder / name).opset_import] == [spec.opset]
 
 
-def test_no_graph_holds_what_it_does_not_use(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["lstm", "rnn", "lstm,reset_before", "reset_before,lstm"])
+def test_manifest_of_other_cells_names_them_and_their_states(tmp_path: Path, cell: str) -> None:
+    """An LSTM has two states, and a stream must keep both; CUDA is listed where it runs every node, and nowhere else."""
+    folder = artifacts.build(tmp_path, cell=cell)
+    spec, kinds = manifest.read(folder), cell.split(",")
+    lstms = kinds.count("lstm") if len(kinds) == 2 else 2 * kinds.count("lstm")
+    assert spec.cell.variant == (cell if len(kinds) == 1 else tuple(kinds))
+    assert [(state.input, state.output, state.shape) for state in spec.states] == (
+        [("h0", "hn", (2, 8)), *([("c0", "cn", (lstms, 8))] if lstms else [])]
+    )
+    assert spec.graphs == {CPU: "model.onnx"} | ({} if "reset_before" in kinds else {CUDA: "model.onnx"})
+    assert spec.task == "denoise"
+    checks = verify.verify(opened(folder), Golden.load(folder, spec)) + cuda_checks(folder)
+    assert len(checks) == 3 + (CUDA in spec.graphs)
+    assert all(check.holds and (check.worst or 0) < 0.7 for check in checks)
+
+
+@pytest.mark.parametrize("cell", ["reset_before", "lstm", "rnn,reset_before"])
+def test_no_graph_holds_what_it_does_not_use(tmp_path: Path, cell: str) -> None:
     """ONNX Runtime warns of every such weight, and the file is larger than it must be."""
-    folder = artifacts.build(tmp_path)
-    for name in ("model.onnx", "model.cuda.onnx"):
+    folder = artifacts.build(tmp_path, cell=cell)
+    for name in set(manifest.read(folder).graphs.values()):
         graph = onnx.load(folder / name).graph
         used = {tensor for node in graph.node for tensor in node.input} | {value.name for value in graph.output}
         there = {tensor for node in graph.node for tensor in node.output} | {weight.name for weight in graph.initializer}
@@ -207,9 +228,9 @@ def test_an_update_gate_the_wrong_way_round_is_seen(tmp_path: Path) -> None:
     checkpoint = artifacts.checkpoint()
     with torch.no_grad():
         for name, tensor in checkpoint.best_network.items():
-            if name.startswith("gru."):
+            if name.startswith("stack."):
                 tensor[8:16].neg_()  # the rows of Z
-    export.write_graph(export.network_of(checkpoint), checkpoint, folder)
+    Denoised(checkpoint).write_graphs(folder)
     assert failing(folder) == {"runtime-invariant"}
 
 
@@ -275,7 +296,7 @@ def test_a_graph_that_cuda_cannot_run_whole_is_not_published(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX Runtime would run such a node on the CPU without a word, and a GPU would be slower than none."""
-    monkeypatch.setitem(export.GRAPHS, "reset_before", {CPU: "model.onnx", CUDA: "model.onnx"})
+    monkeypatch.setattr(recurrent, "graphs_of", lambda _, **__: {CPU: "model.onnx", CUDA: "model.onnx"})
     artifacts.checkpoint().save(tmp_path)
     assert export_script.main([str(tmp_path), "--model-dir", str(tmp_path / "model")]) == 1
     shown = capsys.readouterr()
@@ -319,27 +340,20 @@ def test_golden_sample_is_ragged_and_starts_from_random_states(repository: Path)
 @pytest.mark.parametrize("seed", range(5))
 def test_golden_sample_holds_fast_motion(seed: int) -> None:
     """Precision is lost at large rates: a golden sample of a body at rest would not see it."""
-    checkpoint = artifacts.checkpoint(seed=seed)
-    golden = export.golden_of(export.network_of(checkpoint), Gyro(checkpoint.config))
+    golden = Denoised(artifacts.checkpoint(seed=seed)).golden()
     assert max(np.abs(instance.steps[:, :3]).max() for instance in golden.instances) > 100
 
 
-def test_golden_sample_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["reset_before", "lstm,rnn"])
+def test_golden_sample_comes_back_as_it_was_saved(tmp_path: Path, cell: str) -> None:
     """It is compared with to the last digit, on every start of the service."""
-    checkpoint = artifacts.checkpoint()
-    saved = export.golden_of(export.network_of(checkpoint), Gyro(checkpoint.config))
-    saved.save(tmp_path, outputs=export.OUTPUTS, states=export.states_of(checkpoint.config))
-    spec = export.spec_of("1", checkpoint, Gyro(checkpoint.config), written(checkpoint, tmp_path))
-    loaded = Golden.load(tmp_path, spec)
+    denoised = Denoised(artifacts.checkpoint(cell=cell))
+    artifacts.write(denoised, tmp_path)
+    saved, loaded = denoised.golden(), Golden.load(tmp_path, denoised.spec("1", tmp_path))
     exactly = manifest.Tolerance(rtol=0, atol=1e-30)
     assert difference(loaded.predictions, saved.predictions, exactly) == 0
     again, before = ([Prediction(outputs=(i.steps,), state=i.state or ()) for i in golden.instances] for golden in (loaded, saved))
     assert difference(again, before, exactly) == 0
-
-
-def written(checkpoint: Checkpoint, folder: Path) -> Path:
-    export.write_graph(export.network_of(checkpoint), checkpoint, folder)
-    return folder
 
 
 def test_same_arguments_same_artifact(tmp_path: Path) -> None:
@@ -356,6 +370,14 @@ def test_manifest_lists_the_checksum_of_every_other_file(repository: Path) -> No
     names = {path.name for path in folder.iterdir()}
     assert names == {"model.onnx", "model.cuda.onnx", "golden.npz", "manifest.json"}
     assert content["files"] == {name: sha256((folder / name).read_bytes()).hexdigest() for name in names - {"manifest.json"}}
+
+
+def test_manifest_holds_the_scores_of_a_run_that_has_ended(tmp_path: Path) -> None:
+    """How good it is beside simpler methods goes with the file; a run that was stopped has not been compared."""
+    checkpoint = artifacts.checkpoint()
+    assert "scores" not in Denoised(checkpoint).spec("1", artifacts.build(tmp_path)).provenance
+    checkpoint.facts["scores"] = {"data": "two recordings", "scores": {"raw": {"RMSE": 1.0}}, "warnings": []}
+    assert Denoised(checkpoint).spec("1", artifacts.build(tmp_path)).provenance["scores"] == checkpoint.facts["scores"]
 
 
 def test_manifest_tells_where_the_model_comes_from(repository: Path) -> None:
@@ -388,17 +410,15 @@ def test_two_publishers_at_once_get_a_version_each(tmp_path: Path) -> None:
     published: list[Path] = []
 
     def publisher(seed: int) -> None:
-        checkpoint = artifacts.checkpoint(seed=seed)
-        gyro, network = Gyro(checkpoint.config), export.network_of(checkpoint)
+        denoised = Denoised(artifacts.checkpoint(seed=seed))
         staged = tmp_path / "gyro-denoiser" / f".staging-{seed}"
         staged.mkdir(parents=True)
-        export.write_graph(network, checkpoint, staged)
-        export.golden_of(network, gyro).save(staged, outputs=export.OUTPUTS, states=export.states_of(checkpoint.config))
+        artifacts.write(denoised, staged)
 
         def spec_of(version: str) -> ModelSpec:
             if version == "1":
                 both_have_chosen.wait(timeout=30)
-            return export.spec_of(version, checkpoint, gyro, staged)
+            return denoised.spec(version, staged)
 
         published.append(publish.publish(staged, spec_of))
 
@@ -449,7 +469,7 @@ def test_a_publication_that_fails_leaves_the_versions_before_it(tmp_path: Path) 
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gru.layers.1.weight_hh", "head.weight", "calibration"])
+@pytest.mark.parametrize("name", ["stack.layers.1.weight_hh", "head.weight", "calibration"])
 def test_a_network_that_is_not_a_number_is_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """A run that diverged must not replace a model that works; and the user learns what is wrong with it."""
     checkpoint = artifacts.checkpoint()

@@ -8,11 +8,11 @@ from scipy.linalg import expm
 from scipy.signal import butter
 from scipy.stats import norm
 
-from scripts.training.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED, Filtered, baselines
-from scripts.training.calibration import calibrate, calibration
-from scripts.training.config import Config
-from scripts.training.data import Gyro, Recordings
-from scripts.training.filters import (
+from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED, Filtered, baselines
+from scripts.gyro.calibration import calibrate, calibration
+from scripts.gyro.config import Config
+from scripts.gyro.data import Gyro, Recordings
+from scripts.gyro.filters import (
     BANK,
     Butterworth,
     Exponential,
@@ -23,7 +23,7 @@ from scripts.training.filters import (
     rmse,
     tune,
 )
-from scripts.training.zero_rate import ZeroRate
+from scripts.gyro.zero_rate import ZeroRate
 
 RATE = 100.0
 VARIANCE = 0.01

@@ -8,10 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from scripts.gyro.config import Config
+from scripts.gyro.model import Denoiser
+from scripts.gyro.problem import Denoising, loss_of
 from scripts.training import fit
 from scripts.training.checkpoint import Checkpoint
-from scripts.training.config import Config
-from scripts.training.model import Denoiser
 from tests import artifacts
 from tests.fakes import OneEpoch, ShortGyro, interruption
 
@@ -22,25 +23,31 @@ UPDATES = 5  # an epoch: chunks in a recording
 def train(config: Config, run: Path, *, interrupt_after: int | None = None) -> tuple[Checkpoint, str]:
     """A new run as scripts.train begins it, to its end or until it is interrupted; what is then on disk, and why."""
     run.mkdir()
-    gyro = ShortGyro(config)
-    network, checkpoint = fit.start(config, gyro)
+    problem = Denoising(ShortGyro(config))
+    network, checkpoint = fit.start(problem)
     checkpoint.save(run)
     if interrupt_after is None:
-        reason = fit.fit(network, gyro, checkpoint, run, device="cpu")
+        reason = fit.fit(network, problem, checkpoint, run, device="cpu")
     else:
         with pytest.raises(KeyboardInterrupt), interruption(after=interrupt_after):
-            fit.fit(network, gyro, checkpoint, run, device="cpu")
+            fit.fit(network, problem, checkpoint, run, device="cpu")
         reason = "interrupted"
-    return Checkpoint.load(run), reason
+    return loaded(run), reason
+
+
+def loaded(run: Path) -> Checkpoint:
+    return Checkpoint.load(run, Config.from_dict)
 
 
 def resume(run: Path) -> Checkpoint:
     """Go on as scripts.train --resume does."""
-    checkpoint = Checkpoint.load(run)
-    network = Denoiser(checkpoint.config)
+    checkpoint = loaded(run)
+    assert isinstance(checkpoint.config, Config)
+    problem = Denoising(ShortGyro(checkpoint.config))
+    network = problem.network()
     network.load_state_dict(checkpoint.network)
-    fit.fit(network, ShortGyro(checkpoint.config), checkpoint, run, device="cpu")
-    return Checkpoint.load(run)
+    fit.fit(network, problem, checkpoint, run, device="cpu")
+    return loaded(run)
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -76,7 +83,7 @@ def test_same_seed_same_weights(whole: Checkpoint, tmp_path: Path) -> None:
     again, _ = train(SMALL, tmp_path / "again")
     assert_same(again, whole)
     other, _ = train(Config(**{**SMALL.to_dict(), "seed": 1, "epochs": 1}), tmp_path / "other")
-    assert not torch.equal(other.network["gru.layers.0.weight_hh"], again.network["gru.layers.0.weight_hh"])
+    assert not torch.equal(other.network["stack.layers.0.weight_hh"], again.network["stack.layers.0.weight_hh"])
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 3])
@@ -91,13 +98,13 @@ def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(whole: Checkpoint
 def test_training_learns_a_recording_by_heart(tmp_path: Path) -> None:
     """The least that a loop must do that minimises anything: see the same few seconds until their bias is known."""
     config = Config(**{**SMALL.to_dict(), "hidden": 8, "layers": 1, "recordings": 2, "epochs": 20, "learning_rate": 0.05})
-    gyro = OneEpoch(config)
-    network, checkpoint = fit.start(config, gyro)
-    before, rmse = fit.evaluate(network, gyro.validation(), device="cpu")
-    fit.fit(network, gyro, checkpoint, tmp_path, device="cpu")
+    problem = Denoising(OneEpoch(config))
+    network, checkpoint = fit.start(problem)
+    before = problem.validate(network, "cpu")
+    fit.fit(network, problem, checkpoint, tmp_path, device="cpu")
     best = checkpoint.history[checkpoint.best_epoch - 1]
-    assert best["validation_loss"] == checkpoint.best_loss < before / 2
-    assert best["validation_rmse"] < rmse / 2
+    assert best["validation_loss"] == checkpoint.best_loss < before["loss"] / 2
+    assert best["validation_rmse"] < before["rmse"] / 2
 
 
 def test_best_network_is_the_one_of_the_lowest_validation_loss(whole: Checkpoint) -> None:
@@ -106,9 +113,9 @@ def test_best_network_is_the_one_of_the_lowest_validation_loss(whole: Checkpoint
     assert whole.best_epoch == 1 + int(np.argmin(losses))
     network = Denoiser(SMALL)
     network.load_state_dict(whole.best_network)
-    loss, rmse = fit.evaluate(network, ShortGyro(SMALL).validation(), device="cpu")
-    assert loss == whole.best_loss == min(losses)
-    assert rmse == whole.history[whole.best_epoch - 1]["validation_rmse"]
+    found = Denoising(ShortGyro(SMALL)).validate(network, "cpu")
+    assert found["loss"] == whole.best_loss == min(losses)
+    assert found["rmse"] == whole.history[whole.best_epoch - 1]["validation_rmse"]
 
 
 def test_a_run_that_gets_no_better_ends_and_says_why(tmp_path: Path) -> None:
@@ -126,23 +133,26 @@ def test_a_run_that_has_ended_stays_as_it_is_when_resumed(tmp_path: Path) -> Non
     assert_same(resume(tmp_path / "run"), ended)
 
 
-def test_state_is_carried_from_chunk_to_chunk_and_its_gradient_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["reset_before", "lstm,reset_before"])
+def test_state_is_carried_from_chunk_to_chunk_and_its_gradient_is_not(cell: str, tmp_path: Path) -> None:
     """A bias is learned over minutes, in memory of seconds; and a recording begins from nothing."""
-    config = Config(**{**SMALL.to_dict(), "epochs": 1})
-    gyro = ShortGyro(config)
-    network, checkpoint = fit.start(config, gyro)
-    given: list[torch.Tensor | None] = []
-    returned: list[torch.Tensor] = []
+    config = Config(**{**SMALL.to_dict(), "epochs": 1, "cell": cell})
+    problem = Denoising(ShortGyro(config))
+    network, checkpoint = fit.start(problem)
+    given: list[tuple[torch.Tensor, ...] | None] = []
+    returned: list[tuple[torch.Tensor, ...]] = []
     network.register_forward_pre_hook(lambda _, arguments: given.append(arguments[1] if len(arguments) > 1 else None))
-    network.register_forward_hook(lambda _, __, result: returned.append(result[1].detach()))
-    fit.fit(network, gyro, checkpoint, tmp_path, device="cpu")
+    network.register_forward_hook(lambda _, __, result: returned.append(tuple(each.detach() for each in result[1])))
+    fit.fit(network, problem, checkpoint, tmp_path, device="cpu")
     assert len(given) == UPDATES + 1  # the last call is the evaluation
     assert given[0] is None
     assert given[-1] is None
     for state, before in zip(given[1:-1], returned, strict=False):
         assert state is not None
-        assert torch.equal(state, before)
-        assert not state.requires_grad
+        assert len(state) == len(before) == (2 if "lstm" in cell else 1)
+        for part, same in zip(state, before, strict=True):
+            assert torch.equal(part, same)
+            assert not part.requires_grad
 
 
 def huber(error: NDArray[np.float64]) -> float:
@@ -160,7 +170,7 @@ def test_loss_is_what_its_words_say(steps: int) -> None:
     for window in (16, 32):
         sums = [errors[:, begin : begin + window].sum(axis=1) / np.sqrt(window) for begin in range(0, steps - window + 1, window)]
         expected += huber(np.stack(sums)) / 2
-    actual = fit.loss_of(torch.from_numpy(rates), torch.from_numpy(truth)).item()
+    actual = loss_of(torch.from_numpy(rates), torch.from_numpy(truth)).item()
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
@@ -193,7 +203,7 @@ def test_a_run_follows_its_schedule_to_the_end(whole: Checkpoint) -> None:
 def test_a_new_network_gives_the_calibrated_measurement(whole: Checkpoint) -> None:
     """Training starts from what least squares can do, not from noise."""
     gyro = ShortGyro(SMALL)
-    network, checkpoint = fit.start(SMALL, gyro)
+    network, checkpoint = fit.start(Denoising(gyro))
     assert checkpoint.epoch == 0
     features = gyro.test(count=2, seconds=2.0).features
     with torch.inference_mode():
@@ -217,7 +227,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     """Bit for bit: a run goes on from it."""
     saved = artifacts.checkpoint(seed=3)
     saved.save(tmp_path)
-    assert_same(Checkpoint.load(tmp_path), saved)
+    assert_same(loaded(tmp_path), saved)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -228,7 +238,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     bad.history.append({"epoch": lambda: 2})  # type: ignore[dict-item]  # cannot be pickled: the save fails half-way
     with pytest.raises(Exception, match="pickle"):
         bad.save(tmp_path)
-    assert_same(Checkpoint.load(tmp_path), good)
+    assert_same(loaded(tmp_path), good)
 
 
 class Harmful:
@@ -245,7 +255,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
     """A checkpoint from elsewhere can be wrong, not harmful."""
     torch.save({"config": Harmful(tmp_path / "harm")}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
-        Checkpoint.load(tmp_path)
+        loaded(tmp_path)
     assert not (tmp_path / "harm").exists()
     torch.load(tmp_path / "checkpoint.pt", weights_only=False)
     assert (tmp_path / "harm").exists()  # it would have done harm

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 from app import manifest
-from scripts.training import export
 from tests import artifacts
 from tests.servers import ROOT, Server, serve
 
@@ -74,10 +73,10 @@ def test_lengths_1_7_and_128_together_equal_three_single_ones(client: httpx.Clie
 
 def test_the_answer_is_what_the_equations_say(client: httpx.Client, spec: manifest.ModelSpec) -> None:
     """The whole chain at once: torch's weights, the graph, the batch, JSON both ways, against float64 NumPy."""
-    network = export.network_of(artifacts.checkpoint())
+    network = artifacts.network()
     for length in (1, 50):
         (prediction,) = predict(client, [steps(length)])
-        expected, _ = network.equations(np.array(steps(length)), np.zeros((2, 8)))
+        expected, _ = network.equations(np.array(steps(length)), [np.zeros((2, 8))])
         np.testing.assert_allclose(prediction, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
 
 
@@ -98,8 +97,8 @@ def test_an_answer_says_which_model_gave_it_and_where(client: httpx.Client) -> N
 
 def test_64_callers_at_once_each_get_their_own_answer(client: httpx.Client, spec: manifest.ModelSpec) -> None:
     """Batches are shared, answers are not; and the bad requests among them harm nobody."""
-    network = export.network_of(artifacts.checkpoint())
-    zero = np.zeros((2, 8))
+    network = artifacts.network()
+    zero = [np.zeros((2, 8))]
 
     def call(caller: int) -> None:
         if caller % 8 == 0:

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from scripts.training import motion
-from scripts.training.motion import GRAVITY, Activity, Motion
+from scripts.gyro import motion
+from scripts.gyro.motion import GRAVITY, Activity, Motion
 
 RATE = 100.0  # Hz
 Array = NDArray[np.float64]

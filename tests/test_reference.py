@@ -1,42 +1,65 @@
-"""The equations: everything else is compared with them, so they are compared with arithmetic and with torch.nn.GRU."""
+"""The equations: everything else is compared with them, so they are compared with arithmetic and with torch's own cells."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from math import exp, tanh
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from scripts.training import reference
-from scripts.training.reference import Array, Variant, Weights
+from scripts.training.reference import Array, GRUWeights, LSTMWeights, RNNWeights, State, Weights
 
 HIDDEN, INPUTS = 3, 2
+KINDS = ["reset_before", "reset_after", "lstm", "rnn"]
 
 
-def draw(rng: np.random.Generator, *, inputs: int = INPUTS) -> Weights:
-    matrices = (rng.standard_normal((HIDDEN, HIDDEN + inputs)) for _ in range(3))
-    W_r, W_z, W = matrices
-    b_r, b_z, b, b_h = rng.standard_normal((4, HIDDEN))
-    return Weights(W_r=W_r, b_r=b_r, W_z=W_z, b_z=b_z, W=W, b=b, b_h=b_h)
+def draw(rng: np.random.Generator, kind: Any = "reset_before", *, inputs: int = INPUTS) -> Any:
+    """Weights at random; without a bias inside the reset where the cell has none."""
+    matrices = [rng.standard_normal((HIDDEN, HIDDEN + inputs)) for _ in range({"lstm": 4, "rnn": 1}.get(kind, 3))]
+    biases = rng.standard_normal((4, HIDDEN))
+    pairs = [part for pair in zip(matrices, biases, strict=False) for part in pair]
+    if kind == "lstm":
+        return LSTMWeights(*pairs)
+    if kind == "rnn":
+        return RNNWeights(*pairs)
+    return GRUWeights(kind, *pairs, b_h=biases[3] * (kind == "reset_after"))
 
 
-def by_torch(layers: torch.nn.GRU) -> list[Weights]:
+def start(rng: np.random.Generator, kinds: Sequence[str]) -> State:
+    """States at random for layers of these kinds, as a run takes them."""
+    lstms = kinds.count("lstm")
+    h, c = rng.uniform(-0.9, 0.9, (len(kinds), HIDDEN)), rng.uniform(-2, 2, (lstms, HIDDEN))
+    return (h, c) if lstms else (h,)
+
+
+def by_torch(layers: torch.nn.RNNBase) -> list[Weights]:
     """torch keeps two biases for each gate; they are one sum, save within the reset."""
-    found = []
+    found: list[Weights] = []
     for index in range(layers.num_layers):
         U, V, c, b = (
             getattr(layers, f"{name}_l{index}").detach().numpy() for name in ("weight_hh", "weight_ih", "bias_hh", "bias_ih")
         )
-        rows = np.concatenate([U, V], axis=1).reshape(3, HIDDEN, -1)
-        c, b = c.reshape(3, HIDDEN), b.reshape(3, HIDDEN)
-        found.append(Weights(W_r=rows[0], b_r=c[0] + b[0], W_z=rows[1], b_z=c[1] + b[1], W=rows[2], b=b[2], b_h=c[2]))
+        rows = np.concatenate([U, V], axis=1).reshape(-1, HIDDEN, U.shape[1] + V.shape[1])
+        c, b = c.reshape(-1, HIDDEN), b.reshape(-1, HIDDEN)
+        pairs = [part for pair in zip(rows, c + b, strict=True) for part in pair]
+        if isinstance(layers, torch.nn.LSTM):
+            found.append(LSTMWeights(*pairs))
+        elif isinstance(layers, torch.nn.GRU):
+            found.append(GRUWeights("reset_after", *pairs[:5], b=b[2], b_h=c[2]))
+        else:
+            found.append(RNNWeights(*pairs))
     return found
 
 
 def test_one_step_is_what_the_paper_says() -> None:
     """By hand, number by number: two units, one input. The only truth that is not code of ours or torch's."""
     h, g, x = 0.5, -0.25, 0.8
-    weights = Weights(
+    weights = GRUWeights(
+        "reset_before",
         W_r=np.array([[0.1, -0.2, 0.3], [0.4, 0.5, -0.6]]),
         b_r=np.array([0.01, -0.02]),
         W_z=np.array([[-0.7, 0.8, 0.9], [1.0, -1.1, 1.2]]),
@@ -56,33 +79,67 @@ def test_one_step_is_what_the_paper_says() -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-14)
 
 
+def test_one_step_of_an_lstm_is_what_its_authors_say() -> None:
+    """By hand too: one unit, one input, and a cell whose value is beyond what h can be."""
+    h, c, x = -0.3, 1.7, 0.6
+    weights = LSTMWeights(
+        W_i=np.array([[0.2, -0.3]]),
+        b_i=np.array([0.1]),
+        W_f=np.array([[0.4, 0.5]]),
+        b_f=np.array([1.0]),
+        W_g=np.array([[-0.6, 0.7]]),
+        b_g=np.array([-0.2]),
+        W_o=np.array([[0.8, -0.9]]),
+        b_o=np.array([0.3]),
+    )
+    i = 1 / (1 + exp(-(0.2 * h - 0.3 * x + 0.1)))
+    f = 1 / (1 + exp(-(0.4 * h + 0.5 * x + 1.0)))
+    g = tanh(-0.6 * h + 0.7 * x - 0.2)
+    o = 1 / (1 + exp(-(0.8 * h - 0.9 * x + 0.3)))
+    after = f * c + i * g
+    actual = reference.step_lstm(weights, np.array([h]), np.array([c]), np.array([x]))
+    np.testing.assert_allclose(actual, [[o * tanh(after)], [after]], rtol=1e-14)
+
+
+def test_one_step_of_a_plain_rnn_is_a_tanh_of_a_sum() -> None:
+    """By hand too."""
+    weights = RNNWeights(W=np.array([[0.5, -0.25, 2.0], [1.5, 0.75, -1.0]]), b=np.array([0.1, -0.2]))
+    expected = [tanh(0.5 * 0.3 - 0.25 * 0.4 + 2.0 * 0.2 + 0.1), tanh(1.5 * 0.3 + 0.75 * 0.4 - 0.2 - 0.2)]
+    np.testing.assert_allclose(reference.step_rnn(weights, np.array([0.3, 0.4]), np.array([0.2])), expected, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("variant", "b_z", "takes_the_new"),
     [("reset_before", 50.0, True), ("reset_before", -50.0, False), ("reset_after", 50.0, False), ("reset_after", -50.0, True)],
 )
-def test_update_gate_chooses_between_old_and_new(variant: Variant, b_z: float, takes_the_new: bool) -> None:
+def test_update_gate_chooses_between_old_and_new(variant: str, b_z: float, takes_the_new: bool) -> None:
     """The paper's Z near 1 takes the new, torch's keeps the old: mixed up, a model forgets what it should remember."""
     rng = np.random.default_rng(0)
     h_prev, candidate = rng.uniform(-0.9, 0.9, (2, HIDDEN))
-    drawn = draw(rng)
+    drawn = draw(rng, variant)
     weights = replace(drawn, b_z=np.full(HIDDEN, b_z), W=np.zeros_like(drawn.W), b=np.arctanh(candidate), b_h=np.zeros(HIDDEN))
-    after = reference.STEPS[variant](weights, h_prev, rng.standard_normal(INPUTS))
+    (after,) = reference.step(weights, (h_prev,), rng.standard_normal(INPUTS))
     np.testing.assert_allclose(after, candidate if takes_the_new else h_prev, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_reset_after_is_the_cell_of_torch(layers: int) -> None:
-    """Who trains with torch.nn.GRU elsewhere finds the same numbers here."""
+@pytest.mark.parametrize("module", [torch.nn.GRU, torch.nn.LSTM, torch.nn.RNN], ids=lambda module: module.__name__)
+def test_other_cells_are_those_of_torch(module: type[torch.nn.RNNBase], layers: int) -> None:
+    """Who trains with torch.nn elsewhere finds the same numbers here."""
     torch.manual_seed(layers)
-    gru = torch.nn.GRU(INPUTS, HIDDEN, layers, dtype=torch.float64)
-    inputs, h0 = torch.randn(9, INPUTS, dtype=torch.float64), torch.randn(layers, HIDDEN, dtype=torch.float64)
-    expected, expected_final = (tensor.detach().numpy() for tensor in gru(inputs, h0))
-    above, final = reference.run(by_torch(gru), inputs.numpy(), h0.numpy(), "reset_after")
+    made = module(INPUTS, HIDDEN, layers, dtype=torch.float64)
+    inputs, count = torch.randn(9, INPUTS, dtype=torch.float64), 2 if module is torch.nn.LSTM else 1
+    state = tuple(torch.randn(layers, HIDDEN, dtype=torch.float64) for _ in range(count))
+    with torch.no_grad():
+        expected, end = made(inputs, state if count == 2 else state[0])
+    above, final = reference.run(by_torch(made), inputs.numpy(), [each.numpy() for each in state])
     np.testing.assert_allclose(above, expected, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(final, expected_final, rtol=0, atol=1e-14)
+    assert len(final) == count
+    for actual, wanted in zip(final, end if count == 2 else (end,), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-14)
 
 
-def both_variants(weights: Weights, h_prev: Array, x: Array) -> tuple[Array, Array]:
+def both_variants(weights: GRUWeights, h_prev: Array, x: Array) -> tuple[Array, Array]:
     """The two cells with the update gate the same way round and no bias within the reset: only the reset differs."""
     turned = replace(weights, W_z=-weights.W_z, b_z=-weights.b_z, b_h=np.zeros(HIDDEN))
     return reference.step_reset_before(weights, h_prev, x), reference.step_reset_after(turned, h_prev, x)
@@ -98,34 +155,42 @@ def test_reset_before_and_reset_after_are_different_functions() -> None:
     np.testing.assert_allclose(*both_variants(open_reset, h_prev, x), rtol=0, atol=1e-12)  # it is the reset that differs
 
 
-@pytest.mark.parametrize("variant", ["reset_before", "reset_after"])
-def test_a_run_is_its_steps_one_after_the_other(variant: Variant) -> None:
-    """Each layer feeds the one above within a step, and a run may go on from where another ended."""
+@pytest.mark.parametrize(("lower", "upper"), list(product(KINDS, KINDS)), ids="-".join)
+def test_a_run_is_its_steps_one_after_the_other(lower: str, upper: str) -> None:
+    """Each layer feeds the one above within a step, whatever their cells, and a run may go on from where another ended."""
     rng = np.random.default_rng(2)
-    lower, upper = draw(rng), draw(rng, inputs=HIDDEN)
-    inputs, (h, g) = rng.standard_normal((5, INPUTS)), rng.uniform(-0.9, 0.9, (2, HIDDEN))
-    state, step = np.array([h, g]), reference.STEPS[variant]
+    kinds = [lower, upper]
+    layers = [draw(rng, lower), draw(rng, upper, inputs=HIDDEN)]
+    inputs, state = rng.standard_normal((5, INPUTS)), start(rng, kinds)
+    cells = list(state[1]) if len(state) > 1 else []
+    below: State = (state[0][0], cells.pop(0)) if lower == "lstm" else (state[0][0],)
+    above: State = (state[0][1], cells.pop(0)) if upper == "lstm" else (state[0][1],)
     expected = []
     for x in inputs:
-        h = step(lower, h, x)
-        g = step(upper, g, h)
-        expected.append(g)
-    above, final = reference.run([lower, upper], inputs, state, variant)
-    np.testing.assert_array_equal(above, expected)
-    np.testing.assert_array_equal(final, [h, g])
-    first, between = reference.run([lower, upper], inputs[:2], state, variant)
-    second, final = reference.run([lower, upper], inputs[2:], between, variant)
+        below = reference.step(layers[0], below, x)
+        above = reference.step(layers[1], above, below[0])
+        expected.append(above[0])
+    wanted = [np.array([below[0], above[0]]), *([np.array([*below[1:], *above[1:]])] if "lstm" in kinds else [])]
+    h, final = reference.run(layers, inputs, state)
+    np.testing.assert_array_equal(h, expected)
+    first, between = reference.run(layers, inputs[:2], state)
+    second, end = reference.run(layers, inputs[2:], between)
     np.testing.assert_array_equal(np.concatenate([first, second]), expected)
-    np.testing.assert_array_equal(final, [h, g])
+    for found in (final, end):
+        assert len(found) == len(wanted)
+        for actual, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(actual, other)
 
 
-def test_a_run_leaves_its_initial_state_alone() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_leaves_its_initial_state_alone(kind: str) -> None:
     """The same state starts several runs: a fork of a stream, the pieces of a check."""
     rng = np.random.default_rng(3)
-    state = rng.uniform(-0.9, 0.9, (1, HIDDEN))
-    kept = state.copy()
-    reference.run([draw(rng)], rng.standard_normal((4, INPUTS)), state)
-    np.testing.assert_array_equal(state, kept)
+    state = start(rng, [kind])
+    kept = [each.copy() for each in state]
+    reference.run([draw(rng, kind)], rng.standard_normal((4, INPUTS)), state)
+    for actual, before in zip(state, kept, strict=True):
+        np.testing.assert_array_equal(actual, before)
 
 
 def test_output_is_linear_in_the_state_at_every_step() -> None:

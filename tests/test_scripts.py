@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from app import manifest
-from scripts import export, train, verify
-from scripts.training.checkpoint import Checkpoint
-from scripts.training.config import Config
+from scripts import export, problems, train, verify
+from scripts.gyro.config import Config
 from tests import artifacts
 from tests.fakes import interruption
 
@@ -59,7 +58,7 @@ def test_help_shows_the_examples(script: ModuleType, capsys: Shown) -> None:
     [
         (train, "--no-such-option"),
         (train, "--part ADXL345"),
-        (train, "--cell lstm"),
+        (train, "--split 0.5,,0.5"),
         (train, "--hidden many"),
         (train, "--resume runs/some --seed 1"),
         (train, "--resume runs/some --no-bias"),
@@ -144,6 +143,8 @@ def test_a_folder_that_holds_nothing_of_use_exits_2(
         "--learning-rate nan",
         "--recording-seconds 1",
         "--name ../elsewhere",
+        "--cell gru",
+        "--horizon 12",
     ],
 )
 def test_a_choice_that_makes_no_sense_exits_2(line: str, tmp_path: Path, capsys: Shown) -> None:
@@ -172,19 +173,24 @@ def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, caps
     run, result = tmp_path / "run", tmp_path / "result.json"
     assert train.main([*TINY, "--cell", "reset_after", "--no-bias", "--run", str(run), "--json", str(result)]) == 0
     shown = capsys.readouterr().out
-    assert f"Training tiny into {run}: 1 x 4 GRU, reset_after, 204 parameters" in shown  # 3 * 4 * (12 + 4) + 3 * 4
+    assert f"Training tiny into {run}: 1 x 4, reset_after, 204 parameters" in shown  # 3 * 4 * (12 + 4) + 3 * 4
     assert "ADIS16448 recordings at 100 Hz, seed 7" in shown
-    assert "Ended: all 2 epochs are done." in shown
+    assert "Ended: all 2 epochs are done, " in shown
     assert f"Next: {train.PYTHON} -m scripts.export {run}" in shown
-    assert {path.name for path in run.iterdir()} == {"checkpoint.pt", "curves.png", "result.json"}
-    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    pictures = {"curves.png", "motion.png"}
+    assert {path.name for path in run.iterdir()} == {".running", "checkpoint.pt", "config.toml", "result.json", *pictures}
+    assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     told = json.loads(result.read_bytes())
     assert told == json.loads((run / "result.json").read_bytes())
-    assert told["config"] == Checkpoint.load(run).config.to_dict()
+    assert told["config"] == problems.checkpoint_of(run).config.to_dict()
     assert told["config"]["bias"] is False
     assert told["config"]["cell"] == "reset_after"
     assert [row["epoch"] for row in told["history"]] == [1, 2]
-    assert f"validation RMSE {told['best']['validation_rmse']:.4f} deg/s" in shown
+    assert f"rmse {told['best']['validation_rmse']:.4g}" in shown
+    *baselines, own = told["scores"]
+    assert own == "the model"
+    beaten = [name for name in baselines if told["scores"][name]["RMSE"] > told["scores"][own]["RMSE"]]
+    assert all((f"The model does not beat {name}: " in shown) == (name not in beaten) for name in baselines)
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
@@ -197,7 +203,7 @@ def test_ctrl_c_says_how_to_go_on(epochs: int, tmp_path: Path, capsys: Shown) ->
     message = capsys.readouterr().err.splitlines()[-1]
     assert message == f"Stopped after epoch {epochs}. Go on with: {train.PYTHON} -m scripts.train --resume {run}"
     assert train.main(message.split("scripts.train ")[1].split()) == 0
-    assert Checkpoint.load(run).epoch == 2
+    assert problems.checkpoint_of(run).epoch == 2
 
 
 def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: Shown) -> None:
@@ -208,7 +214,7 @@ def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: Shown) -> None:
 
 def test_a_published_version_is_what_was_trained(run: Path, version: Path) -> None:
     """From the folder of a run to the folder that serves: name, best epoch and choices are the run's."""
-    spec, checkpoint = manifest.read(version), Checkpoint.load(run)
+    spec, checkpoint = manifest.read(version), problems.checkpoint_of(run)
     assert (spec.name, spec.version) == ("tiny", "1")
     assert spec.provenance["config"] == checkpoint.config.to_dict()
     assert spec.provenance["metrics"]["epoch"] == checkpoint.best_epoch

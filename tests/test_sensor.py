@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import welch
 
-from scripts.training import sensor
-from scripts.training.motion import GRAVITY
-from scripts.training.sensor import PARTS, Channel, Part, Specimen
+from scripts.gyro import sensor
+from scripts.gyro.motion import GRAVITY
+from scripts.gyro.sensor import PARTS, Channel, Part, Specimen
 
 Array = NDArray[np.float64]
 

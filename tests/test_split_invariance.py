@@ -12,7 +12,6 @@ import numpy as np
 
 from app import manifest
 from app.tensors import Array
-from scripts.training import export
 from tests import artifacts
 from tests.servers import serve
 from tests.stream_clients import Caller, Crowd, client, steps, whole
@@ -69,7 +68,7 @@ def test_10000_steps_in_any_pieces_equal_the_whole(repository: Path, tmp_path: P
     with serve(repository, "--workers", "2", "--data-dir", str(tmp_path)) as server:
         asyncio.run(scenario(server.url))
     for caller, signal in zip((over_http, over_websocket), signals, strict=True):
-        expected, _ = export.network_of(artifacts.checkpoint()).equations(signal.astype(np.float64), np.zeros((2, 8)))
+        expected, _ = artifacts.network().equations(signal.astype(np.float64), [np.zeros((2, 8))])
         np.testing.assert_array_equal(np.concatenate(caller.chunks), signal)
         found = np.concatenate(caller.answers)
         np.testing.assert_allclose(found, expected, rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)

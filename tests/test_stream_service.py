@@ -50,13 +50,12 @@ from app.stores.memory import Memory
 from app.stream_service import StreamService
 from app.streams import MOST_ANSWERS, Answer, Chunk, Limits, Stream, new_tag
 from app.tensors import Array
-from scripts.training import export
 from tests import artifacts
 from tests.services import service_over
 
 LIMITS = Limits(ttl=100.0, max_streams=50, timeout=30.0)
 ZERO = np.zeros((2, 8))
-NETWORK = export.network_of(artifacts.checkpoint())
+NETWORK = artifacts.network()
 
 
 class Patient:
@@ -113,7 +112,7 @@ class Reference:
         return sum(len(steps) for steps, _ in self.chunks)
 
     def done(self, steps: Array, now: float) -> Array:
-        outputs, self.state = NETWORK.equations(steps.astype(np.float64), self.state)
+        outputs, (self.state,) = NETWORK.equations(steps.astype(np.float64), [self.state])
         self.chunks.append((steps, outputs))
         self.expires = now + self.ttl
         return outputs
@@ -552,7 +551,7 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
         streams = streams_of(second, store, drain=1000.0)
         assert second.model().spec.version == "2"
         answer = await predict(streams, id, chunk(5, 2))
-        whole, _ = NETWORK.equations(np.concatenate([chunk(5, 1), chunk(5, 2)]).astype(np.float64), ZERO)
+        whole, _ = NETWORK.equations(np.concatenate([chunk(5, 1), chunk(5, 2)]).astype(np.float64), [ZERO])
         np.testing.assert_allclose(answer.output, whole[5:], rtol=1e-4, atol=1e-3)
         assert (await streams.create(second.model().spec)).version == "2"
         assert len(second.catalog.loaded) == 2
@@ -710,7 +709,7 @@ def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, 
         store._kept["s"] = beside._kept["s"]  # as another process puts it there
         store.open.set()
         ended = await ending
-        whole, _ = NETWORK.equations(np.concatenate([chunk(4, 3), chunk(3, 2)]).astype(np.float64), ZERO)
+        whole, _ = NETWORK.equations(np.concatenate([chunk(4, 3), chunk(3, 2)]).astype(np.float64), [ZERO])
         np.testing.assert_allclose(ended.output, whole[4:], rtol=1e-4, atol=1e-3)
         assert (ended.seq, ended.steps, await store.count()) == (2, 7, 0)
         await served.close()

@@ -9,16 +9,19 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from scripts.training import export, graph, placement, reference, unrolled
-from scripts.training.config import Config
+from scripts.gyro import graph
+from scripts.gyro.config import Config
+from scripts.gyro.model import Denoiser
+from scripts.training import placement, recurrent, reference, unrolled
 from scripts.training.nodes import Graph
-from scripts.training.reference import Weights
+from scripts.training.nodes import tensor as value
+from scripts.training.reference import GRUWeights
 
 FEATURES = 3
 LENGTHS = {"one_step": (1,), "chunk": (8,), "alone": (26,), "one_step_each": (1, 1, 1), "ragged": (1, 7, 8, 9, 2, 16, 17, 26)}
 
 
-def weights(layers: int, hidden: int, *, bias: bool = True, seed: int = 0) -> list[Weights]:
+def weights(layers: int, hidden: int, *, bias: bool = True, seed: int = 0) -> list[GRUWeights]:
     """At random, and large enough for the gates to open and close."""
     rng = np.random.default_rng(seed)
     found = []
@@ -26,23 +29,22 @@ def weights(layers: int, hidden: int, *, bias: bool = True, seed: int = 0) -> li
         width = hidden + (hidden if layer else FEATURES)
         matrices = (rng.uniform(-2, 2, (3, hidden, width)) / np.sqrt(hidden)).astype(np.float32).astype(np.float64)
         biases = rng.uniform(-1, 1, (3, hidden)).astype(np.float32) * np.float64(bias)
-        found.append(Weights(*(part for pair in zip(matrices, biases, strict=True) for part in pair), np.zeros(hidden)))
+        pairs = [part for pair in zip(matrices, biases, strict=True) for part in pair]
+        found.append(GRUWeights("reset_before", *pairs, b_h=np.zeros(hidden)))
     return found
 
 
 class Cell:
     """The cell alone in a graph of so many steps a call, run by ONNX Runtime."""
 
-    def __init__(self, layers: list[Weights], steps: int) -> None:
+    def __init__(self, layers: list[GRUWeights], steps: int) -> None:
         self.steps, self.hidden = steps, len(layers[0].b)
         g = Graph()
         g.add("Transpose", [unrolled.add_cell(g, layers, "features", steps=steps)], "every", perm=[1, 0, 2])
         state: list[Any] = [len(layers), "batch", self.hidden]
         inputs = [value("features", [steps, "batch", FEATURES]), value("lengths", ["batch"], TensorProto.INT32), value("h0", state)]
         outputs = [value("every", ["batch", steps, "width"]), value("hn", state)]
-        made = helper.make_graph(g.nodes, "cell", inputs, outputs, g.constants)
-        self.proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", graph.OPSET)], ir_version=graph.IR_VERSION)
-        onnx.checker.check_model(self.proto, full_check=True)
+        self.proto = g.model("cell", inputs=inputs, outputs=outputs)
         self.session = ort.InferenceSession(self.proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def call(self, features: np.ndarray, lengths: Sequence[int], h0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,10 +63,6 @@ class Cell:
             every, h0 = self.call(chunk, np.clip(np.array(lengths) - begin, 0, self.steps), h0)
             found.append(every)
         return np.concatenate(found, axis=1), h0
-
-
-def value(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
 
 
 def draw(lengths: Sequence[int], layers: int, hidden: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +88,7 @@ def test_cell_equals_the_equations(layers: int, hidden: int, bias: bool, steps: 
     features, h0 = draw(lengths, layers, hidden)
     every, hn = Cell(made, steps).run(features, lengths, h0)
     for row, length in enumerate(lengths):
-        expected, end = reference.run(made, features[:length, row].astype(np.float64), h0[:, row].astype(np.float64))
+        expected, (end,) = reference.run(made, features[:length, row].astype(np.float64), [h0[:, row].astype(np.float64)])
         np.testing.assert_allclose(every[row, :length], expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(hn[:, row], end, rtol=0, atol=1e-5)
 
@@ -113,49 +111,55 @@ def test_a_state_is_the_one_at_the_length(layers: int) -> None:
     features, h0 = draw((3, 8), layers, 5)
     every, hn = Cell(made, 8).call(features, [3, 8], h0)
     np.testing.assert_array_equal(hn[-1, 0], every[0, 2])
-    _, end = reference.run(made, features[:3, 0].astype(np.float64), h0[:, 0].astype(np.float64))
+    _, (end,) = reference.run(made, features[:3, 0].astype(np.float64), [h0[:, 0].astype(np.float64)])
     np.testing.assert_allclose(hn[:, 0], end, rtol=0, atol=1e-5)
 
 
-def test_the_cell_that_resets_after_is_refused() -> None:
+@pytest.mark.parametrize("cell", ["reset_after", "lstm", "rnn", "reset_before,reset_after"])
+def test_another_cell_is_refused(cell: str) -> None:
     """There is an operator for it, and this one would answer something else."""
-    config = Config(cell="reset_after", layers=1, hidden=5)
-    with pytest.raises(ValueError, match="reset_after"):
-        graph.build(config, *parts(1), chunk=8)
+    with pytest.raises(ValueError, match=cell.split(",")[-1]):
+        graph.build(network(cell, 2), chunk=8)
+
+
+@pytest.mark.parametrize("left_out", ["state", "lengths"])
+def test_chunks_without_states_or_lengths_are_refused(left_out: str) -> None:
+    """The second chunk of a sequence would begin from nothing, or go on past the end."""
+    with pytest.raises(ValueError, match="chunks takes lengths and states"):
+        recurrent.add_stack(Graph(), network("reset_before", 1).stack, "features", chunk=8, **{left_out: False})
 
 
 # -- where nodes run --------------------------------------------------------------------------------------------------
 
 
-def parts(layers: int) -> tuple[Any, ...]:
-    """Weights of a whole model with 12 features and a hidden size of 5."""
-    rng = np.random.default_rng(0)
-    widths = [5 + (5 if layer else 12) for layer in range(layers)]
-    made = [Weights(*(rng.normal(size=(5, width) if i % 2 == 0 else 5) for i in range(6)), np.zeros(5)) for width in widths]
-    return made, np.zeros((3, 6), np.float32), np.ones((3, 5), np.float32), np.zeros(3, np.float32)
+def network(cell: str, layers: int) -> Denoiser:
+    """A whole model of a hidden size of 5."""
+    return Denoiser(Config(cell=cell, layers=layers, hidden=5))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_node_runs_on_cuda_and_can_be_recorded(layers: int) -> None:
-    """Of a chunk of the length that is exported; and of the other cell's operator."""
-    config = Config(cell="reset_before", layers=layers, hidden=5)
-    assert placement.misfits(graph.build(config, *parts(layers), chunk=export.CHUNK)) == []
-    assert placement.misfits(graph.build(Config(cell="reset_after", layers=layers, hidden=5), *parts(layers))) == []
+    """Of a chunk of the length that is exported; and of the other cells' operators."""
+    assert placement.misfits(graph.build(network("reset_before", layers), chunk=recurrent.CHUNK)) == []
+    for cell in ("reset_after", "lstm", "rnn"):
+        assert placement.misfits(graph.build(network(cell, layers))) == []
+    assert placement.misfits(graph.build(network("lstm,rnn,reset_after", 3))) == []
 
 
 def test_a_longer_chunk_cannot_be_recorded() -> None:
     """It would run, and fail on the GPU that it is meant for."""
-    config = Config(cell="reset_before", layers=1, hidden=5)
-    (found,) = placement.misfits(graph.build(config, *parts(1), chunk=export.CHUNK + 1))
+    (found,) = placement.misfits(graph.build(network("reset_before", 1), chunk=recurrent.CHUNK + 1))
     assert found.runs
     assert str(found) == "Concat states joins 33 tensors: CUDA runs it, and records 32 at most"
 
 
 def test_nodes_that_cuda_leaves_to_the_cpu_are_named() -> None:
     """One for each layer, by the name that it has in the file."""
-    found = placement.misfits(graph.build(Config(cell="reset_before", layers=2, hidden=5), *parts(2)))
+    found = placement.misfits(graph.build(network("reset_before", 2)))
     assert [each.node for each in found] == ["GRU gru_0", "GRU gru_1"]
-    assert not any(each.runs for each in found)
+    (only,) = placement.misfits(graph.build(network("lstm,reset_before", 2)))
+    assert only.node == "GRU gru_1"
+    assert not any(each.runs for each in (*found, only))
 
 
 def of(*nodes: onnx.NodeProto, opset: int = 20, functions: Sequence[onnx.FunctionProto] = ()) -> onnx.ModelProto:
@@ -166,7 +170,7 @@ def of(*nodes: onnx.NodeProto, opset: int = 20, functions: Sequence[onnx.Functio
     return helper.make_model(made, opset_imports=imports, functions=list(functions))
 
 
-def recurrent(operator: str, *, inputs: Sequence[str] = ("x", "W", "R"), **attributes: Any) -> onnx.ModelProto:
+def operation(operator: str, *, inputs: Sequence[str] = ("x", "W", "R"), **attributes: Any) -> onnx.ModelProto:
     standard: dict[str, Any] = {"linear_before_reset": 1} if operator == "GRU" else {}
     return of(helper.make_node(operator, inputs, ["y"], name="node", hidden_size=4, **{**standard, **attributes}))
 
@@ -185,24 +189,24 @@ def function(operator: str) -> onnx.FunctionProto:
 BOTH = ["Sigmoid", "Tanh"] * 2
 PEEPHOLES = ("x", "W", "R", "", "", "", "", "P")
 MISFITS = {
-    "reset before the product": (recurrent("GRU", linear_before_reset=0), "resets before the product"),
+    "reset before the product": (operation("GRU", linear_before_reset=0), "resets before the product"),
     "reset not said": (of(helper.make_node("GRU", ["x", "W", "R"], ["y"], name="node")), "resets before the product"),
-    "GRU of other activations": (recurrent("GRU", activations=["Sigmoid", "Relu"]), "other activations (sigmoid, relu)"),
+    "GRU of other activations": (operation("GRU", activations=["Sigmoid", "Relu"]), "other activations (sigmoid, relu)"),
     "GRU of others backwards": (
-        recurrent("GRU", direction="bidirectional", activations=[*BOTH[:2], "HardSigmoid", "Tanh"]),
+        operation("GRU", direction="bidirectional", activations=[*BOTH[:2], "HardSigmoid", "Tanh"]),
         "other activations (sigmoid, tanh, hardsigmoid, tanh)",
     ),
-    "GRU with parameters": (recurrent("GRU", activation_alpha=[0.1]), "activation_alpha"),
-    "GRU that clips": (recurrent("GRU", clip=1.0), "clips"),
-    "GRU with the batch first": (recurrent("GRU", layout=1), "layout=1"),
-    "LSTM of other activations": (recurrent("LSTM", activations=["Sigmoid", "Tanh", "Relu"]), "other activations"),
-    "LSTM that clips": (recurrent("LSTM", clip=1.0), "clips"),
-    "LSTM with the batch first": (recurrent("LSTM", layout=1), "layout=1"),
-    "LSTM with peepholes": (recurrent("LSTM", inputs=PEEPHOLES), "peepholes"),
-    "LSTM of coupled gates": (recurrent("LSTM", input_forget=1), "input_forget=1"),
-    "RNN of other activations": (recurrent("RNN", activations=["Relu"]), "other activations (relu)"),
-    "RNN that clips": (recurrent("RNN", clip=1.0), "clips"),
-    "RNN with the batch first": (recurrent("RNN", layout=1), "layout=1"),
+    "GRU with parameters": (operation("GRU", activation_alpha=[0.1]), "activation_alpha"),
+    "GRU that clips": (operation("GRU", clip=1.0), "clips"),
+    "GRU with the batch first": (operation("GRU", layout=1), "layout=1"),
+    "LSTM of other activations": (operation("LSTM", activations=["Sigmoid", "Tanh", "Relu"]), "other activations"),
+    "LSTM that clips": (operation("LSTM", clip=1.0), "clips"),
+    "LSTM with the batch first": (operation("LSTM", layout=1), "layout=1"),
+    "LSTM with peepholes": (operation("LSTM", inputs=PEEPHOLES), "peepholes"),
+    "LSTM of coupled gates": (operation("LSTM", input_forget=1), "input_forget=1"),
+    "RNN of other activations": (operation("RNN", activations=["Relu"]), "other activations (relu)"),
+    "RNN that clips": (operation("RNN", clip=1.0), "clips"),
+    "RNN with the batch first": (operation("RNN", layout=1), "layout=1"),
     "operator without a kernel": (of(helper.make_node("Hardmax", ["x"], ["y"], name="node")), "not known to have a CUDA kernel"),
     "operator of others": (
         of(helper.make_node("DynamicQuantizeLSTM", ["x"], ["y"], name="node", domain="com.microsoft")),
@@ -228,12 +232,12 @@ def test_a_node_that_does_not_run_on_cuda_is_found(proto: onnx.ModelProto, why: 
 
 
 FITS = {
-    "GRU": recurrent("GRU"),
-    "GRU of the usual activations": recurrent("GRU", activations=["sigmoid", "tanh"]),
-    "GRU in both directions": recurrent("GRU", direction="bidirectional", activations=BOTH),
-    "LSTM": recurrent("LSTM", activations=["Sigmoid", "Tanh", "Tanh"], input_forget=0),
-    "LSTM that leaves peepholes out": recurrent("LSTM", inputs=(*PEEPHOLES[:-1], "")),
-    "RNN": recurrent("RNN", layout=0),
+    "GRU": operation("GRU"),
+    "GRU of the usual activations": operation("GRU", activations=["sigmoid", "tanh"]),
+    "GRU in both directions": operation("GRU", direction="bidirectional", activations=BOTH),
+    "LSTM": operation("LSTM", activations=["Sigmoid", "Tanh", "Tanh"], input_forget=0),
+    "LSTM that leaves peepholes out": operation("LSTM", inputs=(*PEEPHOLES[:-1], "")),
+    "RNN": operation("RNN", layout=0),
     "constant": of(helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(np.zeros(3)))),
     "operator that ONNX has not defined anew": of(helper.make_node("Dropout", ["x"], ["y"]), opset=21),
     "function": of(helper.make_node("Mine", ["x"], ["y"], domain="own"), functions=[function("Tanh")]),

@@ -14,15 +14,16 @@ import torch
 
 from app import manifest
 from app.golden import Golden
-from app.manifest import Cell, ModelSpec, StateSpec
+from app.manifest import ModelSpec
 from app.runtime import CPU, CUDA
 from app.tensors import Instance, Prediction
 from scripts.bench_gpu import child, grid
 from scripts.bench_gpu.child import Job, Result
 from scripts.bench_gpu.grid import Model
-from scripts.training import cuda_graph, graph, publish
-from scripts.training.config import Config
-from scripts.training.model import Denoiser
+from scripts.gyro import graph
+from scripts.gyro.config import Config
+from scripts.gyro.model import Denoiser
+from scripts.training import cuda_graph, publish, recurrent
 
 GOLDEN_LENGTHS = (1, 1, 2, 7, 33, 128)
 SEED = 31
@@ -44,15 +45,14 @@ def build(repository: Path, model: Model, like: ModelSpec, chunk: int | None) ->
     """Publish one; `like`: the version whose features and outputs it has, `chunk`: the steps a call of its graph for CUDA."""
     config = Config(name=model.name, cell=model.cell, layers=model.layers, hidden=model.hidden, seed=SEED)
     network = _network(config)
-    parts = network.gru.weights(), network.calibration.numpy(), *network.head_weights()
-    names = {CPU: "model.onnx", CUDA: "model.onnx" if model.cell == "reset_after" else "model.cuda.onnx"}
-    states = (StateSpec(input="h0", output="hn", shape=(config.layers, config.hidden), batch_axis=1),)
+    names = recurrent.graphs_of(config.kinds, chunked=True)
+    states = recurrent.states_of(config.kinds, config.hidden)
     with publish.staging(repository, model.name) as folder:
-        onnx.save(graph.build(config, *parts), folder / names[CPU])
+        onnx.save(graph.build(network), folder / names[CPU])
         if names[CUDA] != names[CPU]:
-            onnx.save(graph.build(config, *parts, chunk=chunk), folder / names[CUDA])
+            onnx.save(graph.build(network, chunk=chunk), folder / names[CUDA])
         _golden(network).save(folder, outputs=like.outputs, states=states)
-        cell = Cell(variant=config.cell, hidden_size=config.hidden, num_layers=config.layers, bias=config.bias)
+        cell = recurrent.cell_of(config.kinds, config.hidden, config.bias)
 
         def spec_of(version: str) -> ModelSpec:
             own = {"name": model.name, "version": version, "states": states, "cell": cell, "graphs": names, "provenance": {}}
@@ -80,7 +80,7 @@ def _golden(network: Denoiser) -> Golden:
     for length in GOLDEN_LENGTHS:
         steps = (50 * rng.standard_normal((length, 6))).astype(np.float32)
         h0 = rng.uniform(-1, 1, (config.layers, config.hidden)).astype(np.float32)
-        output, hn = network.equations(steps.astype(np.float64), h0.astype(np.float64))
+        output, (hn,) = network.equations(steps.astype(np.float64), [h0.astype(np.float64)])
         instances.append(Instance(steps, (h0,)))
         predictions.append(Prediction((output.astype(np.float32),), (hn.astype(np.float32),)))
     return Golden(instances, predictions)

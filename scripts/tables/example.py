@@ -29,7 +29,7 @@ from scripts.tables.wording import count
 LOADS = ("high", "high_reactive", "middle", "middle_reactive", "low", "low_reactive")  # by the side of the transformer
 STATES = ("healthy", "loose", "unbalanced")
 RATE = 50.0  # Hz, of machine and classes
-RUN = 500  # rows of a recording of a machine's state
+RUN = 150  # rows of a recording of a machine's state
 LEAST = 200
 
 
@@ -60,28 +60,31 @@ def main(argv: list[str] | None = None) -> int:
 def transformer(rows: int, rng: np.random.Generator) -> pl.DataFrame:
     """Hourly: six loads with daily and weekly seasons, and an oil temperature that follows them and the weather slowly.
 
-    Weather, demand and the levels of the loads wander, and demand jumps when customers come and go: what was true of the first
-    year is not of the second, so that a forecast has to read the level from its context.
+    Each load has a daily shape of its own, which weekends flatten; it is heated for below 15 degrees and cooled for above 19, and
+    its level jumps when customers come and go: what was true of the first year is not of the second, so that a forecast has to read
+    level and shape from its context.
     """
     hours = np.arange(rows)
-    day, week, year = (2 * np.pi * hours / period for period in (24, 168, 24 * 365.25))
-    fronts = _red(rng, rows, memory=60.0)  # weather that lasts for days
-    outside = 12 - 11 * np.cos(year) + 4.5 * fronts - 3.5 * np.cos(day - 0.9) * (1 + 0.3 * _red(rng, rows, memory=48.0))
-    shifts = np.cumsum(np.where(rng.random(rows) < 1 / 1500, rng.normal(0, 0.25, rows), 0.0))  # customers come and go
-    weekend = (hours // 24 % 7 >= 5).astype(float)
-    busy = 1 + 0.45 * np.sin(day - 2.2) + 0.22 * np.sin(2 * day - 0.6) - 0.25 * weekend + 0.05 * np.cos(week)
-    demand = busy * (1 + 0.12 * _red(rng, rows, memory=36.0)) + 0.02 * np.abs(outside - 17) + shifts + 0.15 * hours / (24 * 365.25)
+    day, year = 2 * np.pi * hours / 24, 2 * np.pi * hours / (24 * 365.25)
+    clouds = 1 / (1 + np.exp(-2 * _red(rng, rows, memory=30.0)))
+    swing = (2 + 4 * (1 - clouds)) * np.sin(day - 2.4)  # warm afternoons, most of all under a clear sky
+    outside = 12 - 8 * np.cos(year) + 3.5 * _red(rng, rows, memory=80.0) + swing
+    weekend = hours // 24 % 7 >= 5
+    comfort = 0.25 * np.maximum(15 - outside, 0) + 0.35 * np.maximum(outside - 19, 0)
     columns: dict[str, pl.Series] = {}
     total = np.zeros(rows)
     for index, name in enumerate(LOADS):
-        size, share = (9.0, 1.0) if index < 4 else (3.0, 0.6)
-        own = 0.35 * _red(rng, rows, memory=12.0) + 0.25 * _red(rng, rows, memory=400.0) + 0.12 * rng.normal(size=rows)
-        reactive = name.endswith("reactive")
-        load = size * (share * (0.25 * demand if reactive else demand) + (0.4 if reactive else 1.0) * own)
-        total += 0.0 if reactive else load
-        columns[name] = pl.Series(values=load.round(3))
-    heat = outside + 0.45 * np.maximum(total, 0)
-    slow = lfilter([1 / 8], [1, -(1 - 1 / 8)], heat - heat[0]) + heat[0]  # oil takes some 8 hours to warm up
+        late = index / 12  # hours are shifted a little from load to load
+        shape = np.sin(day - 1.8 - late) + 0.6 * np.sin(2 * day - 1.0 + index) + 0.3 * np.sin(3 * day)
+        flat = np.where(weekend, 0.45 + 0.02 * index, 1.0)
+        strength = 3 * (1 + 0.3 * _red(rng, rows, memory=500.0))
+        level = 8 + np.cumsum(np.where(rng.random(rows) < 1 / 900, rng.normal(0, 1.2, rows), 0.0))
+        own = (0.8 + 0.1 * index) * _red(rng, rows, memory=10.0)
+        load = level + strength * shape * flat + (0.4 + 0.2 * index) * comfort + own
+        columns[name] = pl.Series(values=(load * (0.4 if name.endswith("reactive") else 1.0)).round(3))
+        total += 0.0 if name.endswith("reactive") else load
+    heat = outside + 0.5 * np.maximum(total, 0)
+    slow = lfilter([1 / 16], [1, -(1 - 1 / 16)], heat - heat[0]) + heat[0]  # oil takes half a day to warm up
     columns["oil"] = pl.Series(values=(slow + 0.25 * rng.normal(size=rows)).round(3))
     start = np.datetime64("2016-07-01T00:00:00", "us")
     date = pl.Series(values=start + hours * np.timedelta64(1, "h"))
@@ -113,9 +116,9 @@ def classes(rows: int, rng: np.random.Generator) -> pl.DataFrame:
         turn = 2 * np.pi * rng.uniform(2.5, 4.0) * times + rng.uniform(0, 2 * np.pi)
         side, up = np.sin(turn), np.cos(turn)
         if STATES[state] == "unbalanced":
-            side, up = 1.7 * side, 1.4 * up
+            side = 1.8 * side
         if STATES[state] == "loose":
-            side = side + 0.6 * np.sin(2 * turn + 0.5) + 0.3 * np.sin(3 * turn)
+            side = side + 0.8 * np.sin(2 * turn + 0.5) + 0.4 * np.sin(3 * turn)
         strength = rng.uniform(0.6, 1.5)
         frames.append(
             pl.DataFrame(

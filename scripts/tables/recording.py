@@ -43,6 +43,9 @@ class Column:
     name: str
     unit: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:

@@ -1,4 +1,4 @@
-"""One word of a training run per file: config, data, cell, model, fit, checkpoint, graph, verify, publish."""
+"""What every training run has, one word a file: config, problem, stack, fit, checkpoint, scores, recurrent, verify, publish."""
 
 from importlib.util import find_spec
 

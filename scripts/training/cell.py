@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from scripts.training.reference import Variant, Weights
+from scripts.training.reference import GRUWeights
 
 FOLLOWING = 3.0  # an update gate's bias at which a unit takes 95 % of the new
 
@@ -106,88 +105,21 @@ class ResetBeforeLayer(nn.Module):
             self.register_buffer("bias", start, persistent=False)
 
     def forward(self, x: Tensor, h0: Tensor, mask: Tensor | None) -> Tensor:
-        return ResetBefore.apply(x, h0, self.weight_ih, self.weight_hh, self.bias, mask)  # type: ignore[no-any-return,no-untyped-call]  # torch leaves `apply` untyped
+        """The states (time, batch, hidden) from x (time, batch, inputs) and h0 (batch, hidden); mask as of ResetBefore.
 
-    def weights(self) -> Weights:
-        """The same weights as the paper's matrices, each of which multiplies [h_prev, x]."""
-        W_r, W_z, W = np.split(np.concatenate([_float64(self.weight_hh), _float64(self.weight_ih)], axis=1), 3)
-        b_r, b_z, b = np.split(_float64(self.bias), 3)
-        return Weights(W_r=W_r, b_r=b_r, W_z=W_z, b_z=b_z, W=W, b=b, b_h=np.zeros_like(b))
-
-
-class GRU(nn.Module):
-    """A stack of GRU layers. `reset_before` is the paper's cell, `reset_after` is torch.nn.GRU.
-
-    memory: the longest memory, in steps, that the initial update gates span (reset_before with bias).
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        num_layers: int = 1,
-        bias: bool = True,
-        variant: Variant = "reset_before",
-        memory: int = 256,
-    ) -> None:
-        super().__init__()
-        self.hidden_size, self.num_layers, self.variant = hidden_size, num_layers, variant
-        self.layers: nn.ModuleList | nn.GRU
-        if variant == "reset_after":
-            self.layers = nn.GRU(input_size, hidden_size, num_layers, bias=bias, batch_first=True)
-        else:
-            sizes = [input_size] + [hidden_size] * (num_layers - 1)
-            self.layers = nn.ModuleList(ResetBeforeLayer(size, hidden_size, bias=bias, memory=memory) for size in sizes)
-
-    def forward(self, input: Tensor, h0: Tensor | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The last layer's states (batch, time, hidden) and every layer's final state (num_layers, batch, hidden).
-
-        input: (batch, time, features), finite in the padding too; h0: (num_layers, batch, hidden), None for zeros;
-        lengths: (batch,) on the CPU, from 1 up, None where every sequence fills its row. Past a sequence's length the
-        states are undefined; the final state is the one at its length.
+        In float32 even where autocast takes less: a state is the sum of many small steps.
         """
-        batch, steps, _ = input.shape
-        if h0 is None:
-            h0 = input.new_zeros(self.num_layers, batch, self.hidden_size)
-        if isinstance(self.layers, nn.GRU):
-            return self._torch_gru(self.layers, input, h0, lengths)
-        mask = None
-        if lengths is not None:
-            mask = (torch.arange(steps)[:, None] < lengths).to(input)[..., None]  # (time, batch, 1)
-        states = input.transpose(0, 1).contiguous()  # (time, batch, features)
-        final = []
-        for layer, start in zip(self.layers, h0, strict=True):
-            states = layer(states, start, mask)
-            final.append(states[-1])
-        return states.transpose(0, 1), torch.stack(final)
+        with torch.autocast(x.device.type, enabled=False):
+            x, h0 = x.to(self.weight_ih), h0.to(self.weight_ih)
+            return ResetBefore.apply(x, h0, self.weight_ih, self.weight_hh, self.bias, mask)  # type: ignore[no-any-return,no-untyped-call]  # torch leaves `apply` untyped
 
-    @staticmethod
-    def _torch_gru(layers: nn.GRU, input: Tensor, h0: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        if lengths is None:
-            states, final = layers(input, h0)
-            return states, final
-        packed = pack_padded_sequence(input, lengths, batch_first=True, enforce_sorted=False)
-        states, final = layers(packed, h0)
-        return pad_packed_sequence(states, batch_first=True, total_length=input.shape[1])[0], final
-
-    def weights(self) -> list[Weights]:
-        """Each layer's weights, as reference.run takes them."""
-        if isinstance(self.layers, nn.GRU):
-            return [_torch_weights(self.layers, index) for index in range(self.num_layers)]
-        return [layer.weights() for layer in self.layers if isinstance(layer, ResetBeforeLayer)]
+    def weights(self) -> GRUWeights:
+        """The same weights as the paper's matrices, each of which multiplies [h_prev, x]."""
+        W_r, W_z, W = np.split(np.concatenate([float64(self.weight_hh), float64(self.weight_ih)], axis=1), 3)
+        b_r, b_z, b = np.split(float64(self.bias), 3)
+        return GRUWeights("reset_before", W_r=W_r, b_r=b_r, W_z=W_z, b_z=b_z, W=W, b=b, b_h=np.zeros_like(b))
 
 
-def _torch_weights(layers: nn.GRU, index: int) -> Weights:
-    W_r, W_z, W = np.split(
-        np.concatenate([_float64(getattr(layers, f"weight_{kind}_l{index}")) for kind in ("hh", "ih")], axis=1), 3
-    )
-    if not layers.bias:
-        zeros = np.zeros(layers.hidden_size)
-        return Weights(W_r=W_r, b_r=zeros, W_z=W_z, b_z=zeros, W=W, b=zeros, b_h=zeros)
-    hidden, input = (np.split(_float64(getattr(layers, f"bias_{kind}_l{index}")), 3) for kind in ("hh", "ih"))
-    return Weights(W_r=W_r, b_r=hidden[0] + input[0], W_z=W_z, b_z=hidden[1] + input[1], W=W, b=input[2], b_h=hidden[2])
-
-
-def _float64(tensor: Tensor) -> NDArray[np.float64]:
+def float64(tensor: Tensor) -> NDArray[np.float64]:
+    """Its numbers, as the equations take them."""
     return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64)

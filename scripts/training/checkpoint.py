@@ -5,7 +5,8 @@ Owns the file and that it is never half-written. Knows nothing of how a run is t
 """
 
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Self
@@ -13,16 +14,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from scripts.training.config import Config
+from scripts.training.config import RunConfig
 
 FILE_NAME = "checkpoint.pt"
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A run after `epoch` epochs. history: one dict of numbers per epoch."""
+    """A run after `epoch` epochs. history: one dict of numbers per epoch; facts: what the problem's artifact needs to know of
+    its data, in plain values and tensors."""
 
-    config: Config
+    config: RunConfig
     epoch: int
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -30,6 +32,7 @@ class Checkpoint:
     best_loss: float
     best_network: dict[str, Tensor]
     history: list[dict[str, float]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -38,16 +41,19 @@ class Checkpoint:
 
     def save(self, run: Path) -> None:
         """Write the checkpoint of the run in this folder; the old one stands until the new one is whole."""
-        content = {name: getattr(self, name) for name in self.__slots__} | {"config": asdict(self.config)}
+        content = {name: getattr(self, name) for name in self.__slots__} | {"config": self.config.to_dict()}
         temporary = run / f".{FILE_NAME}.tmp"
         torch.save(content, temporary)
         os.replace(temporary, run / FILE_NAME)
 
     @classmethod
-    def load(cls, run: Path) -> Self:
-        """The checkpoint of a run; FileNotFoundError when there is none, ValueError when it is broken or of another version."""
+    def load(cls, run: Path, config_of: Callable[[dict[str, Any]], RunConfig]) -> Self:
+        """The checkpoint of a run, its config read by `config_of`.
+
+        FileNotFoundError when there is none, ValueError when it is broken or of another version.
+        """
         try:
             content = torch.load(run / FILE_NAME, weights_only=True, map_location="cpu")
-            return cls(**content | {"config": Config.from_dict(content["config"])})
+            return cls(**content | {"config": config_of(content["config"])})
         except (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
             raise ValueError(f"{run / FILE_NAME} is broken or not a checkpoint: {error}") from error

@@ -1,63 +1,64 @@
-"""What one training run is asked to do: every choice that changes its result, and nothing else.
+"""What every training run is asked to do: the choices about its network and its fit, whatever it learns.
 
-Owns the defaults and their meaning. Knows nothing of files, command lines or torch. A run is a function of its
-`Config`, the versions of its packages, the device and its number of threads.
+Owns their defaults and their meaning, and how a config is kept. What is learned, and from which data, adds choices of its own:
+scripts.gyro.config, scripts.series.config. Knows nothing of files, command lines or torch.
 """
 
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from app.manifest import NAME_PATTERN
-from scripts.training.reference import Variant
-from scripts.training.sensor import PARTS
+from scripts.training.reference import Kind
 
-INCREMENTS = (16, 32)  # samples over which the loss sums errors too: Brossard, Bonnabel & Barrau, 2020
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """The choices of a run. Times are in samples unless a unit is named."""
+class RunConfig:
+    """A run is a function of its config, its data, the versions of its packages, the device and its number of threads."""
 
-    name: str = "gyro-denoiser"
+    name: str = "model"
     seed: int = 0
-    # the data
-    part: str = "ADIS16448"  # whose noise is simulated
-    sample_rate: float = 100.0  # Hz
-    jitter: float = 0.0  # seconds, 1 sigma of each sample's time
-    recordings: int = 64  # simulated anew every epoch
-    recording_seconds: float = 60.0
     # the network
-    cell: Variant = "reset_before"
+    cell: str = "reset_before"  # of every layer; or one for each, from the input up: "lstm,reset_before"
     layers: int = 2
     hidden: int = 64
     bias: bool = True
     # the fit
     epochs: int = 80
     patience: int = 30  # epochs without a better validation loss
-    chunk: int = 128  # steps between two updates; the state is carried on, the gradient is not
-    learning_rate: float = 8e-3
+    learning_rate: float = 8e-3  # at its highest
     clip: float = 1.0  # norm of the gradient
+    precision: Precision = "float32"  # bfloat16: matrix products in it, where that is enough; weights and sums stay float32
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool | str) or field.name in ("seed", "jitter"):
-                continue
-            if not value > 0:
+            if field.type in (int, float) and field.name not in self.from_zero() and not value > 0:
                 raise ValueError(f"{field.name} must be above 0, got {value}")
-        if self.jitter < 0 or self.seed < 0:
-            raise ValueError(f"seed and jitter must not be negative, got {self.seed} and {self.jitter}")
-        if self.cell not in get_args(Variant):
-            raise ValueError(f"cell must be one of {', '.join(get_args(Variant))}, got {self.cell!r}")
-        if self.part not in PARTS:
-            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {self.part!r}")
+            if field.name in self.from_zero() and not value >= 0:
+                raise ValueError(f"{field.name} must not be negative, got {value}")
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise ValueError(f"name must be letters, digits, dots, dashes and underscores, got {self.name!r}")
-        if self.chunk < INCREMENTS[-1]:
-            raise ValueError(f"chunk must hold the longest increment of {INCREMENTS[-1]} samples, got {self.chunk}")
-        if self.recording_seconds * self.sample_rate < self.chunk:
-            raise ValueError(f"a recording of {self.recording_seconds:g} s is shorter than one chunk of {self.chunk} samples")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        for kind in self.kinds:
+            if kind not in get_args(Kind):
+                raise ValueError(f"cell must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+        if len(self.kinds) != self.layers:
+            raise ValueError(f"cell names {len(self.kinds)} layers, and layers is {self.layers}: {self.cell!r}")
+
+    @staticmethod
+    def from_zero() -> frozenset[str]:
+        """The numbers that may be 0."""
+        return frozenset({"seed"})
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The cell of each layer."""
+        named = tuple(self.cell.split(","))
+        return named * self.layers if len(named) == 1 else named
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,4 +69,5 @@ class Config:
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"The run's config has fields this version does not know: {', '.join(sorted(unknown))}.")
-        return cls(**values)
+        given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**given)

@@ -1,25 +1,29 @@
-"""The paper's GRU in float64 NumPy, line by line: the slow truth that every other implementation is compared with.
+"""The recurrent cells in float64 NumPy, line by line: the slow truth that every other implementation is compared with.
 
-Source: Han, Meng, Zhang, Yan, "Hybrid Deep Recurrent Neural Networks for Noise Reduction of MEMS-IMU with Static and
-Dynamic Conditions", section 2.2, equations 8 to 12. Owns the equations; knows nothing of torch, ONNX or batches.
-The variant `reset_after` is torch.nn.GRU's cell (Cho et al., 2014, as implemented by cuDNN), written the same way.
+Owns the equations; knows nothing of torch, ONNX or batches. Sources: for the paper's GRU, `reset_before`, Han, Meng, Zhang, Yan,
+"Hybrid Deep Recurrent Neural Networks for Noise Reduction of MEMS-IMU with Static and Dynamic Conditions", section 2.2, equations
+8 to 12; for `reset_after` Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014, as cuDNN and
+torch.nn.GRU have it; for `lstm` Hochreiter & Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers,
+Schmidhuber & Cummins, "Learning to forget", 2000, without peepholes, as torch and ONNX have it; `rnn` is Elman's, with tanh.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Variant = Literal["reset_before", "reset_after"]
+Kind = Literal["reset_before", "reset_after", "lstm", "rnn"]
+State = tuple[Array, ...]  # of one layer: h (hidden,), and of an LSTM c (hidden,)
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class GRUWeights:
     """One layer. Each matrix is (hidden, hidden + inputs) and multiplies [h_prev, x]; each bias is (hidden,)."""
 
+    kind: Literal["reset_before", "reset_after"]
     W_r: Array
     b_r: Array
     W_z: Array
@@ -29,7 +33,34 @@ class Weights:
     b_h: Array  # inside the reset, reset_after only; zeros otherwise
 
 
-def step_reset_before(w: Weights, h_prev: Array, x: Array) -> Array:
+@dataclass(frozen=True, slots=True)
+class LSTMWeights:
+    """One layer, laid out likewise: the input, forget and output gates, and the candidate g."""
+
+    kind: ClassVar[Literal["lstm"]] = "lstm"
+    W_i: Array
+    b_i: Array
+    W_f: Array
+    b_f: Array
+    W_g: Array
+    b_g: Array
+    W_o: Array
+    b_o: Array
+
+
+@dataclass(frozen=True, slots=True)
+class RNNWeights:
+    """One layer, laid out likewise."""
+
+    kind: ClassVar[Literal["rnn"]] = "rnn"
+    W: Array
+    b: Array
+
+
+Weights = GRUWeights | LSTMWeights | RNNWeights
+
+
+def step_reset_before(w: GRUWeights, h_prev: Array, x: Array) -> Array:
     """The state (hidden,) after the step x (inputs,), as in the paper."""
     hx = np.concatenate([h_prev, x])
     R = sigmoid(w.W_r @ hx + w.b_r)  # (8)
@@ -39,7 +70,7 @@ def step_reset_before(w: Weights, h_prev: Array, x: Array) -> Array:
     return h
 
 
-def step_reset_after(w: Weights, h_prev: Array, x: Array) -> Array:
+def step_reset_after(w: GRUWeights, h_prev: Array, x: Array) -> Array:
     """The state (hidden,) after the step x (inputs,), as in torch.nn.GRU."""
     hx = np.concatenate([h_prev, x])
     R = sigmoid(w.W_r @ hx + w.b_r)
@@ -50,21 +81,49 @@ def step_reset_after(w: Weights, h_prev: Array, x: Array) -> Array:
     return h
 
 
-STEPS = {"reset_before": step_reset_before, "reset_after": step_reset_after}
+def step_lstm(w: LSTMWeights, h_prev: Array, c_prev: Array, x: Array) -> tuple[Array, Array]:
+    """The states h and c (hidden,) after the step x (inputs,)."""
+    hx = np.concatenate([h_prev, x])
+    i = sigmoid(w.W_i @ hx + w.b_i)
+    f = sigmoid(w.W_f @ hx + w.b_f)
+    g = np.tanh(w.W_g @ hx + w.b_g)
+    o = sigmoid(w.W_o @ hx + w.b_o)
+    c: Array = f * c_prev + i * g
+    h: Array = o * np.tanh(c)
+    return h, c
 
 
-def run(layers: Sequence[Weights], inputs: Array, state: Array, variant: Variant = "reset_before") -> tuple[Array, Array]:
-    """The last layer's h at every step (time, hidden), and the final state of each layer (layers, hidden).
+def step_rnn(w: RNNWeights, h_prev: Array, x: Array) -> Array:
+    """The state (hidden,) after the step x (inputs,)."""
+    h: Array = np.tanh(w.W @ np.concatenate([h_prev, x]) + w.b)
+    return h
 
-    inputs: (time, inputs); state: (layers, hidden).
+
+def step(w: Weights, state: State, x: Array) -> State:
+    """The layer's state after the step x (inputs,); the first of it is what the layer above reads."""
+    h_prev, *c_prev = state
+    if isinstance(w, LSTMWeights):
+        return step_lstm(w, h_prev, c_prev[0], x)
+    if isinstance(w, RNNWeights):
+        return (step_rnn(w, h_prev, x),)
+    return ((step_reset_before if w.kind == "reset_before" else step_reset_after)(w, h_prev, x),)
+
+
+def run(layers: Sequence[Weights], inputs: Array, state: Sequence[Array]) -> tuple[Array, State]:
+    """The last layer's h at every step (time, hidden), and the final states, laid out as those to start from.
+
+    inputs: (time, inputs); state: h of the layers (layers, hidden) and, where there are LSTMs, c of those (LSTMs, hidden).
     """
-    h = list(state)
+    cells = iter(state[1]) if len(state) > 1 else iter(())
+    states: list[State] = [(h, next(cells)) if w.kind == "lstm" else (h,) for w, h in zip(layers, state[0], strict=True)]
     above = []
     for x in inputs:
-        for index, weights in enumerate(layers):
-            x = h[index] = STEPS[variant](weights, h[index], x)
+        for index, w in enumerate(layers):
+            states[index] = step(w, states[index], x)
+            x = states[index][0]
         above.append(x)
-    return np.array(above), np.array(h)
+    h, c = np.array([each[0] for each in states]), [each[1] for each in states if len(each) > 1]
+    return np.array(above), (h, np.array(c)) if c else (h,)
 
 
 def output(W_o: Array, b_o: Array, h: Array) -> Array:

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.training.nodes import Graph
-from scripts.training.reference import Weights
+from scripts.training.reference import GRUWeights
 
 NEVER = np.iinfo(np.int32).max  # a step that no sequence has
 
 Array32 = NDArray[np.float32]
 
 
-def add_cell(g: Graph, layers: list[Weights], features: str, *, steps: int) -> str:
+def add_cell(g: Graph, layers: list[GRUWeights], features: str, *, steps: int) -> str:
     """Add nodes for `steps` steps, and the graph's output hn: the name of the states of all layers (time, batch, layers x hidden).
 
     features: (time, batch, inputs), of exactly `steps` steps; reads the graph's inputs lengths (batch,), of 0 to `steps`, and h0
@@ -68,7 +68,7 @@ def add_cell(g: Graph, layers: list[Weights], features: str, *, steps: int) -> s
     return states
 
 
-def _stacked(layers: list[Weights]) -> tuple[Array32, Array32, Array32, Array32]:
+def _stacked(layers: list[GRUWeights]) -> tuple[Array32, Array32, Array32, Array32]:
     """The weights of all layers as one cell's: each column belongs to a gate and, within it, to a layer.
 
     (width, 3 width) for h, gates r, z and the input's part of c; (width, width) for R * h; (inputs, 3 width) and (3 width,) for

@@ -7,8 +7,8 @@ Knows nothing of how a number was measured or of the words around the table.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scripts.training.baselines import CALIBRATED, EXPERT, RAW, Method
-from scripts.training.evaluate import SETTLE_SECONDS, WINDOW_SECONDS, Scores
+from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, Method
+from scripts.gyro.evaluate import SETTLE_SECONDS, WINDOW_SECONDS, Scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # a result is itself only: arrays have no truth value

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.training import motion
-from scripts.training.config import Config
-from scripts.training.sensor import PARTS, Specimen
+from scripts.gyro import motion
+from scripts.gyro.config import Config
+from scripts.gyro.sensor import PARTS, Specimen
 
 GYRO_FEATURES = (
     ("gyro_x", "deg/s"),

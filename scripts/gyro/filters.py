@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 STATES = 3  # of the Kalman filters: the rate and its first two derivatives; measured better than one derivative
 # Densities of the white third derivative of the rate, (deg/s^4)^2/Hz: from a body that hardly turns to hardly any filtering.
 BANK = tuple(10.0**power for power in range(-2, 13, 2))
+BANKED = "Kalman bank"  # the family of many filters; the others are of one
 
 
 class Filter(Protocol):
@@ -153,7 +154,7 @@ def families(variance: float, sample_rate: float) -> tuple[Family, ...]:
         Family("EMA", Exponential, _spread(0.01, 1.0)),
         Family("Butterworth", lambda cutoff: Butterworth(cutoff, sample_rate), _spread(0.005 * sample_rate, 0.49999 * sample_rate)),
         Family("Kalman", lambda density: Kalman(density, variance, sample_rate), _spread(1e-2, 1e14)),
-        Family("Kalman bank", lambda memory: KalmanBank(memory, variance, sample_rate), (1, 2, 4, 8, 16)),
+        Family(BANKED, lambda memory: KalmanBank(memory, variance, sample_rate), (1, 2, 4, 8, 16)),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.training.sensor import Channel, Part
+from scripts.gyro.sensor import Channel, Part
 
 Array = NDArray[np.float64]
 

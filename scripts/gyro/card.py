@@ -9,14 +9,14 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from textwrap import fill
 
-from app.manifest import ModelSpec, Signal
-from scripts.training.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED
-from scripts.training.comparison import COLUMNS, Result, best, filters, named, table
-from scripts.training.config import Config
-from scripts.training.evaluate import SETTLE_SECONDS
-from scripts.training.filters import BANK
+from app.manifest import Cell, ModelSpec, Signal
+from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED
+from scripts.gyro.comparison import COLUMNS, Result, best, filters, named, table
+from scripts.gyro.config import Config
+from scripts.gyro.evaluate import SETTLE_SECONDS
+from scripts.gyro.filters import BANK
+from scripts.gyro.sensor import PARTS
 from scripts.training.packages import installed
-from scripts.training.sensor import PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def markdown(spec: ModelSpec, config: Config, results: Sequence[Result], figures
     part = PARTS[config.part]
     gyro = part.gyro
     assert spec.cell is not None, "a model of ours"
-    cell = f"{spec.cell.num_layers} x {spec.cell.hidden_size} GRU, `{spec.cell.variant}`"
+    cell = _layers(spec.cell)
     states = ", ".join(f"`{state.input}` {state.shape}" for state in spec.states)
     sampling = f"with {config.jitter * 1e3:g} ms of jitter" if config.jitter else "evenly sampled"
     made = _paragraph(
@@ -177,6 +177,14 @@ def _times(value: float, reference: float) -> str:
 
 def _lag(samples: float) -> str:
     return f"{abs(samples):.2f} samples {'late' if samples >= 0 else 'early'}"
+
+
+def _layers(cell: Cell) -> str:
+    """2 x 64 GRU, `reset_before`, or the cell of each layer from the input up."""
+    if isinstance(cell.variant, str):
+        family = {"lstm": "LSTM", "rnn": "RNN"}.get(cell.variant, "GRU")
+        return f"{cell.num_layers} x {cell.hidden_size} {family}, `{cell.variant}`"
+    return f"{', '.join(f'`{variant}`' for variant in cell.variant)} from the input up, {cell.hidden_size} units each"
 
 
 def _signals(signals: Sequence[Signal]) -> str:

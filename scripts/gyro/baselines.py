@@ -11,10 +11,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.training.calibration import calibrate, calibration
-from scripts.training.data import Gyro
-from scripts.training.filters import Filter, MovingAverage, families, rmse, tune
-from scripts.training.zero_rate import ZeroRate, sample_variance
+from scripts.gyro.calibration import calibrate, calibration
+from scripts.gyro.data import Gyro
+from scripts.gyro.filters import BANKED, Filter, MovingAverage, families, rmse, tune
+from scripts.gyro.zero_rate import ZeroRate, sample_variance
 
 Array = NDArray[np.float64]
 
@@ -61,13 +61,27 @@ class ZeroRateFiltered:
         return np.where(still[..., None], 0.0, self.filter(rates) - bias)
 
 
+def simple(gyro: Gyro) -> list[Method]:
+    """What was measured, what calibration makes of it, and the best of the single filters behind that: tuned in seconds."""
+    features, targets = _tuning(gyro)
+    matrix = calibration(features, targets)
+    rates, sample_rate = calibrate(features, matrix), gyro.config.sample_rate
+    single = [each for each in families(sample_variance(gyro.specimen.part.gyro, sample_rate), sample_rate) if each.name != BANKED]
+    tuned = {family.name: tune(family, rates, targets) for family in single}
+    best = min(tuned, key=lambda name: rmse(tuned[name](rates), targets))
+    return [
+        Method(RAW, "no filter", Filtered(np.zeros_like(matrix), MovingAverage(1))),
+        Method(CALIBRATED, "no filter", Filtered(matrix, MovingAverage(1))),
+        Method(f"{CALIBRATED}, {best}", str(tuned[best]), Filtered(matrix, tuned[best])),
+    ]
+
+
 def baselines(gyro: Gyro) -> Iterator[Method]:
     """The methods, from the weakest to the strongest, each as soon as it is tuned.
 
     They are tuned on the recordings of the trainer's last epoch.
     """
-    recordings = gyro.training(gyro.config.epochs - 1)
-    features, targets = recordings.features.astype(np.float64), recordings.targets.astype(np.float64)
+    features, targets = _tuning(gyro)
     part, sample_rate = gyro.specimen.part, gyro.config.sample_rate
     matrix = calibration(features, targets)
     tuned: dict[str, Filter] = {}
@@ -83,7 +97,13 @@ def baselines(gyro: Gyro) -> Iterator[Method]:
         for seconds, threshold in product(WINDOW_SECONDS, THRESHOLDS)
     ]
     best = min(
-        (ZeroRateFiltered(matrix, detector, tuned["Kalman bank"]) for detector in detectors),
+        (ZeroRateFiltered(matrix, detector, tuned[BANKED]) for detector in detectors),
         key=lambda method: rmse(method(features), targets),
     )
     yield Method(EXPERT, f"{best.zero_rate}, {best.filter}", best)
+
+
+def _tuning(gyro: Gyro) -> tuple[Array, Array]:
+    """The recordings of the trainer's last epoch: features (count, time, 6) and targets (count, time, 3)."""
+    recordings = gyro.training(gyro.config.epochs - 1)
+    return recordings.features.astype(np.float64), recordings.targets.astype(np.float64)

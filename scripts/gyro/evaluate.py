@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from scripts.training import motion
-from scripts.training.data import Recordings
-from scripts.training.filters import rmse
-from scripts.training.motion import Activity
+from scripts.gyro import motion
+from scripts.gyro.data import Recordings
+from scripts.gyro.filters import rmse
+from scripts.gyro.motion import Activity
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scripts.training.data import Recordings
-from scripts.training.evaluate import SETTLE_SECONDS, Allan
-from scripts.training.motion import Activity
+from scripts.gyro.data import Recordings
+from scripts.gyro.evaluate import SETTLE_SECONDS, Allan
+from scripts.gyro.motion import Activity
+from scripts.training.drawing import save
 
 Array = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def draw_allan(curves: Mapping[str, Allan], white: float, path: Path) -> None:
     axes.set(title="Allan deviation, device lying still", xlabel="averaging time τ, s", ylabel="deg/s")
     axes.grid(alpha=0.3, which="major")
     axes.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_motion(truth: Array, errors: Mapping[str, Array], sample_rate: float, path: Path) -> None:
@@ -53,7 +54,7 @@ def draw_motion(truth: Array, errors: Mapping[str, Array], sample_rate: float, p
     for axes in (above, below):
         axes.grid(alpha=0.3)
     figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def eventful(recordings: Recordings, sample_rate: float) -> tuple[int, slice]:
@@ -70,9 +71,3 @@ def eventful(recordings: Recordings, sample_rate: float) -> tuple[int, slice]:
 
 def _widths(count: int) -> list[float]:
     return [1.0] + [1.3] * (count - 2) + [1.6]
-
-
-def _save(figure: Figure, path: Path) -> None:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=90)

@@ -1,0 +1,176 @@
+"""The choices of a run as flags of a command line and as a TOML file: one for each field of its config.
+
+Owns how they are spelled and told to people. Knows nothing of what they do. Flags beat the file, the file beats the defaults.
+"""
+
+import csv
+import json
+import re
+import tomllib
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from scripts.gyro.config import Config as GyroConfig
+from scripts.gyro.sensor import PARTS
+from scripts.series.config import Channels, Normalise
+from scripts.series.config import Config as SeriesConfig
+from scripts.tables.recording import Irregular, Missing, Task
+from scripts.training.config import Precision, RunConfig
+from scripts.training.reference import Kind
+
+RUN = {field.name for field in fields(RunConfig)}
+GYRO = {field.name for field in fields(GyroConfig)} - RUN - {"chunk"}
+SERIES = {field.name for field in fields(SeriesConfig)} - RUN - {"chunk"}
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Every choice there is; none has a default here, so that it is known what was said."""
+    add = parser.add_argument_group
+    run = add("the model and its fit")
+    run.add_argument("--name", help="the model's name (gyro-denoiser, or of the first file)")
+    run.add_argument("--seed", type=int, help=_of("same seed, same weights", "seed"))
+    run.add_argument(
+        "--cell",
+        metavar="CELL[,CELL...]",
+        help=_of(
+            f"{', '.join(get_args(Kind))}: of every layer, or one for each, from the input up. reset_before is the paper's GRU, "
+            "reset_after torch.nn.GRU",
+            "cell",
+        ),
+    )
+    run.add_argument("--layers", type=int, help=_of("recurrent layers", "layers"))
+    run.add_argument("--hidden", type=int, help=_of("units in each", "hidden"))
+    run.add_argument("--no-bias", dest="bias", action="store_const", const=False, help="no bias in cell and head")
+    run.add_argument("--epochs", type=int, help=_of("at most", "epochs"))
+    run.add_argument("--patience", type=int, help=_of("epochs without a better validation loss before it stops", "patience"))
+    run.add_argument("--learning-rate", type=float, help=_of("at its highest", "learning_rate"))
+    run.add_argument("--clip", type=float, help=_of("the largest norm of a gradient", "clip"))
+    run.add_argument("--precision", choices=get_args(Precision), help=_of("bfloat16: mixed, for a GPU", "precision"))
+    run.add_argument("--chunk", type=int, help=_of("steps between two updates, where a stream is followed", "chunk"))
+
+    data = add("your own data (--data; otherwise a gyroscope is simulated)")
+    data.add_argument("--data", nargs="+", metavar="FILE", help="CSV and its kin, gzipped too, or Parquet; files or globs")
+    data.add_argument("--task", choices=get_args(Task), help="what is learned (regress where --targets are given, else forecast)")
+    data.add_argument("--time", metavar="COLUMN", help="the column of time (found by name, if there is one)")
+    data.add_argument(
+        "--features", type=names, metavar="A,B", help="columns that are read (all numeric ones that are nothing else)"
+    )
+    data.add_argument("--targets", type=names, metavar="C,D", help="columns to predict (of a forecast: the features)")
+    data.add_argument("--group", metavar="COLUMN", help="the column that tells recordings apart (each file is one)")
+    data.add_argument(
+        "--split",
+        type=names,
+        metavar="TRAIN,VAL,TEST",
+        help=_of("parts in the order of time: fractions, rows, or dates on which each ends", "split"),
+    )
+    data.add_argument("--missing", choices=get_args(Missing), help=_of("empty cells: drop cuts the recording there", "missing"))
+    data.add_argument("--irregular", choices=get_args(Irregular), help=_of("rows that are not evenly spaced", "irregular"))
+    data.add_argument("--period", type=float, help="seconds between rows after resampling (the median of what was found)")
+    data.add_argument("--batch", type=int, help=_of("sequences of an update", "batch"))
+
+    forecast = add("a forecast")
+    forecast.add_argument("--context", type=int, help=_of("rows that are read", "context"))
+    forecast.add_argument("--horizon", type=int, help=_of("rows that are predicted", "horizon"))
+    forecast.add_argument("--segment", type=int, help=_of("rows that are one step of the recurrence", "segment"))
+    forecast.add_argument(
+        "--channels", choices=get_args(Channels), help=_of("one network for each channel, or for all", "channels")
+    )
+    forecast.add_argument("--normalise", choices=get_args(Normalise), help=_of("what is taken off each window", "normalise"))
+    forecast.add_argument("--season", type=int, help="rows of a season, for the baseline (a day, where that is known, else 24)")
+    forecast.add_argument("--quantiles", type=numbers, metavar="Q,R", help="forecast beside the median, such as 0.1,0.9")
+
+    gyro = add("the simulated gyroscope")
+    gyro.add_argument("--part", choices=PARTS, help=_of("the sensor whose noise is simulated", "part"))
+    gyro.add_argument("--sample-rate", type=float, help=_of("Hz", "sample_rate"))
+    gyro.add_argument("--jitter", type=float, help=_of("seconds, 1 sigma of each sample's time", "jitter"))
+    gyro.add_argument("--recordings", type=int, help=_of("simulated recordings an epoch", "recordings"))
+    gyro.add_argument("--recording-seconds", type=float, help=_of("length of each", "recording_seconds"))
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="choices in a file, by the names of the flags")
+
+
+def chosen(args: Namespace) -> dict[str, Any]:
+    """The flags that were given, by the names of the config's fields."""
+    found = {name: getattr(args, name, None) for name in RUN | GYRO | SERIES | {"chunk"}}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
+    """The config that was asked for; ValueError says what of it cannot be."""
+    values = (from_toml(args.config) if args.config else {}) | chosen(args)
+    own, others = (SERIES, GYRO) if "data" in values else (GYRO, SERIES)
+    if foreign := sorted(values.keys() & (others - own)):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+        needs = "needs --data" if "data" not in values else "is for the simulated gyroscope, without --data"
+        raise ValueError(f"{flags} {needs}")
+    if "," in values.get("cell", ""):
+        values.setdefault("layers", values["cell"].count(",") + 1)
+    if "data" not in values:
+        return GyroConfig(**values)
+    values["data"] = tuple(str(Path(file).absolute()) for file in values["data"])
+    values.setdefault("task", "regress" if "targets" in values else "forecast")
+    values.setdefault("name", _name_of(values["data"][0], values["task"]))
+    return SeriesConfig(**values)
+
+
+def from_toml(path: Path) -> dict[str, Any]:
+    """The choices in a file, checked by name and kind; ValueError says what is wrong with it."""
+    try:
+        read = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    kinds = {field.name: field for config in (GyroConfig, SeriesConfig) for field in fields(config)}
+    values = {}
+    for spelled, value in read.items():
+        name = spelled.replace("-", "_")
+        if name not in kinds:
+            raise ValueError(f"{path}: there is no choice named {spelled!r}; they are {', '.join(sorted(kinds))}")
+        default = kinds[name].default
+        assert default is not MISSING
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if isinstance(default, tuple) and isinstance(value, list):
+            value = tuple(str(each) if name == "split" else each for each in value)
+        if type(value) is not type(default):
+            raise ValueError(f"{path}: {spelled} must be {_KINDS[type(default)]}, got {value!r}")
+        values[name] = value
+    return values
+
+
+def to_toml(config: RunConfig) -> str:
+    """All its choices, as `from_toml` reads them."""
+    values = config.to_dict().items()
+    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values)  # what JSON says so, TOML does
+    return "\n".join(lines) + "\n"
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "a list"}
+
+
+def _of(text: str, name: str) -> str:
+    """The help of a flag, with the default that it has, or the two."""
+    found = [field.default for config in (GyroConfig, SeriesConfig) for field in fields(config) if field.name == name]
+    told = [",".join(map(str, default)) if isinstance(default, tuple) else str(default) for default in found]
+    return f"{text} ({told[0]})" if len(set(told)) == 1 else f"{text} ({told[0]}; with --data {told[1]})"
+
+
+def _name_of(file: str, task: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(file).name.split(".")[0]).strip("-._")
+    return f"{stem or 'series'}-{task}"
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names between commas; one that holds a comma stands in double quotes."""
+    found = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []))
+    if not found or not all(found):
+        raise ArgumentTypeError(f"names between commas, got {text!r}")
+    return found
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers between commas."""
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"numbers between commas, got {text!r}") from None

@@ -1,0 +1,95 @@
+"""How a forecast is asked for: which rows go in and come out, and which feature is the past of which target.
+
+Owns what is decided once the columns are known. Knows nothing of torch, of rows or of how a forecast is made.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from scripts.series.config import Channels, Config, Normalise
+from scripts.tables.recording import Dataset
+
+DAY = 86_400.0  # seconds
+SEASON = 24  # rows, where a day is no whole number of them
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What a network and its artifact need to know of the data, beside the config."""
+
+    context: int  # rows
+    horizon: int  # rows
+    segment: int  # rows
+    features: int
+    sources: tuple[int | None, ...]  # of each target the feature that is its past; None: it is not among the features
+    channels: Channels
+    normalise: Normalise
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def targets(self) -> int:
+        return len(self.sources)
+
+    @property
+    def steps(self) -> int:
+        """Of the recurrence."""
+        return self.context // self.segment
+
+    @property
+    def picked(self) -> list[int]:
+        """The feature of each target, 0 in place of None: for arrays, which must have something there."""
+        return [source or 0 for source in self.sources]
+
+    @property
+    def known(self) -> list[bool]:
+        """Whether each target is among the features."""
+        return [source is not None for source in self.sources]
+
+    @property
+    def relative(self) -> list[bool]:
+        """Whether each feature is seen relative to its own window; not one that is not forecast: its level may tell something."""
+        return [self.normalise != "none" and feature in self.sources for feature in range(self.features)]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return cls(**values)
+
+
+def framing_of(config: Config, dataset: Dataset) -> tuple[Framing, str]:
+    """The framing, and why it is another than the config asks for, where it is."""
+    places = {column.name: index for index, column in enumerate(dataset.features)}
+    sources = tuple(places.get(column.name) for column in dataset.targets)
+    channels, note = config.channels, ""
+    if channels == "independent":
+        outside = [column.name for column, source in zip(dataset.targets, sources, strict=True) if source is None]
+        beside = [column.name for index, column in enumerate(dataset.features) if index not in sources]
+        if outside:
+            note = f"{', '.join(outside)} is forecast from other columns only: its own past is not among the features."
+        elif beside:
+            note = f"{', '.join(beside)} is read, and not forecast."
+        if note:
+            channels, note = "joint", f"{note} So all columns are read together (channels: joint)."
+    framing = Framing(
+        context=config.context,
+        horizon=config.horizon,
+        segment=config.segment,
+        features=len(dataset.features),
+        sources=sources,
+        channels=channels,
+        normalise=config.normalise,
+        quantiles=config.quantiles,
+    )
+    return framing, note
+
+
+def season_of(config: Config, period: float | None) -> int | None:
+    """Rows after which the seasonal-naive forecast repeats itself; None where no context reaches so far back."""
+    rows = config.season
+    if not rows:
+        rows = SEASON
+        if period and abs(DAY / period - round(DAY / period)) < 1e-6 * DAY / period and round(DAY / period) <= config.context:
+            rows = round(DAY / period)
+    return rows if rows <= config.context else None

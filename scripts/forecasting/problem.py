@@ -1,0 +1,181 @@
+"""Forecasting the user's series, as the training loop sees it: windows drawn anew in every epoch, and how good a forecast is.
+
+Owns which windows an epoch trains on, and what is compared with what. Knows nothing of files or of the loop.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scripts.forecasting import baselines, evaluate, linear, losses, pictures, trust
+from scripts.forecasting.baselines import Method
+from scripts.forecasting.framing import framing_of, season_of
+from scripts.forecasting.linear import Linear, Pairs
+from scripts.forecasting.network import Network
+from scripts.forecasting.normal import Normal
+from scripts.forecasting.trust import Answered
+from scripts.forecasting.windows import Places, Windows
+from scripts.series.config import Config
+from scripts.tables.recording import Dataset
+from scripts.training.scores import Scores
+
+UPDATES = 200  # of an epoch, at most: where there are more windows than that takes, each epoch draws some of them
+ROWS = 2048  # of the recurrence in an update, at most: series with hundreds of channels train on fewer windows at a time
+FITTED = 200_000  # rows that a line is fitted to, at most
+JUDGED = 2000  # windows of the validation part that an epoch is judged by, at most
+CHOSEN = 600  # windows of the validation part that a penalty is chosen by, at most
+DRAWN = 1000  # windows of the test part that the error by rows ahead is drawn from, at most
+SAMPLES = 6  # contexts that are kept for the golden sample
+
+
+class Forecasting:
+    """A problem.Problem. DataError where the data have no window in one of their parts."""
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self._config, self._dataset = config, dataset
+        self._framing, note = framing_of(config, dataset)
+        if note:
+            print(note)
+        sizes = {"context": config.context, "horizon": config.horizon}
+        self._training = Windows(dataset.training, part="training", **sizes)
+        self._validation = Windows(dataset.validation, part="validation", **sizes)
+        self._test = Windows(dataset.test, part="test", **sizes)
+        rows = 1 if self._framing.channels == "joint" else self._framing.targets
+        self._batch = min(config.batch, max(1, ROWS // rows), len(self._training))
+
+    @property
+    def config(self) -> Config:
+        return self._config
+
+    @property
+    def updates(self) -> int:
+        return min(UPDATES, -(-len(self._training) // self._batch))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        contexts, _, _ = self._test.take(self._test.evenly(SAMPLES))
+        return {
+            "framing": self._framing.to_dict(),
+            "features": [(column.name, column.unit) for column in self._dataset.features],
+            "targets": [(column.name, column.unit) for column in self._dataset.targets],
+            "period": self._dataset.period,
+            "digest": self._dataset.digest(),
+            "sample": contexts,
+        }
+
+    def network(self) -> Network:
+        """Its line, and where its quantiles begin, are fitted to the training part."""
+        network = Network(self._config, self._framing)
+        network.normal.fit(self._dataset.training)
+        if any(self._framing.known):
+            network.start_from(self._line(network.normal))
+        if self._framing.quantiles:
+            network.start_quantiles(self._errors(network))
+        return network
+
+    def prepare(self, epoch: int) -> Places:
+        return self._training.shuffled(np.random.default_rng([self._config.seed, epoch]))[: self.updates * self._batch]
+
+    def losses(self, network: nn.Module, prepared: Places, device: str) -> Iterator[Tensor]:
+        assert isinstance(network, Network)
+        for begin in range(0, len(prepared), self._batch):
+            context, _, truth = self._training.take(prepared[begin : begin + self._batch])
+            yield sum(self._losses(network, context.to(device), truth.to(device)), start=torch.zeros((), device=device))
+
+    def _losses(self, network: Network, context: Tensor, truth: Tensor) -> list[Tensor]:
+        """Of the forecast and, where there are any, of the quantiles."""
+        answer = network.answer(context)
+        wanted = answer.frame.numbers(truth)
+        weight = answer.frame.spread / network.normal.target_scale  # so that a window counts as much as its forecast is off
+        found = [losses.squared((answer.numbers - wanted) * weight)]
+        if answer.levels is not None:
+            found.append(losses.pinball((wanted[..., None] - answer.levels) * weight[..., None], self._framing.quantiles))
+        return found
+
+    def validate(self, network: nn.Module, device: str) -> dict[str, float]:
+        """Settles first how much of the recurrence the network trusts, which is kept with its weights."""
+        assert isinstance(network, Network)
+        places = self._validation.evenly(JUDGED)
+        with evaluate.answering(network):
+            trust.settle(network, self._answered(network, self._validation, places, device))
+        errors, coverage = evaluate.measure(network, (), self._validation, places, device=device)
+        found = {"mse": errors[evaluate.MODEL].mse, "mae": errors[evaluate.MODEL].mae}
+        if coverage is not None:
+            found |= {"pinball": coverage.pinball, "coverage": coverage.share}
+        return {"loss": found["mse"] + found.get("pinball", 0.0), **found}
+
+    def scores(self, network: nn.Module, device: str) -> Scores:
+        assert isinstance(network, Network)
+        test, every = self._test, np.arange(len(self._test))
+        errors, coverage = evaluate.measure(network, self._methods, test, every, device=device, bar="testing")
+        data = f"the test part, {len(test):,} windows"
+        return evaluate.table(errors, coverage, data=data, targets=self._dataset.targets, levels=self._framing.quantiles)
+
+    def pictures(self, network: nn.Module, device: str, folder: Path) -> list[Path]:
+        assert isinstance(network, Network)
+        shown = [each for each in self._methods if each.name == baselines.LINEAR or each.name.startswith(baselines.SEASONAL)]
+        errors, _ = evaluate.measure(network, shown, self._test, self._test.evenly(DRAWN), device=device)
+        return [
+            pictures.draw_forecasts(network, shown, self._test, self._dataset.targets, folder / "forecasts.png", device=device),
+            pictures.draw_errors({name: each.by_step for name, each in errors.items()}, folder / "errors.png"),
+        ]
+
+    @cached_property
+    def _methods(self) -> list[Method]:
+        """What the network is compared with. Each sees the targets' own past."""
+        horizon = self._config.horizon
+        normal = Normal(self._framing)
+        normal.fit(self._dataset.training)
+        found = [baselines.mean(horizon, normal.target_mean), baselines.repeat(horizon)]
+        season = season_of(self._config, self._dataset.period)
+        if season is not None:
+            found.append(baselines.seasonal(horizon, season))
+        line = linear.fit(*(self._pasts(normal.target_scale, *each) for each in self._fitted), own=False)
+        return [*found, baselines.linear(line, normal.target_scale)]
+
+    @property
+    def _fitted(self) -> tuple[tuple[Windows, Places], tuple[Windows, Places]]:
+        """The windows that a line is fitted to, and those by which its penalty is chosen."""
+        most = max(1, FITTED // self._framing.targets)
+        return (self._training, self._training.evenly(most)), (self._validation, self._validation.evenly(CHOSEN))
+
+    def _line(self, normal: Normal) -> Linear:
+        """The linear part of the network: of the targets that are among the features, as the network sees them."""
+        known = [index for index, each in enumerate(self._framing.known) if each]
+        sources = [self._framing.picked[index] for index in known]
+
+        def pairs(windows: Windows, places: Places) -> Iterator[Pairs]:
+            for some in windows.batches(places):
+                context, _, truth = windows.take(some)
+                seen, frame = normal(context)
+                weight = frame.spread / normal.target_scale
+                yield seen[..., sources], frame.numbers(truth)[..., known], weight[..., known]
+
+        return linear.fit(*(pairs(*each) for each in self._fitted), own=True)
+
+    @staticmethod
+    def _pasts(scale: Tensor, windows: Windows, places: Places) -> Iterator[Pairs]:
+        """What the linear baseline is fitted to: the targets relative to their last value."""
+        for some in windows.batches(places):
+            _, past, truth = windows.take(some)
+            last = past[:, -1:]
+            yield (past - last) / scale, (truth - last) / scale, torch.ones_like(last)
+
+    def _errors(self, network: Network) -> Tensor:
+        """What the network's forecasts of some windows of the training part are off by, in units of their frames."""
+        places = self._training.evenly(CHOSEN)
+        with evaluate.answering(network):
+            answered = self._answered(network, self._training, places, "cpu")
+            return torch.cat([wanted - answer.numbers for answer, wanted in answered])
+
+    @staticmethod
+    def _answered(network: Network, windows: Windows, places: Places, device: str) -> Iterator[Answered]:
+        for some in windows.batches(places):
+            context, _, truth = windows.take(some)
+            answer = network.answer(context.to(device))
+            yield answer, answer.frame.numbers(truth.to(device))

@@ -1,0 +1,31 @@
+"""How far two computations of one forecast may differ.
+
+Owns what a forecast is summed of, and which inputs are nudged. What rounding may cost is training/tolerance.py's.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from app.manifest import Tolerance
+from app.tensors import Instance
+from scripts.forecasting.network import Network
+from scripts.training.tolerance import Array, nudged, tolerance
+
+SEED = 37
+ROUNDINGS = 16
+
+
+def tolerance_of(network: Network, instances: Sequence[Instance]) -> Tolerance:
+    """By these contexts."""
+    return tolerance(_answers(network, instances), roundings=ROUNDINGS)
+
+
+def _answers(network: Network, instances: Sequence[Instance]) -> Iterator[tuple[float, Array, Array]]:
+    rng = np.random.default_rng(SEED)
+    for instance in instances:
+        steps = instance.steps.astype(np.float64)
+        moved = network.equations(nudged(rng, steps, np.abs(network.normal.centred(steps))))
+        size = float(network.terms(steps).max())
+        for answer, other in zip(network.equations(steps), moved, strict=True):
+            yield size, answer, other

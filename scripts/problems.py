@@ -1,0 +1,43 @@
+"""Which problems there are: a simulated gyroscope, and series in files.
+
+Owns how a run is told to be of one or the other. Knows nothing of what they are.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from scripts.gyro.artifact import Denoised
+from scripts.gyro.config import Config as GyroConfig
+from scripts.gyro.data import Gyro
+from scripts.gyro.problem import Denoising
+from scripts.series.artifact import artifact_of as series_artifact
+from scripts.series.config import Config as SeriesConfig
+from scripts.series.problem import problem_of as series_problem
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.config import RunConfig
+from scripts.training.problem import Artifact, Problem
+
+
+def config_of(values: dict[str, Any]) -> RunConfig:
+    """The config that was written of a run; ValueError where this version does not know a field of it."""
+    return SeriesConfig.from_dict(values) if "task" in values else GyroConfig.from_dict(values)
+
+
+def checkpoint_of(run: Path) -> Checkpoint:
+    """What the run is at; FileNotFoundError where there is none, ValueError where it is broken or of another version."""
+    return Checkpoint.load(run, config_of)
+
+
+def problem_of(config: RunConfig) -> Problem:
+    """What a run with this config learns; DataError where its data are not to be used."""
+    if isinstance(config, SeriesConfig):
+        return series_problem(config)
+    assert isinstance(config, GyroConfig)
+    return Denoising(Gyro(config))
+
+
+def artifact_of(checkpoint: Checkpoint) -> Artifact:
+    """What the run has made, its best weights, ready to be published."""
+    if isinstance(checkpoint.config, SeriesConfig):
+        return series_artifact(checkpoint)
+    return Denoised(checkpoint)

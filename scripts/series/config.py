@@ -1,0 +1,79 @@
+"""What a run that learns from the user's own files is asked to do.
+
+Owns the choices about data, task and framing. Knows nothing of files, command lines or torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from scripts.tables.recording import Irregular, Missing, Task, Wanted
+from scripts.training.config import RunConfig
+
+Channels = Literal["independent", "joint"]
+Normalise = Literal["last", "instance", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config(RunConfig):
+    """The choices of a run. Times are in rows unless a unit is named; empty where it is for the data to say."""
+
+    task: Task = "regress"
+    # the data
+    data: tuple[str, ...] = ()  # files or globs
+    time: str = ""  # a column's name
+    features: tuple[str, ...] = ()  # columns; all numeric ones that are nothing else
+    targets: tuple[str, ...] = ()  # columns; of a forecast, the features
+    group: str = ""  # the column that tells recordings apart; otherwise each file is one
+    split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
+    missing: Missing = "error"  # what becomes of empty cells and NaN; drop: the recording is cut there
+    irregular: Irregular = "error"  # what becomes of rows that are not evenly spaced in time
+    period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
+    # the framing of a forecast
+    context: int = 336
+    horizon: int = 96
+    segment: int = 24  # rows that are one step of the recurrence; divides the context
+    channels: Channels = "independent"
+    normalise: Normalise = "last"
+    season: int = 0  # rows; of the seasonal-naive forecast beside the result; 0: a day, where the period divides it, else 24
+    quantiles: tuple[float, ...] = ()  # between 0 and 1, forecast beside the median
+    # the fit
+    epochs: int = 30
+    patience: int = 10
+    learning_rate: float = 2e-3
+    batch: int = 64  # sequences of an update
+    chunk: int = 128  # steps between two updates of the tasks that follow a stream; the state is carried on, the gradient is not
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        choices = {"task": Task, "missing": Missing, "irregular": Irregular, "channels": Channels, "normalise": Normalise}
+        for name, kind in choices.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+        if len(self.split) != 3:
+            raise ValueError(f"split must be three numbers or dates, TRAIN,VAL,TEST, got {','.join(self.split)!r}")
+        if self.task == "forecast" and self.context % self.segment:
+            raise ValueError(f"segment must divide the context of {self.context} rows, got {self.segment}")
+        if any(not 0 < level < 1 for level in self.quantiles) or list(self.quantiles) != sorted(set(self.quantiles)):
+            raise ValueError(f"quantiles must rise and lie between 0 and 1, got {self.quantiles}")
+
+    @staticmethod
+    def from_zero() -> frozenset[str]:
+        """The numbers that may be 0."""
+        return frozenset({"seed", "period", "season"})
+
+    def wanted(self) -> Wanted:
+        """What is to be read for it."""
+        lead = self.context if self.task == "forecast" else 0
+        return Wanted(
+            task=self.task,
+            data=self.data,
+            time=self.time,
+            features=self.features,
+            targets=self.targets,
+            group=self.group,
+            split=self.split,
+            missing=self.missing,
+            irregular=self.irregular,
+            period=self.period,
+            lead=lead,
+        )

@@ -1,0 +1,1 @@
+"""Following a stream step by step: denoising, regression and classification from recordings."""

@@ -1,0 +1,85 @@
+"""A network's answers to whole recordings, step after step from the zero state, as a live stream would have them.
+
+Owns how recordings of any sizes are gone through in bounded memory and time. Knows nothing of what is made of the answers.
+
+Recordings run side by side in pieces, the states carried on. A very long one would run alone, for hours: beyond LONGEST rows it
+is cut, and each part but the first begins WARM_UP rows early, from zeros, and those are not answered again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scripts.streaming.network import Network
+from scripts.streaming.rows import Piece, gather
+from scripts.tables.recording import Recording
+
+SIDE_BY_SIDE = 64  # recordings
+STEPS = 256  # of each at once
+LONGEST = 65_536  # rows
+WARM_UP = 4096  # rows
+BAR_AFTER = 3.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """To the rows of a piece, those that are predicted: targets in raw units, or probabilities of classes."""
+
+    piece: Piece
+    values: NDArray[np.float32]  # (rows, targets or classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Rows that are gone through from the zero state, of which those before `answered` are not answered."""
+
+    recording: int
+    begin: int
+    answered: int
+    end: int
+
+
+def follow(network: Network, recordings: Sequence[Recording], device: str, *, what: str = "") -> Iterator[Answers]:
+    """The answers to every row that is predicted, each once, a recording's in the order of time; `what` stands at the bar."""
+    stretches = sorted(_stretches(recordings), key=lambda each: each.begin - each.end)
+    total = sum(each.end - each.begin for each in stretches)
+    with tqdm(total=total, desc=what, unit="row", unit_scale=True, delay=BAR_AFTER, leave=False, disable=not what) as bar:
+        for first in range(0, len(stretches), SIDE_BY_SIDE):
+            for answers, rows in _together(network, recordings, stretches[first : first + SIDE_BY_SIDE], device):
+                yield from answers
+                bar.update(rows)
+
+
+def _together(
+    network: Network, recordings: Sequence[Recording], stretches: Sequence[Stretch], device: str
+) -> Iterator[tuple[list[Answers], int]]:
+    """The longest first."""
+    state: tuple[torch.Tensor, ...] | None = None
+    for step in range(0, stretches[0].end - stretches[0].begin, STEPS):
+        live = [each for each in stretches if each.begin + step < each.end]  # those that have ended are the last
+        pieces = [Piece(each.recording, each.begin + step, min(each.begin + step + STEPS, each.end)) for each in live]
+        rows = gather(recordings, pieces, device)
+        with torch.inference_mode():
+            if state is not None:
+                state = tuple(array[:, : len(live)] for array in state)
+            output, state = network.answers(rows.features, state, rows.lengths)
+            values = output.cpu().numpy()
+        found = []
+        for each, piece, answered in zip(live, pieces, values, strict=True):
+            begin = max(piece.begin, each.answered)
+            if begin < piece.end:
+                own = answered[begin - piece.begin : len(piece)]
+                found.append(Answers(Piece(piece.recording, begin, piece.end), own))
+        yield found, sum(map(len, pieces))
+
+
+def _stretches(recordings: Sequence[Recording]) -> Iterator[Stretch]:
+    for index, recording in enumerate(recordings):
+        length = len(recording.features)
+        for answered in range(recording.lead, length, LONGEST):
+            begin = max(0, answered - WARM_UP) if answered > recording.lead else 0
+            yield Stretch(index, begin, answered, min(answered + LONGEST, length))

@@ -1,0 +1,108 @@
+"""How far predictions are from the truth, summed up row by row, however many there are.
+
+Owns the metrics. Knows nothing of where predictions come from. Source of macro F1: Opitz & Burst, "Macro F1 and Macro F1", 2019:
+the mean of the classes' F1.
+"""
+
+from dataclasses import dataclass
+from math import log10, nan, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.tables.recording import Column
+
+Array = NDArray[np.float64]
+
+LEAST_PROBABILITY = 1e-7  # that a class is taken to have been given: what float32 can tell from nothing beside 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """In what errors are told: one unit where all targets share it, else the standard deviation of each target in training."""
+
+    scale: Array  # (targets,)
+    unit: str
+
+    @classmethod
+    def of(cls, targets: tuple[Column, ...], deviations: Array) -> "Ruler":
+        units = {column.unit for column in targets}
+        if len(targets) == 1 or (len(units) == 1 and units != {""}):
+            return cls(np.ones(len(targets)), targets[0].unit)
+        return cls(deviations, "standard deviations")
+
+
+class Errors:
+    """Of predictions (rows, targets)."""
+
+    def __init__(self, targets: int) -> None:
+        self.count = 0
+        self._squares, self._sizes = np.zeros(targets), np.zeros(targets)
+        self._first: Array | None = None
+        self._sum, self._sum_of_squares = np.zeros(targets), np.zeros(targets)  # of the truth, less its first row
+
+    def add(self, predictions: NDArray[np.floating], truth: NDArray[np.floating]) -> None:
+        """Rows, one or more."""
+        truth = truth.astype(np.float64)
+        errors = predictions - truth
+        if self._first is None:
+            self._first = truth[0]
+        moved = truth - self._first
+        self.count += len(errors)
+        self._squares += np.square(errors).sum(axis=0)
+        self._sizes += np.abs(errors).sum(axis=0)
+        self._sum += moved.sum(axis=0)
+        self._sum_of_squares += np.square(moved).sum(axis=0)
+
+    def mean_square(self, scale: Array) -> float:
+        """Of all targets together, each in units of its `scale`."""
+        return float((self._squares / np.square(scale)).mean() / self.count)
+
+    def rmse(self, scale: Array) -> float:
+        return sqrt(self.mean_square(scale))
+
+    def mae(self, scale: Array) -> float:
+        return float((self._sizes / scale).mean() / self.count)
+
+    def r2(self) -> float:
+        """The share of the truth's variance that is explained, the mean over the targets; NaN where one of them is constant."""
+        total = self._sum_of_squares - np.square(self._sum) / self.count
+        return float((1 - self._squares / total).mean()) if (total > 0).all() else nan
+
+
+def decibels(raw: float, cleaned: float) -> float:
+    """By how much an error is smaller than the raw signal's: 20 dB is a tenth."""
+    if not raw:
+        return nan
+    return 20 * log10(raw / cleaned) if cleaned else float("inf")
+
+
+class Confusion:
+    """How often each class was taken for each."""
+
+    def __init__(self, classes: int) -> None:
+        self.counts = np.zeros((classes, classes), np.int64)  # (truth, prediction)
+        self._surprise = 0.0
+
+    def add(self, predictions: NDArray[np.floating], labels: NDArray[np.int64]) -> None:
+        """Probabilities, or other scores, of the classes (rows, classes) beside the labels (rows,)."""
+        classes = len(self.counts)
+        pairs = labels * classes + predictions.argmax(axis=1)
+        self.counts += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+        given = predictions[np.arange(len(labels)), labels].astype(np.float64)
+        self._surprise -= float(np.log(given.clip(LEAST_PROBABILITY, None)).sum())
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.counts.trace() / self.counts.sum())
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean over the classes that are there, or were taken to be."""
+        right, both = np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1)
+        return float((2 * right[both > 0] / both[both > 0]).mean())
+
+    @property
+    def log_loss(self) -> float:
+        """In nats; has a meaning only where predictions are probabilities."""
+        return self._surprise / int(self.counts.sum())

@@ -1,0 +1,136 @@
+"""What a network answers beside the truth, drawn: signals and errors of a telling stretch, or who is taken for whom.
+
+Owns which stretch is shown, and how pictures look. Knows nothing of how answers are made.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from scripts.streaming.classes import Classes
+from scripts.streaming.evaluate import follow
+from scripts.streaming.network import Network
+from scripts.streaming.rows import Piece, truth_of
+from scripts.streaming.targets import Targets
+from scripts.tables.recording import Dataset, Recording
+from scripts.training.drawing import save
+
+SHOWN = 400  # rows
+STRIDE = 50  # rows between two beginnings that are tried
+REACH = 50_000  # rows, from the beginning of a recording, in which the stretch is looked for: it is followed up to there
+MOST_SIGNALS = 4
+MOST_NUMBERED = 12  # classes: with more there is no room for numbers
+RAW, SIMPLE, MODEL = "#b9bec6", "#4c9be8", "#c8553d"
+
+Array = NDArray[np.float64]
+
+
+def draw(network: Network, data: Dataset, known: Targets | Classes, device: str, folder: Path) -> list[Path]:
+    """The pictures of the test part, PNG files in `folder`."""
+    if isinstance(known, Classes):
+        counts = known.confusion(network, data.test, device, what="pictures").counts
+        paths = [_draw_confusion(counts, data.classes, folder / "confusion.png")]
+        where, answers = _answered(network, data.test, device)
+        return [*paths, _draw_probabilities(where, answers, data, folder / "probabilities.png")]
+    where, answers = _answered(network, data.test, device)
+    simple = known.linear.linear(data.test[where.recording], where)
+    return [_draw_signals(where, answers, simple, data, folder / "predictions.png")]
+
+
+def telling(recordings: Sequence[Recording]) -> Piece:
+    """The stretch in which the truth changes most: of targets by their variance, of labels by how often they change."""
+    truths = [truth_of(recording)[recording.lead : REACH].astype(np.float64) for recording in recordings]
+    largest = np.max([truth.std(axis=0) for truth in truths if len(truth)], axis=0)
+    best, found = -1.0, None
+    for index, (recording, truth) in enumerate(zip(recordings, truths, strict=True)):
+        if recording.labels is None:
+            moved = (truth - truth.mean(axis=0)) / np.where(largest > 0, largest, 1.0)
+        else:
+            moved = np.diff(truth, prepend=truth[:1])[:, None] != 0
+        for begin in range(0, max(1, len(truth) - SHOWN + 1), STRIDE):
+            shown = moved[begin : begin + SHOWN]
+            score = len(shown) * float(shown.var(axis=0).sum())  # a short recording shows little
+            if len(shown) and score > best:
+                best, found = score, Piece(index, recording.lead + begin, recording.lead + begin + len(shown))
+    assert found is not None
+    return found
+
+
+def _answered(network: Network, recordings: Sequence[Recording], device: str) -> tuple[Piece, Array]:
+    """A telling stretch, and the network's answers in it (rows, targets or classes), which has followed all that was before."""
+    where = telling(recordings)
+    whole = recordings[where.recording]
+    labels = None if whole.labels is None else whole.labels[: where.end]
+    before = Recording(whole.name, whole.features[: where.end], whole.targets[: where.end], labels, lead=whole.lead)
+    values = np.concatenate([answers.values for answers in follow(network, [before], device)])
+    return where, values[where.begin - whole.lead :].astype(np.float64)
+
+
+def _draw_signals(where: Piece, answers: Array, simple: Array, data: Dataset, path: Path) -> Path:
+    recording = data.test[where.recording]
+    truth = recording.targets[where.begin : where.end]
+    shown = data.targets[:MOST_SIGNALS]
+    figure = Figure(figsize=(11, 1 + 2.6 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), 2, sharex=True, squeeze=False, width_ratios=(3, 2))
+    across, label = _axis(where, data)
+    for k, (column, (signals, errors)) in enumerate(zip(shown, grid, strict=True)):
+        if data.task == "denoise":
+            raw = recording.features[where.begin : where.end, k]
+            signals.plot(across, raw, color=RAW, linewidth=0.8, label="raw signal")
+            errors.plot(across, raw - truth[:, k], color=RAW, linewidth=0.8)
+        signals.plot(across, truth[:, k], color="black", linewidth=1.4, label="truth")
+        for values, colour, name in ((simple, SIMPLE, "linear fit of the row"), (answers, MODEL, "the model")):
+            signals.plot(across, values[:, k], color=colour, linewidth=1.0, label=name)
+            errors.plot(across, values[:, k] - truth[:, k], color=colour, linewidth=1.0)
+        signals.set(ylabel=str(column))
+        errors.set(ylabel="error" + (f", {column.unit}" if column.unit else ""))
+    for axes in grid[-1]:
+        axes.set(xlabel=label, xlim=(across[0], across[-1] if len(across) > 1 else across[0] + 1))
+    figure.suptitle(f"A stretch of the test part: {recording.name}")
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return save(figure, path)
+
+
+def _draw_confusion(counts: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
+    """counts: (truth, prediction)"""
+    size = 3.2 + 0.35 * min(len(classes), 30)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the class")
+    axes.set(title="The test part", xlabel="the model's answer", ylabel="truth")
+    axes.set_xticks(range(len(classes)), classes, rotation=45 if len(classes) > 4 else 0)
+    axes.set_yticks(range(len(classes)), classes)
+    if len(classes) <= MOST_NUMBERED:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+    return save(figure, path)
+
+
+def _draw_probabilities(where: Piece, answers: Array, data: Dataset, path: Path) -> Path:
+    """The probabilities of the classes along the stretch, and below them which is right."""
+    recording = data.test[where.recording]
+    assert recording.labels is not None
+    labels = recording.labels[where.begin : where.end]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    across, label = _axis(where, data)
+    above.stackplot(across, answers.T, labels=data.classes, alpha=0.8)
+    above.set(ylabel="probability", ylim=(0, 1), title=f"A stretch of the test part: {recording.name}")
+    right = np.eye(len(data.classes))[labels]
+    below.stackplot(across, right.T, alpha=0.8)
+    below.set(ylabel="truth", yticks=[], ylim=(0, 1), xlabel=label)
+    below.set_xlim(across[0], across[-1] if len(across) > 1 else across[0] + 1)
+    if len(data.classes) <= MOST_NUMBERED:
+        figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    return save(figure, path)
+
+
+def _axis(where: Piece, data: Dataset) -> tuple[Array, str]:
+    rows = np.arange(where.begin, where.end, dtype=np.float64)
+    return (rows, "row") if data.period is None else (rows * data.period, "s")

@@ -1,0 +1,49 @@
+"""How far two computations of one network may differ.
+
+Owns what an answer is summed of, and which inputs are nudged. What rounding may cost is training/tolerance.py's.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from app.manifest import Tolerance
+from app.tensors import Instance
+from scripts.streaming.linear import FAR
+from scripts.streaming.network import NEAR, Network
+from scripts.training.tolerance import Array, nudged, tolerance
+
+SEED = 31
+ROUNDINGS = 32
+
+
+def tolerance_of(network: Network, instances: Sequence[Instance]) -> Tolerance:
+    """By these instances, which all have states."""
+    return tolerance(_answers(network, instances), roundings=ROUNDINGS)
+
+
+def _answers(network: Network, instances: Sequence[Instance]) -> Iterator[tuple[float, Array, Array]]:
+    """The output and the states in which each instance ends."""
+    rng = np.random.default_rng(SEED)
+    scale = network.scale.cpu().double().numpy()
+    for instance in instances:
+        steps = instance.steps.astype(np.float64)
+        state = tuple(array.astype(np.float64) for array in instance.state or ())
+        near = nudged(rng, steps, scale * np.maximum(1.0, np.abs(network.scaled(steps))))
+        output, end = network.equations(steps, state)
+        output_moved, end_moved = network.equations(near, tuple(nudged(rng, array, 1.0) for array in state))
+        yield _terms(network, steps, state), output, output_moved
+        for array, moved in zip(end, end_moved, strict=True):
+            yield float(np.abs(array).max()), array, moved
+
+
+def _terms(network: Network, steps: Array, state: tuple[Array, ...]) -> float:
+    """The largest sum of the sizes of those terms that an answer is made of beside its offset; of probabilities 1."""
+    if network.classifies:
+        return 1.0
+    skip, gain = (each.cpu().double().numpy() for each in (network.skip, network.gain))
+    W_o, b_o = (each.astype(np.float64) for each in network.head_weights())
+    z = network.scaled(steps)
+    h, _ = network.stack.equations(NEAR * np.tanh(z / NEAR), state)
+    sizes = np.abs(z).clip(None, FAR) @ np.abs(skip).T + gain * (np.abs(h) @ np.abs(W_o).T + np.abs(b_o))
+    return float(sizes.max())

@@ -1,0 +1,74 @@
+"""How good a model is beside simpler ones, on the same data: a table, and what must be said about it.
+
+Owns how results are compared and shown. Knows nothing of how they were measured.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is measured; `higher`: whether more of it is better."""
+
+    name: str
+    unit: str = ""
+    higher: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method: a value for each metric, NaN where it has none."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The baselines' rows, then the model's. The first metric is the one that decides."""
+
+    data: str  # on what: "the test part, 2,785 windows"
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def model(self) -> Row:
+        return self.rows[-1]
+
+    def warnings(self) -> list[str]:
+        """A sentence for every baseline that the model does not beat."""
+        metric, own = self.metrics[0], self.model.values[0]
+        found = []
+        for row in self.rows[:-1]:
+            value = row.values[0]
+            if not isfinite(value) or (own > value if metric.higher else own < value):
+                continue
+            found.append(f"The model does not beat {row.name}: {metric} {own:.4g} against {value:.4g}, on {self.data}.")
+        return found
+
+    def __str__(self) -> str:
+        """As a table of text, for a terminal and for Markdown."""
+        lines = [["", *map(str, self.metrics)]]
+        lines += [[row.name, *(f"{value:.4g}" if isfinite(value) else "-" for value in row.values)] for row in self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+        rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+        lines.insert(1, rule)
+        aligned = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+        for cells in aligned:
+            cells[0] = cells[0].strip().ljust(widths[0])
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in aligned)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "higher": [metric.name for metric in self.metrics if metric.higher],
+            "scores": {
+                row.name: {metric.name: value for metric, value in zip(self.metrics, row.values, strict=True)} for row in self.rows
+            },
+            "warnings": self.warnings(),
+        }

@@ -1,0 +1,291 @@
+"""Which windows there are, and the forecasts that anybody could make of them."""
+
+import numpy as np
+import pytest
+import torch
+from forecasts import CONTEXT, HORIZON, NAMES, config, dataset, seasons
+from numpy.typing import NDArray
+
+from scripts.forecasting import baselines, linear, losses
+from scripts.forecasting.errors import Coverage, Errors, unit_of
+from scripts.forecasting.framing import framing_of, season_of
+from scripts.forecasting.normal import moments
+from scripts.forecasting.windows import Windows
+from scripts.tables.recording import Column, DataError, Recording
+
+
+def recording(begin: int, end: int, *, lead: int = 0) -> Recording:
+    """Its values are the numbers of its rows."""
+    rows = np.arange(begin, end, dtype=np.float32)[:, None]
+    return Recording("rows", np.concatenate([rows, -rows], axis=1), rows, lead=lead)
+
+
+def windows(*recordings: Recording, context: int = 5, horizon: int = 3) -> Windows:
+    return Windows(recordings, context=context, horizon=horizon, part="training")
+
+
+def everything(found: Windows) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    context, past, truth = (each.numpy() for each in found.take(np.arange(len(found))))
+    return context, past, truth
+
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_window_is_found_once() -> None:
+    """Of 20 rows there are as many windows as there are places for 5 + 3 rows in them; each is what a slice would be."""
+    found = windows(recording(100, 120))
+    context, past, truth = everything(found)
+    assert len(found) == 20 - 8 + 1
+    for begin, (seen, own, ahead) in enumerate(zip(context, past, truth, strict=True), start=100):
+        assert seen[:, 0].tolist() == own[:, 0].tolist() == list(range(begin, begin + 5))
+        assert seen[:, 1].tolist() == [-row for row in range(begin, begin + 5)]
+        assert ahead[:, 0].tolist() == list(range(begin + 5, begin + 8))
+
+
+@pytest.mark.parametrize("lead", [0, 2, 5, 9])
+def test_rows_that_lead_into_a_part_are_never_forecast(lead: int) -> None:
+    """They are the truth of the part before; but a context may begin as far back as they go."""
+    _, past, truth = everything(windows(recording(0, 30, lead=lead)))
+    assert truth.min() == max(lead, 5)
+    assert past.min() == max(0, lead - 5)
+    assert sorted(set(truth[:, 0, 0])) == list(range(max(lead, 5), 28))
+
+
+def test_no_window_reaches_from_one_recording_into_the_next() -> None:
+    """What lies between two recordings was not measured."""
+    found = windows(recording(0, 10), recording(50, 55), recording(100, 109))  # the second is too short
+    _, past, truth = everything(found)
+    assert len(found) == 3 + 0 + 2
+    assert found.recordings == 2
+    whole = np.concatenate([past, truth], axis=1)[..., 0]
+    assert np.all(np.diff(whole, axis=1) == 1)
+
+
+def test_no_row_of_validation_or_test_is_in_training() -> None:
+    """And none of validation's truth in the test part's: what is measured has never been seen."""
+    data = dataset(np.arange(400, dtype=np.float32)[:, None])
+    rows = []
+    for part in (data.training, data.validation, data.test):
+        context, _, truth = everything(Windows(part, context=CONTEXT, horizon=HORIZON, part="any"))
+        rows.append((set(context.ravel()), set(truth.ravel())))
+    (seen, told), (_, validated), (_, tested) = rows
+    assert not (seen | told) & (validated | tested)
+    assert not validated & tested
+    assert validated == set(range(280, 340))  # all of the part
+    assert tested == set(range(340, 400))
+
+
+def test_a_part_without_a_window_is_an_error_that_says_how_long_it_must_be() -> None:
+    """The user can shorten the horizon only if told what does not fit."""
+    with pytest.raises(DataError, match="The training part has no window: a forecast of 3 rows from 5 needs 8 rows"):
+        windows(recording(0, 7), recording(0, 6))
+    with pytest.raises(DataError, match="its longest has 0"):
+        windows()
+
+
+def test_batches_are_bounded_and_miss_none() -> None:
+    """The arrays of 100,000 windows of many columns would not fit into memory."""
+    wide = Recording("wide", np.zeros((3000, 100), np.float32), np.zeros((3000, 100), np.float32))
+    found = windows(wide, context=500, horizon=100)
+    batches = list(found.batches(np.arange(len(found))))
+    assert np.concatenate(batches).tolist() == list(range(2401))
+    assert max(len(batch) for batch in batches) * 600 * 200 <= 2**22
+
+
+def test_some_windows_are_spread_over_all() -> None:
+    """The first few would be one season of the year."""
+    found = windows(recording(0, 1007))
+    assert found.evenly(5).tolist() == [0, 250, 500, 749, 999]
+    assert found.evenly(5000).tolist() == list(range(1000))
+
+
+# -- framing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("targets", "sources", "channels", "said"),
+    [
+        (NAMES, (0, 1, 2), "independent", ""),
+        (("heat", "load", "flow"), (2, 0, 1), "independent", ""),
+        (("load",), (0,), "joint", "flow, heat is read, and not forecast"),
+        (("load", "sum"), (0, None), "joint", "sum is forecast from other columns only"),
+    ],
+    ids=["all", "all, in another order", "one of them", "another"],
+)
+def test_columns_that_are_not_both_read_and_forecast_are_taken_together(
+    targets: tuple[str, ...], sources: tuple[int | None, ...], channels: str, said: str
+) -> None:
+    """A network for one channel at a time has no use for a column that is not forecast; the user is told so."""
+    framing, note = framing_of(config(), dataset(seasons(), targets))
+    assert (framing.sources, framing.channels) == (sources, channels)
+    assert said in note
+    assert bool(note) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("season", "period", "rows"),
+    [(0, 3600.0, 24), (0, 1800.0, 48), (0, 7000.0, 24), (0, None, 24), (0, 60.0, 24), (12, 3600.0, 12), (49, 3600.0, None)],
+)
+def test_a_season_is_a_day_where_that_is_a_number_of_rows(season: int, period: float | None, rows: int | None) -> None:
+    """And 24 rows where it is not, or where a day is longer than the context; none is what no context reaches back to."""
+    assert season_of(config(season=season), period) == rows
+
+
+# -- baselines --------------------------------------------------------------------------------------------------------
+
+
+def test_repeat_seasonal_and_mean_answer_what_a_loop_would() -> None:
+    """Brute force over single values."""
+    past = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 12, 2)).astype(np.float32))
+    level = torch.tensor([3.0, -1.0])
+    repeat, seasonal, mean = (
+        method.run(past) for method in (baselines.repeat(11), baselines.seasonal(11, 5), baselines.mean(11, level))
+    )
+    for window in range(4):
+        for ahead in range(11):
+            for target in range(2):
+                assert repeat[window, ahead, target] == past[window, 11, target]
+                assert seasonal[window, ahead, target] == past[window, 7 + ahead % 5, target]
+                assert mean[window, ahead, target] == level[target]
+
+
+Data = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # numbers, wanted, spread: as of linear.Pairs
+
+
+def lines(count: int, *, targets: int, apart: float, seed: int) -> Data:
+    """Windows of targets whose true lines are so far apart, with noise; to seven digits, as float32 has them."""
+    rng = np.random.default_rng(seed)
+    context, horizon = 6, 3
+    true = np.linspace(-1, 1, context * horizon).reshape(context, horizon)
+    own = true + apart * np.random.default_rng(99).normal(size=(targets, context, horizon))
+    x = rng.normal(size=(count, context, targets)).astype(np.float32)
+    y = np.einsum("bct,tch->bht", x, own) + 0.5 * rng.normal(size=(count, horizon, targets)) + 2.0
+    spread = rng.uniform(0.5, 2, (count, 1, targets)).astype(np.float32)
+    return x.astype(np.float64), y.astype(np.float32).astype(np.float64), spread.astype(np.float64)
+
+
+def batches(data: Data) -> list[linear.Pairs]:
+    x, y, spread = (torch.from_numpy(each).float() for each in data)
+    half = len(x) // 2
+    return [(x[:half], y[:half], spread[:half]), (x[half:], y[half:], spread[half:])]
+
+
+def solved(data: Data, which: list[int], penalty: float, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(X'X / n + penalty) d = X'(y - X start) / n of these targets' windows, by itself; start + d (context + 1, horizon)."""
+    x, y, spread = data
+    rows = np.concatenate([np.column_stack([x[..., t], np.ones(len(x))]) * spread[..., t] for t in which])
+    wanted = np.concatenate([y[..., t] * spread[..., t] for t in which]) - rows @ start
+    return start + np.linalg.solve(rows.T @ rows / len(rows) + penalty * np.eye(rows.shape[1]), rows.T @ wanted / len(rows))
+
+
+def error(data: Data, solutions: list[NDArray[np.float64]]) -> float:
+    x, y, spread = data
+    found = np.stack([x[..., t] @ each[:-1] + each[-1] for t, each in enumerate(solutions)], axis=-1)
+    return float((((found - y) * spread) ** 2).sum())
+
+
+@pytest.mark.parametrize("targets", [1, 2, 40], ids=["one target", "two", "more than may have their own"])
+@pytest.mark.parametrize("apart", [0.0, 0.3, 3.0], ids=["alike", "similar", "different"])
+def test_ridge_is_the_textbooks(targets: int, apart: float) -> None:
+    """Solved by itself for every penalty, with the ones that are best on validation: of the line of all, then of what differs."""
+    training, validation = (lines(count, targets=targets, apart=apart, seed=count) for count in (40, 30))
+    found = linear.fit(batches(training), batches(validation), own=True)
+    everyone = [*range(targets)]
+    zero = np.zeros((7, 3))
+    shared = {penalty: solved(training, everyone, penalty, zero) for penalty in linear.PENALTIES}
+    best = shared[found.penalty]
+    assert error(validation, [best] * targets) <= (1 + 1e-5) * min(error(validation, [each] * targets) for each in shared.values())
+    chosen = [best] * targets
+    if targets == 2:
+        own = {penalty: [solved(training, [t], penalty, best) for t in everyone] for penalty in linear.PENALTIES}
+        least = min(error(validation, each) for each in own.values())
+        assert (found.of_own is not None) == (least < error(validation, chosen))
+        if found.of_own is not None:
+            chosen = own[found.of_own]
+            assert error(validation, chosen) <= (1 + 1e-5) * least
+    else:
+        assert found.of_own is None
+    assert len(found.weight) == (targets if found.of_own is not None else 1)
+    for weight, offset, each in zip(found.weight, found.offset, chosen, strict=False):
+        np.testing.assert_allclose(weight, each[:-1], atol=1e-4)
+        np.testing.assert_allclose(offset, each[-1], atol=1e-4)
+
+
+def test_targets_that_differ_have_lines_of_their_own() -> None:
+    """And only where they may: the baseline is one line for all."""
+    training, validation = (batches(lines(count, targets=2, apart=3.0, seed=count)) for count in (40, 30))
+    assert len(linear.fit(training, validation, own=True).weight) == 2
+    assert len(linear.fit(training, validation, own=False).weight) == 1
+
+
+def test_the_linear_baseline_is_relative_to_the_last_value() -> None:
+    """A level that training has not seen is no trouble for it."""
+    line = linear.Linear(torch.randn(1, 6, 3), torch.randn(1, 3), 0.1)
+    method = baselines.linear(line, torch.tensor([2.0, 5.0]))
+    past = torch.randn(4, 6, 2)
+    torch.testing.assert_close(method.run(past + 10), method.run(past) + 10)
+    by_hand = past[1, -1, 1] + 5.0 * (line.offset[0] + ((past[1, :, 1] - past[1, -1, 1]) / 5.0) @ line.weight[0])
+    torch.testing.assert_close(method.run(past)[1, :, 1], by_hand)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_those_of_all_windows_at_once() -> None:
+    """In batches of any size, in units of the deviation, and by row ahead."""
+    rng = np.random.default_rng(2)
+    forecast, truth = rng.normal(size=(2, 9, 4, 3))
+    scale = np.array([1.0, 2.0, 10.0])
+    errors = Errors(4, torch.from_numpy(scale))
+    for some in (slice(0, 5), slice(5, 6), slice(6, 9)):
+        errors.add(torch.from_numpy(forecast[some]), torch.from_numpy(truth[some]))
+    off = (forecast - truth) / scale
+    np.testing.assert_allclose(errors.mse, (off**2).mean())
+    np.testing.assert_allclose(errors.mae, np.abs(off).mean())
+    np.testing.assert_allclose(errors.rmse, np.sqrt(((forecast - truth) ** 2).mean()))
+    np.testing.assert_allclose(errors.by_step, (off**2).mean(axis=(0, 2)))
+
+
+def test_coverage_counts_the_truth_between_the_outer_levels() -> None:
+    """And pinball is the mean of the textbook's two lines."""
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=(50, 4, 2))
+    quantiles = np.sort(rng.normal(size=(50, 4, 2, 3)), axis=-1)
+    levels, scale = (0.1, 0.5, 0.9), np.array([1.0, 3.0])
+    coverage = Coverage(levels, torch.from_numpy(scale))
+    for some in (slice(0, 20), slice(20, 50)):
+        coverage.add(torch.from_numpy(quantiles[some]), torch.from_numpy(truth[some]))
+    inside = (truth >= quantiles[..., 0]) & (truth <= quantiles[..., -1])
+    off = (truth[..., None] - quantiles) / scale[:, None]
+    lines = np.where(off > 0, np.array(levels) * off, (np.array(levels) - 1) * off)
+    np.testing.assert_allclose(coverage.share, inside.mean())
+    np.testing.assert_allclose(coverage.pinball, lines.mean())
+
+
+def test_pinball_is_least_at_the_quantile() -> None:
+    """Which is why a network that is trained on it finds one."""
+    values = torch.arange(101, dtype=torch.float64)
+    losses_at = [float(losses.pinball((values - guess)[:, None], (0.9,))) for guess in range(101)]
+    assert int(np.argmin(losses_at)) == 90
+
+
+@pytest.mark.parametrize(
+    ("units", "unit"), [(("kW", "kW"), "kW"), (("kW", "°C"), None), (("", ""), None), (("",), ""), (("kW", ""), None)]
+)
+def test_raw_units_are_told_where_there_is_one(units: tuple[str, ...], unit: str | None) -> None:
+    """The mean of kilowatts and degrees is nothing."""
+    assert unit_of([Column(str(index), each) for index, each in enumerate(units)]) == unit
+
+
+def test_moments_are_those_of_all_rows() -> None:
+    """And what float32 makes of a constant is one: its deviation is rounding, to divide by it would be absurd."""
+    rng = np.random.default_rng(4)
+    arrays = [rng.normal(5, 3, (n, 3)).astype(np.float32) for n in (10, 70_000)]
+    for array in arrays:
+        array[:, 1] = 0.1
+        array[:, 2] = 1e9 + 64 * rng.integers(0, 2, len(array))
+    mean, scale = moments(arrays)
+    whole = np.concatenate(arrays).astype(np.float64)
+    np.testing.assert_allclose(mean, whole.mean(axis=0))
+    np.testing.assert_allclose(scale, [whole[:, 0].std(), 1.0, 1.0])
