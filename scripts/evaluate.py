@@ -1,0 +1,113 @@
+"""Measure a served model on your own files: beside the truth, and beside what can be had without a model.
+
+    python -m scripts.evaluate model/load-forecast/1 --data load.csv
+    python -m scripts.evaluate model/gyro-denoiser/1 --data walk.csv --task denoise --targets true_x,true_y,true_z --csv out.csv
+    python -m scripts.evaluate http://127.0.0.1:8000 --model load-forecast --data 'new/*.csv' --every 96 --picture out.png
+
+MODEL is the folder of a published version, which is run in this process, or the URL of a running service, which is asked as its
+users ask it: streams in chunks, forecasts and whole recordings by /predict. Features and targets are the columns of the names that
+the model's manifest has; a file without the targets is predicted, and nothing is scored. A forecaster is asked about every window,
+and with --csv also about the one that begins where a recording ends.
+Exits 0 when measured, 1 when the model or the service failed, 2 on wrong use.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+
+from scripts import results
+from scripts.evaluation import forecasts, options, rows
+from scripts.evaluation.card import EvaluationError, Model, WrongUse
+from scripts.evaluation.choice import Wish
+from scripts.evaluation.found import Found
+from scripts.evaluation.local import Local
+from scripts.evaluation.material import Material
+from scripts.evaluation.remote import Remote
+from scripts.evaluation.written import Table
+from scripts.tables.recording import DataError
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = ArgumentParser(prog="python -m scripts.evaluate", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    options.add(parser)
+    args = options.parsed(parser, argv)
+    try:
+        model = _model(args)
+    except EvaluationError as error:
+        return _refused(error)
+    try:
+        # -- the data -----------------------------------------------------------------------------------------------
+        material = _material(model, args)
+        for path in (args.csv, args.picture, args.json):
+            if path is not None and path.resolve() in {each.resolve() for each in material.paths}:
+                raise WrongUse(f"{path} is read: what is written needs another name.")
+        for note in material.notes:
+            print(note)
+        print(f"{model.card}, {model.where}; on {material.part}.")
+
+        # -- predict, and compare -------------------------------------------------------------------------------------
+        with Table(args.csv) as table:
+            found = _found(model, material, table, args)
+    except (DataError, EvaluationError) as error:
+        return _refused(error)
+    finally:
+        model.close()
+
+    # -- tell -----------------------------------------------------------------------------------------------------
+    for note in found.notes:
+        print(note)
+    if found.scores is None:
+        print("There is no truth in the data: nothing is scored.")
+    else:
+        print(f"\nOn {found.scores.data}:\n\n{found.scores}\n")
+        for warning in found.scores.warnings():
+            print(f"Warning: {warning}")
+    written = ", ".join(str(path) for path in (args.csv, args.picture) if path is not None)
+    print(f"{found.speed}{written and f' Written: {written}.'}")
+    told = {
+        "model": model.card.name,
+        "version": model.card.version,
+        "where": model.where,
+        "files": args.data,
+        "part": material.part,
+    }
+    results.write(args.json, told | {"task": material.task} | found.to_dict())
+    return 0
+
+
+def _model(args: Namespace) -> Model:
+    if options.is_url(args.model):
+        return Remote(args.model, args.name, args.version, key=args.key, chunk=args.chunk)
+    return Local(Path(args.model))
+
+
+def _material(model: Model, args: Namespace) -> Material:
+    wish = Wish(
+        data=tuple(args.data),
+        task=args.task,
+        time=args.time,
+        features=args.features,
+        targets=args.targets,
+        group=args.group,
+        missing=args.missing,
+        irregular=args.irregular,
+        period=args.period,
+        part=args.part,
+        split=args.split,
+    )
+    return Material.read(model.card, wish)
+
+
+def _found(model: Model, material: Material, table: Table, args: Namespace) -> Found:
+    if material.task == "forecast":
+        return forecasts.evaluate(model, material, table, args.picture, every=args.every, season=args.season)
+    return rows.evaluate(model, material, table, args.picture)
+
+
+def _refused(error: Exception) -> int:
+    print(f"python -m scripts.evaluate: {error}", file=sys.stderr)
+    return 2 if isinstance(error, DataError | WrongUse) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

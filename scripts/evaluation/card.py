@@ -1,0 +1,123 @@
+"""What has to be known of a model to be evaluated, whether it lies in a folder or answers over HTTP.
+
+Owns the shapes, and the seam `Model` between those two. Knows nothing of data or of scores.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal, Protocol, Self, cast
+
+from app.manifest import ModelSpec, Signal
+from app.tensors import Array
+
+Task = Literal["denoise", "regress", "classify", "forecast"]
+Outputs = tuple[Array, ...]  # one array per output of the model: (time, *width) or (*width,)
+Progress = Callable[[int], Any]  # told how many more steps are done
+
+
+class EvaluationError(RuntimeError):
+    """What cannot be done; the text says why, and what to do about it."""
+
+
+class WrongUse(EvaluationError):
+    """What was asked for is not there: another name, file or address has to be given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One of the arrays that a prediction is made of."""
+
+    name: str
+    width: tuple[int, ...]  # of the answer to a step, or to the whole sequence
+    every_step: bool
+    signals: tuple[Signal, ...] = ()  # the numbers along the last axis, where they are known
+
+    @property
+    def numbers(self) -> int:
+        return prod(self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A version of a model. target: the column it was trained to predict, where its outputs do not say so: a class's."""
+
+    name: str
+    version: str
+    task: Task | None
+    features: tuple[Signal, ...]
+    outputs: tuple[Output, ...]
+    time_steps: int | None  # that every sequence must have
+    streamable: bool  # the states carried on, pieces are answered as the whole
+    target: str = ""
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Self:
+        """As a manifest has it."""
+        config = spec.provenance.get("config")
+        targets = config.get("targets") if isinstance(config, dict) else None
+        return cls(
+            name=spec.name,
+            version=spec.version,
+            task=spec.task,
+            features=spec.features,
+            outputs=tuple(Output(each.name, each.width, spec.every_step(each), each.signals) for each in spec.outputs),
+            time_steps=spec.time_steps,
+            streamable=spec.causal,
+            target=str(targets[0]) if spec.task == "classify" and targets else "",
+        )
+
+    @classmethod
+    def served(cls, told: dict[str, Any]) -> Self:
+        """As GET /models tells it; KeyError or TypeError where it tells something else."""
+        signals = [
+            tuple(Signal(**each) for each in listed) for listed in (told["features"], *(o["signals"] for o in told["outputs"]))
+        ]
+        outputs = zip(told["outputs"], signals[1:], strict=True)
+        return cls(
+            name=told["name"],
+            version=told["version"],
+            task=cast("Task | None", told["task"]),
+            features=signals[0],
+            outputs=tuple(Output(o["name"], tuple(o["shape"]), bool(o["every_step"]), named) for o, named in outputs),
+            time_steps=told["time_steps"],
+            streamable=bool(told["streamable"]),
+        )
+
+    @property
+    def horizon(self) -> int:
+        """Rows that a forecast looks ahead."""
+        return self.outputs[0].width[0]
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+class Model(Protocol):
+    """Answers, wherever it is."""
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def where(self) -> str:
+        """In words: what computes the answers."""
+
+    def follow(self, recordings: Sequence[Array], progress: Progress) -> Iterator[Outputs]:
+        """The answers to recordings (time, features), each from the zero state and in pieces, as a live stream would be; in order.
+
+        Of a model that takes no other than pieces of `time_steps`, what is left at the end of a recording has no answer.
+        """
+
+    def answer(self, sequences: Iterable[Array], progress: Progress) -> Iterator[Outputs]:
+        """The answers to whole sequences (time, features), in order."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+def pieces(length: int, size: int, time_steps: int | None) -> list[slice]:
+    """How a recording of this length is sent on: in pieces of `size`, or of the only length that the model takes."""
+    size = time_steps or size
+    ends = range(size, length + 1, size) if time_steps else range(size, length + size, size)
+    return [slice(end - size, min(end, length)) for end in ends]

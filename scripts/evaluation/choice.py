@@ -1,0 +1,93 @@
+"""Which columns of the files are the model's features and targets, and what it is judged as.
+
+Owns the choice where the user has made none, and the refusal of choices that do not fit the model. Knows nothing of the values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scripts.evaluation.card import Card, Task, WrongUse
+from scripts.tables.recording import Column, Irregular, Missing
+from scripts.tables.sheet import Sheet
+from scripts.tables.wording import count, listed
+
+Part = Literal["all", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user has asked for. Empty: for the model and the data to say."""
+
+    data: tuple[str, ...]
+    task: Task | None = None
+    time: str = ""
+    features: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    group: str = ""
+    missing: Missing = "error"
+    irregular: Irregular = "error"
+    period: float = 0.0
+    part: Part = "all"
+    split: tuple[str, ...] = ("0.7", "0.15", "0.15")
+
+
+def task_of(card: Card, wish: Wish) -> Task | None:
+    """As the manifest has it; where that is silent, as asked for."""
+    if card.task and wish.task and wish.task != card.task:
+        raise WrongUse(f"{card} was trained for the task {card.task}: it cannot be judged by --task {wish.task}.")
+    task = card.task or wish.task
+    if task == "forecast" and (card.time_steps is None or card.outputs[0].every_step):
+        raise WrongUse(f"{card} is no forecaster: it does not answer a context of a fixed length as a whole.")
+    return task
+
+
+def features_of(card: Card, wish: Wish) -> tuple[str, ...]:
+    """The columns that are read, in the model's order."""
+    features = wish.features or tuple(signal.name for signal in card.features)
+    if len(features) != len(card.features):
+        takes = listed([signal.name for signal in card.features])
+        raise WrongUse(f"{card} takes {count(len(card.features), 'feature')} ({takes}), and --features names {len(features)}.")
+    return features
+
+
+def targets_of(card: Card, task: Task | None, wish: Wish, sheets: Sequence[Sheet]) -> tuple[tuple[str, ...], list[str]]:
+    """The columns with the truth, or none where the files have not all of them; and what is to be said about it."""
+    output = card.outputs[0]
+    names: tuple[str, ...] = tuple(signal.name for signal in output.signals)
+    expected = output.width[-1] if task == "forecast" else output.numbers
+    if task == "classify":
+        expected, names = 1, (card.target,) if card.target else ()
+    if wish.targets:
+        if len(wish.targets) != expected:
+            raise WrongUse(f"{card} answers {count(expected, 'target')}, and --targets names {len(wish.targets)}.")
+        return wish.targets, []
+    missing = [name for name in names if name not in sheets[0].names]
+    if names and not missing:
+        return names, []
+    why = f"{sheets[0].label} has no column {listed(missing)}" if names else "the model does not name what it predicts"
+    return (), [f"Nothing can be scored: {why}. Name the columns with the truth with --targets."]
+
+
+def targets_without_truth(card: Card, task: Task | None) -> tuple[Column, ...]:
+    """What the targets are called where there is no truth, as far as it matters."""
+    output = card.outputs[0]
+    if task != "forecast":
+        return ()
+    signals = output.signals or [None] * output.width[-1]
+    return tuple(Column(signal.name, signal.unit) if signal else Column(f"{output.name}_{i}") for i, signal in enumerate(signals))
+
+
+def classes_of(card: Card) -> tuple[str, ...]:
+    output = card.outputs[0]
+    return tuple(signal.name for signal in output.signals) or tuple(map(str, range(output.numbers)))
+
+
+def units_of(card: Card, features: Sequence[str], sheet: Sheet) -> list[str]:
+    """A note for each feature whose unit is another than the model's."""
+    notes = []
+    for name, signal in zip(features, card.features, strict=True):
+        unit = sheet.fields[sheet.find(name, role="a feature")].column.unit
+        if unit and signal.unit and unit != signal.unit:
+            notes.append(f"`{name}` is in {unit} in {sheet.label}, and the model takes {signal.name} in {signal.unit}.")
+    return notes

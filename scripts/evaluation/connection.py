@@ -1,0 +1,110 @@
+"""Requests to a running service, each answered or said why not.
+
+Owns the connection, what is tried again and what is not: a service that is busy, and a connection that was closed between two
+requests. Knows nothing of what is asked. All requests here may be sent twice: predictions change nothing, chunks are numbered, and
+a stream that was begun in vain is forgotten by the service.
+"""
+
+import json
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from time import sleep
+from typing import Any
+from urllib.parse import urlsplit
+
+from scripts.evaluation.card import EvaluationError, WrongUse
+
+TIMEOUT = 60.0  # seconds without a sign of life
+BUSY = (429, 503)
+TRIES = 8  # of a request that a busy service turns away
+LONGEST_WAIT = 5.0  # seconds between two of them
+OCTETS = "application/octet-stream"
+
+
+class Refused(EvaluationError):
+    """The service has answered, and the answer is no."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"The service answers {status}: {detail}")
+        self.status = status
+
+
+class Connection:
+    """To the service at `url`, whose path is put before every other; for one thread at a time."""
+
+    def __init__(self, url: str, key: str = "") -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise WrongUse(f"{url!r} is no URL of a service: such as http://127.0.0.1:8000")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        try:
+            self._http = kind(parts.hostname, parts.port, timeout=TIMEOUT)
+        except ValueError as error:
+            raise WrongUse(f"{url!r} is no URL of a service: {error}.") from error
+        self._url = url
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def octets(self, path: str, body: bytes) -> bytes:
+        """What is answered to float32, in float32."""
+        return self._ask("POST", path, body, {"Content-Type": OCTETS, "Accept": OCTETS})
+
+    def json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What is answered in JSON; None where the answer is empty."""
+        sent = None if body is None else json.dumps(body).encode()
+        answer = self._ask(method, path, sent, {"Content-Type": "application/json", "Accept": "application/json"})
+        return json.loads(answer) if answer else None
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+        for tries_left in reversed(range(TRIES)):
+            response, answer = self._sent(method, path, body, self._headers | headers)
+            if response.status not in BUSY or not tries_left:
+                break
+            sleep(min(_seconds(response.getheader("Retry-After")), LONGEST_WAIT))
+        if not 200 <= response.status < 300:
+            raise Refused(response.status, _detail(answer, response.reason))
+        return answer
+
+    def _sent(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[HTTPResponse, bytes]:
+        fresh = self._http.sock is None
+        try:
+            return self._once(method, path, body, headers)
+        except (ConnectionError, HTTPException) as error:
+            self._http.close()
+            if fresh:
+                raise self._silent(error) from error
+        except OSError as error:  # no such host, no answer in time
+            self._http.close()
+            raise self._silent(error) from error
+        try:
+            return self._once(method, path, body, headers)  # the service had closed a connection that was idle
+        except (OSError, HTTPException) as error:
+            self._http.close()
+            raise self._silent(error) from error
+
+    def _once(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[HTTPResponse, bytes]:
+        self._http.request(method, self._prefix + path, body, headers)
+        response = self._http.getresponse()
+        return response, response.read()
+
+    def _silent(self, error: Exception) -> EvaluationError:
+        why = str(error) or type(error).__name__
+        return EvaluationError(f"No service answers at {self._url} ({why}). Start one with: python -m app --model-dir model")
+
+
+def _seconds(told: str | None) -> float:
+    try:
+        return max(0.0, float(told or 1))
+    except ValueError:  # a date
+        return 1.0
+
+
+def _detail(answer: bytes, reason: str) -> str:
+    """The sentence in a problem (RFC 9457); what there is instead, in an answer that is none."""
+    try:
+        told = json.loads(answer)
+        return str(told["detail"])
+    except (KeyError, TypeError, ValueError):
+        return answer[:200].decode(errors="replace").strip() or reason

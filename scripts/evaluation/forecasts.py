@@ -1,0 +1,161 @@
+"""A forecaster gone through window by window, beside the truth and what can be foreseen without it.
+
+Owns which windows are scored, written and drawn. Knows nothing of where the model is.
+"""
+
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from app.tensors import Array
+from scripts.evaluation.card import Card, Model, Outputs
+from scripts.evaluation.found import Found
+from scripts.evaluation.material import Material
+from scripts.evaluation.pictures import MODEL as MODEL_COLOUR
+from scripts.evaluation.pictures import PANELS, RAW, TRUTH, Line, Panel, draw
+from scripts.evaluation.windows import Window, Windows, spread_evenly
+from scripts.evaluation.written import Table
+from scripts.forecasting.baselines import Method, repeat, seasonal
+from scripts.forecasting.errors import Coverage, Errors
+from scripts.forecasting.evaluate import MODEL, table
+from scripts.forecasting.framing import season_of
+from scripts.series.config import Config
+from scripts.tables.recording import DataError
+from scripts.tables.wording import count
+from scripts.training.scores import Scores
+
+QUANTILES = "quantiles"  # what the trainer calls their output
+TOGETHER = 256  # windows whose errors are taken at once
+
+
+class Judge:
+    """Forecasts beside simple ones, on the same windows; errors in units of each target's deviation in these recordings."""
+
+    def __init__(self, card: Card, material: Material, windows: Windows, methods: list[Method]) -> None:
+        self._windows, self._methods, self._targets = windows, methods, material.targets
+        self._levels = levels_of(card)
+        truth = np.concatenate([recording.targets for recording in material.recordings]).astype(np.float64)
+        deviations = truth.std(axis=0)
+        scale = torch.from_numpy(np.where(deviations > 0, deviations, 1.0))
+        self._errors = {name: Errors(windows.horizon, scale) for name in (*(method.name for method in methods), MODEL)}
+        self._coverage = Coverage(self._levels, scale) if self._levels else None
+        self._waiting: list[tuple[Window, Outputs]] = []
+
+    def add(self, window: Window, outputs: Outputs) -> None:
+        self._waiting.append((window, outputs))
+        if len(self._waiting) >= TOGETHER:
+            self._settle()
+
+    def scores(self, data: str) -> Scores:
+        self._settle()
+        return table(self._errors, self._coverage, data=data, targets=self._targets, levels=self._levels)
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        windows, outputs = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        truth = torch.from_numpy(np.stack([self._windows.truth(window) for window in windows]))
+        past = torch.from_numpy(np.stack([self._windows.past(window) for window in windows]))
+        self._errors[MODEL].add(torch.from_numpy(np.stack([each[0] for each in outputs])).reshape(truth.shape), truth)
+        if self._coverage is not None:
+            quantiles = np.stack([each[1] for each in outputs])
+            self._coverage.add(torch.from_numpy(quantiles).reshape(*truth.shape, len(self._levels)), truth)
+        for method in self._methods:
+            self._errors[method.name].add(method.run(past), truth)
+
+
+def levels_of(card: Card) -> tuple[float, ...]:
+    """Of the quantiles that are forecast too."""
+    if len(card.outputs) < 2 or card.outputs[1].name != QUANTILES:
+        return ()
+    return tuple(float(signal.name) for signal in card.outputs[1].signals)
+
+
+def evaluate(model: Model, material: Material, written: Table, picture: Path | None, *, every: int = 1, season: int = 0) -> Found:
+    """Every window of the material; those that begin where a recording ends are written too, and not scored.
+
+    every: rows between two windows; season: rows, of the seasonal forecast beside the model's, 0: as the period suggests.
+    DataError where no recording is long enough for one window.
+    """
+    card, context = model.card, model.card.time_steps or 0
+    windows = Windows(material.recordings, context, card.horizon, every)
+    known, coming = windows.known(), windows.coming() if written else []
+    if not known and not coming:
+        longest = max((len(recording.features) for recording in material.recordings), default=0)
+        needed = f"{card} reads {context:,} rows and forecasts {card.horizon:,}"
+        raise DataError(f"No recording is long enough: {needed}, and the longest has {count(longest, 'row')}.")
+    methods = [repeat(card.horizon)]
+    asked = Config(task="forecast", context=context, segment=context, horizon=card.horizon, season=season)
+    if (rows := season_of(asked, material.period)) is not None:
+        methods.append(seasonal(card.horizon, rows))
+    judge = Judge(card, material, windows, methods) if known and material.truth else None
+    drawn, panels = set(spread_evenly(known or coming, PANELS)) if picture else set(), []
+    steps = (len(known) + len(coming)) * context
+    begin = perf_counter()
+    with tqdm(total=steps, desc="forecasting", unit="step", unit_scale=True, disable=None) as bar:
+        answers = model.answer(windows.contexts([*known, *coming]), bar.update)
+        for place, (window, outputs) in enumerate(zip([*known, *coming], answers, strict=True)):
+            if judge is not None and place < len(known):
+                judge.add(window, outputs)
+            if written:
+                _write(written, card, material, window, outputs)
+            if window in drawn:
+                panels.append(_panel(windows, material, window, outputs[0]))
+        scores = judge.scores(f"{material.part}, {count(len(known), 'window')}") if judge else None
+    seconds = perf_counter() - begin
+    if picture is not None and panels:
+        draw(panels, picture, rows="rows from the beginning of the recording")
+    notes = ["Standardised: in units of each target's deviation in these data, where training has its own."] if judge else []
+    notes += [f"A window begins every {every} rows."] if every > 1 else []
+    if rows is None:
+        notes.append(f"No seasonal forecast stands beside it: no season fits into a context of {context:,} rows.")
+    if coming:
+        notes.append("The last window of each recording begins where it ends: it is written without truth, and not scored.")
+    return Found(scores, steps, seconds, tuple(notes))
+
+
+def _write(written: Table, card: Card, material: Material, window: Window, outputs: Outputs) -> None:
+    """A line for every row of the horizon."""
+    horizon, end = card.horizon, window.origin + card.horizon
+    recording, times = material.recordings[window.recording], material.times[window.recording]
+    truth = np.full((horizon, len(material.targets)), np.nan, np.float32)
+    known = recording.targets[window.origin : end]
+    truth[: len(known)] = known
+    columns = material.names_of(window.recording, horizon)
+    columns[f"{times.name}_of_last_row_read"] = [times.values[window.origin - 1]] * horizon
+    columns["step"] = np.arange(1, horizon + 1)
+    columns[times.name] = times.values[window.origin : end] + [None] * (horizon - len(known))
+    forecast = outputs[0].reshape(truth.shape)
+    for index, target in enumerate(material.targets):
+        columns[target.name] = truth[:, index]
+        columns[f"{target.name}_predicted"] = forecast[:, index]
+    for output, array in zip(card.outputs[1:], outputs[1:], strict=True):
+        if output.width[0] == horizon:
+            flat = array.reshape(horizon, -1)
+            columns |= dict(zip(_further(card, material, output.name, flat.shape[1]), flat.T, strict=True))
+    written.add(columns)
+
+
+def _further(card: Card, material: Material, name: str, width: int) -> list[str]:
+    """What to call the numbers of a further output at one row: for each target, each of its signals."""
+    signals = next(output.signals for output in card.outputs if output.name == name)
+    if signals and len(material.targets) * len(signals) == width:
+        return [f"{target.name}_{signal.name}" for target in material.targets for signal in signals]
+    return [f"{name}_{index}" for index in range(width)]
+
+
+def _panel(windows: Windows, material: Material, window: Window, answer: Array) -> Panel:
+    """The first target in a window, with as much of its past as is worth showing."""
+    recording, target = material.recordings[window.recording], material.targets[0]
+    shown = min(windows.context, 2 * windows.horizon)
+    lines = [
+        Line("past", windows.past(window)[-shown:, 0], RAW, window.origin - shown),
+        Line("truth", windows.truth(window)[:, 0], TRUTH, window.origin),
+        Line("forecast", answer.reshape(windows.horizon, -1)[:, 0], MODEL_COLOUR, window.origin),
+    ]
+    unit = f", {target.unit}" if target.unit else ""
+    return Panel(f"{recording.name}: {target.name}{unit}", tuple(line for line in lines if not np.isnan(line.values).all()))

@@ -1,0 +1,27 @@
+"""What an evaluation has found, as values that can be printed and written.
+
+Owns the sentences about it. Knows nothing of how it was found.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.training.scores import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """scores: None where there was no truth."""
+
+    scores: Scores | None
+    steps: int  # that the model has read
+    seconds: float  # until the last answer, the reading of the files not counted
+    notes: tuple[str, ...] = ()
+
+    @property
+    def speed(self) -> str:
+        return f"{self.steps:,} steps in {self.seconds:.2f} s: {self.steps / self.seconds:,.0f} steps/s."
+
+    def to_dict(self) -> dict[str, Any]:
+        told: dict[str, Any] = {"steps": self.steps, "seconds": self.seconds, "steps_per_second": self.steps / self.seconds}
+        return told | {"notes": list(self.notes)} | (self.scores.to_dict() if self.scores else {})

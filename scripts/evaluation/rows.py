@@ -1,0 +1,131 @@
+"""A model that denoises, regresses or classifies, gone through row by row beside the truth.
+
+Owns what is scored, written and drawn of its answers. Knows nothing of where the model is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from tqdm import tqdm
+
+from app.tensors import Array
+from scripts.evaluation.card import Model
+from scripts.evaluation.following import Placed, answered, judged, names_of
+from scripts.evaluation.found import Found
+from scripts.evaluation.material import Material
+from scripts.evaluation.pictures import MODEL, RAW, TRUTH, Line, Panel, draw, draw_confusion, most_eventful
+from scripts.evaluation.scoring import RAW as RAW_SIGNAL
+from scripts.evaluation.scoring import OfClasses, OfNumbers, places_of
+from scripts.evaluation.written import Table
+from scripts.tables.recording import Recording
+from scripts.tables.wording import count
+
+
+def evaluate(model: Model, material: Material, table: Table, picture: Path | None) -> Found:
+    """Every row of the material, each recording from the zero state."""
+    card = model.card
+    steps = sum(len(recording.features) for recording in material.recordings)
+    judge = _judge(material)
+    places = places_of(material.classes, material.known_classes, material.targets[0].name) if material.classes else None
+    judged_rows, silent, shown = 0, 0, None
+    begin = perf_counter()
+    with tqdm(total=steps, desc="predicting", unit="step", unit_scale=True, disable=None) as bar:
+        answers = answered(model, material.recordings, bar.update)
+        for index, (recording, placed) in enumerate(zip(material.recordings, answers, strict=True)):
+            rows = judged(placed[0], recording, last=material.label_per_recording)
+            silent += int(np.isnan(placed[0]).any(axis=1).sum())
+            judged_rows += len(rows)
+            if len(rows) and isinstance(judge, OfClasses) and places is not None and recording.labels is not None:
+                judge.add(placed[0][rows], places[recording.labels[rows]])
+            elif len(rows) and isinstance(judge, OfNumbers):
+                raw = recording.features[rows, : len(material.targets)]
+                judge.add(placed[0][rows], recording.targets[rows], {RAW_SIGNAL: raw} if material.task == "denoise" else {})
+            if table:
+                _write(table, model, material, index, placed)
+            if shown is None and len(rows):
+                shown = recording, placed[0]
+    seconds = perf_counter() - begin
+    if picture is not None and shown is not None:
+        _draw(picture, model, material, judge, *shown)
+    scores = None
+    if judge is not None and judged_rows:
+        what = "recording" if material.label_per_recording else "row"
+        scores = judge.scores(f"{material.part}, {count(judged_rows, what)}")
+    every_step = card.outputs[0].every_step
+    notes = (
+        (f"{count(silent, 'row')} had no answer: the model takes {card.time_steps:,} steps at a time.",)
+        if silent and every_step
+        else ()
+    )
+    return Found(scores, steps, seconds, notes)
+
+
+def _judge(material: Material) -> OfNumbers | OfClasses | None:
+    if not material.truth:
+        return None
+    if material.task == "classify":
+        return OfClasses(len(material.known_classes))
+    truth = [recording.targets for recording in material.recordings]
+    methods = [RAW_SIGNAL] if material.task == "denoise" else []
+    return OfNumbers(material.task or "regress", material.targets, truth, methods=methods)
+
+
+def _write(table: Table, model: Model, material: Material, index: int, placed: Placed) -> None:
+    """A line for each row of the recording, in order, whether it has an answer or not."""
+    recording, times = material.recordings[index], material.times[index]
+    columns: dict[str, object] = material.names_of(index, len(recording.features))
+    columns[times.name] = times.values
+    if material.task == "classify":
+        if recording.labels is not None:
+            columns[material.targets[0].name] = [material.classes[label] for label in recording.labels]
+        name = material.targets[0].name if material.targets else "class"
+        columns[f"{name}_predicted"] = [_most_likely(row, material.known_classes) for row in placed[0]]
+    elif material.truth:
+        columns |= {target.name: recording.targets[:, place] for place, target in enumerate(material.targets)}
+    for output, array in zip(model.card.outputs, placed, strict=True):
+        ending = "_probability" if material.task == "classify" and output is model.card.outputs[0] else "_predicted"
+        columns |= {f"{name}{ending}": array[:, place] for place, name in enumerate(names_of(output))}
+    table.add(columns)
+
+
+def _most_likely(probabilities: Array, classes: Sequence[str]) -> str | None:
+    """None where there is no answer."""
+    return None if np.isnan(probabilities).any() else classes[int(probabilities.argmax())]
+
+
+def _draw(
+    path: Path, model: Model, material: Material, judge: OfNumbers | OfClasses | None, recording: Recording, answers: Array
+) -> None:
+    """The confusion of classes; otherwise the stretch of a recording in which most happens."""
+    if isinstance(judge, OfClasses):
+        draw_confusion(judge.counts, material.known_classes, path)
+        return
+    stretch = most_eventful(recording.targets if material.truth else recording.features)
+    panels = [
+        Panel(_title(recording, name, unit), tuple(_lines(material, recording, answers, place, stretch)))
+        for place, (name, unit) in enumerate(_named(model, material))
+    ]
+    draw(panels, path, rows="rows from the beginning of the recording")
+
+
+def _named(model: Model, material: Material) -> Sequence[tuple[str, str]]:
+    """What is drawn: the targets, or where there is no truth the numbers of the first output."""
+    if material.truth:
+        return [(target.name, target.unit) for target in material.targets]
+    return [(name, "") for name in names_of(model.card.outputs[0])]
+
+
+def _lines(material: Material, recording: Recording, answers: Array, place: int, stretch: slice) -> list[Line]:
+    lines = []
+    if material.task == "denoise" and place < recording.features.shape[1]:
+        lines.append(Line("raw", recording.features[stretch, place], RAW, stretch.start))
+    if material.truth:
+        lines.append(Line("truth", recording.targets[stretch, place], TRUTH, stretch.start))
+    lines.append(Line("model", answers[stretch, place], MODEL, stretch.start))
+    return lines
+
+
+def _title(recording: Recording, name: str, unit: str) -> str:
+    return f"{recording.name}: {name}{f', {unit}' if unit else ''}"

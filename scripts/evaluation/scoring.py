@@ -1,0 +1,91 @@
+"""How good answers are, beside what can be had without any model: the scores that training prints, of other data.
+
+Owns which simple methods stand beside a model here: those that need no training part. Knows nothing of where answers come from.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.tensors import Array
+from scripts.evaluation.card import Task, WrongUse
+from scripts.streaming.metrics import Confusion, Errors, Ruler, decibels
+from scripts.tables.recording import Column
+from scripts.tables.wording import listed, nearest
+from scripts.training.scores import Metric, Row, Scores
+
+RAW = "raw signal"
+MODEL = "the model"
+
+
+class OfNumbers:
+    """Answers (rows, targets) beside the truth, of one task. truth: all of it, in as many arrays (rows, targets) as there are."""
+
+    def __init__(self, task: Task, targets: tuple[Column, ...], truth: Sequence[Array], *, methods: Sequence[str] = ()) -> None:
+        self._task = task
+        deviations = np.concatenate([*truth]).astype(np.float64).std(axis=0)
+        self._ruler = Ruler.of(targets, np.where(deviations > 0, deviations, 1.0))
+        self._errors = {name: Errors(len(targets)) for name in (*methods, "")}
+
+    def add(self, answers: Array, truth: Array, others: Mapping[str, Array]) -> None:
+        """Rows, one or more; others: what the simple methods answer to the same."""
+        for name, given in {**others, "": answers}.items():
+            self._errors[name].add(given, truth)
+
+    def scores(self, data: str) -> Scores:
+        scale, unit = self._ruler.scale, self._ruler.unit
+        metrics = [Metric("RMSE", unit), Metric("MAE", unit)]
+        if self._task == "denoise":
+            metrics.append(Metric("noise reduction", "dB", higher=True))
+        if self._task == "regress":
+            metrics.append(Metric("R2", higher=True))
+        rows = []
+        for method, errors in self._errors.items():
+            values = [errors.rmse(scale), errors.mae(scale)]
+            if self._task == "denoise":
+                raw = self._errors[RAW].rmse(scale) if RAW in self._errors else nan
+                values.append(decibels(raw, errors.rmse(scale)))
+            if self._task == "regress":
+                values.append(errors.r2())
+            rows.append(Row(method or MODEL, tuple(values)))
+        return Scores(data, tuple(metrics), tuple(rows))
+
+
+class OfClasses:
+    """Probabilities (rows, classes) beside labels (rows,)."""
+
+    def __init__(self, classes: int) -> None:
+        self._confusion = Confusion(classes)
+
+    def add(self, answers: Array, labels: NDArray[np.int64]) -> None:
+        """Rows, one or more."""
+        self._confusion.add(answers, labels)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each class (first axis) was taken for each."""
+        return self._confusion.counts
+
+    def scores(self, data: str) -> Scores:
+        """Beside the class that is most frequent here, given with the frequencies that the classes have here."""
+        present = self.counts.sum(axis=1)
+        majority = Confusion(len(present))
+        majority.add(np.tile(present / present.sum(), (int(present.sum()), 1)), np.repeat(np.arange(len(present)), present))
+        rows = [_row("majority class", majority), _row(MODEL, self._confusion)]
+        return Scores(data, (Metric("accuracy", higher=True), Metric("macro F1", higher=True), Metric("log loss")), tuple(rows))
+
+
+def _row(name: str, confusion: Confusion) -> Row:
+    return Row(name, (confusion.accuracy, confusion.macro_f1, confusion.log_loss))
+
+
+def places_of(classes: Sequence[str], known: Sequence[str], column: str) -> NDArray[np.int64]:
+    """Where each class of the data stands among those that the model knows; WrongUse names one that it does not."""
+    for name in classes:
+        if name not in known:
+            near = nearest(name, known)
+            meant = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise WrongUse(f"The column {column} holds the class {name!r}, and the model knows {listed(known)} only.{meant}")
+    return np.array([known.index(name) for name in classes], np.int64)

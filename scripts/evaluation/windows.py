@@ -1,0 +1,63 @@
+"""The windows of recordings that a forecaster is asked about.
+
+Owns where windows begin and which truth belongs to each. Knows nothing of models. A window is known by its origin: the row that
+is forecast first, the context before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.tensors import Array
+from scripts.tables.recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Of a recording, by its place."""
+
+    recording: int
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Every window of these recordings whose horizon is known, one every `every` rows."""
+
+    recordings: Sequence[Recording]
+    context: int
+    horizon: int
+    every: int = 1
+
+    def known(self) -> list[Window]:
+        """Those with all of their truth; their targets are no rows of a recording's lead."""
+        return [
+            Window(index, origin)
+            for index, recording in enumerate(self.recordings)
+            for origin in range(max(self.context, recording.lead), len(recording.features) - self.horizon + 1, self.every)
+        ]
+
+    def coming(self) -> list[Window]:
+        """The one of each recording that begins where it ends: what nobody knows yet."""
+        lengths = [len(recording.features) for recording in self.recordings]
+        return [Window(index, length) for index, length in enumerate(lengths) if length >= self.context]
+
+    def contexts(self, windows: Sequence[Window]) -> Iterator[Array]:
+        """What the model reads of each, (context, features)."""
+        for window in windows:
+            yield self.recordings[window.recording].features[window.origin - self.context : window.origin]
+
+    def truth(self, window: Window) -> Array:
+        """(horizon, targets), or as many rows of it as there are."""
+        return self.recordings[window.recording].targets[window.origin : window.origin + self.horizon]
+
+    def past(self, window: Window) -> Array:
+        """The targets' own values in the context (context, targets)."""
+        return self.recordings[window.recording].targets[window.origin - self.context : window.origin]
+
+
+def spread_evenly(windows: Sequence[Window], most: int) -> list[Window]:
+    """Of many, so many from the first to the last."""
+    places = np.unique(np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(int))
+    return [windows[place] for place in places]

@@ -1,0 +1,143 @@
+"""Search the choices of a training run: hidden units, layers, cell, learning rate, and how a forecast is framed.
+
+    python -m scripts.tune --data load.csv --trials 30                       a forecast; every choice that has no flag is searched
+    python -m scripts.tune --data load.csv --cell reset_after --trials 50 --timeout 3600 --study runs/load-study
+    python -m scripts.tune --task denoise --data 'runs/*.csv' --features raw --targets reference --epochs 10
+
+Takes the flags of scripts.train for your own data; what a flag or --config says stays as it is. A trial is a short run, judged by
+its loss on the validation part; what is worse than the median of the trials before it is ended early. The test part is never
+looked at. The same line goes on with a study that was stopped, when --study names it; scripts.runs DIR shows its trials.
+Exits 0 when done, 1 when it was stopped or no trial succeeded, 2 on wrong use.
+"""
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Collection
+from datetime import datetime
+from math import inf
+from pathlib import Path
+from time import monotonic
+
+import torch
+
+from scripts import flags, results
+from scripts.overview.extras import NotInstalled
+from scripts.series.config import Config
+from scripts.tuning import space
+from scripts.tuning.command import line_of
+from scripts.tuning.problems import Problems
+from scripts.tuning.study import Outcome, Study
+
+
+def arguments(argv: list[str] | None) -> Namespace:
+    parser = ArgumentParser(prog="python -m scripts.tune", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=_count, default=30, help="in all, those of earlier sittings included (30)")
+    parser.add_argument("--timeout", type=_seconds, default=inf, metavar="SECONDS", help="after which no trial begins (none)")
+    parser.add_argument("--study", type=Path, metavar="DIR", help="where it is kept, and gone on with (runs/NAME-study-TIME)")
+    flags.add_options(parser)
+    results.add_option(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments(argv)
+    end = monotonic() + args.timeout
+
+    # -- what is searched, over which data ------------------------------------------------------------------------
+    try:
+        config = flags.config_of(args)
+        if not isinstance(config, Config):
+            raise ValueError("give your own data with --data FILE; the gyroscope's choices are not searched.")
+        fixed = _fixed(args)
+        names = space.searched(config, fixed)
+        if not names:
+            raise ValueError(f"nothing is left to search: every one of {', '.join(space.searched(config, ()))} is given.")
+        problems = Problems()
+        problems.of(config)
+        folder = args.study or Path("runs") / f"{config.name}-study-{datetime.now():%Y%m%d-%H%M%S}"
+        study = Study(folder, config, searched=names)
+    except (OSError, ValueError, NotInstalled) as error:
+        print(f"python -m scripts.tune: {error}", file=sys.stderr)
+        return 2
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"Tuning {config.name} in {folder}: {', '.join(names)}; {config.epochs} epochs at most, on {device}.")
+
+    # -- trials ---------------------------------------------------------------------------------------------------
+    with study:
+        done = len(study.outcomes)
+        if done:
+            print(f"{done} trials are done already.")
+        stopped = False
+        try:
+            suggested = study.go_on(
+                problems.of, lambda trial: space.suggest(trial, config, names), trials=args.trials, end=end, device=device
+            )
+            for outcome in suggested:
+                print(_told(outcome, names, study.best))
+        except KeyboardInterrupt:
+            stopped = True
+        best, outcomes = study.best, study.outcomes
+
+    # -- tell -----------------------------------------------------------------------------------------------------
+    if best is None or best.config is None:
+        print(f"No trial of {len(outcomes)} has ended with a finite validation loss; see why above.", file=sys.stderr)
+        return 1
+    (folder / "best.toml").write_text(flags.to_toml(best.config))
+    pruned = sum(outcome.state == "pruned" for outcome in outcomes)
+    print(f"\nBest of {len(outcomes)} trials, {pruned} of them ended early: trial {best.number}, validation loss {best.loss:.6g}.")
+    print(f"\n{flags.to_toml(best.config)}\nTrain with these choices (also in {folder / 'best.toml'}):\n\n{line_of(best.config)}")
+    results.write(args.json, _result(folder, names, best, outcomes))
+    if stopped:
+        print(f"\nStopped. Go on with the same line and --study {folder}", file=sys.stderr)
+    return int(stopped)
+
+
+def _fixed(args: Namespace) -> set[str]:
+    """The choices that were made, on the command line or in a file."""
+    made = flags.chosen(args) | (flags.from_toml(args.config) if args.config else {})
+    return {*made, *(("layers",) if "," in made.get("cell", "") else ())}
+
+
+def _told(outcome: Outcome, names: Collection[str], best: Outcome | None) -> str:
+    said = ""
+    if outcome.config is not None:
+        values = ((name, getattr(outcome.config, name)) for name in names)
+        said = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values)
+    became = f"{outcome.loss:.6g}" if outcome.state == "complete" else outcome.state
+    mark = " (best so far)" if best is not None and best.number == outcome.number else ""
+    return f"Trial {outcome.number}: {became}{mark}: {said}; {outcome.reason}."
+
+
+def _result(folder: Path, names: Collection[str], best: Outcome, outcomes: Collection[Outcome]) -> dict[str, object]:
+    assert best.config is not None
+    told = [
+        {"number": each.number, "state": each.state, "loss": each.loss, "reason": each.reason}
+        | {name: getattr(each.config, name) for name in names if each.config is not None}
+        for each in outcomes
+    ]
+    return {
+        "study": str(folder),
+        "searched": list(names),
+        "best": {"number": best.number, "loss": best.loss, "config": best.config.to_dict(), "command": line_of(best.config)},
+        "trials": told,
+    }
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ArgumentTypeError(f"a number of seconds above 0, got {text!r}")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

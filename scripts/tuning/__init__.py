@@ -1,0 +1,1 @@
+"""The search for the choices of a run that give the least validation loss."""

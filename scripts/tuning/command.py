@@ -1,0 +1,42 @@
+"""A config as the line that trains with it.
+
+Owns how choices are spelled on a command line. Knows nothing of what they do: scripts.flags reads them.
+"""
+
+import csv
+import shlex
+from dataclasses import fields
+from io import StringIO
+from typing import Any
+
+from scripts.series.config import Config
+
+
+def arguments_of(config: Config) -> list[str]:
+    """The arguments of scripts.train that give this config, but for those that are its defaults."""
+    words: list[str] = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value == field.default and field.name not in {"name", "task"}:  # without a flag these two hang on the others
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(f"--no-{field.name}")
+        elif field.name == "data":
+            words += [flag, *value]
+        else:
+            words += [flag, _told(value)]
+    return words
+
+
+def line_of(config: Config) -> str:
+    """The same for a shell."""
+    return shlex.join(["python", "-m", "scripts.train", *arguments_of(config)])
+
+
+def _told(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    row = StringIO()
+    csv.writer(row, lineterminator="").writerow(value)  # a name that holds a comma stands in quotes
+    return row.getvalue()

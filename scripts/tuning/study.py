@@ -1,0 +1,160 @@
+"""A study: trials of configs, each a short run, of which what promises little is ended early.
+
+Owns the study's folder: the database by which it goes on where it was stopped, and a run for each trial. Its package is an
+extra, imported only when a study is opened. The objective is the loss on the validation part; the test part is never looked at.
+Knows nothing of which choices are searched.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf, isfinite
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal, Self
+
+from scripts import results
+from scripts.overview.extras import needed
+from scripts.overview.watched import Watched
+from scripts.series.config import Config
+from scripts.tables.recording import DataError
+from scripts.training import fit
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.problem import Problem
+
+DATABASE = "study.db"
+STARTUP = 5  # trials that are drawn at random, and are not ended early
+SPARED = 2  # epochs of each trial in which it is not ended
+
+State = Literal["complete", "pruned", "failed"]
+ProblemOf = Callable[[Config], Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a trial. loss: of its best epoch; infinite where it has none."""
+
+    number: int
+    state: State
+    config: Config | None  # None: it failed before there was one
+    loss: float
+    reason: str  # why it ended
+
+
+class Study:
+    """The study in `folder`, begun there or gone on with; ValueError where the one there searches something else."""
+
+    def __init__(self, folder: Path, base: Config, *, searched: tuple[str, ...]) -> None:
+        self._optuna = needed("optuna", "scripts.tune")
+        self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._storage = self._optuna.storages.RDBStorage(f"sqlite:///{(folder / DATABASE).resolve()}")
+        self._study: Any = self._optuna.create_study(storage=self._storage, study_name="recurve", load_if_exists=True)
+        self._check(base, searched)
+        self._study.pruner = self._optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=SPARED)
+        # another seed in every sitting, or it would begin with the same random trials again
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=base.seed + len(self._study.trials), n_startup_trials=STARTUP)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._storage.engine.dispose()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Of all trials that have ended, those of earlier sittings too."""
+        return [_outcome(trial) for trial in self._study.trials if trial.state.is_finished()]
+
+    @property
+    def best(self) -> Outcome | None:
+        """The complete trial with the least loss."""
+        complete = [outcome for outcome in self.outcomes if outcome.state == "complete"]
+        return min(complete, key=lambda outcome: outcome.loss, default=None)
+
+    def go_on(
+        self, problem_of: ProblemOf, suggest: Callable[[Any], Config], *, trials: int, end: float = inf, device: str = "cpu"
+    ) -> Iterator[Outcome]:
+        """One trial after the other until so many have ended in all, or until `end` (of the monotonic clock), when the one in
+        progress ends with its epoch."""
+        while len(self.outcomes) < trials and monotonic() < end:
+            trial = self._study.ask()
+            states = self._optuna.trial.TrialState
+            begin = monotonic()
+            try:
+                checkpoint, reason = self._trained(trial, suggest(trial), problem_of, end, device)
+            except self._optuna.TrialPruned as pruned:
+                trial.set_user_attr("reason", str(pruned))
+                self._study.tell(trial, state=states.PRUNED)
+            except DataError as error:  # of this framing: a context that is longer than a recording
+                trial.set_user_attr("reason", str(error))
+                self._study.tell(trial, state=states.FAIL)
+            except BaseException:
+                trial.set_user_attr("reason", "interrupted")
+                self._study.tell(trial, state=states.FAIL)
+                raise
+            else:
+                trial.set_user_attr("reason", reason)
+                finite = isfinite(checkpoint.best_loss)
+                self._study.tell(trial, checkpoint.best_loss if finite else None, None if finite else states.FAIL)
+            outcome = _outcome(self._study.trials[trial.number])
+            self._tell(outcome, monotonic() - begin)
+            yield outcome
+
+    def _trained(self, trial: Any, config: Config, problem_of: ProblemOf, end: float, device: str) -> tuple[Checkpoint, str]:
+        """The run of a trial, and why it ended; optuna.TrialPruned where it is not worth its time."""
+        trial.set_user_attr("config", _plain(config))
+
+        def told(row: dict[str, float]) -> None:
+            trial.report(row["validation_loss"], int(row["epoch"]) - 1)  # its steps count from 0
+            if trial.should_prune():
+                raise self._optuna.TrialPruned(f"worse than the median after epoch {row['epoch']:.0f}")
+            if monotonic() >= end:
+                raise self._optuna.TrialPruned(f"no time was left after epoch {row['epoch']:.0f}")
+
+        problem = Watched(problem_of(config), told)
+        network, checkpoint = fit.start(problem)
+        run = self._run_of(trial.number)
+        run.mkdir(exist_ok=True)
+        checkpoint.save(run)
+        return checkpoint, fit.fit(network, problem, checkpoint, run, device=device)
+
+    def _run_of(self, number: int) -> Path:
+        return self.folder / f"trial-{number:04d}"
+
+    def _tell(self, outcome: Outcome, seconds: float) -> None:
+        """Beside its checkpoint: so that scripts.runs shows the trial as one that has ended."""
+        run = self._run_of(outcome.number)
+        if run.is_dir():
+            told = {"run": str(run), "reason": f"{outcome.state}: {outcome.reason}", "seconds": seconds}
+            results.write(run / "result.json", told)
+
+    def _check(self, base: Config, searched: tuple[str, ...]) -> None:
+        """That the study in the folder is of this config, as it is of the first."""
+        known = self._study.user_attrs
+        now: dict[str, Any] = {"config": _plain(base), "searched": list(searched)}
+        if not known:
+            for name, value in now.items():
+                self._study.set_user_attr(name, value)
+        elif known != now:
+            differ = [name for name, value in now["config"].items() if known["config"].get(name) != value]
+            what = ", ".join(differ or ["what is searched"])
+            raise ValueError(f"{self.folder} holds a study of other choices: {what}. Give those it began with, or another --study.")
+
+
+def _outcome(trial: Any) -> Outcome:
+    kept = trial.user_attrs.get("config")
+    losses = [value for value in trial.intermediate_values.values() if isfinite(value)]
+    states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
+    return Outcome(
+        number=trial.number,
+        state=states.get(trial.state.name, "failed"),
+        config=None if kept is None else Config.from_dict(kept),
+        loss=min(losses, default=inf),
+        reason=trial.user_attrs.get("reason", ""),
+    )
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """As a database that holds JSON gives it back."""
+    return {name: [*value] if isinstance(value, tuple) else value for name, value in config.to_dict().items()}

@@ -1,0 +1,430 @@
+"""scripts.evaluate: a model in this process and the same behind HTTP give the same answers, scores and files, to real data."""
+
+import csv
+import json
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from app import manifest
+from app.engine import Engine
+from app.tensors import Instance
+from scripts import adopt, evaluate, problems
+from scripts.evaluation.card import Card, EvaluationError, pieces
+from scripts.evaluation.connection import TRIES, Connection, Refused
+from scripts.evaluation.local import Local
+from scripts.evaluation.remote import Remote
+from scripts.series.config import Config
+from scripts.training import fit, publish
+from scripts.training.scores import Scores
+from tests import graphs
+from tests.series_files import gestures, hourly, regression
+from tests.servers import serve
+
+Shown = pytest.CaptureFixture[str]
+SECRET = "a-secret-of-the-evaluation"
+
+
+def published(model_dir: Path, config: Config) -> Callable[[], Scores]:
+    """A version of a model with random weights, everywhere: what is carried from step to step matters. What training says of it."""
+    problem = problems.problem_of(config)
+    network, checkpoint = fit.start(problem)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        for parameter in network.parameters():
+            parameter.uniform_(-0.5, 0.5)
+    checkpoint.best_network = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    checkpoint.history = [{"epoch": 1, "training_loss": 1.0, "validation_loss": 1.0}]
+    checkpoint.best_epoch, checkpoint.best_loss = 1, 1.0
+    artifact = problems.artifact_of(checkpoint)
+    with publish.staging(model_dir, config.name) as folder:
+        artifact.write_graphs(folder)
+        artifact.golden().save(folder, outputs=artifact.outputs, states=artifact.states)
+        publish.publish(folder, lambda version: artifact.spec(version, folder))
+    trained = problem.network()
+    trained.load_state_dict(checkpoint.best_network)
+    return lambda: problem.scores(trained, "cpu")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    """Files, a repository with a model of each task over them and one adopted model, the training's own scores, and a service."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    model_dir = folder / "model"
+    files = {
+        "regress": regression(folder / "signal.csv"),
+        "hours": hourly(folder / "hours.csv"),
+        "classes": gestures(folder / "g.csv"),
+    }
+    small: dict[str, Any] = {"hidden": 4, "layers": 1}
+    signal = {"data": (str(files["regress"]),), "features": ("a", "b"), "targets": ("y",), **small}
+    configs = [
+        Config(name="regress", task="regress", cell="lstm", **signal),
+        Config(name="denoise", task="denoise", **signal),
+        Config(name="classify", task="classify", data=(str(files["classes"]),), targets=("gesture",), group="trial", **small),
+        Config(
+            name="forecast", task="forecast", data=(str(files["hours"]),), context=48, horizon=12, quantiles=(0.1, 0.9), **small
+        ),
+        Config(
+            name="one", task="forecast", data=(str(files["hours"]),), targets=("load",), context=24, horizon=6, segment=6, **small
+        ),
+    ]
+    trained = {config.name: published(model_dir, config) for config in configs}
+    graph = graphs.bidirectional(folder / "both-ways.onnx")
+    assert adopt.main([str(graph), "--name", "both-ways", "--model-dir", str(model_dir)]) == 0
+    with serve(model_dir, "--default-model", "regress") as server:
+        yield Namespace(folder=folder, model_dir=model_dir, files=files, trained=trained, url=server.url)
+
+
+def lines_of(world: Namespace, name: str) -> list[str]:
+    """The arguments that say on which data a model is evaluated."""
+    if name == "classify":
+        return ["--data", str(world.files["classes"]), "--group", "trial"]
+    if name in ("forecast", "one"):
+        return ["--data", str(world.files["hours"])]
+    return ["--data", str(world.files["regress"])]
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def ran(line: list[str], tmp_path: Path, name: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """What a successful evaluation has written: its JSON and its table."""
+    told, table = tmp_path / f"{name}.json", tmp_path / f"{name}.csv"
+    assert evaluate.main([*line, "--json", str(told), "--csv", str(table)]) == 0
+    return json.loads(told.read_bytes()), table_of(table)
+
+
+# -- the same here and there --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["regress", "denoise", "classify", "forecast", "one"])
+def test_a_service_answers_as_the_engine_does(name: str, world: Namespace, tmp_path: Path) -> None:
+    """The same scores, and the same predictions in every row, whether streams in chunks or whole contexts are asked about."""
+    here, rows = ran([str(world.model_dir / name / "1"), *lines_of(world, name)], tmp_path, "here")
+    line = [world.url, "--model", name, "--chunk", "7", *lines_of(world, name)]
+    if name == "classify":
+        line += ["--targets", "gesture"]  # a service does not tell what the column of labels was called
+    there, served = ran(line, tmp_path, "there")
+    assert there["task"] == here["task"] == (name if name != "one" else "forecast")
+    assert there["steps"] == here["steps"]
+    assert there["data"] == here["data"]
+    assert there["scores"].keys() == here["scores"].keys()
+    for method, values in here["scores"].items():
+        assert there["scores"][method] == pytest.approx(values, rel=1e-4, nan_ok=True)
+    assert len(served) == len(rows)
+    tolerance = manifest.read(world.model_dir / name / "1").tolerance
+    for one, other in zip(rows, served, strict=True):
+        assert one.keys() == other.keys()
+        for column, text in one.items():
+            if column.endswith(("_predicted", "_probability", "_0.1", "_0.9")) and text and column != "gesture_predicted":
+                assert float(other[column]) == pytest.approx(float(text), rel=tolerance.rtol, abs=tolerance.atol)
+            elif column != "gesture_predicted":
+                assert other[column] == text
+
+
+def test_streams_are_ended_when_their_recordings_are(world: Namespace) -> None:
+    """Somebody else's memory is given back at once, not when it expires."""
+    assert evaluate.main([world.url, "--model", "regress", *lines_of(world, "regress")]) == 0
+    connection = Connection(world.url)
+    assert connection.json("GET", "/streams")["count"] == 0
+    connection.close()
+
+
+def test_a_model_that_cannot_be_streamed_is_asked_about_whole_recordings(world: Namespace, tmp_path: Path) -> None:
+    """An adopted model that looks both ways: every row of it depends on the end, here and over HTTP, and there is no truth."""
+    spec = manifest.read(world.model_dir / "both-ways" / "1")
+    width = len(spec.features)
+    data = tmp_path / "wide.csv"
+    values = np.random.default_rng(0).normal(size=(40, width)).round(4)
+    names = [f"f{index}" for index in range(width)]
+    data.write_text(",".join(names) + "\n" + "\n".join(",".join(map(str, row)) for row in values) + "\n")
+    line = ["--data", str(data), "--features", ",".join(names)]
+    told, rows = ran([str(world.model_dir / "both-ways" / "1"), *line], tmp_path, "here")
+    assert "scores" not in told
+    _, served = ran([world.url, "--model", "both-ways", *line], tmp_path, "there")
+    (expected,) = Engine(spec, world.model_dir / "both-ways" / "1", device="cpu").predict([Instance(values.astype(np.float32))])
+    for table in (rows, served):
+        predicted = np.array([[float(row[name]) for name in row if name.endswith("_predicted")] for row in table])
+        first = predicted[:, : expected.output[0].size]
+        assert first == pytest.approx(expected.output.reshape(40, -1), abs=1e-5)
+
+
+# -- the scores are training's ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["regress", "denoise", "classify", "one"])
+def test_the_test_part_has_the_scores_that_training_gives_it(name: str, world: Namespace, tmp_path: Path) -> None:
+    """What is published, measured through its graph, is as good as the network was said to be; so are the baselines."""
+    told, _ = ran([str(world.model_dir / name / "1"), *lines_of(world, name), "--part", "test"], tmp_path, "test")
+    trained = world.trained[name]().to_dict()["scores"]
+    renamed = {"majority class": "most frequent class"}
+    assert len(told["scores"]) == {"regress": 1, "denoise": 2, "classify": 2, "one": 3}[name]
+    for method, values in told["scores"].items():
+        expected = trained[renamed.get(method, method)]
+        common = [metric for metric in values if metric in expected and "standardised" not in metric]
+        assert len(common) == (1 if name == "one" else 3)
+        for metric in common:
+            assert values[metric] == pytest.approx(expected[metric], rel=1e-3), (method, metric)
+
+
+def test_errors_of_a_forecast_are_in_units_of_these_data(world: Namespace, tmp_path: Path) -> None:
+    """Standardised over all windows by the deviation of the file's own column, against plain NumPy."""
+    told, _ = ran([str(world.model_dir / "one" / "1"), *lines_of(world, "one")], tmp_path, "one")
+    load = np.array([float(row["load"]) for row in table_of(world.files["hours"])])
+    errors = [np.full(6, load[origin - 1]) - load[origin : origin + 6] for origin in range(24, len(load) - 5)]
+    assert told["scores"]["last value"]["MSE, standardised"] == pytest.approx(np.square(errors).mean() / load.var(), rel=1e-4)
+    assert told["scores"]["last value"]["RMSE"] == pytest.approx(np.square(errors).mean() ** 0.5, rel=1e-4)
+
+
+# -- the table ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_stands_beside_the_rows_of_the_file(world: Namespace, tmp_path: Path) -> None:
+    """Row for row the file's own time and truth, and what the engine answers to the whole recording at once."""
+    _, rows = ran([str(world.model_dir / "regress" / "1"), *lines_of(world, "regress")], tmp_path, "rows")
+    source = table_of(world.files["regress"])
+    assert [row["time"] for row in rows] == [row["time"] for row in source]
+    assert [float(row["y"]) for row in rows] == pytest.approx([float(row["y"]) for row in source], abs=1e-6)
+    features = np.array([[row["a"], row["b"]] for row in source], np.float32)
+    folder = world.model_dir / "regress" / "1"
+    (expected,) = Engine(manifest.read(folder), folder, device="cpu").predict([Instance(features)])
+    assert [float(row["y_predicted"]) for row in rows] == pytest.approx(expected.output[:, 0].tolist(), abs=1e-5)
+
+
+def test_times_stay_with_their_rows_where_some_are_dropped(world: Namespace, tmp_path: Path) -> None:
+    """A recording that is cut at a missing cell is two, each from the zero state, and the dropped row is not in the table."""
+    text = world.files["regress"].read_text().splitlines()
+    time, _, b, y = text[101].split(",")
+    text[101] = f"{time},,{b},{y}"
+    data = tmp_path / "holes.csv"
+    data.write_text("\n".join(text) + "\n")
+    _, rows = ran([str(world.model_dir / "regress" / "1"), "--data", str(data), "--missing", "drop"], tmp_path, "rows")
+    assert [int(row["time"]) for row in rows] == [each for each in range(240) if each != 100]
+    features = np.array([line.split(",")[1:3] for line in text[102:]], np.float32)
+    folder = world.model_dir / "regress" / "1"
+    (expected,) = Engine(manifest.read(folder), folder, device="cpu").predict([Instance(features)])
+    assert [float(row["y_predicted"]) for row in rows[100:]] == pytest.approx(expected.output[:, 0].tolist(), abs=1e-5)
+
+
+def test_classes_are_told_by_their_names(world: Namespace, tmp_path: Path) -> None:
+    """Each row of each recording has its label, the class that is most likely, and the probabilities of all."""
+    _, rows = ran([str(world.model_dir / "classify" / "1"), *lines_of(world, "classify")], tmp_path, "classes")
+    source = table_of(world.files["classes"])
+    assert [row["gesture"] for row in rows] == [row["gesture"] for row in source]
+    assert [row["recording"].split(", ")[1] for row in rows] == [row["trial"] for row in source]
+    for row in rows:
+        fall, rise = float(row["fall_probability"]), float(row["rise_probability"])
+        assert fall + rise == pytest.approx(1, abs=1e-5)
+        assert row["gesture_predicted"] == ("fall" if fall > rise else "rise")
+
+
+def test_a_forecast_is_told_row_by_row_and_beyond_the_end(world: Namespace, tmp_path: Path) -> None:
+    """Truth and time are those of the forecast row; the last window begins where the file ends, where there is no truth yet."""
+    _, rows = ran([str(world.model_dir / "forecast" / "1"), *lines_of(world, "forecast"), "--every", "50"], tmp_path, "forecast")
+    source = {row["date"]: row for row in table_of(world.files["hours"])}
+    dates = [*source]
+    known, coming = rows[:-12], rows[-12:]
+    assert {row["date_of_last_row_read"] for row in known} == {dates[origin - 1] for origin in range(48, 389, 50)}
+    for row in known:
+        place = dates.index(row["date_of_last_row_read"]) + int(row["step"])
+        assert row["date"] == dates[place]
+        assert float(row["load"]) == pytest.approx(float(source[row["date"]]["load"]), abs=1e-5)
+        assert float(row["load_0.1"]) <= float(row["load_0.9"])
+    assert [int(row["step"]) for row in coming] == [*range(1, 13)]
+    assert {(row["date_of_last_row_read"], row["date"], row["load"]) for row in coming} == {(dates[-1], "", "")}
+    assert all(row["heat_predicted"] for row in coming)
+
+
+@pytest.mark.parametrize("flag", ["--csv", "--json"])
+def test_the_data_are_not_written_over(flag: str, world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """The user's only copy is worth more than the predictions."""
+    data = regression(tmp_path / "mine.csv")
+    before = data.read_bytes()
+    assert evaluate.main([str(world.model_dir / "regress" / "1"), "--data", str(tmp_path / "m*.csv"), flag, str(data)]) == 2
+    assert "is read: what is written needs another name" in capsys.readouterr().err
+    assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["regress", "denoise", "classify", "forecast"])
+def test_a_picture_is_drawn(name: str, world: Namespace, tmp_path: Path) -> None:
+    """A PNG that is more than an empty page, of any task."""
+    path = tmp_path / "picture.png"
+    assert evaluate.main([str(world.model_dir / name / "1"), *lines_of(world, name), "--picture", str(path)]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size > 5000
+
+
+def test_data_without_truth_are_predicted_and_not_scored(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """Most data that a model meets have no truth; it is said which column would be it."""
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n1,2\n3,4\n")
+    told, rows = ran([str(world.model_dir / "regress" / "1"), "--data", str(data)], tmp_path, "new")
+    shown = capsys.readouterr().out
+    assert "has no column `y`" in shown
+    assert "nothing is scored" in shown
+    assert "scores" not in told
+    assert [row["row"] for row in rows] == ["1", "2"]
+    assert all(row["y_predicted"] for row in rows)
+
+
+# -- what cannot be -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("{models}/nothing/1 --data {signal}", 2, "holds no manifest.json"),
+        ("{models}/regress --data {signal}", 2, "it is a model, name one of its versions: "),
+        ("{models} --data {signal}", 2, "it is a model repository"),
+        ("{url} --model regres --data {signal}", 2, "Did you mean regress?"),
+        ("{url} --model regress --version 7 --data {signal}", 2, "serves no version 7 of regress; it has 1"),
+        ("ftp://somewhere --data {signal}", 2, "is no URL of a service"),
+        ("http://127.0.0.1:9 --data {signal}", 1, "No service answers at http://127.0.0.1:9"),
+        ("{url}/elsewhere --data {signal}", 1, "does not tell which models it has"),
+        ("{models}/regress/1 --data {folder}/signl.csv", 2, "does not exist. Did you mean signal.csv"),
+        ("{models}/regress/1 --data {hours}", 2, "has no column `a`"),
+        ("{models}/regress/1 --data {signal} --features a", 2, "takes 2 features (`a`, `b`), and --features names 1"),
+        ("{models}/regress/1 --data {signal} --features a,bb", 2, "has no column `bb`"),
+        ("{models}/regress/1 --data {signal} --targets y,b", 2, "answers 1 target, and --targets names 2"),
+        ("{models}/regress/1 --data {signal} --task forecast", 2, "was trained for the task regress"),
+        ("{models}/both-ways/1 --data {signal} --task forecast", 2, "is no forecaster"),
+        ("{models}/forecast/1 --data {short}", 2, "No recording is long enough"),
+        ("{models}/classify/1 --data {others} --group trial", 2, "holds the class 'wave', and the model knows `fall`, `rise` only"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(
+    line: str, code: int, says: str, world: Namespace, tmp_path: Path, capsys: Shown
+) -> None:
+    """2 where another name would do, 1 where something failed; never a traceback."""
+    short, others = tmp_path / "short.csv", tmp_path / "others.csv"
+    short.write_text("".join(world.files["hours"].read_text().splitlines(keepends=True)[:40]))
+    others.write_text(world.files["classes"].read_text().replace("rise", "wave"))
+    names = {"models": world.model_dir, "url": world.url, "folder": world.folder, "signal": world.files["regress"]}
+    names |= {"hours": world.files["hours"], "short": short, "others": others}
+    assert evaluate.main([word.format(**names) for word in line.split()]) == code
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "model/x/1", "model/x/1 --data a.csv --model x", "model/x/1 --data a.csv --every 0", "model/x/1 --data a --picture a.jpg"],
+)
+def test_a_line_that_cannot_be_understood_exits_2(line: str, capsys: Shown) -> None:
+    """Before anything is read."""
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(line.split())
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_help_shows_the_examples(capsys: Shown) -> None:
+    """The commands that are needed most are there to be copied."""
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(line.strip() in shown for line in str(evaluate.__doc__).splitlines() if "python -m" in line)
+
+
+def test_a_key_is_sent_where_one_is_needed(world: Namespace, capsys: Shown) -> None:
+    """Without it the service's own sentence is told."""
+    line = ["--model", "regress", *lines_of(world, "regress")]
+    with serve(world.model_dir, "--default-model", "regress", RECURVE_API_KEYS=f"me:predict:{SECRET}") as server:
+        assert evaluate.main([server.url, *line]) == 1
+        assert "401" in capsys.readouterr().err
+        assert evaluate.main([server.url, *line, "--key", SECRET]) == 0
+
+
+# -- the connection -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(statuses: list[int]) -> Iterator[str]:
+    """A server that answers with these in turn, the last again and again, and closes its connection after every answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+            answer = body[::-1] if status == 200 else b'{"detail": "Too much to do."}'
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            self.wfile.write(answer)
+            self.close_connection = True  # and does not say so
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("busy", [503, 429])
+def test_a_busy_service_is_asked_again(busy: int) -> None:
+    """After the time it names; and a connection that it closed between two requests is opened again."""
+    with answering([busy, busy, 200]) as url:
+        connection = Connection(url)
+        assert connection.octets("/predict", b"abc") == b"cba"
+        assert connection.octets("/predict", b"def") == b"fed"
+        connection.close()
+
+
+def test_a_service_that_stays_busy_is_not_asked_for_ever() -> None:
+    """What it says is told in the end."""
+    statuses = [503] * (TRIES - 1) + [503]
+    with answering(statuses) as url:
+        connection = Connection(url)
+        with pytest.raises(Refused, match=r"503: Too much to do\."):
+            connection.octets("/predict", b"abc")
+        connection.close()
+
+
+def test_what_is_no_answer_of_the_service_is_refused() -> None:
+    """Something else may listen there, or a proxy may answer for it."""
+    with answering([400]) as url, pytest.raises(EvaluationError, match=r"No service|does not tell"):
+        Remote(url)
+
+
+# -- the parts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "time_steps", "expected"),
+    [(5, 2, None, [2, 2, 1]), (4, 2, None, [2, 2]), (1, 8, None, [1]), (7, 2, 3, [3, 3]), (2, 2, 3, [])],
+)
+def test_a_recording_is_cut_without_loss(length: int, size: int, time_steps: int | None, expected: list[int]) -> None:
+    """One piece after the other; what is left over by a model of fixed pieces has no answer."""
+    cuts = pieces(length, size, time_steps)
+    assert [len(range(*cut.indices(length))) for cut in cuts] == expected
+    assert [index for cut in cuts for index in range(*cut.indices(length))] == [*range(sum(expected))]
+
+
+@pytest.mark.parametrize("name", ["regress", "classify", "forecast", "both-ways"])
+def test_a_service_tells_of_a_model_what_its_manifest_says(name: str, world: Namespace) -> None:
+    """But for the name of the column of labels, which only the manifest keeps."""
+    local, remote = Local(world.model_dir / name / "1"), Remote(world.url, name)
+    assert isinstance(local.card, Card)
+    assert remote.card == local.card if name != "classify" else remote.card.outputs == local.card.outputs
+    remote.close()
+    local.close()

@@ -1,0 +1,221 @@
+"""The overview of runs: what state each is in, how it stands beside the baselines, and what is said of broken ones."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from scripts import problems, runs, train
+from scripts.overview import kept, presence, shown
+from scripts.overview.extras import NotInstalled, needed
+from scripts.overview.tensorboard import Board, write
+from scripts.overview.watched import Watched
+from scripts.series.config import Config
+from scripts.training import fit
+from scripts.training.scores import Metric, Row, Scores
+from tests.series_files import regression
+
+Shown = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of every state: finished, stopped, and broken in three ways; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = regression(folder / "data.csv", rows=100)
+    line = ["--data", str(data), "--features=a,b", "--targets=y", "--hidden=4", "--layers=1", "--epochs=2"]
+    assert train.main([*line, "--chunk=4", "--run", str(folder / "finished")]) == 0
+    learned = problems.checkpoint_of(folder / "finished")
+    for name in ("stopped", "cut-short", "no-json"):
+        (folder / name).mkdir()
+        learned.facts = {}
+        learned.save(folder / name)
+    cut = folder / "cut-short" / "checkpoint.pt"
+    cut.write_bytes(cut.read_bytes()[:500])
+    (folder / "no-json" / "result.json").write_text('{"reason": ')
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture
+def all_runs(folder: Path) -> dict[str, kept.Run]:
+    return {run.name: run for run in kept.runs_in(folder)}
+
+
+def test_every_run_has_its_state(all_runs: dict[str, kept.Run]) -> None:
+    """A folder is looked at to see what can be exported, what must go on, and what can be thrown away."""
+    states = {name: run.state for name, run in all_runs.items()}
+    assert states == {"finished": "finished", "stopped": "stopped", "cut-short": "broken", "no-json": "broken", "empty": "broken"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("empty", "holds no checkpoint.pt"), ("cut-short", "is broken or not a checkpoint"), ("no-json", "is not JSON")],
+)
+def test_a_broken_run_is_listed_with_the_reason(name: str, reason: str, folder: Path, capsys: Shown) -> None:
+    """One bad folder must not hide the others, and must not pass for a good one."""
+    assert runs.main([str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if line.startswith(f"{name} is broken: ")]
+    assert len(told) == 1
+    assert reason in told[0]
+    assert [line for line in lines if line.startswith("finished ")]
+
+
+def test_a_run_that_is_being_trained_is_running(folder: Path) -> None:
+    """What trains must not be taken for what was stopped, and resumed beside itself."""
+    with presence.held(folder / "stopped"):
+        assert kept.read(folder / "stopped").state == "running"
+        with pytest.raises(ValueError, match="trained by another process"), presence.held(folder / "stopped"):
+            pass
+    assert kept.read(folder / "stopped").state == "stopped"
+
+
+def test_a_run_whose_process_was_killed_is_stopped(folder: Path) -> None:
+    """Nothing has to be cleaned up by hand: the system lets go of what the process held."""
+    code = (
+        "import sys, time; from pathlib import Path; from scripts.overview import presence\n"
+        "with presence.held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder / "stopped")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert kept.read(folder / "stopped").state == "running"
+        process.kill()
+    assert kept.read(folder / "stopped").state == "stopped"
+
+
+def test_the_table_tells_what_the_result_says(folder: Path, capsys: Shown) -> None:
+    """The test score of the run and its best baseline are those that training printed, and JSON holds them in full."""
+    assert runs.main([str(folder), "--json", str(folder / "runs.json")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("finished "))
+    result = json.loads((folder / "finished" / "result.json").read_bytes())
+    scores = {name: values["RMSE"] for name, values in result["scores"].items()}
+    *baselines, model = scores
+    best = min(baselines, key=lambda name: scores[name])
+    assert f"RMSE {scores[model]:.4g}" in line
+    assert f"{scores[best]:.4g} {best}" in line
+    assert ("(not beaten)" in line) == (scores[best] <= scores[model])
+    assert "regress" in line
+    assert "1 x 4" in line
+    assert "2/2" in line
+    told = {run["run"]: run for run in json.loads((folder / "runs.json").read_bytes())["runs"]}[str(folder / "finished")]
+    assert told["best_baseline"] == best
+    assert told["history"] == result["history"]
+    (folder / "runs.json").unlink()
+
+
+def test_one_run_is_shown_in_full(folder: Path, capsys: Shown) -> None:
+    """Its config can be given to scripts.train again, and every epoch and every file is there."""
+    assert runs.main([str(folder / "finished")]) == 0
+    told = capsys.readouterr().out
+    assert (folder / "finished" / "config.toml").read_text() in told
+    assert "all 2 epochs are done" in told
+    history = problems.checkpoint_of(folder / "finished").history
+    assert all(f"{row['validation_loss']:.4g}" in told for row in history)
+    assert all(f"{path.name} " in told for path in (folder / "finished").iterdir() if not path.name.startswith("."))
+
+
+def test_a_broken_run_is_shown_in_full_too(folder: Path, capsys: Shown) -> None:
+    """What is wrong and which files there are is all that is known of it."""
+    assert runs.main([str(folder / "cut-short")]) == 0
+    told = capsys.readouterr().out
+    assert "broken" in told
+    assert "checkpoint.pt" in told
+
+
+@pytest.mark.parametrize("column", [column.name for column in shown.COLUMNS])
+def test_runs_are_sorted_by_any_column(column: str, folder: Path, all_runs: dict[str, kept.Run]) -> None:
+    """Whatever the column: each run stands there once, and those with nothing there come last."""
+    ordered = shown.ordered(list(all_runs.values()), column)
+    assert sorted(run.name for run in ordered) == sorted(all_runs)
+    texts = [next(each for each in shown.COLUMNS if each.name == column).text(run) for run in ordered]
+    known = [text != "-" for text in texts]
+    assert known == sorted(known, reverse=True)
+    assert runs.main([str(folder), "--sort", column]) == 0
+
+
+def test_the_newest_run_comes_last(all_runs: dict[str, kept.Run]) -> None:
+    """The one that was just trained is at the bottom, next to the prompt."""
+    whens = [run.when for run in shown.ordered(list(all_runs.values()), "when")]
+    assert whens == sorted(whens)
+
+
+@pytest.mark.parametrize(("higher", "best"), [(False, "b"), (True, "c")], ids=["less is better", "more is better"])
+def test_the_best_baseline_hangs_on_the_metric(higher: bool, best: str) -> None:
+    """Errors are better small, accuracies large; NaN is the best of nothing, and the model is no baseline."""
+    rows = (Row("nan", (math.nan,)), Row("b", (1.0,)), Row("c", (2.0,)), Row("model", (0.5,)))
+    found = kept.lead(Scores("data", (Metric("m", higher=higher),), rows))
+    assert found is not None
+    assert found.name == best
+
+
+def test_scores_are_read_as_they_were_written() -> None:
+    """Of what to_dict keeps, nothing is lost; that more accuracy is better is known."""
+    scores = Scores(
+        "the test part", (Metric("accuracy", higher=True), Metric("log loss")), (Row("x", (0.5, 1.0)), Row("y", (0.6, 0.9)))
+    )
+    assert kept.scores_of(scores.to_dict()) == scores
+    with pytest.raises(ValueError, match="scores cannot be read"):
+        kept.scores_of({"data": "x", "scores": [1]})
+
+
+def test_a_folder_that_is_none_exits_2(tmp_path: Path, capsys: Shown) -> None:
+    """With the place where runs are, for whoever has not trained yet."""
+    assert runs.main([str(tmp_path / "nowhere")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+    assert runs.main([str(tmp_path)]) == 0
+    assert "holds no runs" in capsys.readouterr().out
+
+
+# -- TensorBoard --------------------------------------------------------------------------------------------------------
+
+
+def _curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_every_epoch(tmp_path: Path) -> None:
+    """Training and validation of one metric stand beside each other; written twice, the curves are the same."""
+    history = [{"epoch": epoch, "training_loss": 1 / epoch, "validation_loss": 2.0, "validation_rmse": 0.5} for epoch in (1, 2, 3)]
+    for _ in range(2):
+        write(history, tmp_path)
+    curves = _curves(tmp_path)
+    assert sorted(curves) == ["loss/training", "loss/validation", "rmse/validation"]
+    assert curves["loss/training"] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+
+
+def test_a_run_that_goes_on_replaces_what_was_not_saved(tmp_path: Path) -> None:
+    """An epoch that was told and then lost with its process is told again, once."""
+    with Board(tmp_path) as board:
+        for epoch in (1, 2):
+            board.epoch({"epoch": epoch, "training_loss": float(epoch)})
+    with Board(tmp_path, after=1) as board:
+        board.epoch({"epoch": 2, "training_loss": 20.0})
+    assert _curves(tmp_path)["loss/training"] == [(1, 1.0), (2, 20.0)]
+
+
+def test_a_watched_run_learns_the_same_and_tells_its_history(folder: Path, tmp_path: Path) -> None:
+    """Who listens changes nothing; what is told of an epoch is what the checkpoint keeps of it."""
+    alone = problems.checkpoint_of(folder / "finished")
+    assert isinstance(alone.config, Config)
+    told: list[dict[str, float]] = []
+    watched = Watched(problems.problem_of(alone.config), told.append)
+    network, checkpoint = fit.start(watched)
+    fit.fit(network, watched, checkpoint, tmp_path, device="cpu")
+    assert told == checkpoint.history
+    assert checkpoint.best_loss == alone.best_loss
+    assert all((checkpoint.best_network[name] == alone.best_network[name]).all() for name in alone.best_network)
+
+
+def test_a_missing_package_is_named_with_the_line_that_installs_it() -> None:
+    """What is an extra is missing for most, who need to know only how to get it."""
+    with pytest.raises(NotInstalled, match=r"--x needs the package no_such_package.*pip install -r requirements/extras\.txt"):
+        needed("no_such_package.module", "--x")
+    assert needed("json", "--x") is json

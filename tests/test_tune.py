@@ -1,0 +1,309 @@
+"""scripts.tune: what is searched, what is ended early, that a study goes on, and that its best line trains what it found."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scripts import flags, problems, runs, train, tune
+from scripts.series.config import Config
+from scripts.tables.recording import DataError
+from scripts.training.scores import Scores
+from scripts.tuning import space
+from scripts.tuning.command import arguments_of, line_of
+from scripts.tuning.study import SPARED, STARTUP, Study
+from tests.series_files import hourly, regression
+
+Shown = pytest.CaptureFixture[str]
+BASE = Config(task="regress", data=("a.csv",), epochs=6, patience=6)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> list[str]:
+    """Small trials over a small file: cell and learning rate are searched."""
+    data = regression(tmp_path / "data.csv", rows=100)
+    words = ["--data", str(data), "--features=a,b", "--targets=y", "--hidden=2", "--layers=1", "--epochs=1", "--chunk=4"]
+    return [*words, "--study", str(tmp_path / "study"), "--json", str(tmp_path / "tuned.json")]
+
+
+class Decided:
+    """A problem.Problem whose validation loss is what a function says of its config and epoch; its network learns nothing."""
+
+    def __init__(self, config: Config, loss: Callable[[Config, int], float]) -> None:
+        self.config = config
+        self.updates = 1
+        self.facts: dict[str, Any] = {}
+        self.epoch = 0
+        self._loss = loss
+
+    def network(self) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def prepare(self, epoch: int) -> int:
+        return epoch
+
+    def losses(self, network: nn.Module, prepared: int, device: str) -> Iterator[Tensor]:
+        yield network(torch.zeros(prepared + 1, 1, device=device)).square().mean()
+
+    def validate(self, network: nn.Module, device: str) -> dict[str, float]:  # noqa: ARG002  # the loss is decided already
+        self.epoch += 1
+        return {"loss": self._loss(self.config, self.epoch)}
+
+    def scores(self, *_: Any) -> Scores:
+        raise AssertionError("the test part was looked at")
+
+    def pictures(self, *_: Any) -> list[Path]:
+        raise AssertionError("the test part was looked at")
+
+
+def rated(rate: Callable[[int], float]) -> Callable[[Any], Config]:
+    """What suggests for each trial the learning rate that `rate` says of its number."""
+    return lambda trial: replace(BASE, learning_rate=rate(trial.number))
+
+
+# -- the command --------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_goes_on_where_it_was_stopped(line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """The same line again: what is done stays done, and the best is the best of all sittings."""
+    assert tune.main([*line, "--trials=2"]) == 0
+    first = json.loads((tmp_path / "tuned.json").read_bytes())
+    assert tune.main([*line, "--trials=3"]) == 0
+    second = json.loads((tmp_path / "tuned.json").read_bytes())
+    assert "2 trials are done already." in capsys.readouterr().out
+    assert [len(first["trials"]), len(second["trials"])] == [2, 3]
+    assert second["trials"][:2] == first["trials"]
+    assert len({trial["learning_rate"] for trial in second["trials"]}) == 3  # a new sitting does not try the same again
+    assert second["best"]["loss"] == min(trial["loss"] for trial in second["trials"])
+    assert tune.main([*line, "--trials=3"]) == 0
+    assert json.loads((tmp_path / "tuned.json").read_bytes()) == second
+
+
+def test_the_best_line_trains_what_the_study_found(line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """It is there to be copied: the same choices, and with the same seed the same validation loss to the last digit."""
+    assert tune.main([*line, "--trials=2"]) == 0
+    best = json.loads((tmp_path / "tuned.json").read_bytes())["best"]
+    shown = capsys.readouterr().out
+    assert best["command"] in shown
+    assert (tmp_path / "study" / "best.toml").read_text() in shown
+    words = shlex.split(best["command"])
+    assert words[:3] == ["python", "-m", "scripts.train"]
+    assert train.main([*words[3:], "--run", str(tmp_path / "run")]) == 0
+    checkpoint = problems.checkpoint_of(tmp_path / "run")
+    assert checkpoint.best_loss == best["loss"]
+    assert checkpoint.config.to_dict() == Config.from_dict(best["config"]).to_dict()
+    assert flags.config_of(train.arguments(["--config", str(tmp_path / "study" / "best.toml")])) == checkpoint.config
+
+
+def test_the_test_part_is_never_looked_at(line: list[str], tmp_path: Path) -> None:
+    """With other targets in it, every trial has the same loss."""
+    assert tune.main([*line, "--trials=1"]) == 0
+    before = json.loads((tmp_path / "tuned.json").read_bytes())["trials"]
+    data = tmp_path / "data.csv"
+    rows = data.read_text().splitlines()
+    data.write_text("\n".join([*rows[:86], *(f"{row.rpartition(',')[0]},1000" for row in rows[86:])]) + "\n")
+    line[line.index(str(tmp_path / "study"))] = str(tmp_path / "again")
+    assert tune.main([*line, "--trials=1"]) == 0
+    assert json.loads((tmp_path / "tuned.json").read_bytes())["trials"] == before
+
+
+def test_a_forecast_is_tuned_with_its_framing(tmp_path: Path, capsys: Shown) -> None:
+    """Context, segment and normalisation are searched too; a trial whose context does not fit the data fails alone."""
+    data = hourly(tmp_path / "hours.csv", rows=200)
+    words = [
+        "--data",
+        str(data),
+        "--horizon=4",
+        "--hidden=2",
+        "--layers=1",
+        "--cell=rnn",
+        "--epochs=1",
+        "--context=24",
+        "--trials=2",
+    ]
+    assert tune.main([*words, "--study", str(tmp_path / "study")]) == 0
+    assert "learning_rate, segment, normalise; 1 epochs at most" in capsys.readouterr().out
+    assert runs.main([str(tmp_path / "study")]) == 0
+    shown = capsys.readouterr().out
+    assert "trial-0000" in shown
+    assert "trial-0001" in shown
+    assert "broken" not in shown
+    assert runs.main([str(tmp_path)]) == 0
+    assert f"study is a study of scripts.tune; its trials: python -m scripts.runs {tmp_path / 'study'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--learning-rate=0.01", "--cell=rnn"], "nothing is left to search"),
+        (["--data", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["--targets=z"], "no column `z`"),
+        (["--part=ADIS16448"], "is for the simulated gyroscope"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(more: list[str], says: str, line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """Before a study is begun."""
+    assert tune.main([*line, *more]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_gyroscope_is_not_tuned(capsys: Shown) -> None:
+    """Its choices are the paper's."""
+    assert tune.main(["--trials=1"]) == 2
+    assert "--data FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--trials=0", "--timeout=-1", "--timeout=soon", "--resume=x"])
+def test_a_line_that_cannot_be_understood_exits_2(word: str, capsys: Shown) -> None:
+    """Before anything is read."""
+    with pytest.raises(SystemExit) as ended:
+        tune.main([word])
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_help_shows_the_examples(capsys: Shown) -> None:
+    """The commands that are needed most are there to be copied."""
+    with pytest.raises(SystemExit) as ended:
+        tune.main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(each.strip() in shown for each in str(tune.__doc__).splitlines() if "python -m" in each)
+
+
+def test_another_study_in_the_folder_is_refused(line: list[str], capsys: Shown) -> None:
+    """Trials of other choices cannot be compared; it is named which they are."""
+    assert tune.main([*line, "--trials=1"]) == 0
+    assert tune.main([*line, "--trials=1", "--seed=3"]) == 2
+    assert "holds a study of other choices: seed." in capsys.readouterr().err
+    assert tune.main([*line, "--trials=1", "--cell=rnn"]) == 2
+    assert "holds a study of other choices: cell." in capsys.readouterr().err
+
+
+def test_without_its_package_the_line_that_installs_it_is_told(line: list[str]) -> None:
+    """Most do not tune."""
+    code = "import sys; sys.modules['optuna'] = None\nfrom scripts import tune\nsys.exit(tune.main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "scripts.tune needs the package optuna" in done.stderr
+    assert "requirements/extras.txt" in done.stderr
+
+
+# -- the study ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_promises_little_is_ended_early(tmp_path: Path) -> None:
+    """As soon as it may be: after the epochs that each is spared for, once there are trials to compare it with."""
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
+        suggest = rated(lambda number: 1.0 if number < STARTUP else 9.0 if number == STARTUP else 0.5)
+        outcomes = [*study.go_on(lambda config: Decided(config, lambda c, _: c.learning_rate), suggest, trials=STARTUP + 2)]
+        assert [outcome.state for outcome in outcomes] == ["complete"] * STARTUP + ["pruned", "complete"]
+        assert outcomes[STARTUP].reason == f"worse than the median after epoch {SPARED + 1}"
+        assert study.best == outcomes[-1]
+        assert study.outcomes == outcomes
+
+
+def test_the_objective_is_the_loss_of_the_best_epoch(tmp_path: Path) -> None:
+    """As the checkpoint that would be exported has it, not of the last epoch."""
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
+        losses = [3.0, 1.0, 2.0, 4.0, 5.0, 6.0]
+        (outcome,) = study.go_on(lambda config: Decided(config, lambda _, epoch: losses[epoch - 1]), rated(lambda _: 1.0), trials=1)
+        assert outcome.loss == 1.0
+        assert study.best is not None
+        assert study.best.loss == problems.checkpoint_of(tmp_path / "study" / "trial-0000").best_loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "state", "reason"),
+    [
+        (lambda _, __: float("nan"), "failed", "no better validation loss in 6 epochs"),
+        (lambda _, __: (_ for _ in ()).throw(DataError("The part is too short.")), "failed", "The part is too short."),
+    ],
+    ids=["no finite loss", "data that do not fit"],
+)
+def test_a_trial_that_fails_is_not_the_end(loss: Any, state: str, reason: str, tmp_path: Path) -> None:
+    """It is told why, and the next one begins."""
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
+        later = Decided(BASE, lambda _, __: 1.0)
+        first, second = study.go_on(
+            lambda config: later if later.epoch or len(study.outcomes) else Decided(config, loss), rated(lambda _: 1.0), trials=2
+        )
+        assert (first.state, first.loss) == (state, inf)
+        assert reason in first.reason or "all 6 epochs" in first.reason
+        assert second.state == "complete"
+        assert study.best == second
+
+
+def test_no_trial_begins_after_the_time(tmp_path: Path) -> None:
+    """And the one in progress ends with its epoch, counted as one that was ended early."""
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
+        assert [*study.go_on(lambda config: Decided(config, lambda _, __: 1.0), rated(lambda _: 1.0), trials=5, end=-inf)] == []
+
+
+def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
+    """The trial that was interrupted has failed; the others stand."""
+
+    def interrupted(config: Config, epoch: int) -> float:
+        if config.learning_rate == 2.0 and epoch == 2:
+            raise KeyboardInterrupt
+        return config.learning_rate
+
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study, pytest.raises(KeyboardInterrupt):
+        [*study.go_on(lambda config: Decided(config, interrupted), rated(lambda number: 1.0 + number), trials=5)]
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
+        assert [outcome.state for outcome in study.outcomes] == ["complete", "failed"]
+        assert study.outcomes[1].reason == "interrupted"
+        (later,) = study.go_on(lambda config: Decided(config, lambda _, __: 0.5), rated(lambda _: 1.0), trials=3)
+        assert later.number == 2
+
+
+# -- what is searched ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fixed", [(), ("segment",), ("context",), ("hidden", "layers", "cell", "learning_rate", "normalise")])
+@pytest.mark.parametrize(("context", "segment"), [(336, 24), (96, 12), (7, 7), (5, 1), (48, 48), (90, 15)])
+def test_every_suggestion_is_a_config_that_can_be(context: int, segment: int, fixed: tuple[str, ...]) -> None:
+    """Whatever the framing it begins with: a segment divides the context, and what is fixed stays."""
+    base = Config(task="forecast", data=("a.csv",), context=context, segment=segment)
+    names = space.searched(base, fixed)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        config = space.suggest(study.ask(), base, names)
+        assert config.context % config.segment == 0
+        assert all(getattr(config, name) == getattr(base, name) for name in fixed)
+        assert all(getattr(config, name) == getattr(base, name) for name in ("seed", "horizon", "epochs", "data", "split"))
+
+
+def test_the_framing_is_searched_for_forecasts_only() -> None:
+    """What follows a stream has no context."""
+    assert set(space.FORECASTING) - set(space.STREAMING) == {"segment", "context", "normalise"}
+    assert space.searched(BASE, ("hidden",)) == ("layers", "learning_rate", "cell")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(name="x", task="forecast", data=("/tmp/a b.csv", "/tmp/it's.csv"), features=("load, kW", 'the "heat"'), season=12),
+        Config(name="x", task="denoise", data=("/a",), features=("raw",), targets=("clean",), bias=False, chunk=7, clip=0.1),
+        Config(name="x", task="forecast", data=("/a",), quantiles=(0.1, 0.9), normalise="none", channels="joint", period=0.02),
+        Config(name="x", task="regress", data=("/a",), cell="lstm,reset_before", split=("2017-01-01", "2018-01-01", "2019-01-01")),
+        Config(name="x", task="classify", data=("/a",), targets=("y",), group="trial", learning_rate=1.23456789e-4, seed=3),
+    ],
+    ids=["names with commas and quotes", "no bias", "quantiles", "a cell for each layer", "digits of a number"],
+)
+def test_a_config_and_its_line_are_the_same(config: Config) -> None:
+    """What scripts.train reads from the line is the config, through a shell too."""
+    assert flags.config_of(train.arguments(arguments_of(config))) == config
+    words = shlex.split(line_of(config))
+    assert words[3:] == arguments_of(config)
