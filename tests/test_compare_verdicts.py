@@ -42,14 +42,14 @@ class Made:
             jobs = tuple(Job(task.name, cell, 8 + MODES.index(mode), 0.01, seed, task.updates) for seed in range(len(updates)))
             self.entries.append(Entry(task, mode, cells.named(cell), jobs))
             for job, solved in zip(jobs, updates, strict=True):
-                self.outcomes[job] = made(job, solved, error=error, parameters=parameters, seconds=seconds)
+                self.outcomes[job] = made_one(job, solved, error=error, parameters=parameters, seconds=seconds)
         return self
 
     def tuned(self, task: Task, cell: str, solved: tuple[bool, ...]) -> "Made":
         for seed, each in enumerate(solved, start=1000):
             job = Job(task.name, cell, 8, 0.01, seed, task.updates)
             self.tuning.append(job)
-            self.outcomes[job] = made(job, 25 if each else inf, error=0.1, parameters=1, seconds=0.1)
+            self.outcomes[job] = made_one(job, 25 if each else inf, error=0.1, parameters=1, seconds=0.1)
         return self
 
     def results(self) -> Results:
@@ -60,7 +60,7 @@ class Made:
         return next(verdict for verdict in found if claim in verdict.claim)
 
 
-def made(job: Job, solved: float, *, error: float, parameters: int, seconds: float) -> Outcome:
+def made_one(job: Job, solved: float, *, error: float, parameters: int, seconds: float) -> Outcome:
     end = min(solved, job.updates)
     last = Point(int(end), end * seconds, error)
     return Outcome(job, parameters, False, last if solved < inf else None, (last,), {"error": error}, seconds, 1.0)
@@ -244,6 +244,27 @@ def test_the_page_tells_every_rule_and_every_verdict() -> None:
     assert "1 or 2 trials at" in " ".join(page.split())
     assert "| 1 of 1, 0.01 |" in page
     assert all(len(line) <= 132 or line.startswith("|") for line in page.splitlines())
+
+
+def test_rates_that_hang_on_one_seed_are_named() -> None:
+    """A rate that another seed would not have chosen makes what is said of its cell less certain."""
+    made = Made().add(SHORT, "lstm").add(SHORT, "rnn")
+    for seed, rate, updates in ((1, 0.01, 25), (1, 0.1, 75), (2, 0.01, 50), (2, 0.1, 25)):
+        for cell, solved in (("lstm", updates), ("rnn", 25)):
+            job = Job(SHORT.name, cell, 8, rate, seed, SHORT.updates)
+            made.tuning.append(job)
+            made.outcomes[job] = made_one(job, solved, error=0.1, parameters=1, seconds=0.1)
+    about = report.About(
+        budget=Budget("mini", 8, SEEDS, (1, 2), (0.01, 0.1), (SHORT,)),
+        seeds=SEEDS,
+        rates={("adding", "lstm"): 0.01, ("adding", "rnn"): 0.01},
+        jobs=[2],
+        machine={"cpu": "a processor", "cpus": 2, "packages": {}},
+        command="python -m scripts.compare",
+        pictures={},
+    )
+    page = " ".join(report.markdown(made.results(), [], about).split())
+    assert "other rates would have been chosen, and verdicts may hang on it: LSTM (adding) 0.1 by seed 2." in page
 
 
 def test_columns_stand_under_each_other() -> None:

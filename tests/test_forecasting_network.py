@@ -226,7 +226,7 @@ def test_the_manifest_says_that_it_takes_whole_contexts(tmp_path: Path) -> None:
         OutputSpec(name="quantiles", shape=(HORIZON, 3, 2), time_axis=None, signals=(Signal(name="0.1"), Signal(name="0.9"))),
     )
     assert spec.graphs == {CPU: "model.onnx", CUDA: "model.onnx"}
-    assert spec.provenance["config"] == config(quantiles=(0.1, 0.9), cell="lstm").to_dict()
+    assert spec.provenance["config"] == config(quantiles=(0.1, 0.9), cell="lstm").to_dict() | {"data": []}
     assert spec.provenance["channels"] == "independent"
     assert publish.checksums(tmp_path) == spec.files
 

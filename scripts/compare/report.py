@@ -11,7 +11,7 @@ from typing import Any
 from scripts.compare import cells, report_tasks
 from scripts.compare.budget import Budget
 from scripts.compare.markdown import paragraph, table
-from scripts.compare.plan import Rates
+from scripts.compare.plan import Rates, rates
 from scripts.compare.summary import MOST, Results
 from scripts.compare.verdicts import FAILED, HELD, RULES, Verdict
 from scripts.training import fit
@@ -134,6 +134,7 @@ def _done(results: Results, about: About) -> list[str]:
         ),
         _rates(results, about),
         *_at_an_end(about),
+        *_by_one_seed(results, about),
         paragraph(
             "All cells begin with uniform weights and biases as torch's own do, the LSTM with a forget bias of 1.",
             "Parameters are counted",
@@ -169,6 +170,22 @@ def _at_an_end(about: About) -> list[str]:
     if not ends:
         return []
     return [paragraph(f"A rate at the upper end of the grid may have a better one above it: {'; '.join(ends)}.")]
+
+
+def _by_one_seed(results: Results, about: About) -> list[str]:
+    """Which rates hang on the seeds that chose them, and with them what is said of their cells."""
+    told = []
+    for seed in about.budget.tuning_seeds if len(about.budget.tuning_seeds) > 1 else ():
+        alone = rates(results.tasks, [outcome for outcome in results.tuning if outcome.job.seed == seed])
+        others = [(family, cell, rate) for (family, cell), rate in alone.items() if rate != about.rates[family, cell]]
+        told += [f"{cells.named(cell).title} ({family}) {rate:g} by seed {seed}" for family, cell, rate in others]
+    if not told:
+        return []
+    return [
+        paragraph(
+            f"By one of those seeds alone other rates would have been chosen, and verdicts may hang on it: {'; '.join(told)}."
+        )
+    ]
 
 
 def _rates(results: Results, about: About) -> str:
