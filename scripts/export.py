@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{args.run} {lacks}: go on with scripts.train --resume {args.run}", file=sys.stderr)
         return 2
     artifact = problems.artifact_of(checkpoint)
+    if "scores" not in checkpoint.facts:
+        print(f"The run has not ended: it stands at epoch {checkpoint.epoch} of {checkpoint.config.epochs}, and has no test score.")
 
     with publish.staging(args.model_dir, checkpoint.config.name) as folder:
         # -- write --------------------------------------------------------------------------------------------------

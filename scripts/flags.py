@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +24,8 @@ from scripts.training.reference import Kind
 RUN = {field.name for field in fields(RunConfig)}
 GYRO = {field.name for field in fields(GyroConfig)} - RUN - {"chunk"}
 SERIES = {field.name for field in fields(SeriesConfig)} - RUN - {"chunk"}
+FORECAST = {"context", "horizon", "segment", "channels", "normalise", "season", "quantiles"}
+STREAM = {"chunk"}
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -52,7 +55,11 @@ def add_options(parser: ArgumentParser) -> None:
 
     data = add("your own data (--data; otherwise a gyroscope is simulated)")
     data.add_argument("--data", nargs="+", metavar="FILE", help="CSV and its kin, gzipped too, or Parquet; files or globs")
-    data.add_argument("--task", choices=get_args(Task), help="what is learned (regress where --targets are given, else forecast)")
+    data.add_argument(
+        "--task",
+        choices=get_args(Task),
+        help="what is learned (with --targets alone regress, else forecast)",
+    )
     data.add_argument("--time", metavar="COLUMN", help="the column of time (found by name, if there is one)")
     data.add_argument(
         "--features", type=names, metavar="A,B", help="columns that are read (all numeric ones that are nothing else)"
@@ -79,7 +86,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     forecast.add_argument("--normalise", choices=get_args(Normalise), help=_of("what is taken off each window", "normalise"))
     forecast.add_argument("--season", type=int, help="rows of a season, for the baseline (a day, where that is known, else 24)")
-    forecast.add_argument("--quantiles", type=numbers, metavar="Q,R", help="forecast beside the median, such as 0.1,0.9")
+    forecast.add_argument("--quantiles", type=numbers, metavar="Q,R", help="forecast beside the mean, such as 0.1,0.9")
 
     gyro = add("the simulated gyroscope")
     gyro.add_argument("--part", choices=PARTS, help=_of("the sensor whose noise is simulated", "part"))
@@ -98,18 +105,22 @@ def chosen(args: Namespace) -> dict[str, Any]:
 
 def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
     """The config that was asked for; ValueError says what of it cannot be."""
-    values = (from_toml(args.config) if args.config else {}) | chosen(args)
+    given = chosen(args)
+    values = (from_toml(args.config) if args.config else {}) | given
     own, others = (SERIES, GYRO) if "data" in values else (GYRO, SERIES)
     if foreign := sorted(values.keys() & (others - own)):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
         needs = "needs --data" if "data" not in values else "is for the simulated gyroscope, without --data"
-        raise ValueError(f"{flags} {needs}")
+        raise ValueError(f"{_flags(foreign)} {needs}")
     if "," in values.get("cell", ""):
+        values |= {"layers": values["cell"].count(",") + 1} if "cell" in given and "layers" not in given else {}
         values.setdefault("layers", values["cell"].count(",") + 1)
     if "data" not in values:
         return GyroConfig(**values)
-    values["data"] = tuple(str(Path(file).absolute()) for file in values["data"])
-    values.setdefault("task", "regress" if "targets" in values else "forecast")
+    values["data"] = tuple(str(Path(file).expanduser().absolute()) for file in values["data"])
+    values.setdefault("task", "regress" if "targets" in values and not given.keys() & FORECAST else "forecast")
+    others, told = (STREAM, "for tasks that follow a stream") if values["task"] == "forecast" else (FORECAST, "for --task forecast")
+    if foreign := sorted(given.keys() & others):
+        raise ValueError(f"{_flags(foreign)}: {told}, and the task is {values['task']}")
     values.setdefault("name", _name_of(values["data"][0], values["task"]))
     return SeriesConfig(**values)
 
@@ -132,7 +143,8 @@ def from_toml(path: Path) -> dict[str, Any]:
             value = float(value)
         if isinstance(default, tuple) and isinstance(value, list):
             value = tuple(str(each) if name == "split" else each for each in value)
-        if type(value) is not type(default):
+        of = float if name == "quantiles" else str
+        if type(value) is not type(default) or (isinstance(value, tuple) and not all(type(each) is of for each in value)):
             raise ValueError(f"{path}: {spelled} must be {_KINDS[type(default)]}, got {value!r}")
         values[name] = value
     return values
@@ -145,7 +157,13 @@ def to_toml(config: RunConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "a list"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    tuple: "a list (of numbers: quantiles)",
+}
 
 
 def _of(text: str, name: str) -> str:
@@ -153,6 +171,10 @@ def _of(text: str, name: str) -> str:
     found = [field.default for config in (GyroConfig, SeriesConfig) for field in fields(config) if field.name == name]
     told = [",".join(map(str, default)) if isinstance(default, tuple) else str(default) for default in found]
     return f"{text} ({told[0]})" if len(set(told)) == 1 else f"{text} ({told[0]}; with --data {told[1]})"
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _name_of(file: str, task: str) -> str:

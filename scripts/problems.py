@@ -13,7 +13,7 @@ from scripts.gyro.problem import Denoising
 from scripts.series.artifact import artifact_of as series_artifact
 from scripts.series.config import Config as SeriesConfig
 from scripts.series.problem import problem_of as series_problem
-from scripts.training.checkpoint import Checkpoint
+from scripts.training.checkpoint import FILE_NAME, Checkpoint
 from scripts.training.config import RunConfig
 from scripts.training.problem import Artifact, Problem
 
@@ -25,7 +25,10 @@ def config_of(values: dict[str, Any]) -> RunConfig:
 
 def checkpoint_of(run: Path) -> Checkpoint:
     """What the run is at; FileNotFoundError where there is none, ValueError where it is broken or of another version."""
-    return Checkpoint.load(run, config_of)
+    try:
+        return Checkpoint.load(run, config_of)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"it holds no {FILE_NAME}, so it is no run; python -m scripts.runs lists those in runs") from None
 
 
 def problem_of(config: RunConfig) -> Problem:

@@ -13,7 +13,8 @@ def add_option(parser: ArgumentParser) -> None:
 def write(path: Path | None, result: dict[str, Any]) -> None:
     """Write a result of plain values and arrays; nothing where no file was asked for."""
     if path is not None:
-        path.write_text(json.dumps(result, indent=2, default=lambda array: array.tolist()) + "\n")
+        plain = json.loads(json.dumps(result, default=lambda array: array.tolist()), parse_constant=lambda _: None)
+        path.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
 
 
 def target(text: str) -> Path:

@@ -1,6 +1,6 @@
 """Train a recurrent network on your own time series, or the paper's GRU on a simulated gyroscope.
 
-    python -m scripts.train --data load.csv                                      a forecast of every column; a few minutes
+    python -m scripts.train --data load.csv                                      a forecast of every column; one to two minutes
     python -m scripts.train --data load.csv --targets OT --context 336 --horizon 96 --quantiles 0.1,0.9
     python -m scripts.train --task denoise --data 'runs/*.csv' --features raw --targets reference
     python -m scripts.train --task classify --data gait.parquet --group trial --targets activity
@@ -73,6 +73,9 @@ def main(argv: list[str] | None = None) -> int:
     config = checkpoint.config
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"Training {config.name} into {run}: {config.layers} x {config.hidden}, {config.cell}, {parameters:,} parameters,")
+    for part in ("features", "targets"):
+        if part in checkpoint.facts:
+            print(f"{part.capitalize()}: {', '.join(' in '.join(filter(None, column)) for column in checkpoint.facts[part])}.")
     print(f"{_learned(problem)}, seed {config.seed}, on {device}", end="")
     print(f" with {torch.get_num_threads()} threads." if device == "cpu" else f" ({torch.cuda.get_device_name()}).")
 

@@ -76,7 +76,7 @@ def test_every_route_is_listed() -> None:
 
 def test_the_curl_commands_work_as_printed() -> None:
     """The first thing that anyone tries."""
-    plain, binary = re.findall(r"```sh\n([^`]*curl .*?)```", README, re.DOTALL)
+    plain, binary, *_ = re.findall(r"```sh\n([^`]*curl .*?)```", README, re.DOTALL)
     with serve(ROOT / "model") as server:
         answers = [
             json.loads(subprocess.check_output(["sh", "-c", command.replace("http://127.0.0.1:8000", server.url)]))

@@ -1,17 +1,36 @@
 """The comparison as Markdown: verdicts first, then every task, then the rules and how it was done.
 
-Owns the verdicts' words and the rules'. Every number and every finding comes from the results. Knows nothing of how anything was
-measured or drawn.
+Owns the words around what is said of tasks and of learning rates. Every number and every finding comes from the results.
+Knows nothing of how anything was measured or drawn.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from scripts.compare import cells, report_tasks
+from scripts.compare import cells, report_rates, report_tasks
+from scripts.compare.budget import Budget
 from scripts.compare.markdown import paragraph, table
+from scripts.compare.plan import Rates
 from scripts.compare.summary import MOST, Results
 from scripts.compare.verdicts import FAILED, HELD, RULES, Verdict
+from scripts.training import fit
 
+BUSY = 1.2  # times as much time passes as is worked
 PAPER = "reset_before"  # the cell that the claims are about
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What was asked and where it ran. `jobs`: how many trials ran at the same time; `pictures`: file names by task."""
+
+    budget: Budget
+    seeds: int
+    rates: Rates
+    jobs: Sequence[int]
+    machine: dict[str, Any]
+    command: str
+    pictures: dict[str, str]
 
 
 def markdown(results: Results, verdicts: Sequence[Verdict], about: About) -> str:
@@ -22,7 +41,7 @@ def markdown(results: Results, verdicts: Sequence[Verdict], about: About) -> str
             "The claims for the GRU in Han, Meng, Zhang and Yan, *Hybrid Deep Recurrent Neural Networks for Noise",
             "Reduction of MEMS-IMU",
             f"with Static and Dynamic Conditions*, each judged by a rule on {len(results.tasks)} tasks with",
-            f"{counted(about.seeds, 'seed')}, at",
+            f"{_counted(about.seeds, 'seed')}, at",
             f"equal hidden size ({about.budget.hidden}) and at an equal number of parameters. Written by `{about.command}`, which",
             "computes every verdict from the trials; the rules stand below.",
         ),
@@ -37,7 +56,7 @@ def markdown(results: Results, verdicts: Sequence[Verdict], about: About) -> str
         parts += [f"### The paper's cell beside the LSTM, one by one\n\n{comparison_table(verdicts)}"]
     for task in results.tasks:
         parts += report_tasks.sections(results, task, about.pictures.get(task.name))
-    return "\n\n".join([*parts, "## The rules", rules(), "## How it was done", *report_method.sections(results, about)]) + "\n"
+    return "\n\n".join([*parts, "## The rules", rules(), "## How it was done", *_done(results, about)]) + "\n"
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
@@ -81,3 +100,59 @@ def rules() -> str:
         f"{MOST:.0%} of the seeds.",
     )
     return "\n".join([general, "", *(paragraph(f"* **{claim}**: {rule}.", hang=True) for claim, rule in RULES.items())])
+
+
+def _done(results: Results, about: About) -> list[str]:
+    """Backends, machine, learning rates, and what the numbers do not say."""
+    kinds = dict.fromkeys(kind for group in results.groups for kind in group.entry.cell.kinds)
+    backends = "\n".join(paragraph(f"* {cells.TITLES[kind]}: {cells.BACKENDS[kind]}.", hang=True) for kind in kinds)
+    tuned = ", ".join(task.name for task in results.tasks if task.tunes)
+    grid = ", ".join(f"{rate:g}" for rate in about.budget.learning_rates)
+    packages = ", ".join(f"{name} {version}" for name, version in about.machine["packages"].items())
+    return [
+        paragraph(
+            f"On {about.machine['cpu']}, {about.machine['cpus']} processors, {packages};",
+            f"{' or '.join(map(str, about.jobs))} trials at the same time, each in a process with one thread.",
+            "A second is one of processor time in the updates: forward pass, backward pass and optimizer, without data,",
+            "validation or what other processes take. Processes that run at the same time still share caches and memory.",
+            *_beside(results),
+        ),
+        "The backends, all of torch on the CPU; they decide the time of an update as much as the cells do:",
+        backends,
+        paragraph(
+            f"Adam, gradients cut to a norm of 1, a warm-up of {fit.WARM_UP} updates; then the learning rate stays",
+            "where trials end when solved, and falls along half a cosine elsewhere.",
+            f"Rates were chosen from {grid} on {tuned}, at equal hidden size, with",
+            f"{_counted(len(about.budget.tuning_seeds), 'other seed')}: by the fewest updates where trials end",
+            "when solved, by the smallest last error elsewhere.",
+            "A cell that solved such a task at no rate is not tried on longer ones of its kind.",
+            "Solved in those trials, over the whole grid, and the rate that was chosen:",
+        ),
+        report_rates.solved(results, about.rates),
+        *report_rates.at_an_end(about.budget, about.rates),
+        *report_rates.by_one_seed(results, about.budget, about.rates),
+        paragraph(
+            "All cells begin with uniform weights and biases as torch's own do, the LSTM with a forget bias of 1.",
+            "Parameters are counted as they are trained: torch's cells have two bias vectors where one would do.",
+            "An equal number is the LSTM's at the equal hidden size.",
+            f"Medians are of {_counted(about.seeds, 'seed')}, with the range in brackets; a dash stands for what did not",
+            "happen within the budget.",
+            "Small networks, few seeds and short budgets: what is not decided here may be with more of them.",
+        ),
+    ]
+
+
+def _beside(results: Results) -> list[str]:
+    """Whether the machine had other work."""
+    trials = [outcome for group in results.groups for outcome in group.outcomes]
+    slower = sum(trial.wall_seconds for trial in trials) / sum(trial.curve[-1].seconds for trial in trials if trial.curve)
+    if slower < BUSY:
+        return []
+    return [
+        f"The machine had other work: during these updates the clock on the wall went {slower:.1f} times as far as the",
+        "processor's, so that times of an update are rough; `python -m scripts.compare.speed` measures the cells taking turns.",
+    ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -11,6 +11,7 @@ from scripts.tables.recording import Dataset
 
 DAY = 86_400.0  # seconds
 SEASON = 24  # rows, where a day is no whole number of them
+WEEK = 7  # rows of a day each
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ def season_of(config: Config, period: float | None) -> int | None:
     rows = config.season
     if not rows:
         rows = SEASON
-        if period and abs(DAY / period - round(DAY / period)) < 1e-6 * DAY / period and round(DAY / period) <= config.context:
-            rows = round(DAY / period)
+        day = DAY / period if period else 0.0
+        if abs(day - 1) < 1e-6:
+            rows = WEEK
+        elif day > 2 and abs(day - round(day)) < 1e-6 * day and round(day) <= config.context:
+            rows = round(day)
     return rows if rows <= config.context else None

@@ -135,7 +135,7 @@ class Forecasting:
         season = season_of(self._config, self._dataset.period)
         if season is not None:
             found.append(baselines.seasonal(horizon, season))
-        line = linear.fit(*(self._pasts(normal.target_scale, *each) for each in self._fitted), own=False)
+        line = linear.fit(*(self._pasts(normal.target_scale, *each) for each in self._fitted), own=True)
         return [*found, baselines.linear(line, normal.target_scale)]
 
     @property

@@ -7,7 +7,7 @@ shown.
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +110,10 @@ def lead(scores: Scores) -> Row | None:
 def scores_of(told: dict[str, Any]) -> Scores:
     """The scores that `Scores.to_dict` told; ValueError where they are something else."""
     try:
-        rows = tuple(Row(name, tuple(map(float, values.values()))) for name, values in told["scores"].items())
+        rows = tuple(
+            Row(name, tuple(nan if value is None else float(value) for value in values.values()))
+            for name, values in told["scores"].items()
+        )
         names = next(iter(told["scores"].values()))
         metrics = tuple(Metric(name, higher=name in told["higher"]) for name in names)
         return Scores(str(told["data"]), metrics, rows)

@@ -35,7 +35,7 @@ class Config(RunConfig):
     channels: Channels = "independent"
     normalise: Normalise = "last"
     season: int = 0  # rows; of the seasonal-naive forecast beside the result; 0: a day, where the period divides it, else 24
-    quantiles: tuple[float, ...] = ()  # between 0 and 1, forecast beside the median
+    quantiles: tuple[float, ...] = ()  # between 0 and 1, forecast beside the mean
     # the fit
     epochs: int = 30
     patience: int = 10
@@ -52,7 +52,10 @@ class Config(RunConfig):
         if len(self.split) != 3:
             raise ValueError(f"split must be three numbers or dates, TRAIN,VAL,TEST, got {','.join(self.split)!r}")
         if self.task == "forecast" and self.context % self.segment:
-            raise ValueError(f"segment must divide the context of {self.context} rows, got {self.segment}")
+            fits = max(1, self.context // self.segment) * self.segment
+            raise ValueError(
+                f"segment must divide the context of {self.context} rows, got {self.segment}: --context {fits} would do"
+            )
         if any(not 0 < level < 1 for level in self.quantiles) or list(self.quantiles) != sorted(set(self.quantiles)):
             raise ValueError(f"quantiles must rise and lie between 0 and 1, got {self.quantiles}")
 

@@ -127,7 +127,7 @@ def _order(texts: pl.Series, separator: str) -> str:
     assert match is not None
     parses = {order: _parsed(texts, match, template, order) for order in ("day first", "month first")}
     whole = {order: each.diff().drop_nulls() for order, each in parses.items() if each.null_count() == texts.null_count()}
-    rising = [order for order, steps in whole.items() if (steps >= 0).all()]
+    rising = [order for order, steps in whole.items() if len(steps) and (steps >= 0).all()]
     # monthly rows read as daily ones run on for twelve rows, and leap to the next year then
     even = [order for order in rising if whole[order].max() <= _EVEN * whole[order].min()]  # type: ignore[operator]  # of numbers
     for found in (rising, even):

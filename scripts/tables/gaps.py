@@ -47,9 +47,9 @@ def settle(tracks: Sequence[Track], columns: Sequence[str], label: str, missing:
         raise DataError(f"{said[0].upper()}{said[1:]}: no row is left. {_most(names, counts)}")
     if missing == "drop":
         return done, [f"{said}: {left}.", *_short(done)]
-    how = "filled with the value before" if missing == "hold" else "interpolated"
+    how = "filled with the value before" if missing == "hold" else "interpolated, from rows that a live stream has not had yet"
     ends = f"; where that cannot be, at {'the beginning' if missing == 'hold' else 'either end'}: {left}" if lost else ""
-    return done, [f"{said}: {how}{ends}."]
+    return done, [f"{said}: {how}{ends}. Of a target, what is filled in counts as true; --missing drop leaves it out."]
 
 
 def _most(names: Sequence[str], counts: NDArray[np.int64]) -> str:

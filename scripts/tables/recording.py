@@ -79,8 +79,10 @@ class Dataset:
 
     def digest(self) -> str:
         """A text that is another one when the data or their split are others."""
-        digest = sha256()
-        for recording in (*self.training, *self.validation, *self.test):
+        digest = sha256(repr((self.task, self.features, self.targets, self.classes, self.period)).encode())
+        parts = {"training": self.training, "validation": self.validation, "test": self.test}
+        for part, recording in ((part, each) for part, recordings in parts.items() for each in recordings):
+            digest.update(part.encode())
             arrays = (recording.features, recording.targets, recording.labels, recording.seconds)
             for array in arrays:
                 if array is not None:

@@ -48,7 +48,10 @@ class Scores:
             value = row.values[0]
             if not isfinite(value) or (own > value if metric.higher else own < value):
                 continue
-            found.append(f"The model does not beat {row.name}: {metric} {own:.4g} against {value:.4g}, on {self.data}.")
+            digits = 4 if f"{own:.4g}" != f"{value:.4g}" else 7  # what decides is to be seen
+            found.append(
+                f"The model does not beat {row.name}: {metric} {own:.{digits}g} against {value:.{digits}g}, on {self.data}."
+            )
         return found
 
     def __str__(self) -> str:
