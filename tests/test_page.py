@@ -407,6 +407,7 @@ def test_what_is_pasted_is_read_or_refused_with_the_reason(window: Browser, serv
     window.wait(lambda: "load-forecaster" in window.text("#predict-model"), "the models are there")
     window.choose("#predict-model", "load-forecaster")
     for text, told in PASTED.items():
+        window.run("document.querySelector('#predict-status').textContent = ''")  # else it may be the answer before
         window.click("#example")
         window.wait_for("#predict-status", "answered by load-forecaster")
         window.run("document.querySelector('#sequence').value = arguments[0]", text)
