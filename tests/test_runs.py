@@ -78,10 +78,11 @@ def test_a_run_that_is_being_trained_is_running(folder: Path) -> None:
 def test_a_run_whose_process_was_killed_is_stopped(folder: Path) -> None:
     """Nothing has to be cleaned up by hand: the system lets go of what the process held."""
     code = (
-        "import sys, time; from pathlib import Path; from scripts.overview import presence\n"
-        "with presence.held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys; from pathlib import Path; from scripts.overview import presence\n"
+        "with presence.held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(folder / "stopped")], stdout=subprocess.PIPE, text=True) as process:
+    line = [sys.executable, "-c", code, str(folder / "stopped")]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         assert kept.read(folder / "stopped").state == "running"
