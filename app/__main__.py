@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from app import __version__, configuration, logs
 from app.arrivals import Tls
-from app.certificates import context_of
+from app.certificates import Certificate
 from app.configuration import WrongSettings
 from app.connection import Terms
 from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
@@ -114,10 +114,10 @@ def with_a_default_model(settings: Settings) -> Settings:
 
 
 def tls_of(settings: Settings) -> Tls | None:
-    """Made once, for all workers: one that is started later does not depend on what the files hold then."""
+    """Made once, for all workers: one that is started later can serve, though the files be no pair by then."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return Tls(context_of(settings.tls_cert, settings.tls_key), patience=settings.read_timeout, plain=settings.metrics_port)
+    return Tls(Certificate(settings.tls_cert, settings.tls_key), patience=settings.read_timeout, plain=settings.metrics_port)
 
 
 def is_local(host: str) -> bool:

@@ -7,9 +7,9 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from ssl import SSLContext
 from typing import Any
 
+from app.certificates import Certificate
 from app.sockets import port_of
 
 BACKLOG = 2048
@@ -23,7 +23,7 @@ CLOSING = 2.0  # seconds for a caller to agree to the end of TLS
 class Tls:
     """What connections are encrypted with, unless they came to the `plain` port; seconds for a handshake."""
 
-    context: SSLContext
+    certificate: Certificate
     patience: float
     plain: int | None = None
 
@@ -89,7 +89,7 @@ class Arrivals:
         options: dict[str, Any] = {}
         tls = self._tls
         if tls is not None and port_of(connection) != tls.plain:
-            options = {"ssl": tls.context, "ssl_handshake_timeout": tls.patience, "ssl_shutdown_timeout": CLOSING}
+            options = {"ssl": tls.certificate.context(), "ssl_handshake_timeout": tls.patience, "ssl_shutdown_timeout": CLOSING}
         loop = asyncio.get_running_loop()
         task = loop.create_task(loop.connect_accepted_socket(self._make, connection, **options))
         self._tasks.add(task)

@@ -136,6 +136,43 @@ def test_a_refusal_reaches_its_caller_over_tls(repository: Path, files: tuple[Pa
     assert "Traceback" not in "".join(server.log)
 
 
+@WORKERS
+def test_a_renewed_certificate_is_served_without_a_restart(
+    repository: Path, files: tuple[Path, Path], tmp_path: Path, workers: str
+) -> None:
+    """Certificates are renewed every few weeks; connections that are open keep the one that they began with."""
+    mine = [tmp_path / file.name for file in files]
+    for old, new in zip(files, mine, strict=True):
+        shutil.copy(old, new)
+    with serve(repository, "--workers", workers, "--tls-cert", str(mine[0]), "--tls-key", str(mine[1])) as server:
+
+        def answered(trust: ssl.SSLContext) -> bool:
+            try:
+                return httpx.post(f"{server.url}/predict", json=ONE, verify=trust).status_code == 200
+            except httpx.ConnectError:
+                return False
+
+        def wait_until_answered(trust: ssl.SSLContext) -> None:
+            deadline = monotonic() + 20
+            while not answered(trust):
+                assert monotonic() < deadline
+
+        with httpx.Client(base_url=server.url, verify=trusting(files)) as before:
+            assert before.post("/predict", json=ONE).status_code == 200
+            (tmp_path / "other").mkdir()
+            other = make_certificate(tmp_path / "other")
+            shutil.copy(other[0], mine[0])  # the key is still that of the first
+            while "served on" not in "".join(server.log):
+                assert answered(trusting(files))
+            assert "is not the key of the certificate in" in "".join(server.log)
+            shutil.copy(other[1], mine[1])
+            wait_until_answered(trusting(other))
+            assert before.post("/predict", json=ONE).status_code == 200
+            while answered(trusting(files)):  # each worker looks for itself
+                pass
+        assert server.stop() == 0
+
+
 def test_what_is_wrong_with_the_files_is_told(tmp_path: Path, files: tuple[Path, Path]) -> None:
     cert, key = files
     (other := tmp_path / "other").mkdir()
