@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from app import manifest
-from scripts.bench import load, report, rounds, scenarios, search, streaming, tree
+from scripts.bench import load, report, rounds, scenarios, search, servers, streaming, tree
 from scripts.bench.frames import Frames, frame
 from scripts.bench.generator import Generator
 from scripts.bench.job import Answer, Job, Own, Report, percentile
@@ -519,6 +519,25 @@ def test_a_ratio_is_the_median_of_those_within_a_round() -> None:
     assert found["ratios"]["over_plain"] == Spread(median=8.0, min=2.0, max=10.0)
     assert found[scenarios.CAPACITY]["requests_per_second"] == Spread(median=80, min=40, max=90)
     assert found["ratios"]["step_over_bare"] is None
+
+
+def test_what_http_alone_leaves_of_the_ceiling_is_told_beside_what_was_reached() -> None:
+    """Half of the processors' time goes into HTTP where the bare route gets through as many sequences as the model alone."""
+    loops = {each.name: each for each in scenarios.closed_loops(6)}
+    several, one = loops[scenarios.MANY], loops[scenarios.ONE]
+    assert rounds._bound(several, 1.0) == 0.5
+    assert rounds._bound(several, 4.0) == pytest.approx(0.8)
+    assert rounds._bound(one, 4.0) is None  # it waits, and no processor is busy meanwhile
+    whole = a_round(own=80, plain=10) | {scenarios.ONE: {"p50": 3e-3, "bare_p50": 1e-3, "bound": None}}
+    assert report.ratios(whole)["one_caller_over_both"] == pytest.approx(1.5)
+    assert report.ratios(a_round(own=80, plain=10))["one_caller_over_both"] is None
+
+
+def test_the_bare_route_answers_as_many_bytes_as_it_is_asked_for() -> None:
+    port = servers.free_port()
+    with servers.module("bare", str(port), "1", port=port, first=b"{}") as server:
+        assert server.answering(1000).ask(b"{}", servers.JSON) == b"0" * 1000
+        assert server.ask(b"{}") == b""
 
 
 def test_what_was_not_measured_is_left_out_of_the_report() -> None:

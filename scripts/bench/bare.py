@@ -1,23 +1,27 @@
-"""The least that HTTP costs in Python: a bare ASGI route under uvicorn, which reads the body and answers the same bytes.
+"""The least that HTTP costs in Python: a bare ASGI route under uvicorn, which reads the body and answers as many bytes as its
+query says.
 
 Owns nothing of a service: no framework, no parsing, no model. What the service takes longer than this is its own.
-python -m scripts.bench.bare PORT WORKERS ANSWER_BYTES
+python -m scripts.bench.bare PORT WORKERS
 """
 
-import os
 import sys
+from functools import cache
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def create_app() -> ASGIApp:
-    answer = b"0" * int(os.environ["BENCH_ANSWER_BYTES"])
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+    @cache
+    def answering(query: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        answer = b"0" * int(query or 0)
+        return answer, [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
 
-    async def app(_: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
             pass
+        answer, headers = answering(scope["query_string"])
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
@@ -25,7 +29,6 @@ def create_app() -> ASGIApp:
 
 
 if __name__ == "__main__":
-    os.environ["BENCH_ANSWER_BYTES"] = sys.argv[3]
     uvicorn.run(
         "scripts.bench.bare:create_app",
         factory=True,

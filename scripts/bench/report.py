@@ -43,7 +43,12 @@ CLOSED = (
     Shown("p50 ms", "p50", ".2f", 1e3),
     Shown("p99 ms", "p99", ".2f", 1e3),
     Shown("of ceiling", "of_ceiling", ".2f"),
+    Shown("bound", "bound", ".2f"),
 )
+CLOSED_LEGEND = """\
+of ceiling: sequences over those of ONNX Runtime alone; bound: what that would be if nothing but HTTP (the bare route, with bodies
+and answers of the same sizes), the generator and the model took any time, on the same processors one after the other
+"""
 OPEN = (
     Shown("offered/s", "offered", ",.0f"),
     Shown("good/s", "goodput", ",.0f"),
@@ -98,6 +103,7 @@ RATIOS = (
     Shown("64 callers: requests over those of the plain service: {} times", "over_plain", ".1f"),
     Shown("One caller: p50 over a raw run: {} times", "one_caller_over_raw", ".2f"),
     Shown("One caller: p50 over a raw run after a pause: {} times", "one_caller_over_paused", ".2f"),
+    Shown("One caller: p50 over that of the bare route and a raw run together: {} times", "one_caller_over_both", ".2f"),
     Shown("One step with its state, 1 caller: p50 above the bare route: {} ms", "step_above_bare", ".3f", 1e3),
     Shown("One step with its state, 64 callers: requests over those of the bare route: {} times", "step_over_bare", ".2f"),
     Shown("Streams of 1 process: messages with the embedded store over those with memory: {} times", "embedded_messages", ".2f"),
@@ -122,10 +128,12 @@ def ratios(figures: Figures) -> Figure:
         return None if one is None or not other else one / other
 
     rate, messages = "requests_per_second", "messages_per_second"
+    raw, http = get("ceiling", "raw_seconds"), get(scenarios.ONE, "bare_p50")
     step, bare = get(scenarios.STEP_1, "p50"), get(scenarios.BARE_1, "p50")
     return {
         "over_plain": over(get(scenarios.CAPACITY, rate), get(scenarios.PLAIN, rate)),
-        "one_caller_over_raw": over(get(scenarios.ONE, "p50"), get("ceiling", "raw_seconds")),
+        "one_caller_over_raw": over(get(scenarios.ONE, "p50"), raw),
+        "one_caller_over_both": over(get(scenarios.ONE, "p50"), None if raw is None or http is None else raw + http),
         "one_caller_over_paused": over(get(scenarios.ONE, "p50"), get("ceiling", "raw_paused_seconds")),
         "step_above_bare": None if step is None or bare is None else step - bare,
         "step_over_bare": over(get(scenarios.STEP_64, rate), get(scenarios.BARE_64, rate)),
@@ -151,6 +159,8 @@ def lines(plan: Plan, found: Summary) -> Iterator[str]:
         raw = ", ".join(shown.text.format(shown.of(found["ceiling"])) for shown in CEILING)
         yield f"{plan.spec}, sequences of {scenarios.STEPS} steps: {raw}\n"
         yield from _table("callers that wait for their answer", CLOSED, [each.name for each in plan.closed], found)
+        if any("bound" in found[each.name] for each in plan.bounded):
+            yield CLOSED_LEGEND
     if plan.open:
         yield from _table("arrivals that do not wait", OPEN, [each.name for each in plan.open], found)
         yield LEGEND.format(1e3 * scenarios.DEADLINE)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from statistics import mean
 
 from app import cpus
 from app.manifest import ModelSpec
@@ -40,9 +41,14 @@ class Plan:
     def of(self, server: str, *, stateful: bool = False) -> list[Scenario]:
         return [each for each in self.closed if each.server == server and each.stateful == stateful]
 
+    @property
+    def bounded(self) -> list[Scenario]:
+        return [each for each in self.closed if each.bounded]
+
     def __len__(self) -> int:
         """How often `measure` tells what it does."""
-        return (2 if self.closed else 0) + sum(map(len, (self.closed, self.open, self.streams, self.expiries)))
+        parts = (self.closed, self.bounded, self.open, self.streams, self.expiries)
+        return (2 if self.closed else 0) + sum(map(len, parts))
 
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> Figures:
@@ -80,7 +86,7 @@ def _sequences(plan: Plan, tell: Callable[[str], None]) -> Figures:
             for scenario in plan.of("plain"):
                 closed(server, scenario)
 
-    token, answer = "", b""
+    token, answer, sizes = "", b"", dict[str, int]()
     with servers.service(plan.version, plan.spec, first) as server:
         service = figures["service"] = {"cold_start": server.cold_start, "fresh_pss": tree.pss(server.pid)}
         for scenario in plan.of("service"):
@@ -92,6 +98,8 @@ def _sequences(plan: Plan, tell: Callable[[str], None]) -> Figures:
             tell(arrivals.name)
             capacity = figures[arrivals.capacity]["requests_per_second"] or 0.0
             figures[arrivals.name] = _open(server, arrivals, capacity, plan.seconds)
+        for scenario in plan.bounded:
+            sizes[scenario.name] = round(mean(len(server.ask(body, scenario.headers)) for body in scenario.bodies))
         tell("idle")
         service |= {"idle_cpu": _idle(server), "pss": tree.pss(server.pid)}
         stepping = [each for each in plan.closed if each.stateful]
@@ -101,11 +109,15 @@ def _sequences(plan: Plan, tell: Callable[[str], None]) -> Figures:
         for scenario in plan.of("service", stateful=True):  # last, so that the bare route follows at once
             closed(server, scenario.carrying(token))
 
-    if plan.of("bare", stateful=True):
+    if sizes or answer:
         port = servers.free_port()
-        with servers.module("bare", str(port), workers, str(len(answer)), port=port, first=first) as server:
+        with servers.module("bare", str(port), workers, port=port, first=first) as server:
             for scenario in plan.of("bare", stateful=True):
-                closed(server, scenario.carrying(token))
+                closed(server.answering(len(answer)), scenario.carrying(token))
+            for scenario in plan.bounded:
+                tell(f"bare route: {scenario.name}")
+                bare = _closed(server.answering(sizes[scenario.name]), scenario, plan.seconds, raw["sequences_per_second"])
+                figures[scenario.name] |= {"bare_p50": bare["p50"], "bound": _bound(scenario, bare["of_ceiling"])}
     return figures
 
 
@@ -120,11 +132,20 @@ def _closed(server: Running, scenario: Scenario, seconds: int, ceiling: float) -
     return {"requests_per_second": rate, "p50": found.p50, "p99": found.p99, "of_ceiling": share}
 
 
+def _bound(scenario: Scenario, of_ceiling: float | None) -> float | None:
+    """The share of the ceiling that would be left if nothing but HTTP, its generator and the model took any time: on the same
+    processors, one after the other. None where it is not the processors that are waited for.
+
+    of_ceiling: what the bare route gets through, which runs no model.
+    """
+    return 1 / (1 + 1 / of_ceiling) if of_ceiling and scenario.callers > 1 else None
+
+
 def _open(server: Running, arrivals: Arrivals, capacity: float, seconds: int) -> Figure:
     job = Job(
         url=server.url,
         bodies=[arrivals.body],
-        headers=dict(scenarios.JSON),
+        headers=dict(servers.JSON),
         connections=CONNECTIONS,
         rate=arrivals.share * capacity,
         deadline=arrivals.deadline,

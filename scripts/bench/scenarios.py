@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scripts.bench.servers import JSON
+
 STEPS = 128  # of a sequence, where nothing else is said
 LONGEST = 512
 DEADLINE = 0.25  # seconds
 STATE = b"the state token"  # where it goes; it is known once a server runs
 
-JSON = {"Content-Type": "application/json"}
 OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
 
 PLAIN = "plain service: one sequence, 64 callers"
@@ -38,6 +39,11 @@ class Scenario:
     sequences: float | None = 1.0  # that a request holds, counted in steps; None: it is not the model that is measured
     server: Literal["plain", "service", "bare"] = "service"
     headers: Mapping[str, str] = field(default_factory=JSON.copy)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is told what HTTP alone takes of it."""
+        return self.server == "service" and self.sequences is not None
 
     @property
     def stateful(self) -> bool:

@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from app.manifest import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds
+JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,19 @@ class Running:
     port: int
     pid: int
     cold_start: float
+    path: str = "/predict"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/predict"
+        return f"http://127.0.0.1:{self.port}{self.path}"
 
-    def ask(self, body: bytes) -> bytes:
+    def answering(self, size: int) -> "Running":
+        """The same, which answers so many bytes; of the bare route."""
+        return replace(self, path=f"/predict?{size}")
+
+    def ask(self, body: bytes, headers: Mapping[str, str] = JSON) -> bytes:
         """The answer to a prediction; RuntimeError when it is not 200."""
-        status, answer = _call(self.port, "POST", "/predict", body)
+        status, answer = _call(self.port, "POST", self.path, body, headers)
         if status != 200:
             raise RuntimeError(f"{self.url} answered {status}: {answer[:300].decode(errors='replace')}")
         return answer
@@ -127,10 +133,10 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, first: bytes) -> None:
     raise RuntimeError(f"The server on port {port} gave no prediction within {PATIENCE:g} s; it said {said}.")
 
 
-def _call(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def _call(port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = JSON) -> tuple[int, bytes]:
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        connection.request(method, path, body, headers if body else {})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
