@@ -21,7 +21,10 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory, TemporaryFile
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: it would start threads when it is imported
+
 import fastapi_offline  # noqa: F401  # imported here, its memory is shared by all workers
+import numpy as np  # noqa: F401  # likewise
 from pydantic import SecretStr
 
 from app import __version__, configuration, logs
@@ -179,7 +182,7 @@ def serve(
 
     `orders`: the folder where workers read what was ordered of another; `rates`: what each key has asked of all of them.
     """
-    # Not before: ONNX Runtime and NumPy start threads when they are imported, and a supervisor with threads must not fork.
+    # Not before: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
     from app.main import create_app
 
     gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
