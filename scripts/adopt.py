@@ -13,14 +13,14 @@ Exits 0 when published, 1 when the file cannot be adopted (nothing is published)
 import json
 import shutil
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from re import fullmatch
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.manifest import NAME_PATTERN
-from scripts import results
+from scripts import command, results
 from scripts.adoption import adoption, report
 from scripts.adoption.refusal import Refused, WrongUse
 from scripts.adoption.wishes import Wishes
@@ -74,7 +74,7 @@ def _publish(adopted: adoption.Adopted, model_dir: Path, name: str) -> Path:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m scripts.adopt", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.adopt", __doc__)
     parser.add_argument("file", type=Path, metavar="FILE.onnx", help="the graph, external data beside it")
     parser.add_argument("--name", type=_name, required=True, help="the model's name")
     parser.add_argument("--model-dir", type=Path, default=Path("model"), help="the model repository (model)")

@@ -8,7 +8,6 @@ artifact, in ONNX Runtime, on the CPU. Exits 0 when written, 1 when the artifact
 """
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from app.engine import Engine
 from app.errors import BadArtifact
 from app.manifest import ModelSpec
 from app.tensors import Instance, State
-from scripts import results
+from scripts import command, results
 from scripts.gyro import card, comparison, plots
 from scripts.gyro.baselines import Array, Method, baselines
 from scripts.gyro.comparison import Result
@@ -35,7 +34,7 @@ STEPS = 1000  # in one call of the engine; the state is carried on, as in a stre
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(prog="python -m scripts.card", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.card", __doc__)
     parser.add_argument("version", type=Path, metavar="DIR", help="the published version, <repository>/<name>/<version>")
     results.add_option(parser)
     args = parser.parse_args(argv)

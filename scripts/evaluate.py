@@ -6,16 +6,19 @@
 
 MODEL is the folder of a published version, which is run in this process, or the URL of a running service, which is asked as its
 users ask it: streams in chunks, forecasts and whole recordings by /predict. Features and targets are the columns of the names that
-the model's manifest has; a file without the targets is predicted, and nothing is scored. A forecaster is asked about every window,
-and with --csv also about the one that begins where a recording ends.
+the model's manifest has, and what is not said of the data is as in training; a file without the targets is predicted, and nothing
+is scored. A forecaster is scored on every window; --csv writes those that lie end to end, and the one that begins where a recording
+ends.
 Exits 0 when measured, 1 when the model or the service failed, 2 on wrong use.
 """
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from scripts import results
+from scripts import command, results
 from scripts.evaluation import forecasts, options, rows
 from scripts.evaluation.card import EvaluationError, Model, WrongUse
 from scripts.evaluation.choice import Wish
@@ -28,7 +31,7 @@ from scripts.tables.recording import DataError
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(prog="python -m scripts.evaluate", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.evaluate", __doc__)
     options.add(parser)
     args = options.parsed(parser, argv)
     try:
@@ -37,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
         return _refused(error)
     try:
         # -- the data -----------------------------------------------------------------------------------------------
-        material = _material(model, args)
+        reading, notes = model.card.training.settled(vars(args), parted=args.part == "test")
+        for note in notes:
+            print(note)
+        material = _material(model, args, reading)
         for path in (args.csv, args.picture, args.json):
             if path is not None and path.resolve() in {each.resolve() for each in material.paths}:
                 raise WrongUse(f"{path} is read: what is written needs another name.")
@@ -47,13 +53,15 @@ def main(argv: list[str] | None = None) -> int:
 
         # -- predict, and compare -------------------------------------------------------------------------------------
         with Table(args.csv) as table:
-            found = _found(model, material, table, args)
+            found = _found(model, material, table, args, season=reading["season"])
     except (DataError, EvaluationError) as error:
         return _refused(error)
     finally:
         model.close()
 
     # -- tell -----------------------------------------------------------------------------------------------------
+    if found.scores is not None and args.part == "all":
+        print("Rows that the model was trained on may be among them: of the file of its training, --part test leaves them out.")
     for note in found.notes:
         print(note)
     if found.scores is None:
@@ -62,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\nOn {found.scores.data}:\n\n{found.scores}\n")
         for warning in found.scores.warnings():
             print(f"Warning: {warning}")
+        if beside := model.card.training.beside(material.task):
+            print(beside)
     written = ", ".join(str(path) for path in (args.csv, args.picture) if path is not None)
     print(f"{found.speed}{written and f' Written: {written}.'}")
     told = {
@@ -70,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         "where": model.where,
         "files": args.data,
         "part": material.part,
+        "training": model.card.training.scores and model.card.training.scores.to_dict(),
     }
     results.write(args.json, told | {"task": material.task} | found.to_dict())
     return 0
@@ -81,26 +92,26 @@ def _model(args: Namespace) -> Model:
     return Local(Path(args.model))
 
 
-def _material(model: Model, args: Namespace) -> Material:
+def _material(model: Model, args: Namespace, reading: Mapping[str, Any]) -> Material:
     wish = Wish(
         data=tuple(args.data),
         task=args.task,
-        time=args.time,
+        time=reading["time"],
         features=args.features,
         targets=args.targets,
-        group=args.group,
-        missing=args.missing,
-        irregular=args.irregular,
-        period=args.period,
+        group=reading["group"],
+        missing=reading["missing"],
+        irregular=reading["irregular"],
+        period=reading["period"],
         part=args.part,
-        split=args.split,
+        split=reading["split"],
     )
     return Material.read(model.card, wish)
 
 
-def _found(model: Model, material: Material, table: Table, args: Namespace) -> Found:
+def _found(model: Model, material: Material, table: Table, args: Namespace, *, season: int) -> Found:
     if material.task == "forecast":
-        return forecasts.evaluate(model, material, table, args.picture, every=args.every, season=args.season)
+        return forecasts.evaluate(model, material, table, args.picture, every=args.every, season=season)
     return rows.evaluate(model, material, table, args.picture)
 
 

@@ -10,18 +10,17 @@ Exits 0 when published, 1 when a check failed (nothing is published), 2 on wrong
 """
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import replace
 from pathlib import Path
 
 from app.engine import Engine
-from app.golden import difference
-from scripts import problems, results
+from scripts import command, problems, results
 from scripts.training import cuda_graph, publish, verify
+from scripts.training.apart import compare
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(prog="python -m scripts.export", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.export", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the folder that scripts.train wrote")
     parser.add_argument("--model-dir", type=Path, default=Path("model"), help="the model repository (model)")
     parser.add_argument("--name", help="the model's name (the run's)")
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     lacks = "has not finished its first epoch" if not checkpoint.history else "has no epoch with a finite validation loss"
     if checkpoint.best is None:
-        print(f"{args.run} {lacks}: go on with scripts.train --resume {args.run}", file=sys.stderr)
+        print(f"{args.run} {lacks}: go on with {command.line('scripts.train', '--resume', args.run)}", file=sys.stderr)
         return 2
     artifact = problems.artifact_of(checkpoint)
     if "scores" not in checkpoint.facts:
@@ -50,9 +49,10 @@ def main(argv: list[str] | None = None) -> int:
         spec = artifact.spec("1", folder)
 
         # -- verify -------------------------------------------------------------------------------------------------
-        by_torch = difference(artifact.by_torch(golden.instances), golden.predictions, spec.tolerance)
-        checks = [verify.Check("torch equals the equations in float64", by_torch)]
-        checks += verify.verify(Engine(spec, folder, device="cpu"), golden)
+        engine = Engine(spec, folder, device="cpu")
+        by_torch = compare(engine, golden)(artifact.by_torch(golden.instances), golden.predictions)
+        checks = [verify.Check.by("torch equals the equations in float64", by_torch)]
+        checks += verify.verify(engine, golden)
         checks += cuda_graph.verify(spec, folder, golden)
         for check in checks:
             print(check)

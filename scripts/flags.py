@@ -51,6 +51,7 @@ def add_options(parser: ArgumentParser) -> None:
     run.add_argument("--learning-rate", type=float, help=_of("at its highest", "learning_rate"))
     run.add_argument("--clip", type=float, help=_of("the largest norm of a gradient", "clip"))
     run.add_argument("--precision", choices=get_args(Precision), help=_of("bfloat16: mixed, for a GPU", "precision"))
+    run.add_argument("--threads", type=int, help=_of("on the CPU; another number rounds otherwise", "threads"))
     run.add_argument("--chunk", type=int, help=_of("steps between two updates, where a stream is followed", "chunk"))
 
     data = add("your own data (--data; otherwise a gyroscope is simulated)")
@@ -72,7 +73,7 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="TRAIN,VAL,TEST",
         help=_of("parts in the order of time: fractions, rows, or dates on which each ends", "split"),
     )
-    data.add_argument("--missing", choices=get_args(Missing), help=_of("empty cells: drop cuts the recording there", "missing"))
+    data.add_argument("--missing", choices=get_args(Missing), help=_of("empty cells; truth is never filled", "missing"))
     data.add_argument("--irregular", choices=get_args(Irregular), help=_of("rows that are not evenly spaced", "irregular"))
     data.add_argument("--period", type=float, help="seconds between rows after resampling (the median of what was found)")
     data.add_argument("--batch", type=int, help=_of("sequences of an update", "batch"))

@@ -6,6 +6,7 @@ Owns how a run is told to be of one or the other. Knows nothing of what they are
 from pathlib import Path
 from typing import Any
 
+from scripts.command import line
 from scripts.gyro.artifact import Denoised
 from scripts.gyro.config import Config as GyroConfig
 from scripts.gyro.data import Gyro
@@ -28,7 +29,7 @@ def checkpoint_of(run: Path) -> Checkpoint:
     try:
         return Checkpoint.load(run, config_of)
     except FileNotFoundError:
-        raise FileNotFoundError(f"it holds no {FILE_NAME}, so it is no run; python -m scripts.runs lists those in runs") from None
+        raise FileNotFoundError(f"it holds no {FILE_NAME}, so it is no run; {line('scripts.runs')} lists those in runs") from None
 
 
 def problem_of(config: RunConfig) -> Problem:

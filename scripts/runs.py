@@ -9,21 +9,15 @@ Exits 0 when shown, 2 on wrong use, or when there is no such folder.
 """
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from scripts import results
+from scripts import command, results
 from scripts.overview import kept, shown
 
 
 def main(argv: list[str] | None = None) -> int:
     columns = "\n".join(f"  {column.name:<11}{column.meaning}" for column in shown.COLUMNS)
-    parser = ArgumentParser(
-        prog="python -m scripts.runs",
-        description=__doc__,
-        epilog=f"columns:\n{columns}",
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = command.Parser("scripts.runs", __doc__, epilog=f"columns:\n{columns}")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"), metavar="DIR", help="of runs, or one run (runs)")
     parser.add_argument(
         "--sort",
@@ -44,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         results.write(args.json, shown.to_dict(run))
         return 0
     runs = shown.ordered(kept.runs_in(args.folder), args.sort)
-    print(shown.table(runs) if runs else f"{args.folder} holds no runs. Begin one with: python -m scripts.train")
+    print(shown.table(runs) if runs else f"{args.folder} holds no runs. Begin one with: {command.line('scripts.train')}")
     for study in sorted(filter(kept.is_study, args.folder.iterdir())):
-        print(f"{study.name} is a study of scripts.tune; its trials: python -m scripts.runs {study}")
+        print(f"{study.name} is a study of scripts.tune; its trials: {command.line('scripts.runs', study)}")
     results.write(args.json, {"runs": [shown.to_dict(run) for run in runs]})
     return 0
 

@@ -11,37 +11,33 @@
 
 Writes runs/NAME-TIME/: the checkpoint, the choices, curves, and what the model predicts beside the truth. Ctrl-C stops it; what
 is done is saved after every epoch. Then: python -m scripts.export runs/NAME-TIME
-Exits 0 when trained, 1 when it failed or was stopped, 2 on wrong use.
+Exits 0 when trained, 1 when it failed, 2 on wrong use, 130 when it was stopped.
 """
 
-import os
-import shutil
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from time import perf_counter
 
-import torch
-from torch import nn
+from torch import cuda, get_num_threads, nn
 
-from scripts import flags, problems, results
+from scripts import command, flags, problems, results
 from scripts.gyro.config import Config as GyroConfig
-from scripts.overview import presence
+from scripts.overview import kept, presence
 from scripts.overview.extras import NotInstalled
 from scripts.overview.tensorboard import Board
 from scripts.overview.watched import Watched
 from scripts.series.config import Config as SeriesConfig
-from scripts.training import curves, fit
-from scripts.training.checkpoint import Checkpoint
+from scripts.training import curves, fit, threads
+from scripts.training.checkpoint import FILE_NAME, Checkpoint
 from scripts.training.problem import Problem
 
-PYTHON = "python" if shutil.which("python") == sys.executable else os.path.relpath(sys.executable)
+MODULE = "scripts.train"
 
 
 def arguments(argv: list[str] | None) -> Namespace:
-    parser = ArgumentParser(prog="python -m scripts.train", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser(MODULE, __doc__)
     flags.add_options(parser)
     parser.add_argument("--run", type=Path, metavar="DIR", help="where the run is written (runs/NAME-TIME)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="the run to go on with; its choices stand")
@@ -58,18 +54,49 @@ def arguments(argv: list[str] | None) -> Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
-    if args.device == "cuda" and not torch.cuda.is_available():
+    if args.device == "cuda" and not cuda.is_available():
         print("There is no GPU that PyTorch can use: train with --device cpu, or see torch.cuda.is_available().", file=sys.stderr)
         return 2
-    device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = "cuda" if args.device != "cpu" and cuda.is_available() else "cpu"
+    with ExitStack() as held:  # the run, until all of it is written: no other process may be at it
+        # -- begin, or go on --------------------------------------------------------------------------------------
+        try:
+            run, problem, network, checkpoint = _gone_on_with(args.resume, held) if args.resume else _begun(args, held)
+        except KeyboardInterrupt:
+            return _stopped(f"before the {'next' if args.resume else 'first'} epoch. Go on with the same line.")
+        except (OSError, ValueError) as error:
+            print(f"{args.resume} cannot be resumed: {error}" if args.resume else f"python -m {MODULE}: {error}", file=sys.stderr)
+            return 2
+        _introduce(run, problem, network, checkpoint, device)
 
-    # -- begin, or go on ------------------------------------------------------------------------------------------
-    begin = perf_counter()
-    try:
-        run, problem, network, checkpoint = _gone_on_with(args.resume) if args.resume else _begun(args)
-    except (OSError, ValueError) as error:
-        print(f"{args.resume} cannot be resumed: {error}" if args.resume else f"python -m scripts.train: {error}", file=sys.stderr)
-        return 2
+        # -- train ------------------------------------------------------------------------------------------------
+        again = command.line(MODULE, "--resume", run)
+        try:
+            board = held.enter_context(Board(run / "tensorboard", after=checkpoint.epoch)) if args.tensorboard else None
+            watched = Watched(problem, board.epoch, epoch=checkpoint.epoch) if board else problem
+            reason = fit.fit(network, watched, checkpoint, run, device=device)
+        except KeyboardInterrupt:
+            return _stopped(f"after epoch {checkpoint.epoch}. Go on with: {again}")
+        except NotInstalled as error:
+            print(error, file=sys.stderr)
+            return 2
+        best = checkpoint.best
+        if best is None:
+            print(f"Ended: {reason}. No epoch gave a finite validation loss: try a lower --learning-rate.", file=sys.stderr)
+            return 1
+
+        # -- tell -------------------------------------------------------------------------------------------------
+        try:
+            _tell(run, problem, network, checkpoint, reason=reason, device=device, target=args.json)
+        except KeyboardInterrupt:
+            return _stopped(
+                f"after the last epoch: what is learned is kept, its scores and pictures are not. Make them with: {again}"
+            )
+    return 0
+
+
+def _introduce(run: Path, problem: Problem, network: nn.Module, checkpoint: Checkpoint, device: str) -> None:
+    """What is trained, on what, where."""
     config = checkpoint.config
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"Training {config.name} into {run}: {config.layers} x {config.hidden}, {config.cell}, {parameters:,} parameters,")
@@ -77,33 +104,17 @@ def main(argv: list[str] | None = None) -> int:
         if part in checkpoint.facts:
             print(f"{part.capitalize()}: {', '.join(' in '.join(filter(None, column)) for column in checkpoint.facts[part])}.")
     print(f"{_learned(problem)}, seed {config.seed}, on {device}", end="")
-    print(f" with {torch.get_num_threads()} threads." if device == "cpu" else f" ({torch.cuda.get_device_name()}).")
+    count = get_num_threads()
+    print(f" with {count} thread{'s' if count > 1 else ''}." if device == "cpu" else f" ({cuda.get_device_name()}).")
 
-    # -- train ----------------------------------------------------------------------------------------------------
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(presence.held(run))
-            board = stack.enter_context(Board(run / "tensorboard", after=checkpoint.epoch)) if args.tensorboard else None
-        except (NotInstalled, ValueError) as error:
-            print(error, file=sys.stderr)
-            return 2
-        watched = Watched(problem, board.epoch, epoch=checkpoint.epoch) if board else problem
-        try:
-            reason = fit.fit(network, watched, checkpoint, run, device=device)
-        except KeyboardInterrupt:
-            print(
-                f"\nStopped after epoch {checkpoint.epoch}. Go on with: {PYTHON} -m scripts.train --resume {run}", file=sys.stderr
-            )
-            return 1
 
-    # -- tell -----------------------------------------------------------------------------------------------------
-    best = checkpoint.best
-    if best is None:
-        print(f"Ended: {reason}. No epoch gave a finite validation loss: try a lower --learning-rate.", file=sys.stderr)
-        return 1
-    seconds = perf_counter() - begin
+def _tell(
+    run: Path, problem: Problem, network: nn.Module, checkpoint: Checkpoint, *, reason: str, device: str, target: Path | None
+) -> None:
+    """How good the best epoch is: on the terminal, in pictures, and in files."""
+    best = checkpoint.best or {}
     found = ", ".join(f"{name.removeprefix('validation_')} {value:.4g}" for name, value in best.items() if "validation_" in name)
-    print(f"Ended: {reason}, {seconds:.0f} s. Best epoch {checkpoint.best_epoch}, validation: {found}.")
+    print(f"Ended: {reason}, {checkpoint.seconds:.0f} s. Best epoch {checkpoint.best_epoch}, validation: {found}.")
     network.load_state_dict(checkpoint.best_network)
     scores = problem.scores(network, device)
     print(f"\nOn {scores.data}:\n\n{scores}\n")
@@ -111,33 +122,44 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Warning: {warning}")
     curves.draw(checkpoint, run / "curves.png")
     pictures = [run / "curves.png", *problem.pictures(network, device, run)]
-    print(f"Pictures: {', '.join(map(str, pictures))}. Next: {PYTHON} -m scripts.export {run}")
     checkpoint.facts["scores"] = scores.to_dict()
     checkpoint.save(run)
-    result = {"run": str(run), "config": config.to_dict(), "reason": reason, "seconds": seconds, "best": best}
+    result = {"run": str(run), "config": checkpoint.config.to_dict(), "reason": reason, "seconds": checkpoint.seconds, "best": best}
     result |= {"history": checkpoint.history, **scores.to_dict()}
     results.write(run / "result.json", result)
-    results.write(args.json, result)
-    return 0
+    results.write(target, result)
+    print(f"Pictures: {', '.join(map(str, pictures))}. Next: {command.line('scripts.export', run)}")
 
 
-def _begun(args: Namespace) -> tuple[Path, Problem, nn.Module, Checkpoint]:
-    """A new run."""
+def _stopped(where: str) -> int:
+    print(f"\nStopped {where}", file=sys.stderr)
+    return command.STOPPED
+
+
+def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, Checkpoint]:
+    """A new run, held from its first file on."""
     config = flags.config_of(args)
     run = args.run or Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if (run / "checkpoint.pt").exists():
+    if (run / FILE_NAME).exists():
         raise ValueError(f"{run} holds a run already: name another, or go on with --resume {run}")
+    if kept.is_study(run):
+        raise ValueError(f"{run} holds a study of scripts.tune: name another folder for the run.")
+    held.enter_context(threads.limited(config.threads))
     problem = problems.problem_of(config)
     run.mkdir(parents=True, exist_ok=True)
+    held.enter_context(presence.held(run))
     network, checkpoint = fit.start(problem)
     checkpoint.save(run)
     (run / "config.toml").write_text(flags.to_toml(config))
     return run, problem, network, checkpoint
 
 
-def _gone_on_with(run: Path) -> tuple[Path, Problem, nn.Module, Checkpoint]:
-    """A run that was stopped, on the same data."""
+def _gone_on_with(run: Path, held: ExitStack) -> tuple[Path, Problem, nn.Module, Checkpoint]:
+    """A run that was stopped, on the same data; held before it is read, or another process could take it further meanwhile."""
+    if (run / FILE_NAME).exists():
+        held.enter_context(presence.held(run))
     checkpoint = problems.checkpoint_of(run)
+    held.enter_context(threads.limited(checkpoint.config.threads))
     problem = problems.problem_of(checkpoint.config)
     if problem.facts.get("digest") != checkpoint.facts.get("digest"):
         raise ValueError("its data have changed since it began. Begin anew, or put the old data back.")

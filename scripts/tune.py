@@ -7,20 +7,20 @@
 Takes the flags of scripts.train for your own data; what a flag or --config says stays as it is. A trial is a short run, judged by
 its loss on the validation part; what is worse than the median of the trials before it is ended early. The test part is never
 looked at. The same line goes on with a study that was stopped, when --study names it; scripts.runs DIR shows its trials.
-Exits 0 when done, 1 when it was stopped or no trial succeeded, 2 on wrong use.
+Exits 0 when done, 1 when no trial succeeded, 2 on wrong use, 130 when it was stopped.
 """
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Collection
 from datetime import datetime
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from time import monotonic
 
 import torch
 
-from scripts import flags, results
+from scripts import command, flags, results
 from scripts.overview.extras import NotInstalled
 from scripts.series.config import Config
 from scripts.tuning import space
@@ -30,9 +30,9 @@ from scripts.tuning.study import Outcome, Study
 
 
 def arguments(argv: list[str] | None) -> Namespace:
-    parser = ArgumentParser(prog="python -m scripts.tune", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.tune", __doc__)
     parser.add_argument("--trials", type=_count, default=30, help="in all, those of earlier sittings included (30)")
-    parser.add_argument("--timeout", type=_seconds, default=inf, metavar="SECONDS", help="after which no trial begins (none)")
+    parser.add_argument("--timeout", type=_seconds, default=inf, metavar="SECONDS", help="after which no epoch begins (none)")
     parser.add_argument("--study", type=Path, metavar="DIR", help="where it is kept, and gone on with (runs/NAME-study-TIME)")
     flags.add_options(parser)
     results.add_option(parser)
@@ -59,12 +59,15 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, NotInstalled) as error:
         print(f"python -m scripts.tune: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped before the first trial. Go on with the same line.", file=sys.stderr)
+        return command.STOPPED
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"Tuning {config.name} in {folder}: {', '.join(names)}; {config.epochs} epochs at most, on {device}.")
 
     # -- trials ---------------------------------------------------------------------------------------------------
     with study:
-        done = len(study.outcomes)
+        done = study.ended
         if done:
             print(f"{done} trials are done already.")
         stopped = False
@@ -79,17 +82,19 @@ def main(argv: list[str] | None = None) -> int:
         best, outcomes = study.best, study.outcomes
 
     # -- tell -----------------------------------------------------------------------------------------------------
-    if best is None or best.config is None:
-        print(f"No trial of {len(outcomes)} has ended with a finite validation loss; see why above.", file=sys.stderr)
-        return 1
-    (folder / "best.toml").write_text(flags.to_toml(best.config))
-    pruned = sum(outcome.state == "pruned" for outcome in outcomes)
-    print(f"\nBest of {len(outcomes)} trials, {pruned} of them ended early: trial {best.number}, validation loss {best.loss:.6g}.")
-    print(f"\n{flags.to_toml(best.config)}\nTrain with these choices (also in {folder / 'best.toml'}):\n\n{line_of(best.config)}")
-    results.write(args.json, _result(folder, names, best, outcomes))
+    on = f"Go on with the same line and --study {folder}"
+    if best is not None and best.config is not None:
+        (folder / "best.toml").write_text(flags.to_toml(best.config))
+        print(f"\nBest of {_counted(outcomes)}: trial {best.number}, validation loss {best.loss:.6g}.")
+        print(f"\n{flags.to_toml(best.config)}\nTrain with these choices (also in {folder / 'best.toml'}):")
+        print(f"\n{line_of(best.config)}")
+        results.write(args.json, _result(folder, names, best, outcomes))
     if stopped:
-        print(f"\nStopped. Go on with the same line and --study {folder}", file=sys.stderr)
-    return int(stopped)
+        print(f"\nStopped. {on}", file=sys.stderr)
+        return command.STOPPED
+    if best is None:
+        print(f"\nThere is no best among {_counted(outcomes)}. {_remedy(outcomes, on)}", file=sys.stderr)
+    return int(best is None)
 
 
 def _fixed(args: Namespace) -> set[str]:
@@ -103,9 +108,25 @@ def _told(outcome: Outcome, names: Collection[str], best: Outcome | None) -> str
     if outcome.config is not None:
         values = ((name, getattr(outcome.config, name)) for name in names)
         said = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values)
-    became = f"{outcome.loss:.6g}" if outcome.state == "complete" else outcome.state
+    far = f", {outcome.loss:.6g} so far" if isfinite(outcome.loss) else ""
+    became = f"{outcome.loss:.6g}" if outcome.state == "complete" else f"{outcome.state}{far}"
     mark = " (best so far)" if best is not None and best.number == outcome.number else ""
     return f"Trial {outcome.number}: {became}{mark}: {said}; {outcome.reason}."
+
+
+def _counted(outcomes: Collection[Outcome]) -> str:
+    """How many there are, and what became of those that are no candidates."""
+    told = {"pruned": "ended early", "failed": "failed", "unfinished": "stopped before the end, not counted"}
+    states = [outcome.state for outcome in outcomes]
+    parts = [f"{states.count(state)} {words}" for state, words in told.items() if state in states]
+    return f"{len(states)} trial{'s' * (len(states) != 1)}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _remedy(outcomes: Collection[Outcome], on: str) -> str:
+    """What to do where no trial has ended with a loss."""
+    if all(outcome.state == "unfinished" for outcome in outcomes):
+        return f"The time of --timeout was too short for one of them. {on}, and a longer time."
+    return "See above why each has ended."
 
 
 def _result(folder: Path, names: Collection[str], best: Outcome, outcomes: Collection[Outcome]) -> dict[str, object]:

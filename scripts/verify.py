@@ -7,20 +7,19 @@ Exits 0 when everything holds, 1 when something does not, 2 on wrong use.
 """
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from app import manifest
 from app.engine import Engine
 from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import Golden
-from scripts import results
+from scripts import command, results
 from scripts.training import cuda_graph
 from scripts.training.verify import verify
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(prog="python -m scripts.verify", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.verify", __doc__)
     parser.add_argument("artifact", type=Path, metavar="MODEL_DIR/NAME/VERSION", help="the folder of one version")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (cpu)")
     results.add_option(parser)

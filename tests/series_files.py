@@ -37,3 +37,13 @@ def gestures(path: Path, *, recordings: int = 24, rows: int = 12, seed: int = 0)
         lines += [f"t{trial},{value:.4f},{'rise' if rises else 'fall'}\n" for value in values]
     path.write_text("".join(lines))
     return path
+
+
+def states(path: Path, *, rows: int = 120, seed: int = 0) -> Path:
+    """Columns time, x and state: one recording whose rows are of two classes, ten rows of each in turn."""
+    rng = np.random.default_rng(seed)
+    high = np.arange(rows) // 10 % 2
+    values = high + rng.normal(0, 0.3, rows)
+    lines = (f"{time},{value:.4f},{('low', 'high')[state]}\n" for time, (value, state) in enumerate(zip(values, high, strict=True)))
+    path.write_text("time,x,state\n" + "".join(lines))
+    return path

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import shutil
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -18,22 +21,24 @@ from app import manifest
 from app.engine import Engine
 from app.tensors import Instance
 from scripts import adopt, evaluate, problems
-from scripts.evaluation.card import Card, EvaluationError, pieces
+from scripts.evaluation.card import Card, EvaluationError, WrongUse, pieces
 from scripts.evaluation.connection import TRIES, Connection, Refused
 from scripts.evaluation.local import Local
 from scripts.evaluation.remote import Remote
+from scripts.evaluation.training import DEFAULTS, READING, Training
+from scripts.evaluation.written import Table
 from scripts.series.config import Config
 from scripts.training import fit, publish
 from scripts.training.scores import Scores
 from tests import graphs
-from tests.series_files import gestures, hourly, regression
+from tests.series_files import gestures, hourly, regression, states
 from tests.servers import serve
 
 Shown = pytest.CaptureFixture[str]
 SECRET = "a-secret-of-the-evaluation"
 
 
-def published(model_dir: Path, config: Config) -> Callable[[], Scores]:
+def published(model_dir: Path, config: Config) -> Scores:
     """A version of a model with random weights, everywhere: what is carried from step to step matters. What training says of it."""
     problem = problems.problem_of(config)
     network, checkpoint = fit.start(problem)
@@ -44,14 +49,25 @@ def published(model_dir: Path, config: Config) -> Callable[[], Scores]:
     checkpoint.best_network = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     checkpoint.history = [{"epoch": 1, "training_loss": 1.0, "validation_loss": 1.0}]
     checkpoint.best_epoch, checkpoint.best_loss = 1, 1.0
+    trained = problem.network()
+    trained.load_state_dict(checkpoint.best_network)
+    scores = problem.scores(trained, "cpu")
+    checkpoint.facts["scores"] = scores.to_dict()
     artifact = problems.artifact_of(checkpoint)
     with publish.staging(model_dir, config.name) as folder:
         artifact.write_graphs(folder)
         artifact.golden().save(folder, outputs=artifact.outputs, states=artifact.states)
         publish.publish(folder, lambda version: artifact.spec(version, folder))
-    trained = problem.network()
-    trained.load_state_dict(checkpoint.best_network)
-    return lambda: problem.scores(trained, "cpu")
+    return scores
+
+
+def retold(folder: Path, model: Path, provenance: dict[str, Any]) -> Path:
+    """The same version as one of another model, whose manifest says this of its training."""
+    found = model / folder.name
+    shutil.copytree(folder, found)
+    told = json.loads((found / manifest.FILE_NAME).read_bytes())
+    (found / manifest.FILE_NAME).write_text(json.dumps(told | {"name": model.name, "provenance": provenance}))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +79,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
         "regress": regression(folder / "signal.csv"),
         "hours": hourly(folder / "hours.csv"),
         "classes": gestures(folder / "g.csv"),
+        "states": states(folder / "states.csv"),
     }
     small: dict[str, Any] = {"hidden": 4, "layers": 1}
     signal = {"data": (str(files["regress"]),), "features": ("a", "b"), "targets": ("y",), **small}
     configs = [
         Config(name="regress", task="regress", cell="lstm", **signal),
         Config(name="denoise", task="denoise", **signal),
+        Config(name="pair", task="regress", **signal | {"features": ("a",), "targets": ("b", "y")}),
+        Config(name="states", task="classify", data=(str(files["states"]),), targets=("state",), **small),
         Config(name="classify", task="classify", data=(str(files["classes"]),), targets=("gesture",), group="trial", **small),
         Config(
             name="forecast", task="forecast", data=(str(files["hours"]),), context=48, horizon=12, quantiles=(0.1, 0.9), **small
@@ -80,6 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
     trained = {config.name: published(model_dir, config) for config in configs}
     graph = graphs.bidirectional(folder / "both-ways.onnx")
     assert adopt.main([str(graph), "--name", "both-ways", "--model-dir", str(model_dir)]) == 0
+    retold(model_dir / "classify" / "1", model_dir / "odd", {"truth": {"columns": 3}})
     with serve(model_dir, "--default-model", "regress") as server:
         yield Namespace(folder=folder, model_dir=model_dir, files=files, trained=trained, url=server.url)
 
@@ -87,7 +107,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
 def lines_of(world: Namespace, name: str) -> list[str]:
     """The arguments that say on which data a model is evaluated."""
     if name == "classify":
-        return ["--data", str(world.files["classes"]), "--group", "trial"]
+        return ["--data", str(world.files["classes"])]
     if name in ("forecast", "one"):
         return ["--data", str(world.files["hours"])]
     return ["--data", str(world.files["regress"])]
@@ -119,7 +139,7 @@ def test_a_service_answers_as_the_engine_does(name: str, world: Namespace, tmp_p
     here, rows = ran([str(world.model_dir / name / "1"), *lines_of(world, name)], tmp_path, "here")
     line = [world.url, "--model", name, "--chunk", "7", *lines_of(world, name)]
     if name == "classify":
-        line += ["--targets", "gesture"]  # a service does not tell what the column of labels was called
+        line += ["--group", "trial"]  # a service does not tell how the data of training were read
     there, served = ran(line, tmp_path, "there")
     assert there["task"] == here["task"] == (name if name != "one" else "forecast")
     assert there["steps"] == here["steps"]
@@ -168,28 +188,133 @@ def test_a_model_that_cannot_be_streamed_is_asked_about_whole_recordings(world: 
 # -- the scores are training's ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["regress", "denoise", "classify", "one"])
+@pytest.mark.parametrize("name", ["regress", "denoise", "classify", "forecast", "one"])
 def test_the_test_part_has_the_scores_that_training_gives_it(name: str, world: Namespace, tmp_path: Path) -> None:
     """What is published, measured through its graph, is as good as the network was said to be; so are the baselines."""
     told, _ = ran([str(world.model_dir / name / "1"), *lines_of(world, name), "--part", "test"], tmp_path, "test")
-    trained = world.trained[name]().to_dict()["scores"]
+    trained = world.trained[name].to_dict()["scores"]
     renamed = {"majority class": "most frequent class"}
-    assert len(told["scores"]) == {"regress": 1, "denoise": 2, "classify": 2, "one": 3}[name]
+    assert len(told["scores"]) == {"regress": 1, "denoise": 2, "classify": 2, "forecast": 3, "one": 3}[name]
     for method, values in told["scores"].items():
         expected = trained[renamed.get(method, method)]
-        common = [metric for metric in values if metric in expected and "standardised" not in metric]
-        assert len(common) == (1 if name == "one" else 3)
-        for metric in common:
-            assert values[metric] == pytest.approx(expected[metric], rel=1e-3), (method, metric)
+        assert values.keys() == expected.keys()
+        for metric, value in numbers(values).items():
+            assert value == pytest.approx(expected[metric], rel=1e-3, nan_ok=True), (method, metric)
 
 
-def test_errors_of_a_forecast_are_in_units_of_these_data(world: Namespace, tmp_path: Path) -> None:
-    """Standardised over all windows by the deviation of the file's own column, against plain NumPy."""
-    told, _ = ran([str(world.model_dir / "one" / "1"), *lines_of(world, "one")], tmp_path, "one")
+@pytest.mark.parametrize("known", [True, False], ids=["training's", "these data's"])
+def test_it_is_said_in_which_units_errors_of_a_forecast_are(known: bool, world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """Standardised by the deviation of training where the manifest tells it, else by the file's own, against plain NumPy."""
+    folder = world.model_dir / "one" / "1"
+    if not known:
+        folder = retold(folder, tmp_path / "one", {})
+    told, _ = ran([str(folder), *lines_of(world, "one")], tmp_path, "told")
     load = np.array([float(row["load"]) for row in table_of(world.files["hours"])])
     errors = [np.full(6, load[origin - 1]) - load[origin : origin + 6] for origin in range(24, len(load) - 5)]
-    assert told["scores"]["last value"]["MSE, standardised"] == pytest.approx(np.square(errors).mean() / load.var(), rel=1e-4)
+    unit = load[:280].var() if known else load.var()
+    assert told["scores"]["last value"]["MSE, standardised"] == pytest.approx(np.square(errors).mean() / unit, rel=1e-4)
     assert told["scores"]["last value"]["RMSE"] == pytest.approx(np.square(errors).mean() ** 0.5, rel=1e-4)
+    assert f"standard deviation in {'training' if known else 'these data'}" in capsys.readouterr().out
+
+
+def test_deviations_are_told_where_targets_have_no_unit_in_common(world: Namespace, tmp_path: Path) -> None:
+    """An error in standard deviations is worth nothing without whose they are."""
+    told, _ = ran([str(world.model_dir / "pair" / "1"), *lines_of(world, "pair")], tmp_path, "pair")
+    assert told["units"] == {"RMSE": "standard deviations", "MAE": "standard deviations"}
+    assert any("each target's standard deviation in training" in note for note in told["notes"])
+    told, _ = ran([str(world.model_dir / "regress" / "1"), *lines_of(world, "regress")], tmp_path, "regress")
+    assert told["units"] == {}
+    assert told["notes"] == []
+
+
+# -- what training tells ------------------------------------------------------------------------------------------------
+
+
+def test_data_are_read_as_in_training(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """What is in the manifest need not be said again; it is printed, and what is said on the line wins."""
+    line = [str(world.model_dir / "classify" / "1"), *lines_of(world, "classify")]
+    told, _ = ran(line, tmp_path, "as-in-training")
+    assert 'As in training: --group trial (a flag of your own takes its place, --group "" for none).' in capsys.readouterr().out
+    said, _ = ran([*line, "--group", "trial"], tmp_path, "said")
+    assert "As in training" not in capsys.readouterr().out
+    assert said["scores"] == told["scores"]
+    assert told["data"].endswith("24 recordings")
+
+
+def test_a_reading_is_settled_flag_by_flag() -> None:
+    """The line beats training, training beats the defaults; the split is told where it matters."""
+    config = {
+        "task": "regress",
+        "split": ["0.5", "0.25", "0.25"],
+        "missing": "hold",
+        "time": "my clock",
+        "period": 0.5,
+        "hidden": 3,
+    }
+    trained = Training.of({"config": config})
+    silent: dict[str, Any] = dict.fromkeys(READING)
+    found, notes = trained.settled(silent, parted=True)
+    assert found == DEFAULTS | {"split": ("0.5", "0.25", "0.25"), "missing": "hold", "time": "my clock", "period": 0.5}
+    assert notes[0].startswith("As in training: --time 'my clock' --missing hold --period 0.5 --split 0.5,0.25,0.25 (")
+    found, notes = trained.settled(silent | {"missing": "drop", "time": "", "period": 0.0}, parted=False)
+    assert (found["missing"], found["time"], found["period"]) == ("drop", "", 0.0)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    "provenance", [{}, {"config": "x"}, {"config": {"part": "ADIS16448"}}, {"config": {"task": "regress", "missing": "burn"}}]
+)
+def test_of_an_unknown_training_nothing_is_taken(provenance: dict[str, Any]) -> None:
+    """A manifest may hold anything: then the defaults stand, and it is said that the test part may be another."""
+    found, notes = Training.of(provenance | {"scores": {"data": 1}}).settled(dict.fromkeys(READING), parted=True)
+    assert found == DEFAULTS
+    assert len(notes) == 1
+    assert "--split 0.7,0.15,0.15: whether training's was, is not known" in notes[0]
+
+
+def test_what_a_model_was_beside_in_training_is_shown(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """Fitted methods need the training part: their scores are those of training, with their units, where the manifest has them."""
+    told, _ = ran([str(world.model_dir / "denoise" / "1"), *lines_of(world, "denoise")], tmp_path, "here")
+    shown = capsys.readouterr().out
+    assert "are not measured here. In training it stood beside them, on the test part, 36 rows:" in shown
+    assert str(world.trained["denoise"]) in shown
+    assert "noise reduction, dB" in shown
+    assert "linear fit of the row" in told["training"]["scores"]
+    told, _ = ran([world.url, "--model", "denoise", *lines_of(world, "denoise")], tmp_path, "there")
+    assert "(moving averages, linear fits) are not measured here: that takes the training part." in capsys.readouterr().out
+    assert told["training"] is None
+
+
+def test_the_column_of_labels_is_asked_for_where_it_is_not_known(world: Namespace, capsys: Shown) -> None:
+    """With the flag to name it by; what is not trained here does not tell it."""
+    line = [world.url, "--model", "odd", *lines_of(world, "classify"), "--group", "trial"]
+    assert evaluate.main(line) == 0
+    assert "the model does not tell in which column its labels were. Name it with --targets." in capsys.readouterr().out
+    assert evaluate.main([*line, "--targets", "gesture"]) == 0
+    assert "| the model " in capsys.readouterr().out
+
+
+def test_windows_over_what_was_filled_in_are_not_scored(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """What is made up is no truth; it is read, and forecast all the same."""
+    text = world.files["hours"].read_text().splitlines()
+    date, _, heat = text[201].split(",")
+    text[201] = f"{date},,{heat}"
+    data = tmp_path / "gaps.csv"
+    data.write_text("\n".join(text) + "\n")
+    whole, _ = ran([str(world.model_dir / "one" / "1"), *lines_of(world, "one")], tmp_path, "whole")
+    line = [str(world.model_dir / "one" / "1"), "--data", str(data), "--missing", "hold"]
+    told, rows = ran(line, tmp_path, "holes")
+    assert "Not scored: 6 windows, since a target" in capsys.readouterr().out
+    assert f"{400 - 24 - 5} windows" in whole["data"]
+    assert f"{400 - 24 - 5 - 6} windows" in told["data"]
+    assert len(rows) == 6 * len(range(24, 395, 6)) + 6
+
+
+@pytest.mark.parametrize("part", ["all", "test"])
+def test_rows_of_training_are_warned_of(part: str, world: Namespace, capsys: Shown) -> None:
+    """On what it has learned by heart any model is good."""
+    assert evaluate.main([str(world.model_dir / "regress" / "1"), *lines_of(world, "regress"), "--part", part]) == 0
+    assert ("--part test leaves them out" in capsys.readouterr().out) == (part == "all")
 
 
 # -- the table ----------------------------------------------------------------------------------------------------------
@@ -222,16 +347,78 @@ def test_times_stay_with_their_rows_where_some_are_dropped(world: Namespace, tmp
     assert [float(row["y_predicted"]) for row in rows[100:]] == pytest.approx(expected.output[:, 0].tolist(), abs=1e-5)
 
 
-def test_classes_are_told_by_their_names(world: Namespace, tmp_path: Path) -> None:
-    """Each row of each recording has its label, the class that is most likely, and the probabilities of all."""
-    _, rows = ran([str(world.model_dir / "classify" / "1"), *lines_of(world, "classify")], tmp_path, "classes")
-    source = table_of(world.files["classes"])
-    assert [row["gesture"] for row in rows] == [row["gesture"] for row in source]
-    assert [row["recording"].split(", ")[1] for row in rows] == [row["trial"] for row in source]
+def test_classes_of_rows_are_told_by_their_names(world: Namespace, tmp_path: Path) -> None:
+    """Each row has its label, the class that is most likely, and the probabilities of all."""
+    _, rows = ran([str(world.model_dir / "states" / "1"), "--data", str(world.files["states"])], tmp_path, "states")
+    source = table_of(world.files["states"])
+    assert [row["state"] for row in rows] == [row["state"] for row in source]
     for row in rows:
-        fall, rise = float(row["fall_probability"]), float(row["rise_probability"])
-        assert fall + rise == pytest.approx(1, abs=1e-5)
-        assert row["gesture_predicted"] == ("fall" if fall > rise else "rise")
+        high, low = float(row["high_probability"]), float(row["low_probability"])
+        assert high + low == pytest.approx(1, abs=1e-5)
+        assert row["state_predicted"] == ("high" if high > low else "low")
+
+
+def test_a_class_of_a_recording_is_told_in_one_line(world: Namespace, tmp_path: Path) -> None:
+    """What the model says after its last row, as the engine does to the whole recording at once."""
+    folder = world.model_dir / "classify" / "1"
+    told, rows = ran([str(folder), *lines_of(world, "classify")], tmp_path, "classes")
+    source = table_of(world.files["classes"])
+    labels = {row["trial"]: row["gesture"] for row in source}
+    assert [(row["recording"].split(", ")[1], row["gesture"]) for row in rows] == [*labels.items()]
+    engine = Engine(manifest.read(folder), folder, device="cpu")
+    for row, trial in zip(rows, labels, strict=True):
+        signal = np.array([[each["x"]] for each in source if each["trial"] == trial], np.float32)
+        (expected,) = engine.predict([Instance(signal)])
+        assert int(row["rows"]) == len(signal)
+        assert [float(row["fall_probability"]), float(row["rise_probability"])] == pytest.approx(expected.output[-1], abs=1e-5)
+        assert row["gesture_predicted"] == ("fall", "rise")[expected.output[-1].argmax()]
+    right = sum(row["gesture"] == row["gesture_predicted"] for row in rows) / len(rows)
+    assert told["scores"]["the model"]["accuracy"] == pytest.approx(right)
+
+
+def test_a_table_of_forecasts_has_every_row_once(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """All windows are scored, and only those that lie end to end are written: all would be a row for every row ahead of each."""
+    line = [str(world.model_dir / "one" / "1"), *lines_of(world, "one")]
+    told, rows = ran(line, tmp_path, "once")
+    windows = range(24, 400 - 5)
+    assert f"{len(windows)} windows" in told["data"]
+    shown = capsys.readouterr().out
+    assert f"{len(rows)} lines: {len(rows) // 6} windows of 6 rows that lie end to end" in shown
+    assert f"--every 1, would be {6 * (len(windows) + 1):,}" in shown
+    dates = [row["date"] for row in table_of(world.files["hours"])]
+    assert [row["date"] for row in rows[:-6]] == dates[24 : 24 + len(rows) - 6]
+    every, all_rows = ran([*line, "--every", "1"], tmp_path, "all")
+    assert every["scores"] == told["scores"]
+    assert len(all_rows) == 6 * (len(windows) + 1)
+    assert [row for row in all_rows if row in rows] == rows
+
+
+@pytest.mark.parametrize("name", ["regress", "classify", "forecast"])
+def test_a_parquet_file_holds_what_a_csv_file_does(name: str, world: Namespace, tmp_path: Path) -> None:
+    """By the name of the file, whose numbers are numbers there."""
+    line, table = [str(world.model_dir / name / "1"), *lines_of(world, name)], tmp_path / "table.parquet"
+    _, rows = ran(line, tmp_path, "table")
+    assert evaluate.main([*line, "--csv", str(table)]) == 0
+    frame = pl.read_parquet(table)
+    assert frame.write_csv() == (tmp_path / "table.csv").read_text()
+    assert len(frame) == len(rows)
+    assert all(kind == pl.Float32 for column, kind in frame.schema.items() if column.endswith(("_probability", "y_predicted")))
+
+
+def test_an_earlier_table_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    """Half a table looks like a whole one."""
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with suppress(EvaluationError), Table(path) as table:
+        table.add({"row": [1, 2]})
+        raise EvaluationError("The service is gone.")
+    assert [each.name for each in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_text() == "old"
+    with pytest.raises(WrongUse, match="cannot be written: No such file"):
+        Table(tmp_path / "gone" / "table.csv")
+    with Table(path) as table:
+        table.add({"row": [1, 2], "value": [1.5, float("nan")]})
+    assert path.read_text() == "row,value\n1,1.5\n2,\n"
 
 
 def test_a_forecast_is_told_row_by_row_and_beyond_the_end(world: Namespace, tmp_path: Path) -> None:
@@ -323,7 +510,16 @@ def test_what_cannot_be_is_said_in_a_sentence(
 
 @pytest.mark.parametrize(
     "line",
-    ["", "model/x/1", "model/x/1 --data a.csv --model x", "model/x/1 --data a.csv --every 0", "model/x/1 --data a --picture a.jpg"],
+    [
+        "",
+        "model/x/1",
+        "model/x/1 --data a.csv --model x",
+        "model/x/1 --data a.csv --every 0",
+        "model/x/1 --data a --picture a.jpg",
+        "model/x/1 --data a --csv a.xlsx",
+        "model/x/1 --data a --csv table",
+        "model/x/1 --data a --period -5",
+    ],
 )
 def test_a_line_that_cannot_be_understood_exits_2(line: str, capsys: Shown) -> None:
     """Before anything is read."""
@@ -425,11 +621,37 @@ def test_a_recording_is_cut_without_loss(length: int, size: int, time_steps: int
     assert [index for cut in cuts for index in range(*cut.indices(length))] == [*range(sum(expected))]
 
 
-@pytest.mark.parametrize("name", ["regress", "classify", "forecast", "both-ways"])
+@pytest.mark.parametrize("name", ["regress", "classify", "states", "forecast", "both-ways", "odd"])
 def test_a_service_tells_of_a_model_what_its_manifest_says(name: str, world: Namespace) -> None:
-    """But for the name of the column of labels, which only the manifest keeps."""
+    """But for its training, of which only the manifest tells."""
     local, remote = Local(world.model_dir / name / "1"), Remote(world.url, name)
-    assert isinstance(local.card, Card)
-    assert remote.card == local.card if name != "classify" else remote.card.outputs == local.card.outputs
+    assert remote.card == replace(local.card, training=Training())
     remote.close()
     local.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "per_recording", "targets"),
+    [
+        ("classify", "gesture", True, 0),
+        ("states", "state", False, 0),
+        ("one", "", False, 1),
+        ("both-ways", "", None, 0),
+        ("odd", "", None, 0),
+    ],
+)
+def test_a_card_says_what_answers_are_measured_against(
+    name: str, label: str, per_recording: bool | None, targets: int, world: Namespace
+) -> None:
+    """As the trainer has written it; of an adopted model nothing is known, nor where it is not to be understood."""
+    local = Local(world.model_dir / name / "1")
+    assert (local.card.label, local.card.label_per_recording, len(local.card.deviations)) == (label, per_recording, targets)
+    local.close()
+
+
+@pytest.mark.parametrize("told", [None, "x", {"columns": []}, {"columns": ["a"], "per_recording": True, "deviations": ["x"]}])
+def test_a_truth_that_is_not_to_be_understood_is_none(told: Any, world: Namespace) -> None:
+    """In a manifest's provenance anything may stand; the service tells nothing of it then, and neither does the card."""
+    spec = manifest.read(world.model_dir / "classify" / "1").model_copy(update={"provenance": {"truth": told}})
+    card = Card.of(spec)
+    assert (card.label, card.label_per_recording, card.deviations) == ("", None, ())

@@ -222,6 +222,31 @@ def test_a_defect_of_the_graph_is_seen(tmp_path: Path, defect: Any, seen_by: set
     assert failing(folder) == seen_by
 
 
+def off_in_its_fifth_digit(graph: onnx.GraphProto) -> None:
+    """The final states of both layers: 5e-5 is half of what the manifest allows a rate of hundreds of degrees a second."""
+    (node,) = (node for node in graph.node if list(node.output) == ["hn"])
+    node.output[0] = "exact"
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(5e-5, np.float32), "off"))
+    graph.node.append(onnx.helper.make_node("Add", ["exact", "off"], ["hn"]))
+
+
+def test_a_state_is_not_measured_by_what_its_output_may_be_off(tmp_path: Path) -> None:
+    """The one tolerance of the manifest is that of the largest tensor; a state has its own, and is named."""
+    folder = artifacts.build(tmp_path)
+    rewrite(folder, off_in_its_fifth_digit)
+    spec = ModelSpec.model_validate_json((folder / "manifest.json").read_bytes())
+    engine, golden = Engine(spec, folder, device="cpu"), Golden.load(folder, spec)
+    assert difference(engine.predict(golden.instances), golden.predictions, spec.tolerance) <= 1
+    runtime, *_ = verify.verify(engine, golden)
+    output, state = runtime.parts
+    assert (output.tensor, state.tensor) == ("output", "hn")
+    assert output.share <= 1 < state.share
+    assert 4e-5 < state.by < 6e-5
+    assert 5e-6 < state.allowed < 2e-5
+    assert not runtime.holds
+    assert f"FAILS, largest difference {state.share:.3g} of the tolerance: hn by " in str(runtime)
+
+
 def test_an_update_gate_the_wrong_way_round_is_seen(tmp_path: Path) -> None:
     """The easiest mistake with this cell: such a graph is consistent with itself, only the equations tell."""
     folder = artifacts.build(tmp_path)

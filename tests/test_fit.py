@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scripts.gyro.config import Config
 from scripts.gyro.model import Denoiser
 from scripts.gyro.problem import Denoising, loss_of
-from scripts.training import fit
+from scripts.training import curves, fit
 from scripts.training.checkpoint import Checkpoint
 from tests import artifacts
 from tests.fakes import OneEpoch, ShortGyro, interruption
@@ -64,7 +65,7 @@ def assert_same(one: Any, other: Any) -> None:
         for x, y in zip(one, other, strict=True):
             assert_same(x, y)
     elif isinstance(one, Checkpoint):
-        for name in Checkpoint.__slots__:
+        for name in set(Checkpoint.__slots__) - {"seconds"}:
             assert_same(getattr(one, name), getattr(other, name))
     else:
         assert one == other
@@ -93,6 +94,55 @@ def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(whole: Checkpoint
     assert stopped.epoch == epochs == len(stopped.history)
     assert_same(stopped.history, whole.history[:epochs])
     assert_same(resume(tmp_path / "run"), whole)
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_sittings(tmp_path: Path) -> None:
+    """Of what it is compared with by its time, the last sitting would be a lie."""
+    stopped, _ = train(SMALL, tmp_path / "run", interrupt_after=2 * (UPDATES + 1) + 3)
+    assert stopped.seconds > 0
+    stopped.seconds = 1000.0
+    stopped.save(tmp_path / "run")
+    ended = resume(tmp_path / "run")
+    assert 1000 < ended.seconds < 1100
+    assert resume(tmp_path / "run").seconds == ended.seconds
+
+
+def test_the_bar_names_no_best_loss_before_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`best inf` tells nobody anything."""
+    train(SMALL, tmp_path / "first", interrupt_after=3)
+    shown = capsys.readouterr().err
+    assert "epoch 1, loss " in shown
+    assert "best" not in shown
+    checkpoint, _ = train(SMALL, tmp_path / "second", interrupt_after=UPDATES + 1 + 3)
+    assert f"best {checkpoint.best_loss:.3g}" in capsys.readouterr().err
+
+
+def curves_of(losses: list[float]) -> Figure:
+    """The picture of a run with these losses."""
+    checkpoint = artifacts.checkpoint()
+    checkpoint.history = [
+        {"epoch": epoch, "training_loss": loss, "validation_loss": loss, "validation_rmse": 0.5}
+        for epoch, loss in enumerate(losses, start=1)
+    ]
+    figure = curves.figure_of(checkpoint)
+    figure.draw_without_rendering()
+    return figure
+
+
+def test_curves_within_a_decade_are_not_drawn_on_powers_of_ten() -> None:
+    """There is one to read on such an axis, or none, and numbers such as 6 x 10^-1 about it."""
+    loss, rmse = curves_of([0.83, 0.4, 0.21]).axes
+    assert loss.get_yscale() == rmse.get_yscale() == "linear"
+    assert "0.4" in "".join(label.get_text() for label in loss.get_yticklabels())
+
+
+def test_curves_of_several_decades_have_plain_numbers_at_their_axis() -> None:
+    """A loss that falls to a thousandth would be a line along the axis on any other scale; NaN is left out."""
+    loss, _ = curves_of([0.9, float("nan"), 0.2, 0.05]).axes
+    assert loss.get_yscale() == "log"
+    assert {"0.1", "0.2", "0.5"} <= {label.get_text() for label in loss.get_yticklabels()}
+    assert not [label.get_text() for label in loss.get_yticklabels(minor=True)]
+    assert curves_of([float("nan")]).axes[0].get_yscale() == "linear"
 
 
 def test_training_learns_a_recording_by_heart(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Which windows there are, and the forecasts that anybody could make of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 from scripts.forecasting import baselines, linear, losses
 from scripts.forecasting.errors import Coverage, Errors, unit_of
 from scripts.forecasting.framing import framing_of, season_of
-from scripts.forecasting.normal import moments
+from scripts.forecasting.normal import Normal, moments
+from scripts.forecasting.problem import Forecasting
 from scripts.forecasting.windows import Windows
 from scripts.tables.recording import Column, DataError, Recording
 
@@ -100,6 +103,49 @@ def test_some_windows_are_spread_over_all() -> None:
     assert found.evenly(5000).tolist() == list(range(1000))
 
 
+def test_no_window_forecasts_a_row_that_was_filled() -> None:
+    """Its context may hold such rows; each of the others is there, and how many are left out is known."""
+    rng = np.random.default_rng(0)
+    recordings = [replace(recording(begin, begin + 60, lead=9), filled=rng.random(60) < 0.08) for begin in (0, 100)]
+    recordings.append(recording(200, 240))
+    found = windows(*recordings)
+    _, past, truth = everything(found)
+    filled = {int(row) for each in recordings if each.filled is not None for row in each.targets[each.filled, 0]}
+    origins = [origin for begin, end in ((9, 58), (109, 158), (205, 238)) for origin in range(begin, end)]
+    whole = [origin for origin in origins if not filled & {origin, origin + 1, origin + 2}]
+    assert truth[:, 0, 0].tolist() == whole
+    assert found.untrue == len(origins) - len(whole) > 0
+    assert filled & set(past.ravel())
+
+
+def test_a_part_of_filled_rows_only_is_an_error_that_says_so() -> None:
+    """More data would not help."""
+    filled = np.arange(30) % 3 == 0
+    with pytest.raises(DataError, match="no window whose truth is whole: each of its 23 forecasts rows of which a target"):
+        windows(replace(recording(0, 30), filled=filled))
+
+
+def test_filled_rows_do_not_count_in_what_a_window_is_measured_by(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in the mean and spread of training nor in any score; and what it costs is said."""
+    values = seasons(400)
+    data = dataset(values)
+    filled = np.zeros(280, bool)
+    filled[100:104] = True
+    wrong = values[:280].copy()
+    wrong[100:104] = 1e6
+    training = Recording("series.csv", wrong, wrong, filled=filled)
+    normal = Normal(framing_of(config(), data)[0])
+    normal.fit([training])
+    measured = np.concatenate([values[:100], values[104:280]])
+    np.testing.assert_allclose(normal.target_mean, measured.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(normal.target_scale, measured.std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(normal.scale, normal.target_scale)
+    Forecasting(config(), replace(data, training=(training,)))
+    assert f"{4 + HORIZON - 1} of {280 - CONTEXT - HORIZON + 1} of the training part" in capsys.readouterr().out
+    Forecasting(config(), data)
+    assert "left out" not in capsys.readouterr().out
+
+
 # -- framing ----------------------------------------------------------------------------------------------------------
 
 
@@ -125,11 +171,18 @@ def test_columns_that_are_not_both_read_and_forecast_are_taken_together(
 
 @pytest.mark.parametrize(
     ("season", "period", "rows"),
-    [(0, 3600.0, 24), (0, 1800.0, 48), (0, 7000.0, 24), (0, None, 24), (0, 60.0, 24), (12, 3600.0, 12), (49, 3600.0, None)],
+    [(0, 3600.0, 24), (0, 1800.0, 48), (0, 7000.0, 24), (0, None, 24), (0, 60.0, 24), (12, 3600.0, 12)],
 )
-def test_a_season_is_a_day_where_that_is_a_number_of_rows(season: int, period: float | None, rows: int | None) -> None:
-    """And 24 rows where it is not, or where a day is longer than the context; none is what no context reaches back to."""
+def test_a_season_is_a_day_where_that_is_a_number_of_rows(season: int, period: float | None, rows: int) -> None:
+    """And 24 rows where it is not, or where a day is longer than the context."""
     assert season_of(config(season=season), period) == rows
+
+
+def test_a_season_that_no_context_reaches_back_to_is_none_or_refused() -> None:
+    """Nobody asked for a day; who asks for one is told."""
+    assert season_of(config(context=12), 3600.0) is None
+    with pytest.raises(DataError, match="A season of 49 rows is longer than the context of 48 rows"):
+        season_of(config(season=49), 3600.0)
 
 
 # -- baselines --------------------------------------------------------------------------------------------------------

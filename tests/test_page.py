@@ -166,6 +166,7 @@ def test_models_are_told_with_names_and_units(client: httpx.Client) -> None:
     assert (forecaster["time_steps"], forecaster["horizon"]) == (page_models.CONTEXT, page_models.HORIZON)
     assert [(each["name"], each["shape"]) for each in forecaster["outputs"]] == [("output", [24, 2]), ("quantiles", [24, 2, 3])]
     assert gyro["provider"] == "CPUExecutionProvider"
+    assert gyro["truth"] is None  # what was trained on no tables does not say
 
 
 @pytest.mark.parametrize("model", ["gyro-denoiser", "load-forecaster", "activity-classifier"])

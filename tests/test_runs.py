@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from scripts import problems, runs, train
 from scripts.overview import kept, presence, shown
 from scripts.overview.extras import NotInstalled, needed
-from scripts.overview.tensorboard import Board, write
+from scripts.overview.tensorboard import Board
 from scripts.overview.watched import Watched
 from scripts.series.config import Config
 from scripts.training import fit
@@ -156,13 +156,13 @@ def test_the_best_baseline_hangs_on_the_metric(higher: bool, best: str) -> None:
 
 
 def test_scores_are_read_as_they_were_written() -> None:
-    """Of what to_dict keeps, nothing is lost; that more accuracy is better is known."""
-    scores = Scores(
-        "the test part", (Metric("accuracy", higher=True), Metric("log loss")), (Row("x", (0.5, 1.0)), Row("y", (0.6, 0.9)))
-    )
-    assert kept.scores_of(scores.to_dict()) == scores
+    """Of what to_dict keeps, nothing is lost; units are known, and that more accuracy is better."""
+    metrics = Metric("accuracy", higher=True), Metric("log loss"), Metric("RMSE", "deg/s")
+    scores = Scores("the test part", metrics, (Row("x", (0.5, 1.0, 3.0)), Row("y", (0.6, 0.9, 2.0))))
+    assert Scores.from_dict(scores.to_dict()) == scores
+    assert "RMSE, deg/s" in str(Scores.from_dict(scores.to_dict()))
     with pytest.raises(ValueError, match="scores cannot be read"):
-        kept.scores_of({"data": "x", "scores": [1]})
+        Scores.from_dict({"data": "x", "scores": [1]})
 
 
 def test_a_folder_that_is_none_exits_2(tmp_path: Path, capsys: Shown) -> None:
@@ -186,7 +186,9 @@ def test_tensorboard_shows_every_epoch(tmp_path: Path) -> None:
     """Training and validation of one metric stand beside each other; written twice, the curves are the same."""
     history = [{"epoch": epoch, "training_loss": 1 / epoch, "validation_loss": 2.0, "validation_rmse": 0.5} for epoch in (1, 2, 3)]
     for _ in range(2):
-        write(history, tmp_path)
+        with Board(tmp_path) as board:
+            for row in history:
+                board.epoch(row)
     curves = _curves(tmp_path)
     assert sorted(curves) == ["loss/training", "loss/validation", "rmse/validation"]
     assert curves["loss/training"] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
@@ -213,6 +215,16 @@ def test_a_watched_run_learns_the_same_and_tells_its_history(folder: Path, tmp_p
     assert told == checkpoint.history
     assert checkpoint.best_loss == alone.best_loss
     assert all((checkpoint.best_network[name] == alone.best_network[name]).all() for name in alone.best_network)
+
+
+def test_what_ends_a_watched_run_does_so_when_its_epoch_is_kept(folder: Path, tmp_path: Path) -> None:
+    """What was learned in it has been paid for, and who goes on begins with the next."""
+    config = problems.checkpoint_of(folder / "finished").config
+    watched = Watched(problems.problem_of(config), lambda _: OverflowError("enough"))
+    network, checkpoint = fit.start(watched)
+    with pytest.raises(OverflowError, match="enough"):
+        fit.fit(network, watched, checkpoint, tmp_path, device="cpu")
+    assert problems.checkpoint_of(tmp_path).epoch == len(checkpoint.history) == 1
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it() -> None:

@@ -7,14 +7,21 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from app import manifest
-from scripts import export, problems, train, verify
+from scripts import command, export, problems, train, verify
 from scripts.gyro.config import Config
+from scripts.gyro.model import Denoiser
+from scripts.overview import kept, presence
+from scripts.training import threads
 from tests import artifacts
 from tests.fakes import interruption
+from tests.series_files import hourly
 
 SIZES = {"recordings": 2, "recording-seconds": 3, "hidden": 4, "layers": 1, "epochs": 2}
+CALLS = 300 // Config().chunk + 1  # of its network in an epoch: one for each chunk of a recording, and the evaluation
 TINY = [f"--{name}={value}" for name, value in {**SIZES, "seed": 7, "name": "tiny"}.items()]
 Shown = pytest.CaptureFixture[str]
 
@@ -176,7 +183,7 @@ def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, caps
     assert f"Training tiny into {run}: 1 x 4, reset_after, 204 parameters" in shown  # 3 * 4 * (12 + 4) + 3 * 4
     assert "ADIS16448 recordings at 100 Hz, seed 7" in shown
     assert "Ended: all 2 epochs are done, " in shown
-    assert f"Next: {train.PYTHON} -m scripts.export {run}" in shown
+    assert f"Next: {command.line('scripts.export', run)}" in shown
     pictures = {"curves.png", "motion.png"}
     assert {path.name for path in run.iterdir()} == {".running", "checkpoint.pt", "config.toml", "result.json", *pictures}
     assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
@@ -197,13 +204,72 @@ def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, caps
 def test_ctrl_c_says_how_to_go_on(epochs: int, tmp_path: Path, capsys: Shown) -> None:
     """The line it prints goes on from where it was stopped."""
     run = tmp_path / "run"
-    calls = 300 // Config().chunk + 1  # of the network in an epoch: one for each chunk of a recording, and the evaluation
-    with interruption(after=epochs * calls + 1):
-        assert train.main([*TINY, "--run", str(run)]) == 1
+    with interruption(after=epochs * CALLS + 1):
+        assert train.main([*TINY, "--run", str(run)]) == 130
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message == f"Stopped after epoch {epochs}. Go on with: {train.PYTHON} -m scripts.train --resume {run}"
+    assert message == f"Stopped after epoch {epochs}. Go on with: {command.line('scripts.train', '--resume', run)}"
     assert train.main(message.split("scripts.train ")[1].split()) == 0
     assert problems.checkpoint_of(run).epoch == 2
+
+
+def test_ctrl_c_after_the_last_epoch_says_what_is_kept(tmp_path: Path, capsys: Shown) -> None:
+    """All that was learned is; what is missing is made by the line that is printed."""
+    run, result = tmp_path / "run", tmp_path / "result.json"
+    with interruption(after=2 * CALLS):
+        assert train.main([*TINY, "--run", str(run), "--json", str(result)]) == 130
+    message = capsys.readouterr().err.splitlines()[-1]
+    again = command.line("scripts.train", "--resume", run)
+    is_kept = "what is learned is kept, its scores and pictures are not"
+    assert message == f"Stopped after the last epoch: {is_kept}. Make them with: {again}"
+    assert not result.exists()
+    assert kept.read(run).state == "stopped"
+    learned = problems.checkpoint_of(run)
+    assert train.main(message.split("scripts.train ")[1].split()) == 0
+    assert kept.read(run).state == "finished"
+    assert problems.checkpoint_of(run).history == learned.history
+
+
+def test_a_run_is_held_and_has_its_threads_until_all_of_it_is_written(tmp_path: Path) -> None:
+    """Another process that went on with it meanwhile would write over it; another number of threads rounds otherwise."""
+    run, seen = tmp_path / "run", []
+
+    def see(module: nn.Module, _: object) -> None:
+        if isinstance(module, Denoiser):
+            seen.append((presence.is_held(run), torch.get_num_threads()))
+
+    handle = register_module_forward_pre_hook(see)
+    try:
+        with threads.limited(2):
+            assert train.main([*TINY, "--run", str(run)]) == 0
+            assert torch.get_num_threads() == 2
+    finally:
+        handle.remove()
+    assert len(seen) > 2 * CALLS  # and of the test recordings, in scores and pictures
+    assert set(seen) == {(True, 1)}
+    assert not presence.is_held(run)
+
+
+def test_a_run_that_another_process_is_at_is_not_gone_on_with(run: Path, capsys: Shown) -> None:
+    """Not even read: by the time the other lets go of it, it is another."""
+    with presence.held(run):
+        assert train.main(["--resume", str(run)]) == 2
+    assert "is being trained by another process" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_into_a_study(tmp_path: Path, capsys: Shown) -> None:
+    """Nothing would tell the two apart."""
+    (tmp_path / "study.db").touch()
+    assert train.main([*TINY, "--run", str(tmp_path)]) == 2
+    assert "holds a study of scripts.tune" in capsys.readouterr().err
+
+
+def test_a_season_longer_than_the_context_is_refused(tmp_path: Path, capsys: Shown) -> None:
+    """It would be left out of the comparison, which is all that it is for, without a word."""
+    data = hourly(tmp_path / "hours.csv", rows=200)
+    line = ["--data", str(data), "--context=24", "--segment=6", "--horizon=4", "--season=25", "--run", str(tmp_path / "run")]
+    assert train.main(line) == 2
+    assert "A season of 25 rows is longer than the context of 24 rows" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: Shown) -> None:

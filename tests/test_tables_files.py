@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,7 @@ import pytest
 from scripts.tables.recording import DataError
 from tests.tables import everything, hourly, names, noted, read, table, write
 
-A = [round(0.5 * k + 0.25, 2) for k in range(20)]
+A = [round(0.5 * k + 0.25 + k % 3, 2) for k in range(20)]
 B = [k * k for k in range(20)]
 PLAIN = {"date": hourly(20), "a": A, "b": B}
 TRUTH = np.array([A, B], dtype=np.float32).T
@@ -344,7 +345,7 @@ def test_parquet_is_read_like_text(tmp_path: Path) -> None:
 def test_parquet_of_zones_decimals_booleans_and_nulls(tmp_path: Path) -> None:
     """All that a data frame may hold and that is a number."""
     dates = pl.Series(hourly(20)).str.to_datetime().dt.replace_time_zone("Europe/Berlin")
-    gaps = [None if k in (3, 4) else float(k) for k in range(20)]
+    gaps = [None if k in (3, 4) else float(k % 9) for k in range(20)]
     frame = pl.DataFrame(
         {"date": dates, "a": pl.Series(A).cast(pl.Decimal(10, 2)), "on": [k % 2 == 0 for k in range(20)], "gap": gaps}
     )
@@ -352,7 +353,7 @@ def test_parquet_of_zones_decimals_booleans_and_nulls(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"2 cells of 60 are missing \(2 of `gap`; first: data\.parquet, row 4, column `gap`\)"):
         read(tmp_path / "data.parquet")
     dataset = read(tmp_path / "data.parquet", missing="interpolate")
-    np.testing.assert_array_equal(everything(dataset)[:, 2], np.arange(20, dtype=np.float32))
+    np.testing.assert_array_equal(everything(dataset)[:, 2], np.arange(20, dtype=np.float32) % 9)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +380,7 @@ def test_what_is_no_table_is_refused_with_the_reason(tmp_path: Path, raw: bytes,
 
 def test_a_logger_with_four_header_rows(tmp_path: Path) -> None:
     """Campbell's TOA5: about the file, names, units, kinds of value; the first row has as many cells as the data."""
-    lines = [f'"{date}",{k},{a},{b}' for k, (date, a, b) in enumerate(zip(hourly(20), A, B, strict=True))]
+    lines = [f'"{date}",{k * k},{a},{b}' for k, (date, a, b) in enumerate(zip(hourly(20), A, B, strict=True))]
     header = ['"TOA5","CR1000","CR1000","7"', '"TIMESTAMP","RECORD","AirT","RH"', '"TS","RN","Deg C","%"', '"","","Avg","Smp"']
     dataset = read(write(tmp_path, "\n".join([*header, *lines])))
     assert [(column.name, column.unit) for column in dataset.features] == [("RECORD", "RN"), ("AirT", "Deg C"), ("RH", "%")]
@@ -430,3 +431,103 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="is damaged"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "names_"),
+    [
+        (pl.Series(["2020-01-01", "2020-01-02"]).str.to_date(), ["2020-01-01", "2020-01-02"]),
+        (pl.Series(["2020-01-01 07:00", "2020-01-02 08:30"]).str.to_datetime(), ["2020-01-01 07:00:00", "2020-01-02 08:30:00"]),
+        (pl.Series(["07:00:00", "08:30:00"]).str.to_time(), ["07:00:00", "08:30:00"]),
+        (pl.Series(["1.50", "2.25"]).cast(pl.Decimal(10, 2)), ["1.50", "2.25"]),
+        (pl.Series(["left", "right"]).cast(pl.Categorical), ["left", "right"]),
+        (pl.Series(["left", "right"]).cast(pl.Enum(["left", "right"])), ["left", "right"]),
+        (pl.Series([True, False]), ["true", "false"]),
+        (pl.Series([7, 8], dtype=pl.UInt8), ["7", "8"]),
+        (pl.Series([0.5, 1.5]), ["0.5", "1.5"]),
+        (pl.Series([500, 1500]).cast(pl.Duration("ms")), ["0.5", "1.5"]),
+        (pl.Series([" a", "b"]), ["a", "b"]),
+    ],
+    ids=["dates", "datetimes", "times", "decimals", "categories", "enum", "booleans", "whole", "floats", "durations", "text"],
+)
+def test_groups_in_parquet_may_be_of_any_type(tmp_path: Path, cells: pl.Series, names_: list[str]) -> None:
+    """A run is told by its day as often as by its name; what it is called is the text of that."""
+    half = pl.Series([0] * 20 + [1] * 20)
+    columns = {"group": cells.gather(half), "a": A * 2, "b": B * 2}
+    pl.DataFrame(columns).write_parquet(tmp_path / "data.parquet")
+    dataset = read(tmp_path / "data.parquet", group="group")
+    assert [each.name for each in dataset.training] == [f"data.parquet, {name}" for name in names_]
+    assert [len(each.features) for each in dataset.training] == [14, 14]
+    holes = pl.DataFrame(columns).with_columns(pl.when(pl.int_range(40) != 12).then(pl.col("group")).alias("group"))
+    holes.write_parquet(tmp_path / "holes.parquet")
+    with pytest.raises(DataError, match=r"holes\.parquet, row 13, column `group`: the group is missing"):
+        read(tmp_path / "holes.parquet", group="group")
+
+
+def test_groups_that_have_no_text_are_refused(tmp_path: Path) -> None:
+    """All rows would be one recording."""
+    pl.DataFrame({"group": [[k // 10] for k in range(20)], "a": A, "b": B}).write_parquet(tmp_path / "data.parquet")
+    with pytest.raises(DataError, match=r"data\.parquet, column `group`: its values are of the type List\(Int64\)"):
+        read(tmp_path / "data.parquet", group="group")
+
+
+# -- columns that rise evenly -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        range(20),
+        range(20, 0, -1),
+        [round(0.02 * k, 2) for k in range(20)],
+        [16_000_000 + k for k in range(20)],
+        [1e9 + 60.0 * k for k in range(20)],
+        ["" if k == 7 else 3 * k for k in range(20)],
+    ],
+    ids=["index", "countdown", "seconds", "many-digits", "rounded", "with-a-hole"],
+)
+def test_a_column_that_rises_evenly_is_no_feature_unless_named(tmp_path: Path, cells: Any) -> None:
+    """It tells when a row was taken, and nothing of rows to come; what it may be, and what to pass, is said."""
+    path = write(tmp_path, table({"elapsed": cells, "a": A, "b": B}))
+    dataset = read(path)
+    assert names(dataset) == ["a", "b"]
+    assert noted(dataset, "rise evenly, as a clock", "`elapsed`", "--time NAME", "--features")
+    dataset = read(path, features=("elapsed", "a"), missing="drop", split=("0.5", "0.25", "0.25"))
+    assert names(dataset) == ["elapsed", "a"]
+    assert not noted(dataset, "rise evenly")
+
+
+def test_a_named_time_makes_other_clocks_no_question(tmp_path: Path) -> None:
+    """Nothing is asked for that is already known."""
+    dataset = read(write(tmp_path, table({**PLAIN, "record": range(100, 120)})))
+    assert names(dataset) == ["a", "b"]
+    assert noted(dataset, "rise evenly", "`record`")
+    assert not noted(dataset, "--time NAME")
+
+
+def test_where_all_columns_rise_evenly_they_are_learned_from_and_said(tmp_path: Path) -> None:
+    """There is nothing else; a file of one ramp is somebody's first try."""
+    dataset = read(write(tmp_path, table({"a": range(20), "b": range(0, 40, 2)})))
+    assert names(dataset) == ["a", "b"]
+    assert noted(dataset, "All that is learned from rises evenly", "`a`, `b`")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [A, B, [k // 2 for k in range(20)], [k % 10 for k in range(20)], [*range(10), *range(11, 21, 2), *range(22, 27)]],
+    ids=["wavers", "faster", "stairs", "saw", "uneven"],
+)
+def test_a_column_that_does_not_rise_evenly_is_measured(tmp_path: Path, cells: list[float]) -> None:
+    """A counter of energy rises too, and not evenly."""
+    assert names(read(write(tmp_path, table({"x": cells, "other": [k * 7 % 5 for k in range(20)]})))) == ["x", "other"]
+
+
+def test_a_clock_that_begins_anew_in_each_group_is_the_time(tmp_path: Path) -> None:
+    """Every recording from zero: the column falls at each beginning, and rises in each of them."""
+    runs = [k // 10 for k in range(60)]
+    columns = {"run": runs, "t": [0.5 * (k % 10) for k in range(60)], "i": [k % 10 for k in range(60)], "a": A * 3}
+    dataset = read(write(tmp_path, table(columns)), group="run")
+    assert dataset.period == 0.5
+    assert names(dataset) == ["a"]
+    assert noted(dataset, "The time is taken from `t`")
+    assert noted(dataset, "rise evenly", "`i`")

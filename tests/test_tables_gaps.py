@@ -1,5 +1,6 @@
 """Cells with nothing in them: what is said, and what each of the choices makes of them."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ from hypothesis.extra.numpy import arrays
 
 from scripts.tables import gaps
 from scripts.tables.reading import load
-from scripts.tables.recording import DataError, Wanted
+from scripts.tables.recording import DataError, Dataset, Wanted
 from tests.tables import everything, hourly, noted, read, rows_of, table, write
 
 HOLES = (3, 4, 11)
 
 
 def write_holes(folder: Path, spelled: str = "") -> Path:
-    """20 rows whose `a` is missing in three."""
+    """20 rows whose `a` is missing in three; it rises evenly, and so has to be named."""
     cells: list[Any] = [spelled if k in HOLES else k + 0.5 for k in range(20)]
     return write(folder, table({"date": hourly(20), "a": cells, "b": [k * k for k in range(20)]}))
+
+
+def read_holes(folder: Path, spelled: str = "", **choices: Any) -> Dataset:
+    return read(write_holes(folder, spelled), features=("a", "b"), **choices)
 
 
 @pytest.mark.parametrize(
@@ -31,12 +36,12 @@ def test_missing_cells_are_an_error_with_counts_and_the_first_place(tmp_path: Pa
     """In every spelling; and the text tells the ways on."""
     if spelled == "1.#QNAN":
         with pytest.raises(DataError, match=r"row 5, column `a` holds '1\.#QNAN'"):
-            read(write_holes(tmp_path, spelled))
+            read_holes(tmp_path, spelled)
         return
     with pytest.raises(
         DataError, match=r"3 cells of 40 are missing \(3 of `a`; first: data\.csv, row 5, column `a`\).*--missing.*`drop`"
     ):
-        read(write_holes(tmp_path, spelled))
+        read_holes(tmp_path, spelled)
 
 
 def test_missing_cells_of_columns_that_are_not_used_do_not_matter(tmp_path: Path) -> None:
@@ -46,7 +51,7 @@ def test_missing_cells_of_columns_that_are_not_used_do_not_matter(tmp_path: Path
 
 def test_drop_cuts_the_recording_where_a_row_is_missing(tmp_path: Path) -> None:
     """A network must not see rows as neighbours that are not."""
-    dataset = read(write_holes(tmp_path), missing="drop", split=("0.7", "0.1", "0.2"))
+    dataset = read_holes(tmp_path, missing="drop", split=("0.7", "0.1", "0.2"))
     assert [len(each.features) for each in dataset.training] == [3, 6, 2]
     assert noted(dataset, "3 cells of 40 are missing", "3 rows dropped, 3 pieces left")
     assert everything(dataset)[:, 0].tolist() == [k + 0.5 for k in range(20) if k not in HOLES]
@@ -54,7 +59,7 @@ def test_drop_cuts_the_recording_where_a_row_is_missing(tmp_path: Path) -> None:
 
 def test_hold_carries_the_last_value_on(tmp_path: Path) -> None:
     """As a sensor does that reports changes only."""
-    dataset = read(write_holes(tmp_path), missing="hold")
+    dataset = read_holes(tmp_path, missing="hold")
     expected = np.arange(20) + 0.5
     expected[[3, 4]], expected[11] = 2.5, 10.5
     assert everything(dataset)[:, 0].tolist() == expected.tolist()
@@ -63,7 +68,7 @@ def test_hold_carries_the_last_value_on(tmp_path: Path) -> None:
 
 def test_interpolate_draws_a_straight_line(tmp_path: Path) -> None:
     """`a` rises evenly, so that the line is the truth."""
-    dataset = read(write_holes(tmp_path), missing="interpolate")
+    dataset = read_holes(tmp_path, missing="interpolate")
     assert everything(dataset)[:, 0].tolist() == [k + 0.5 for k in range(20)]
     assert noted(dataset, "interpolated")
 
@@ -91,7 +96,7 @@ def test_ends_that_cannot_be_filled_are_dropped(tmp_path: Path, missing: str, ke
     """There is nothing before the first value to hold, and no line goes beyond the ends."""
     cells = [k + 0.5 if 2 <= k < 17 else "" for k in range(20)]
     path = write(tmp_path, table({"a": cells, "b": [k * k for k in range(20)]}))
-    dataset = read(path, missing=missing, split=("0.5", "0.25", "0.25"))
+    dataset = read(path, missing=missing, features=("a", "b"), split=("0.5", "0.25", "0.25"))
     assert everything(dataset)[:, 1].tolist() == [k * k for k in kept]
     assert noted(dataset, f"{20 - len(kept)} rows dropped")
 
@@ -111,18 +116,79 @@ def test_dropping_every_row_is_an_error(tmp_path: Path) -> None:
         read(path, missing="drop")
 
 
-@pytest.mark.parametrize(("missing", "labels"), [("drop", "aabb"), ("hold", "aaabb"), ("interpolate", "aaabb")])
-def test_missing_labels_follow_the_choice(tmp_path: Path, missing: str, labels: str) -> None:
-    """A label is held, or that of the nearest row; `none` is a label."""
+@pytest.mark.parametrize("missing", ["drop", "hold", "interpolate"])
+def test_the_recording_is_cut_where_a_label_is_missing(tmp_path: Path, missing: str) -> None:
+    """A label that nobody gave would be learned, and count as right; `none` is one."""
     cells = ["none", "none", "", "on", "on"] * 4
     path = write(tmp_path, table({"x": range(20), "state": cells}))
     with pytest.raises(DataError, match=r"4 cells of 40 are missing \(4 of `state`; first: data\.csv, row 4, column `state`"):
         read(path, task="classify", targets=("state",))
     dataset = read(path, task="classify", targets=("state",), missing=missing, split=("0.5", "0.25", "0.25"))
-    every = [
-        label for each in dataset.training + dataset.validation + dataset.test if each.labels is not None for label in each.labels
+    every = dataset.training + dataset.validation + dataset.test
+    assert [dataset.classes[label] for each in every if each.labels is not None for label in each.labels] == [
+        label for label in cells if label
     ]
-    assert [dataset.classes[label] for label in every] == [{"a": "none", "b": "on"}[each] for each in labels * 4]
+    assert [len(each.features) for each in dataset.training] == [2, 4, 2]
+    assert noted(dataset, "4 rows dropped")
+
+
+@pytest.mark.parametrize("missing", ["hold", "interpolate"])
+@pytest.mark.parametrize("task", ["denoise", "regress"])
+def test_targets_are_never_filled(tmp_path: Path, task: str, missing: str) -> None:
+    """Features are; where the target is missing the recording is cut, as `drop` cuts it."""
+    x, y = [float(k * k) for k in range(40)], [float(k % 7) for k in range(40)]
+    cells = {"x": ["" if k == 5 else x[k] for k in range(40)], "y": ["" if k in (10, 11, 33) else y[k] for k in range(40)]}
+    path = write(tmp_path, table(cells))
+    dataset = read(path, task=task, targets=("y",), missing=missing)
+    every = dataset.training + dataset.validation + dataset.test
+    kept = [k for k in range(40) if k not in (10, 11, 33)]
+    assert np.concatenate([each.targets for each in every])[:, 0].tolist() == [y[k] for k in kept]
+    assert [len(each.targets) for each in every] == [10, 16, 5, 6]
+    assert dataset.training[0].features[5, 0] == (16.0 if missing == "hold" else 26.0)
+    assert all(each.filled is None for each in every)
+    assert noted(dataset, "a target or label is missing, which is never made up", "3 rows dropped, 3 pieces left")
+
+
+@pytest.mark.parametrize(("missing", "untrue"), [("hold", {20, 21, 26}), ("interpolate", {20, 21, 22, 26, 27, 31})])
+def test_a_forecast_knows_which_rows_were_filled(tmp_path: Path, missing: str, untrue: set[int]) -> None:
+    """They are read; but they are no truth, nor is the row from which a line was drawn back into the one before it."""
+    cells = {
+        "x": ["" if k == 30 else float(k * k) for k in range(100)],
+        "y": ["" if k in (20, 21, 26) else float(k % 7) for k in range(100)],
+    }
+    dataset = read(write(tmp_path, table(cells)), targets=("y",), missing=missing, split=("0.5", "0.25", "0.25"), lead=24)
+    (training,), (validation,) = dataset.training, dataset.validation
+    assert training.filled is not None
+    assert set(np.flatnonzero(training.filled)) == untrue
+    assert validation.filled is not None
+    assert set(np.flatnonzero(validation.filled) + 50 - 24) == {row for row in untrue if row >= 26}
+    assert dataset.test[0].filled is None
+    assert np.isfinite(training.features).all()
+    assert np.isfinite(training.targets).all()
+    assert noted(dataset, f"{len(untrue)} rows are read and never forecast")
+
+
+def test_the_digest_covers_which_rows_were_filled(tmp_path: Path) -> None:
+    """A run that goes on with other truth is another run."""
+    dataset = read_holes(tmp_path, missing="hold")
+    (training,) = dataset.training
+    assert training.filled is not None
+    assert replace(dataset, training=(replace(training, filled=None),)).digest() != dataset.digest()
+    assert replace(dataset, training=(replace(training, filled=~training.filled),)).digest() != dataset.digest()
+    assert read_holes(tmp_path, missing="hold").digest() == dataset.digest()
+
+
+def test_recordings_without_anything_to_fill_with_are_left_out_by_name(tmp_path: Path) -> None:
+    """A sensor that was not plugged in; and the recordings of a class are dealt out without it."""
+    states, runs = ["ok", "bad"] * 4, range(8)
+    columns = {
+        "run": [run for run in runs for _ in range(5)],
+        "x": ["" if run == 7 else float(k * k) for run in runs for k in range(5)],
+        "state": [states[run] for run in runs for _ in range(5)],
+    }
+    dataset = read(write(tmp_path, table(columns)), task="classify", targets=("state",), group="run", missing="hold")
+    assert noted(dataset, "Nothing is left of `data.csv, 7`")
+    assert [len(part) for part in (dataset.training, dataset.validation, dataset.test)] == [3, 2, 2]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -174,7 +240,7 @@ def test_filling_does_not_touch_what_was_there(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(5000, 3)).round(4)
     holes = rng.random(values.shape) < 0.1
-    holes[[0, -1]] = False
+    holes[[0, 3499, 4249, -1]] = False  # nothing is drawn across the end of a part
     cells = {f"c{i}": ["NA" if holes[k, i] else values[k, i] for k in range(5000)] for i in range(3)}
     path = write(tmp_path, table(cells))
     for missing in ("hold", "interpolate"):

@@ -14,10 +14,9 @@ from tests.tables import everything, hourly, names, noted, read, rows_of, table,
 
 
 def write_rows(folder: Path, count: int = 100, name: str = "data.csv") -> Path:
-    """`row` counts from 0, so that a row tells where it came from."""
-    return write(
-        folder, table({"date": hourly(count), "row": [float(k) for k in range(count)], "b": [k % 7 for k in range(count)]}), name
-    )
+    """`row` counts from 0, so that a row tells where it came from; not evenly, so that it is no clock."""
+    rows = [k + 0.5 * (k % 2) for k in range(count)]
+    return write(folder, table({"date": hourly(count), "row": rows, "b": [k % 7 for k in range(count)]}), name)
 
 
 def parts(dataset: Dataset) -> list[list[int]]:
@@ -89,7 +88,7 @@ def test_validation_and_test_may_read_the_rows_before_them(tmp_path: Path) -> No
 
 def test_the_lead_does_not_reach_across_a_gap(tmp_path: Path) -> None:
     """Rows on the other side of a hole are no context."""
-    cells = ["" if k == 75 else float(k) for k in range(100)]
+    cells = ["" if k == 75 else k + 0.5 * (k % 2) for k in range(100)]
     path = write(tmp_path, table({"row": cells, "b": [k % 7 for k in range(100)]}))
     dataset = read(path, split=("0.6", "0.2", "0.2"), lead=12, missing="drop")
     assert [(each.lead, int(each.features[0, 0])) for each in dataset.validation] == [(12, 48)]
@@ -119,13 +118,13 @@ def test_rows_of_groups_may_be_interleaved(tmp_path: Path) -> None:
     """As a logger of many sensors writes them; each group keeps its order and its row numbers."""
     times = [text for text in hourly(40) for _ in range(3)]
     columns = {"date": times, "who": ["x", "y", "z"] * 40, "a": range(120), "b": [k % 5 for k in range(120)]}
-    dataset = read(write(tmp_path, table(columns)), group="who")
+    dataset = read(write(tmp_path, table(columns)), group="who", features=("a", "b"))
     assert [each.name for each in dataset.training] == ["data.csv, x", "data.csv, y", "data.csv, z"]
     assert dataset.training[1].features[:3, 0].tolist() == [1, 4, 7]
     assert dataset.period == 3600
     columns["a"] = ["" if k == 50 else k for k in range(120)]
     with pytest.raises(DataError, match=r"row 52, column `a`"):
-        read(write(tmp_path, table(columns)), group="who")
+        read(write(tmp_path, table(columns)), group="who", features=("a", "b"))
     columns["who"][30] = " "
     with pytest.raises(DataError, match=r"row 32, column `who`: the group is missing"):
         read(write(tmp_path, table(columns)), group="who")

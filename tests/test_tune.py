@@ -1,5 +1,6 @@
 """scripts.tune: what is searched, what is ended early, that a study goes on, and that its best line trains what it found."""
 
+import gc
 import json
 import shlex
 import subprocess
@@ -15,12 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scripts import flags, problems, runs, train, tune
+from scripts import command, flags, problems, runs, train, tune
+from scripts.overview import kept
 from scripts.series.config import Config
-from scripts.tables.recording import DataError
+from scripts.tables.recording import DataError, Dataset
 from scripts.training.scores import Scores
 from scripts.tuning import space
 from scripts.tuning.command import arguments_of, line_of
+from scripts.tuning.problems import Problems
 from scripts.tuning.study import SPARED, STARTUP, Study
 from tests.series_files import hourly, regression
 
@@ -97,7 +100,7 @@ def test_the_best_line_trains_what_the_study_found(line: list[str], tmp_path: Pa
     assert best["command"] in shown
     assert (tmp_path / "study" / "best.toml").read_text() in shown
     words = shlex.split(best["command"])
-    assert words[:3] == ["python", "-m", "scripts.train"]
+    assert words[:3] == [command.python(), "-m", "scripts.train"]
     assert train.main([*words[3:], "--run", str(tmp_path / "run")]) == 0
     checkpoint = problems.checkpoint_of(tmp_path / "run")
     assert checkpoint.best_loss == best["loss"]
@@ -139,7 +142,8 @@ def test_a_forecast_is_tuned_with_its_framing(tmp_path: Path, capsys: Shown) -> 
     assert "trial-0001" in shown
     assert "broken" not in shown
     assert runs.main([str(tmp_path)]) == 0
-    assert f"study is a study of scripts.tune; its trials: python -m scripts.runs {tmp_path / 'study'}" in capsys.readouterr().out
+    line = command.line("scripts.runs", tmp_path / "study")
+    assert f"study is a study of scripts.tune; its trials: {line}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,39 @@ def test_another_study_in_the_folder_is_refused(line: list[str], capsys: Shown) 
     assert "holds a study of other choices: seed." in capsys.readouterr().err
     assert tune.main([*line, "--trials=1", "--cell=rnn"]) == 2
     assert "holds a study of other choices: cell." in capsys.readouterr().err
+
+
+def test_a_study_does_not_go_into_a_run(line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """It would be listed as one run, and its trials as none."""
+    words = line[: line.index("--study")]
+    assert train.main([*words, "--run", str(tmp_path / "run")]) == 0
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert tune.main([*words, "--study", str(tmp_path / "run"), "--trials=1"]) == 2
+    assert f"{tmp_path / 'run'} holds a training run and no study" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+
+
+def test_a_time_too_short_for_a_trial_is_named(line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """None has failed then: with more time they would have ended."""
+    assert tune.main([*line, "--trials=3", "--timeout=1e-9"]) == 1
+    told = capsys.readouterr().err
+    assert "There is no best among 0 trials. The time of --timeout was too short for one of them." in told
+    assert f"Go on with the same line and --study {tmp_path / 'study'}, and a longer time." in told
+
+
+def test_one_dataset_is_held_however_many_contexts_are_tried(tmp_path: Path) -> None:
+    """A file of some gigabytes would not fit into the memory as often as that."""
+    data = hourly(tmp_path / "hours.csv", rows=400)
+    base = Config(task="forecast", data=(str(data),), context=48, segment=12, horizon=4)
+    before, source = datasets(), Problems()
+    for context in (48, 24, 48):
+        source.of(replace(base, context=context))
+        assert datasets() == before + 1
+
+
+def datasets() -> int:
+    gc.collect()
+    return sum(type(each) is Dataset for each in gc.get_objects())
 
 
 def test_without_its_package_the_line_that_installs_it_is_told(line: list[str]) -> None:
@@ -246,13 +283,63 @@ def test_a_trial_that_fails_is_not_the_end(loss: Any, state: str, reason: str, t
 
 
 def test_no_trial_begins_after_the_time(tmp_path: Path) -> None:
-    """And the one in progress ends with its epoch, counted as one that was ended early."""
+    """However little there was of it."""
     with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
         assert [*study.go_on(lambda config: Decided(config, lambda _, __: 1.0), rated(lambda _: 1.0), trials=5, end=-inf)] == []
 
 
+def test_a_trial_whose_time_is_over_is_neither_judged_nor_counted(tmp_path: Path) -> None:
+    """Its epoch is kept and told; but what it would have become nobody knows, and another is tried in its place."""
+    now = [0.0]
+
+    def slow(config: Config, _: int) -> float:
+        now[0] += 10.0
+        return config.learning_rate
+
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",), clock=lambda: now[0]) as study:
+        suggest = rated(lambda number: 0.1 if number == 0 else 1.0)
+        (cut,) = study.go_on(lambda config: Decided(config, slow), suggest, trials=1, end=15.0)
+        assert (cut.state, cut.loss) == ("unfinished", 0.1)
+        assert cut.reason == "no time was left after epoch 2 of 6"
+        assert (study.best, study.ended) == (None, 0)
+        assert problems.checkpoint_of(tmp_path / "study" / "trial-0000").epoch == 2
+        assert kept.read(tmp_path / "study" / "trial-0000").state == "stopped"
+        (whole,) = study.go_on(lambda config: Decided(config, slow), suggest, trials=1)
+        assert (whole.number, whole.state) == (1, "complete")
+        assert study.best == whole
+
+
+def test_a_trial_that_ends_in_its_time_is_complete(tmp_path: Path) -> None:
+    """Even where the time is over with its last epoch: nothing of it is missing."""
+    now = [0.0]
+
+    def slow(_: Config, epoch: int) -> float:
+        now[0] = 100.0 * (epoch == BASE.epochs)
+        return 1.0
+
+    with Study(tmp_path / "study", BASE, searched=("learning_rate",), clock=lambda: now[0]) as study:
+        (only,) = study.go_on(lambda config: Decided(config, slow), rated(lambda _: 1.0), trials=5, end=50.0)
+        assert (only.state, study.best) == ("complete", only)
+
+
+def test_a_trial_is_held_while_it_is_trained(tmp_path: Path) -> None:
+    """So that it is shown as running, and not gone on with beside itself."""
+    seen = []
+
+    def loss(*_: Any) -> float:
+        run = kept.read(tmp_path / "study" / "trial-0000")
+        seen.append((run.state, torch.get_num_threads()))
+        return 1.0
+
+    base = replace(BASE, threads=2)
+    with Study(tmp_path / "study", base, searched=("learning_rate",)) as study:
+        assert [each.state for each in study.go_on(lambda config: Decided(config, loss), lambda _: base, trials=1)] == ["complete"]
+    assert seen == [("running", 2)] * base.epochs
+    assert kept.read(tmp_path / "study" / "trial-0000").state == "finished"
+
+
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
-    """The trial that was interrupted has failed; the others stand."""
+    """The trial that was interrupted is unfinished, and another is tried in its place; the others stand."""
 
     def interrupted(config: Config, epoch: int) -> float:
         if config.learning_rate == 2.0 and epoch == 2:
@@ -262,9 +349,9 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study, pytest.raises(KeyboardInterrupt):
         [*study.go_on(lambda config: Decided(config, interrupted), rated(lambda number: 1.0 + number), trials=5)]
     with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
-        assert [outcome.state for outcome in study.outcomes] == ["complete", "failed"]
+        assert [outcome.state for outcome in study.outcomes] == ["complete", "unfinished"]
         assert study.outcomes[1].reason == "interrupted"
-        (later,) = study.go_on(lambda config: Decided(config, lambda _, __: 0.5), rated(lambda _: 1.0), trials=3)
+        (later,) = study.go_on(lambda config: Decided(config, lambda _, __: 0.5), rated(lambda _: 1.0), trials=2)
         assert later.number == 2
 
 
@@ -275,12 +362,13 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("context", "segment"), [(336, 24), (96, 12), (7, 7), (5, 1), (48, 48), (90, 15)])
 def test_every_suggestion_is_a_config_that_can_be(context: int, segment: int, fixed: tuple[str, ...]) -> None:
     """Whatever the framing it begins with: a segment divides the context, and what is fixed stays."""
-    base = Config(task="forecast", data=("a.csv",), context=context, segment=segment)
+    base = Config(task="forecast", data=("a.csv",), context=context, segment=segment, season=context - 1)
     names = space.searched(base, fixed)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(30):
         config = space.suggest(study.ask(), base, names)
         assert config.context % config.segment == 0
+        assert config.context >= config.season
         assert all(getattr(config, name) == getattr(base, name) for name in fixed)
         assert all(getattr(config, name) == getattr(base, name) for name in ("seed", "horizon", "epochs", "data", "split"))
 

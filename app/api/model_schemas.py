@@ -19,6 +19,7 @@ EXAMPLE_MODEL: JsonDict = {
     "time_steps": None,
     "horizon": None,
     "streamable": True,
+    "truth": None,
     "provider": "CPUExecutionProvider",
     "fallback_reason": None,
 }
@@ -40,6 +41,16 @@ class Output(BaseModel):
     signals: Annotated[list[Signal], Field(description="what the numbers along the last axis are; empty where that is not known")]
 
 
+class Truth(BaseModel):
+    """What the answers of a model that was trained on tables are to be measured against."""
+
+    columns: Annotated[list[str], Field(description="of the training data, which it learned to tell; of a classifier the label's")]
+    per_recording: Annotated[bool, Field(description="whether a recording has one label, which the answer to its last step tells")]
+    deviations: Annotated[
+        list[float], Field(description="standard deviation of each column in training, in its unit; empty where it is not known")
+    ]
+
+
 class ServedModel(BaseModel):
     """A version that is served, and what it takes and gives."""
 
@@ -55,6 +66,7 @@ class ServedModel(BaseModel):
     time_steps: Annotated[int | None, Field(description="that every sequence must have: the context of a forecast; null: any")]
     horizon: Annotated[int | None, Field(description="steps that a forecast looks ahead")]
     streamable: Annotated[bool, Field(description="whether a stream may go on with it, chunk by chunk")]
+    truth: Annotated[Truth | None, Field(description="what to measure it against; null where its manifest does not say")]
     provider: Annotated[str, Field(description="the execution provider in use")]
     fallback_reason: Annotated[str | None, Field(description="why it is not the one that was asked for")]
 

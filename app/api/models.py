@@ -7,6 +7,7 @@ import asyncio
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 
 from app.api import model_schemas, schemas
 from app.errors import BadArtifact, NotReady
@@ -71,6 +72,7 @@ def _told(model: Model) -> model_schemas.ServedModel:
         time_steps=spec.time_steps,
         horizon=_horizon(spec),
         streamable=spec.causal,
+        truth=_truth(spec),
         provider=provider.in_use,
         fallback_reason=provider.fallback_reason,
     )
@@ -78,6 +80,14 @@ def _told(model: Model) -> model_schemas.ServedModel:
 
 def _horizon(spec: ModelSpec) -> int | None:
     return spec.outputs[0].width[0] if spec.task == "forecast" else None
+
+
+def _truth(spec: ModelSpec) -> model_schemas.Truth | None:
+    """As its trainer has written it; a manifest's provenance may hold anything."""
+    try:
+        return model_schemas.Truth.model_validate(spec.provenance.get("truth"))
+    except ValidationError:
+        return None
 
 
 def _signals(signals: tuple[Signal, ...]) -> list[model_schemas.Signal]:

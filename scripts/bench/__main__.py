@@ -13,20 +13,19 @@ Exits 0 when measured, 1 when something failed or did not hold, 2 on wrong use.
 
 import resource
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
 from app import manifest
-from scripts import results
+from scripts import command, results
 from scripts.bench import load, report, rounds, scenarios, servers, soak
 from scripts.bench.rounds import Plan
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(prog="python -m scripts.bench", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.bench", __doc__)
     parser.add_argument("--version", type=Path, default=servers.ROOT / "model/gyro-denoiser/1", help="the version to serve")
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement (4)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds, over which the median is taken (3)")

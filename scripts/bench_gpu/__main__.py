@@ -11,7 +11,6 @@ for and cannot be had, 2 on wrong use.
 
 import shlex
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from time import perf_counter
 from typing import Literal
 
 from app.runtime import Runtime
-from scripts import results
+from scripts import command, results
 from scripts.bench import servers
 from scripts.bench_gpu import child, report
 from scripts.bench_gpu.child import FAILED, Job, Result
@@ -29,7 +28,7 @@ NEEDED = {"machine", "models"}  # by the others: whether there is CUDA, and what
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(prog="python -m scripts.bench_gpu", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.bench_gpu", __doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), help="cuda where this machine has a driver for it, else cpu")
     parser.add_argument("--version", type=Path, default=servers.ROOT / "model/gyro-denoiser/1", help="the version to measure")
     parser.add_argument(

@@ -4,7 +4,6 @@ Owns where each is asked. Knows nothing of what is measured. What cannot be foun
 """
 
 import platform
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from app.runtime import CUDA, Runtime
 from scripts.bench.servers import ROOT
 from scripts.bench_gpu import child
 from scripts.bench_gpu.child import Job, Result
+from scripts.training import processor
 from scripts.training.packages import installed
 
 
@@ -25,7 +25,7 @@ def measure(job: Job) -> Result:
     return {
         "gpu": _gpu() if job.device == "cuda" else None,
         "obstacle": _obstacle(Path(job.reference)) if job.device == "cuda" else None,
-        "cpu": _cpu(),
+        "cpu": processor.name(),
         "cpus": cpus.available(),
         "onnxruntime_cuda": getattr(ort, "cuda_version", None) or None,
         "packages": installed(),
@@ -51,14 +51,6 @@ def _gpu() -> Result | None:
         return None
     name, memory, driver = (part.strip() for part in said.splitlines()[0].split(","))
     return {"name": name, "memory": memory, "driver": driver}
-
-
-def _cpu() -> str | None:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        return platform.processor() or None
-    return found[1] if found else platform.processor() or None
 
 
 def _said(*command: str) -> str | None:

@@ -6,17 +6,17 @@
     python -m scripts.compare --tasks gyro --cells reset_before,lstm,lstm+reset_before
 
 Every trial (a cell, a size, a task, a seed) runs in a process with one thread. Ctrl-C stops it; every trial that is done is kept.
-Exits 0 when all was tried, 1 when it failed or was stopped, 2 on wrong use.
+Exits 0 when all was tried, 1 when it failed, 2 on wrong use, 130 when it was stopped.
 """
 
-import shlex
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
+from scripts import command
 from scripts import results as result_files
 from scripts.compare import cells, comparison, machine, plan, report
 from scripts.compare.budget import BUDGETS, FAMILIES
@@ -41,9 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         done = comparison.run(budget, tasks, args.cells, store, seeds=seeds, workers=args.jobs)
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "scripts.compare", *_without_resume(sys.argv[1:] if argv is None else argv)])
-        print(f"\nStopped; trials kept: {len(store.outcomes)}. Go on with: {again} --resume {folder}", file=sys.stderr)
-        return 1
+        said = _without_resume(sys.argv[1:] if argv is None else argv)
+        again = command.line("scripts.compare", *said, "--resume", folder)
+        print(f"\nStopped; trials kept: {len(store.outcomes)}. Go on with: {again}", file=sys.stderr)
+        return command.STOPPED
     print(report.verdict_table(done.verdicts))
     if args.markdown is not None:
         pictures = comparison.write(done, store, args.markdown)
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def arguments(argv: list[str] | None) -> Namespace:
-    parser = ArgumentParser(prog="python -m scripts.compare", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = command.Parser("scripts.compare", __doc__)
     every = [*cells.SINGLE, *cells.HYBRIDS]
     parser.add_argument("--tasks", type=_tasks, default=FAMILIES, help=f"with commas between ({','.join(FAMILIES)})")
     parser.add_argument(

@@ -10,7 +10,6 @@ Exits 0 when measured, 2 on wrong use.
 """
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scripts import results
+from scripts import command, results
 from scripts.training.reference import Kind
 from scripts.training.stack import Stack
 
@@ -84,9 +83,7 @@ def _step(stack: Stack, input: Tensor, towards: Tensor) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(
-        prog="python -m scripts.compare.speed", description=__doc__, formatter_class=RawDescriptionHelpFormatter
-    )
+    parser = command.Parser("scripts.compare.speed", __doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of every cell and size ({ROUNDS})")
     parser.add_argument("--threads", type=int, help=f"of torch (as many as it takes: {torch.get_num_threads()})")
     results.add_option(parser)

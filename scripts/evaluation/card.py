@@ -4,12 +4,13 @@ Owns the shapes, and the seam `Model` between those two. Knows nothing of data o
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, Protocol, Self, cast
 
 from app.manifest import ModelSpec, Signal
 from app.tensors import Array
+from scripts.evaluation.training import Training
 
 Task = Literal["denoise", "regress", "classify", "forecast"]
 Outputs = tuple[Array, ...]  # one array per output of the model: (time, *width) or (*width,)
@@ -40,7 +41,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A version of a model. target: the column it was trained to predict, where its outputs do not say so: a class's."""
+    """A version of a model, and what it says its answers are to be measured against: empty or None where it says nothing."""
 
     name: str
     version: str
@@ -49,13 +50,14 @@ class Card:
     outputs: tuple[Output, ...]
     time_steps: int | None  # that every sequence must have
     streamable: bool  # the states carried on, pieces are answered as the whole
-    target: str = ""
+    label: str = ""  # the column of the classes that it was trained to tell
+    label_per_recording: bool | None = None  # whether a recording has one label, which the answer to its last row tells
+    deviations: tuple[float, ...] = ()  # of each target in training, in its unit
+    training: Training = field(default_factory=Training)
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
         """As a manifest has it."""
-        config = spec.provenance.get("config")
-        targets = config.get("targets") if isinstance(config, dict) else None
         return cls(
             name=spec.name,
             version=spec.version,
@@ -64,7 +66,8 @@ class Card:
             outputs=tuple(Output(each.name, each.width, spec.every_step(each), each.signals) for each in spec.outputs),
             time_steps=spec.time_steps,
             streamable=spec.causal,
-            target=str(targets[0]) if spec.task == "classify" and targets else "",
+            training=Training.of(spec.provenance),
+            **_truth(spec.task, spec.provenance.get("truth")),
         )
 
     @classmethod
@@ -82,6 +85,7 @@ class Card:
             outputs=tuple(Output(o["name"], tuple(o["shape"]), bool(o["every_step"]), named) for o, named in outputs),
             time_steps=told["time_steps"],
             streamable=bool(told["streamable"]),
+            **_truth(told["task"], told.get("truth")),
         )
 
     @property
@@ -91,6 +95,18 @@ class Card:
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+
+def _truth(task: str | None, told: Any) -> dict[str, Any]:
+    """The last members of a card from what a manifest and GET /models tell alike; nothing where they tell something else."""
+    try:
+        return {
+            "label": str(told["columns"][0]) if task == "classify" else "",
+            "label_per_recording": bool(told["per_recording"]),
+            "deviations": tuple(map(float, told["deviations"])),
+        }
+    except (IndexError, KeyError, TypeError, ValueError):
+        return {}
 
 
 class Model(Protocol):

@@ -57,7 +57,7 @@ def targets_of(card: Card, task: Task | None, wish: Wish, sheets: Sequence[Sheet
     names: tuple[str, ...] = tuple(signal.name for signal in output.signals)
     expected = output.width[-1] if task == "forecast" else output.numbers
     if task == "classify":
-        expected, names = 1, (card.target,) if card.target else ()
+        expected, names = 1, (card.label,) if card.label else ()
     if wish.targets:
         if len(wish.targets) != expected:
             raise WrongUse(f"{card} answers {count(expected, 'target')}, and --targets names {len(wish.targets)}.")
@@ -65,6 +65,8 @@ def targets_of(card: Card, task: Task | None, wish: Wish, sheets: Sequence[Sheet
     missing = [name for name in names if name not in sheets[0].names]
     if names and not missing:
         return names, []
+    if not names and task == "classify":
+        return (), ["Nothing can be scored: the model does not tell in which column its labels were. Name it with --targets."]
     why = f"{sheets[0].label} has no column {listed(missing)}" if names else "the model does not name what it predicts"
     return (), [f"Nothing can be scored: {why}. Name the columns with the truth with --targets."]
 

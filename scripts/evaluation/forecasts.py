@@ -3,6 +3,7 @@
 Owns which windows are scored, written and drawn. Knows nothing of where the model is.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -16,6 +17,7 @@ from scripts.evaluation.found import Found
 from scripts.evaluation.material import Material
 from scripts.evaluation.pictures import MODEL as MODEL_COLOUR
 from scripts.evaluation.pictures import PANELS, RAW, TRUTH, Line, Panel, draw
+from scripts.evaluation.scoring import deviations_of
 from scripts.evaluation.windows import Window, Windows, spread_evenly
 from scripts.evaluation.written import Table
 from scripts.forecasting.baselines import Method, repeat, seasonal
@@ -32,14 +34,14 @@ TOGETHER = 256  # windows whose errors are taken at once
 
 
 class Judge:
-    """Forecasts beside simple ones, on the same windows; errors in units of each target's deviation in these recordings."""
+    """Forecasts beside simple ones, on the same windows."""
 
     def __init__(self, card: Card, material: Material, windows: Windows, methods: list[Method]) -> None:
         self._windows, self._methods, self._targets = windows, methods, material.targets
         self._levels = levels_of(card)
-        truth = np.concatenate([recording.targets for recording in material.recordings]).astype(np.float64)
-        deviations = truth.std(axis=0)
-        scale = torch.from_numpy(np.where(deviations > 0, deviations, 1.0))
+        deviations, whose = deviations_of(card, [recording.measured.targets for recording in material.recordings])
+        self.note = f"Standardised: in units of each target's standard deviation {whose}."
+        scale = torch.from_numpy(deviations)
         self._errors = {name: Errors(windows.horizon, scale) for name in (*(method.name for method in methods), MODEL)}
         self._coverage = Coverage(self._levels, scale) if self._levels else None
         self._waiting: list[tuple[Window, Outputs]] = []
@@ -75,14 +77,17 @@ def levels_of(card: Card) -> tuple[float, ...]:
     return tuple(float(signal.name) for signal in card.outputs[1].signals)
 
 
-def evaluate(model: Model, material: Material, written: Table, picture: Path | None, *, every: int = 1, season: int = 0) -> Found:
-    """Every window of the material; those that begin where a recording ends are written too, and not scored.
+def evaluate(
+    model: Model, material: Material, written: Table, picture: Path | None, *, every: int | None = None, season: int = 0
+) -> Found:
+    """Windows of the material; those that begin where a recording ends are written too, and not scored.
 
-    every: rows between two windows; season: rows, of the seasonal forecast beside the model's, 0: as the period suggests.
-    DataError where no recording is long enough for one window.
+    every: rows between two windows; None: all are scored, and of those only so many are written that every row is forecast once.
+    season: rows, of the seasonal forecast beside the model's, 0: as the period suggests. DataError where no recording is long
+    enough for one window.
     """
     card, context = model.card, model.card.time_steps or 0
-    windows = Windows(material.recordings, context, card.horizon, every)
+    windows = Windows(material.recordings, context, card.horizon, every or 1)
     known, coming = windows.known(), windows.coming() if written else []
     if not known and not coming:
         longest = max((len(recording.features) for recording in material.recordings), default=0)
@@ -92,30 +97,42 @@ def evaluate(model: Model, material: Material, written: Table, picture: Path | N
     asked = Config(task="forecast", context=context, segment=context, horizon=card.horizon, season=season)
     if (rows := season_of(asked, material.period)) is not None:
         methods.append(seasonal(card.horizon, rows))
-    judge = Judge(card, material, windows, methods) if known and material.truth else None
+    scored = {window for window in known if windows.is_true(window)} if material.truth else set()
+    judge = Judge(card, material, windows, methods) if scored else None
+    kept = {*replace(windows, every=every or card.horizon).known(), *coming} if written else set()
+    if written:
+        print(_size(card.horizon, len(kept), len(known) + len(coming)))
     drawn, panels = set(spread_evenly(known or coming, PANELS)) if picture else set(), []
     steps = (len(known) + len(coming)) * context
     begin = perf_counter()
     with tqdm(total=steps, desc="forecasting", unit="step", unit_scale=True, disable=None) as bar:
         answers = model.answer(windows.contexts([*known, *coming]), bar.update)
-        for place, (window, outputs) in enumerate(zip([*known, *coming], answers, strict=True)):
-            if judge is not None and place < len(known):
+        for window, outputs in zip([*known, *coming], answers, strict=True):
+            if judge is not None and window in scored:
                 judge.add(window, outputs)
-            if written:
+            if window in kept:
                 _write(written, card, material, window, outputs)
             if window in drawn:
                 panels.append(_panel(windows, material, window, outputs[0]))
-        scores = judge.scores(f"{material.part}, {count(len(known), 'window')}") if judge else None
+        scores = judge.scores(f"{material.part}, {count(len(scored), 'window')}") if judge else None
     seconds = perf_counter() - begin
     if picture is not None and panels:
         draw(panels, picture, rows="rows from the beginning of the recording")
-    notes = ["Standardised: in units of each target's deviation in these data, where training has its own."] if judge else []
-    notes += [f"A window begins every {every} rows."] if every > 1 else []
+    notes = [judge.note] if judge else []
+    notes += [f"A window begins every {every} rows."] if every and every > 1 else []
+    if material.truth and (untrue := len(known) - len(scored)):
+        notes.append(f"Not scored: {count(untrue, 'window')}, since a target in their horizon was missing and was filled in.")
     if rows is None:
         notes.append(f"No seasonal forecast stands beside it: no season fits into a context of {context:,} rows.")
     if coming:
         notes.append("The last window of each recording begins where it ends: it is written without truth, and not scored.")
     return Found(scores, steps, seconds, tuple(notes))
+
+
+def _size(horizon: int, kept: int, asked: int) -> str:
+    """How long the table becomes, before it does."""
+    text = f"The table gets {count(kept * horizon, 'line')}: {count(kept, 'window')} of {count(horizon, 'row')}"
+    return f"{text}." if kept == asked else f"{text} that lie end to end; all, with --every 1, would be {asked * horizon:,}."
 
 
 def _write(written: Table, card: Card, material: Material, window: Window, outputs: Outputs) -> None:

@@ -11,20 +11,14 @@ from typing import Any, Self
 import numpy as np
 
 from scripts.evaluation.card import Card, Task
-from scripts.evaluation.choice import Part, Wish, classes_of, features_of, targets_of, targets_without_truth, task_of, units_of
+from scripts.evaluation.choice import Wish, classes_of, features_of, targets_of, targets_without_truth, task_of, units_of
 from scripts.evaluation.times import Clock, Times
-from scripts.tables import gaps, pace
-from scripts.tables.files import find, labels
-from scripts.tables.gathering import Gathered, gather
-from scripts.tables.parquet_sheet import is_parquet, open_parquet
-from scripts.tables.parting import Parting, one_label_each, part
-from scripts.tables.recording import Column, DataError, Recording, Wanted
-from scripts.tables.roles import choose
+from scripts.tables.cleaning import Cleaned, clean, opened
+from scripts.tables.parting import part, whole
+from scripts.tables.recording import Column, Recording, Wanted
 from scripts.tables.sheet import Sheet
-from scripts.tables.splits import parse_split
-from scripts.tables.text_sheet import open_separated
-from scripts.tables.tracks import Track
-from scripts.tables.wording import NANOSECONDS, count
+from scripts.tables.splits import Split, parse_split
+from scripts.tables.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +42,7 @@ class Material:
     def read(cls, card: Card, wish: Wish) -> Self:
         """DataError where the data cannot be used as they are, WrongUse where they are not for this model."""
         task = task_of(card, wish)
-        paths = find(wish.data)
-        sheets = [_opened(path, label) for path, label in zip(paths, labels(paths), strict=True)]
+        sheets = opened(wish.data)
         features = features_of(card, wish)
         targets, notes = targets_of(card, task, wish, sheets)
         reading = Wanted(
@@ -65,17 +58,16 @@ class Material:
             period=wish.period,
             lead=(card.time_steps or 0) if task == "forecast" else 0,
         )
-        roles = choose(reading, sheets)
-        gathered = gather(sheets, roles, reading)
-        even, period, paced = pace.settle(gathered.tracks, reading)
-        label = gathered.targets[0] if gathered.classes else ""
-        tracks, filled = gaps.settle(even, gathered.columns, label, wish.missing)
-        recordings, parted = _recordings(tracks, gathered, reading, wish.part)
-        clock = Clock(tracks, roles, resampled=wish.irregular == "resample")
+        split = parse_split(wish.split) if wish.part == "test" else None
+        cleaned = clean(sheets, reading, split, truth=bool(targets))
+        gathered = cleaned.gathered
+        recordings, parted = _recordings(cleaned, reading, split)
+        clock = Clock(cleaned.tracks, cleaned.roles, resampled=wish.irregular == "resample")
         columns = (
             tuple(sheets[0].fields[name].column for name in gathered.targets) if targets else targets_without_truth(card, task)
         )
-        notes += [*(note for sheet in sheets for note in sheet.notes), *roles.notes, *gathered.notes, *paced, *filled, *parted]
+        by_recording = task == "classify" and _by_recording(card, cleaned)
+        notes += [*cleaned.found, *cleaned.done, *parted, *(_several(recordings) if by_recording else [])]
         return cls(
             task=task,
             truth=bool(targets),
@@ -84,10 +76,10 @@ class Material:
             targets=columns,
             classes=gathered.classes,
             known_classes=classes_of(card) if task == "classify" else (),
-            label_per_recording=bool(gathered.classes) and one_label_each(tracks),
-            period=period,
-            paths=paths,
-            part=f"all rows of {_named(sheets)}" if wish.part == "all" else f"the test part of {_named(sheets)}",
+            label_per_recording=by_recording,
+            period=cleaned.period,
+            paths=tuple(sheet.path for sheet in sheets),
+            part=f"all rows of {_named(sheets)}" if split is None else f"the test part of {_named(sheets)}",
             notes=tuple(dict.fromkeys([*notes, *units_of(card, features, sheets[0])])),
         )
 
@@ -96,43 +88,36 @@ class Material:
         return {"recording": [self.recordings[index].name] * rows} if len(self.recordings) > 1 else {}
 
 
-def _opened(path: Path, label: str) -> Sheet:
-    try:
-        return open_parquet(path, label) if is_parquet(path) else open_separated(path, label)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
 def _named(sheets: Sequence[Sheet]) -> str:
     return sheets[0].label if len(sheets) == 1 else count(len(sheets), "file")
 
 
-def _recordings(
-    tracks: Sequence[Track], gathered: Gathered, reading: Wanted, wanted: Part
-) -> tuple[tuple[Recording, ...], list[str]]:
+def _by_recording(card: Card, cleaned: Cleaned) -> bool:
+    """Whether a label is of a recording, not of a row: as the model was trained; else as its answers or the data suggest."""
+    if card.label_per_recording is not None:
+        return card.label_per_recording
+    return not card.outputs[0].every_step or cleaned.label_per_recording
+
+
+def _several(recordings: Sequence[Recording]) -> list[str]:
+    """A note where labels change within recordings that are given one answer."""
+    several = sum(each.labels is not None and bool((each.labels != each.labels[0]).any()) for each in recordings)
+    if not several:
+        return []
+    of = f"{several:,} of {count(len(recordings), 'recording')}"
+    return [
+        f"The model tells one label of a recording, and {of} {'holds' if several == 1 else 'hold'} several: the last row's counts."
+    ]
+
+
+def _recordings(cleaned: Cleaned, reading: Wanted, split: Split | None) -> tuple[tuple[Recording, ...], list[str]]:
     """Every whole piece of what was read, or those of the test part; and where it lies."""
-    features = [gathered.columns.index(name) for name in gathered.features]
-    targets = [] if gathered.classes else [gathered.columns.index(name) for name in gathered.targets]
-    if wanted == "test":
-        parting = Parting(parse_split(reading.split), reading.lead, tuple(features), tuple(targets), gathered.classes)
-        (_, _, test), notes = part(tracks, parting)
-        return test, [note for note in notes if note.startswith("Test")]
-    found = []
-    for track in tracks:
-        for start, stop in track.spans:
-            seconds = None if track.nanoseconds is None else (track.nanoseconds[start:stop] - track.origin) / NANOSECONDS
-            found.append(
-                Recording(
-                    name=track.name,
-                    features=track.values[start:stop, features],
-                    targets=track.values[start:stop, targets],
-                    labels=None if track.labels is None else track.labels[start:stop],
-                    seconds=seconds,
-                )
-            )
-    return tuple(found), []
+    if split is None:
+        return whole(cleaned.tracks, cleaned.gathered.places), []
+    (_, _, test), notes = part(cleaned.tracks, cleaned.gathered.places, split, lead=reading.lead)
+    return test, [note for note in notes if note.startswith("Test")]
 
 
 def _without_truth(recording: Recording, targets: int) -> Recording:
     nothing = np.full((len(recording.features), targets), np.nan, np.float32)
-    return replace(recording, targets=nothing, labels=None)
+    return replace(recording, targets=nothing, labels=None, filled=None)

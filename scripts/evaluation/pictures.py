@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from app.tensors import Array
 
@@ -50,22 +49,6 @@ def draw(panels: Sequence[Panel], path: Path, *, rows: str) -> None:
         axes.legend(frameon=False, loc="best")
         axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(rows)
-    figure.savefig(path, dpi=110)
-
-
-def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """How often each class was taken for each (truth, prediction), as a PNG; the shade is the share of the class."""
-    size = 2.5 + 0.5 * len(classes)
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(counts / counts.sum(axis=1, keepdims=True).clip(1), cmap="Blues", vmin=0, vmax=1)
-    for (truth, taken), count in np.ndenumerate(counts):
-        dark = count > counts[truth].sum() / 2
-        axes.text(taken, truth, f"{count:,}", ha="center", va="center", color="white" if dark else "black")
-    places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=45, ha="right")
-    axes.set_yticks(places, classes)
-    axes.set(xlabel="prediction", ylabel="truth")
     figure.savefig(path, dpi=110)
 
 

@@ -8,17 +8,19 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from app.tensors import Array
-from scripts.evaluation.card import Model
+from scripts.evaluation.card import Card, Model
 from scripts.evaluation.following import Placed, answered, judged, names_of
 from scripts.evaluation.found import Found
 from scripts.evaluation.material import Material
-from scripts.evaluation.pictures import MODEL, RAW, TRUTH, Line, Panel, draw, draw_confusion, most_eventful
+from scripts.evaluation.pictures import MODEL, RAW, TRUTH, Line, Panel, draw, most_eventful
 from scripts.evaluation.scoring import RAW as RAW_SIGNAL
-from scripts.evaluation.scoring import OfClasses, OfNumbers, places_of
+from scripts.evaluation.scoring import OfClasses, OfNumbers, deviations_of, places_of
 from scripts.evaluation.written import Table
+from scripts.streaming.confusion import draw_confusion
 from scripts.tables.recording import Recording
 from scripts.tables.wording import count
 
@@ -27,7 +29,7 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
     """Every row of the material, each recording from the zero state."""
     card = model.card
     steps = sum(len(recording.features) for recording in material.recordings)
-    judge = _judge(material)
+    judge, notes = _judge(card, material)
     places = places_of(material.classes, material.known_classes, material.targets[0].name) if material.classes else None
     judged_rows, silent, shown = 0, 0, None
     begin = perf_counter()
@@ -42,7 +44,9 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
             elif len(rows) and isinstance(judge, OfNumbers):
                 raw = recording.features[rows, : len(material.targets)]
                 judge.add(placed[0][rows], recording.targets[rows], {RAW_SIGNAL: raw} if material.task == "denoise" else {})
-            if table:
+            if table and material.label_per_recording:
+                _write_recording(table, model, material, index, [array[rows] for array in placed])
+            elif table:
                 _write(table, model, material, index, placed)
             if shown is None and len(rows):
                 shown = recording, placed[0]
@@ -53,23 +57,21 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
     if judge is not None and judged_rows:
         what = "recording" if material.label_per_recording else "row"
         scores = judge.scores(f"{material.part}, {count(judged_rows, what)}")
-    every_step = card.outputs[0].every_step
-    notes = (
-        (f"{count(silent, 'row')} had no answer: the model takes {card.time_steps:,} steps at a time.",)
-        if silent and every_step
-        else ()
-    )
-    return Found(scores, steps, seconds, notes)
+    if silent and card.outputs[0].every_step:
+        notes.append(f"{count(silent, 'row')} had no answer: the model takes {card.time_steps:,} steps at a time.")
+    return Found(scores, steps, seconds, tuple(notes))
 
 
-def _judge(material: Material) -> OfNumbers | OfClasses | None:
+def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None, list[str]]:
+    """And what is to be said of its scores."""
     if not material.truth:
-        return None
+        return None, []
     if material.task == "classify":
-        return OfClasses(len(material.known_classes))
-    truth = [recording.targets for recording in material.recordings]
+        return OfClasses(len(material.known_classes)), []
+    deviations, whose = deviations_of(card, [recording.targets for recording in material.recordings])
     methods = [RAW_SIGNAL] if material.task == "denoise" else []
-    return OfNumbers(material.task or "regress", material.targets, truth, methods=methods)
+    judge = OfNumbers(material.task or "regress", material.targets, deviations, methods=methods)
+    return judge, [f"RMSE and MAE: in units of each target's standard deviation {whose}."] if judge.standardised else []
 
 
 def _write(table: Table, model: Model, material: Material, index: int, placed: Placed) -> None:
@@ -78,16 +80,37 @@ def _write(table: Table, model: Model, material: Material, index: int, placed: P
     columns: dict[str, object] = material.names_of(index, len(recording.features))
     columns[times.name] = times.values
     if material.task == "classify":
-        if recording.labels is not None:
-            columns[material.targets[0].name] = [material.classes[label] for label in recording.labels]
-        name = material.targets[0].name if material.targets else "class"
-        columns[f"{name}_predicted"] = [_most_likely(row, material.known_classes) for row in placed[0]]
+        columns |= _of_classes(material, recording.labels, placed[0])
     elif material.truth:
         columns |= {target.name: recording.targets[:, place] for place, target in enumerate(material.targets)}
+    table.add(columns | _answers(model, material, placed))
+
+
+def _of_classes(material: Material, labels: NDArray[np.int64] | None, probabilities: Array) -> dict[str, object]:
+    """The right class of so many rows at the end of a recording, where it is known, and the one that is most likely."""
+    columns: dict[str, object] = {}
+    if labels is not None:
+        columns[material.targets[0].name] = [material.classes[label] for label in labels[-len(probabilities) :]]
+    name = material.targets[0].name if material.targets else "class"
+    columns[f"{name}_predicted"] = [_most_likely(row, material.known_classes) for row in probabilities]
+    return columns
+
+
+def _answers(model: Model, material: Material, placed: Placed) -> dict[str, object]:
+    """The numbers of each output."""
+    columns: dict[str, object] = {}
     for output, array in zip(model.card.outputs, placed, strict=True):
         ending = "_probability" if material.task == "classify" and output is model.card.outputs[0] else "_predicted"
         columns |= {f"{name}{ending}": array[:, place] for place, name in enumerate(names_of(output))}
-    table.add(columns)
+    return columns
+
+
+def _write_recording(table: Table, model: Model, material: Material, index: int, told: Sequence[Array]) -> None:
+    """A line for the whole of it. told: of each output the row that counts, if any has an answer."""
+    recording = material.recordings[index]
+    columns: dict[str, object] = {"recording": [recording.name], "rows": len(recording.features)}
+    last = tuple(array if len(array) else np.full((1, array.shape[1]), np.nan, np.float32) for array in told)
+    table.add(columns | _of_classes(material, recording.labels, last[0]) | _answers(model, material, last))
 
 
 def _most_likely(probabilities: Array, classes: Sequence[str]) -> str | None:
@@ -100,7 +123,7 @@ def _draw(
 ) -> None:
     """The confusion of classes; otherwise the stretch of a recording in which most happens."""
     if isinstance(judge, OfClasses):
-        draw_confusion(judge.counts, material.known_classes, path)
+        draw_confusion(judge.counts, material.known_classes, path, title=f"On {material.part}")
         return
     stretch = most_eventful(recording.targets if material.truth else recording.features)
     panels = [

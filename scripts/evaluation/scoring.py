@@ -4,14 +4,14 @@ Owns which simple methods stand beside a model here: those that need no training
 """
 
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.tensors import Array
-from scripts.evaluation.card import Task, WrongUse
-from scripts.streaming.metrics import Confusion, Errors, Ruler, decibels
+from scripts.evaluation.card import Card, Task, WrongUse
+from scripts.streaming.metrics import STANDARDISED, Confusion, Errors, Ruler, decibels
 from scripts.tables.recording import Column
 from scripts.tables.wording import listed, nearest
 from scripts.training.scores import Metric, Row, Scores
@@ -20,19 +20,36 @@ RAW = "raw signal"
 MODEL = "the model"
 
 
-class OfNumbers:
-    """Answers (rows, targets) beside the truth, of one task. truth: all of it, in as many arrays (rows, targets) as there are."""
+def deviations_of(card: Card, truth: Sequence[Array]) -> tuple[NDArray[np.float64], str]:
+    """Standard deviations (targets,), those of training where they are known, and in words whose they are.
 
-    def __init__(self, task: Task, targets: tuple[Column, ...], truth: Sequence[Array], *, methods: Sequence[str] = ()) -> None:
+    truth: all of it, in as many arrays (rows, targets) as there are.
+    """
+    if len(card.deviations) == truth[0].shape[1] and all(isfinite(each) and each > 0 for each in card.deviations):
+        return np.array(card.deviations), "in training"
+    found = np.concatenate([*truth]).astype(np.float64).std(axis=0)
+    return np.where(found > 0, found, 1.0), "in these data: training's is not told, and its scores have another"
+
+
+class OfNumbers:
+    """Answers (rows, targets) beside the truth, of one task. deviations: of each target, units where they have none in common."""
+
+    def __init__(
+        self, task: Task, targets: tuple[Column, ...], deviations: NDArray[np.float64], *, methods: Sequence[str] = ()
+    ) -> None:
         self._task = task
-        deviations = np.concatenate([*truth]).astype(np.float64).std(axis=0)
-        self._ruler = Ruler.of(targets, np.where(deviations > 0, deviations, 1.0))
+        self._ruler = Ruler.of(targets, deviations)
         self._errors = {name: Errors(len(targets)) for name in (*methods, "")}
 
     def add(self, answers: Array, truth: Array, others: Mapping[str, Array]) -> None:
         """Rows, one or more; others: what the simple methods answer to the same."""
         for name, given in {**others, "": answers}.items():
             self._errors[name].add(given, truth)
+
+    @property
+    def standardised(self) -> bool:
+        """Whether errors are in units of the deviations."""
+        return self._ruler.unit == STANDARDISED
 
     def scores(self, data: str) -> Scores:
         scale, unit = self._ruler.scale, self._ruler.unit

@@ -48,6 +48,11 @@ class Windows:
         for window in windows:
             yield self.recordings[window.recording].features[window.origin - self.context : window.origin]
 
+    def is_true(self, window: Window) -> bool:
+        """Whether none of the rows that it forecasts was filled in."""
+        filled = self.recordings[window.recording].filled
+        return filled is None or not filled[window.origin : window.origin + self.horizon].any()
+
     def truth(self, window: Window) -> Array:
         """(horizon, targets), or as many rows of it as there are."""
         return self.recordings[window.recording].targets[window.origin : window.origin + self.horizon]

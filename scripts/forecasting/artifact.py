@@ -21,7 +21,7 @@ from scripts.forecasting.network import Network
 from scripts.forecasting.tolerance import tolerance_of
 from scripts.series.config import Config
 from scripts.series.provenance import provenance
-from scripts.training import publish
+from scripts.training import nodes, publish
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.recurrent import cell_of, graphs_of
 
@@ -92,9 +92,11 @@ class Forecaster:
             time_steps=framing.context,
             causal=False,
             cell=cell_of(config.kinds, config.hidden, config.bias),
-            opset=graph.OPSET,
+            opset=nodes.OPSET,
             graphs=self._graphs,
             files=publish.checksums(folder),
             tolerance=tolerance_of(self._network, self._golden.instances),
-            provenance=provenance(self._checkpoint, channels=self._framing.channels),
+            provenance=provenance(
+                self._checkpoint, deviations=self._network.normal.target_scale.tolist(), channels=self._framing.channels
+            ),
         )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from scripts.series.config import Channels, Config, Normalise
-from scripts.tables.recording import Dataset
+from scripts.tables.recording import DataError, Dataset
 
 DAY = 86_400.0  # seconds
 SEASON = 24  # rows, where a day is no whole number of them
@@ -87,13 +87,21 @@ def framing_of(config: Config, dataset: Dataset) -> tuple[Framing, str]:
 
 
 def season_of(config: Config, period: float | None) -> int | None:
-    """Rows after which the seasonal-naive forecast repeats itself; None where no context reaches so far back."""
-    rows = config.season
-    if not rows:
-        rows = SEASON
-        day = DAY / period if period else 0.0
-        if abs(day - 1) < 1e-6:
-            rows = WEEK
-        elif day > 2 and abs(day - round(day)) < 1e-6 * day and round(day) <= config.context:
-            rows = round(day)
+    """Rows after which the seasonal-naive forecast repeats itself; None where the context reaches no season back.
+
+    DataError where one was asked for that is longer than the context.
+    """
+    if config.season > config.context:
+        raise DataError(
+            f"A season of {config.season:,} rows is longer than the context of {config.context:,} rows, from which the seasonal "
+            "forecast repeats it: give a shorter --season, or train with a longer --context."
+        )
+    if config.season:
+        return config.season
+    rows = SEASON
+    day = DAY / period if period else 0.0
+    if abs(day - 1) < 1e-6:
+        rows = WEEK
+    elif day > 2 and abs(day - round(day)) < 1e-6 * day and round(day) <= config.context:
+        rows = round(day)
     return rows if rows <= config.context else None

@@ -7,16 +7,12 @@ there are no lengths, and the recurrence starts from zeros.
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from scripts.forecasting.network import Network
 from scripts.forecasting.normal import EPSILON, Normal
-from scripts.training.nodes import Graph
+from scripts.training.nodes import Graph, tensor
 from scripts.training.recurrent import add_stack
-
-OPSET = 20
-IR_VERSION = 10  # what goes with opset 20; older ONNX Runtimes read it too
 
 Frame = tuple[str, str | None, str]  # the names of base, level (none: all zero) and spread, as of normal.Frame
 
@@ -46,7 +42,7 @@ def build(network: Network, name: str) -> onnx.ModelProto:
     trust = g.constant("trust", _array(network.trust))
     added = g.add("Mul", [_head(g, network, network.head, end, "head"), trust], "added")
     numbers = g.add("Add", [linear, added], "numbers")  # (targets, batch, horizon)
-    outputs = [_tensor("output", ["batch", framing.horizon, framing.targets])]
+    outputs = [tensor("output", ["batch", framing.horizon, framing.targets])]
     _back(g, g.add("Transpose", [numbers], "laid", perm=[1, 2, 0]), frame, "output")
     if network.levels is not None:
         count = len(framing.quantiles)
@@ -55,14 +51,9 @@ def build(network: Network, name: str) -> onnx.ModelProto:
         laid = g.add("Transpose", [levels], "laid_levels", perm=[1, 2, 0, 3])
         wide = [part and g.add("Unsqueeze", [part, "last_axis"], f"{part}_of_levels") for part in frame]
         _back(g, laid, (wide[0] or "", wide[1], wide[2] or ""), "quantiles")
-        outputs.append(_tensor("quantiles", ["batch", framing.horizon, framing.targets, count]))
+        outputs.append(tensor("quantiles", ["batch", framing.horizon, framing.targets, count]))
 
-    inputs = [_tensor("input", ["batch", framing.context, framing.features])]
-    graph = helper.make_graph(g.nodes, name, inputs, outputs, g.constants)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="recurve")
-    proto.ir_version = IR_VERSION
-    onnx.checker.check_model(proto, full_check=True)
-    return proto
+    return g.model(name, inputs=[tensor("input", ["batch", framing.context, framing.features])], outputs=outputs)
 
 
 def _seen(g: Graph, normal: Normal) -> tuple[str, Frame]:
@@ -94,11 +85,11 @@ def _seen(g: Graph, normal: Normal) -> tuple[str, Frame]:
     return g.add("Div", [rest, spread], "seen"), (base, levels, spreads)
 
 
-def _pick(g: Graph, tensor: str, normal: Normal) -> str:
+def _pick(g: Graph, source: str, normal: Normal) -> str:
     """Of the features the one of each target, along the last axis."""
     if not any(constant.name == "picked" for constant in g.constants):
         g.constant("picked", normal.picked.cpu().numpy())
-    return g.add("Gather", [tensor, "picked"], f"{tensor}_picked", axis=-1)
+    return g.add("Gather", [source, "picked"], f"{source}_picked", axis=-1)
 
 
 def _head(g: Graph, network: Network, layer: nn.Linear, end: str, name: str, *more: int) -> str:
@@ -135,9 +126,5 @@ def _back(g: Graph, numbers: str, frame: Frame, output: str) -> None:
     g.add("Add", [small, base], output)
 
 
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.detach().cpu().numpy()
-
-
-def _tensor(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def _array(values: Tensor) -> NDArray[np.float32]:
+    return values.detach().cpu().numpy()

@@ -64,8 +64,9 @@ class Normal(nn.Module):
         self.register_buffer("picked", torch.tensor(framing.picked), persistent=False)
 
     def fit(self, recordings: Sequence[Recording]) -> None:
-        """Mean and standard deviation over all rows of these; 1 in place of the deviation of what is constant."""
-        for name, arrays in (("", [each.features for each in recordings]), ("target_", [each.targets for each in recordings])):
+        """Mean and standard deviation over all measured rows of these; 1 in place of the deviation of what is constant."""
+        measured = [each.measured for each in recordings]
+        for name, arrays in (("", [each.features for each in measured]), ("target_", [each.targets for each in measured])):
             mean, scale = moments(arrays)
             getattr(self, f"{name}mean").copy_(torch.from_numpy(mean))
             getattr(self, f"{name}scale").copy_(torch.from_numpy(scale))

@@ -41,10 +41,13 @@ class Forecasting:
         self._framing, note = framing_of(config, dataset)
         if note:
             print(note)
+        self._season = season_of(config, dataset.period)
         sizes = {"context": config.context, "horizon": config.horizon}
         self._training = Windows(dataset.training, part="training", **sizes)
         self._validation = Windows(dataset.validation, part="validation", **sizes)
         self._test = Windows(dataset.test, part="test", **sizes)
+        if note := _untrue({"training": self._training, "validation": self._validation, "test": self._test}):
+            print(note)
         rows = 1 if self._framing.channels == "joint" else self._framing.targets
         self._batch = min(config.batch, max(1, ROWS // rows), len(self._training))
 
@@ -132,9 +135,8 @@ class Forecasting:
         normal = Normal(self._framing)
         normal.fit(self._dataset.training)
         found = [baselines.mean(horizon, normal.target_mean), baselines.repeat(horizon)]
-        season = season_of(self._config, self._dataset.period)
-        if season is not None:
-            found.append(baselines.seasonal(horizon, season))
+        if self._season is not None:
+            found.append(baselines.seasonal(horizon, self._season))
         line = linear.fit(*(self._pasts(normal.target_scale, *each) for each in self._fitted), own=True)
         return [*found, baselines.linear(line, normal.target_scale)]
 
@@ -179,3 +181,10 @@ class Forecasting:
             context, _, truth = windows.take(some)
             answer = network.answer(context.to(device))
             yield answer, answer.frame.numbers(truth.to(device))
+
+
+def _untrue(parts: dict[str, Windows]) -> str:
+    """What to say of the windows that cannot be learned from or scored."""
+    told = [f"{each.untrue:,} of {each.untrue + len(each):,} of the {name} part" for name, each in parts.items() if each.untrue]
+    why = "since their horizon holds a target that was filled in, or from which their context was"
+    return f"Windows left out, {why}: {', '.join(told)}." if told else ""

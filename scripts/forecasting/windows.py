@@ -18,19 +18,28 @@ Places = NDArray[np.int64]
 
 
 class Windows:
-    """Every window of these recordings whose forecast rows belong to the part: what leads into it may be read, not forecast."""
+    """Every window of these recordings whose forecast rows belong to the part and are truth: what leads into it, and what was
+    filled in, may be read, not forecast."""
 
     def __init__(self, recordings: Sequence[Recording], *, context: int, horizon: int, part: str) -> None:
         """part: its name, for what is said of it. DataError where there is no window in it."""
         self.context, self.horizon = context, horizon
         begins: list[Places] = []
-        before = 0
+        before, self.untrue = 0, 0  # windows that are left out, since not all they forecast is truth
         for recording in recordings:
             first = max(0, recording.lead - context)
-            begins.append(before + np.arange(first, len(recording.features) - context - horizon + 1, dtype=np.int64))
+            every = np.arange(first, len(recording.features) - context - horizon + 1, dtype=np.int64)
+            kept = every[is_truth(recording, every + context, horizon)]
+            self.untrue += len(every) - len(kept)
+            begins.append(before + kept)
             before += len(recording.features)
         self._begins = np.concatenate(begins) if begins else np.zeros(0, dtype=np.int64)
         self.recordings = sum(len(each) > 0 for each in begins)  # that have a window
+        if not len(self._begins) and self.untrue:
+            raise DataError(
+                f"The {part} part has no window whose truth is whole: each of its {self.untrue:,} forecasts rows of which a target"
+                f" is missing and was filled in. Leave out the columns with most gaps, or choose a horizon below {horizon} rows."
+            )
         if not len(self._begins):
             longest = max((len(recording.features) for recording in recordings), default=0)
             raise DataError(
@@ -63,6 +72,14 @@ class Windows:
         size = max(1, min(1024, MOST_NUMBERS // numbers))
         for begin in range(0, len(places), size):
             yield places[begin : begin + size]
+
+
+def is_truth(recording: Recording, origins: Places, horizon: int) -> NDArray[np.bool_]:
+    """Whether none of the rows of a horizon was filled in; origins (windows,): the rows that are forecast first."""
+    if recording.filled is None:
+        return np.ones(len(origins), dtype=np.bool_)
+    before = np.concatenate([[0], np.cumsum(recording.filled)])  # filled rows before each
+    return np.asarray(before[origins + horizon] == before[origins])
 
 
 def _joined(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

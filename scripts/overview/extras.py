@@ -6,7 +6,7 @@ Owns what is said where one is missing. Knows nothing of what they do.
 from importlib import import_module
 from typing import Any
 
-INSTALL = "python -m pip install -r requirements/extras.txt"
+from scripts.command import line
 
 
 class NotInstalled(RuntimeError):
@@ -19,4 +19,5 @@ def needed(module: str, purpose: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0] if error.name is None else error.name.partition(".")[0]
-        raise NotInstalled(f"{purpose} needs the package {package}, which is not installed: {INSTALL}") from error
+        install = line("pip", "install", "-r", "requirements/extras.txt")
+        raise NotInstalled(f"{purpose} needs the package {package}, which is not installed: {install}") from error

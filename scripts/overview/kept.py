@@ -7,7 +7,7 @@ shown.
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import isfinite, nan
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from scripts.series.config import Config as SeriesConfig
 from scripts.training.checkpoint import FILE_NAME as CHECKPOINT
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.config import RunConfig
-from scripts.training.scores import Metric, Row, Scores
+from scripts.training.scores import Row, Scores
 from scripts.tuning.study import DATABASE
 
 RESULT = "result.json"
@@ -107,20 +107,6 @@ def lead(scores: Scores) -> Row | None:
     return best(finite, key=lambda row: row.values[0], default=None)
 
 
-def scores_of(told: dict[str, Any]) -> Scores:
-    """The scores that `Scores.to_dict` told; ValueError where they are something else."""
-    try:
-        rows = tuple(
-            Row(name, tuple(nan if value is None else float(value) for value in values.values()))
-            for name, values in told["scores"].items()
-        )
-        names = next(iter(told["scores"].values()))
-        metrics = tuple(Metric(name, higher=name in told["higher"]) for name in names)
-        return Scores(str(told["data"]), metrics, rows)
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
-        raise ValueError(f"its scores cannot be read: {type(error).__name__}: {error}") from error
-
-
 def _learned(checkpoint: Checkpoint) -> Learned:
     """A copy without the weights, which are most of a checkpoint."""
     told = checkpoint.facts.get("scores")
@@ -130,7 +116,7 @@ def _learned(checkpoint: Checkpoint) -> Learned:
         best_epoch=checkpoint.best_epoch,
         best=checkpoint.best,
         history=checkpoint.history,
-        scores=None if told is None else scores_of(told),
+        scores=None if told is None else Scores.from_dict(told),
     )
 
 

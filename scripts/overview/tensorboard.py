@@ -4,7 +4,7 @@ Owns how a number of the history is named there. Its package is an extra, import
 how a run is trained.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,10 +35,3 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         self._writer.close()
-
-
-def write(history: Iterable[Mapping[str, float]], folder: Path) -> None:
-    """All epochs of a run at once."""
-    with Board(folder) as board:
-        for row in history:
-            board.epoch(row)

@@ -14,13 +14,14 @@ from scripts.training.config import RunConfig
 from scripts.training.problem import Problem
 from scripts.training.scores import Scores
 
-Told = Callable[[dict[str, float]], None]
+Told = Callable[[dict[str, float]], Exception | None]
 
 
 class Watched:
-    """A problem.Problem: the given one, whose every validation is told to `told`, which may raise to end the run.
+    """A problem.Problem: the given one, whose every validation is told to `told`.
 
-    epoch: how many are done before the first that it sees.
+    What `told` returns is raised when the next epoch would begin: by then this one is kept. epoch: how many are done before the
+    first that it sees.
     """
 
     def __init__(self, problem: Problem, told: Told, *, epoch: int = 0) -> None:
@@ -28,6 +29,7 @@ class Watched:
         self._told = told
         self._epoch = epoch
         self._losses: list[float] = []
+        self._end: Exception | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -48,6 +50,8 @@ class Watched:
         return self._problem.prepare(epoch)
 
     def losses(self, network: nn.Module, prepared: Any, device: str) -> Iterator[Tensor]:
+        if self._end is not None:
+            raise self._end
         self._losses.clear()
         for loss in self._problem.losses(network, prepared, device):
             yield loss
@@ -57,7 +61,7 @@ class Watched:
         found = self._problem.validate(network, device)
         self._epoch += 1
         row = {"epoch": self._epoch, "training_loss": float(np.mean(self._losses))}
-        self._told(row | {f"validation_{name}": value for name, value in found.items()})
+        self._end = self._told(row | {f"validation_{name}": value for name, value in found.items()})
         return found
 
     def scores(self, network: nn.Module, device: str) -> Scores:

@@ -1,5 +1,6 @@
 """What a manifest says of how a model came from the user's own data. Knows nothing of the model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,17 @@ from scripts.training.checkpoint import Checkpoint
 from scripts.training.packages import installed
 
 
-def provenance(checkpoint: Checkpoint, **more: Any) -> dict[str, Any]:
-    """Data, choices, metrics, scores and packages. Of the files the names only: where they lay is nobody else's business."""
-    config = checkpoint.config.to_dict()
+def provenance(
+    checkpoint: Checkpoint, *, per_recording: bool = False, deviations: Sequence[float] = (), **more: Any
+) -> dict[str, Any]:
+    """Data, truth, choices, metrics, scores and packages. Of the files the names only: where they lay is nobody else's business.
+
+    The truth is what the answers are to be measured against. per_recording: whether a recording has one label; deviations: of
+    each target in training, in its unit, where errors are told in units of them.
+    """
+    config, facts = checkpoint.config.to_dict(), checkpoint.facts
     config["data"] = [Path(file).name for file in config["data"]]
-    found = {"data": config["data"], "config": config, "metrics": checkpoint.best, "packages": installed(), **more}
-    return found | ({"scores": checkpoint.facts["scores"]} if "scores" in checkpoint.facts else {})
+    columns = [name for name, _ in facts["targets"]]
+    truth = {"columns": columns, "per_recording": per_recording, "deviations": list(deviations)}
+    found = {"data": config["data"], "truth": truth, "config": config, "metrics": checkpoint.best, "packages": installed(), **more}
+    return found | ({"scores": facts["scores"]} if "scores" in facts else {})

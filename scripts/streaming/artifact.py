@@ -20,7 +20,7 @@ from scripts.series.provenance import provenance
 from scripts.streaming import graph
 from scripts.streaming.network import Network
 from scripts.streaming.tolerance import tolerance_of
-from scripts.training import publish, verify
+from scripts.training import nodes, publish, verify
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.recurrent import CHUNK, CUDA_GRAPH_NAME, cell_of, graphs_of, states_of
 
@@ -101,9 +101,14 @@ class Follower:
             states=self._states,
             outputs=self._outputs,
             cell=cell_of(config.kinds, config.hidden, config.bias),
-            opset=graph.OPSET,
+            opset=nodes.OPSET,
             graphs=self._graphs,
             files=publish.checksums(folder),
             tolerance=tolerance_of(self._network, self._golden.instances),
-            provenance=provenance(self._checkpoint, rows=self._checkpoint.facts["rows"]),
+            provenance=provenance(
+                self._checkpoint,
+                per_recording=facts["label_per_recording"],
+                deviations=facts["deviations"],
+                rows=facts["rows"],
+            ),
         )

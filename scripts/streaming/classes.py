@@ -1,8 +1,8 @@
 """How often a network names the right class, and how often simpler methods do.
 
-Owns which part of the data each is measured on: simpler methods are fitted to training and tuned on validation, as the network is,
-and all are compared on the test part. Where a recording has one label, what is said after its last row counts, and nothing
-else. Knows nothing of training.
+Owns which part of the data each is measured on: simpler methods are fitted to training, the penalty of a linear fit chosen on
+validation, and all are compared on the test part. Where a recording has one label, what is said after its last row counts, and
+nothing else. Knows nothing of training.
 """
 
 from collections.abc import Iterator
@@ -47,6 +47,11 @@ class Classes:
             labels = [each.labels[each.lead :] for each in recordings if each.labels is not None]
         counts = np.sum([np.bincount(own, minlength=self._count) for own in labels], axis=0)
         return np.asarray((counts + 1) / (counts + 1).sum())
+
+    @property
+    def deviations(self) -> list[float]:
+        """Classes have none."""
+        return []
 
     def begin(self, network: Network) -> None:
         """Set what of the network is not trained."""
@@ -96,7 +101,7 @@ class Classes:
             return
         yield Method("nearest class mean", Nearest(self.scaling, class_means(self.scaling, data.training, count)))
         goal = Goal(data.task, count)
-        for back in (0, min(BACK, MOST_INPUTS // len(data.features) - 1)):
+        for back in sorted({0, max(0, min(BACK, MOST_INPUTS // len(data.features) - 1))}):  # with many features once
             fitted = linear.fit(goal, self.scaling, back, training=data.training, validation=data.validation)
             yield Method("linear fit of the row" if not back else f"linear fit of the last {1 + back} rows", fitted.linear)
 

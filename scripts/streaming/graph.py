@@ -5,15 +5,12 @@ Owns what stands before and behind the recurrent layers. Knows nothing of files,
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from scripts.streaming.linear import FAR
 from scripts.streaming.network import NEAR, Network
-from scripts.training.nodes import Graph
+from scripts.training.nodes import Graph, tensor
 from scripts.training.recurrent import add_stack, states_of
-
-OPSET = 20
-IR_VERSION = 10  # what goes with opset 20; older ONNX Runtimes read it too
 
 
 def build(network: Network, *, chunk: int | None = None) -> onnx.ModelProto:
@@ -60,18 +57,10 @@ def build(network: Network, *, chunk: int | None = None) -> onnx.ModelProto:
 
 
 def _model(network: Network, g: Graph, *, time: int | str) -> onnx.ModelProto:
-    inputs = [_tensor("input", ["batch", time, network.features]), _tensor("lengths", ["batch"], TensorProto.INT32)]
-    outputs = [_tensor("output", ["batch", time, network.outputs])]
+    inputs = [tensor("input", ["batch", time, network.features]), tensor("lengths", ["batch"], TensorProto.INT32)]
+    outputs = [tensor("output", ["batch", time, network.outputs])]
     for state in states_of(network.stack.kinds, network.stack.hidden_size):
         layers, hidden = state.shape
-        inputs.append(_tensor(state.input, [layers, "batch", hidden]))
-        outputs.append(_tensor(state.output, [layers, "batch", hidden]))
-    graph = helper.make_graph(g.nodes, network.config.name, inputs, outputs, g.constants)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="recurve")
-    proto.ir_version = IR_VERSION
-    onnx.checker.check_model(proto, full_check=True)
-    return proto
-
-
-def _tensor(name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
+        inputs.append(tensor(state.input, [layers, "batch", hidden]))
+        outputs.append(tensor(state.output, [layers, "batch", hidden]))
+    return g.model(network.config.name, inputs=inputs, outputs=outputs)

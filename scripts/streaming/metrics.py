@@ -14,12 +14,13 @@ from scripts.tables.recording import Column
 
 Array = NDArray[np.float64]
 
+STANDARDISED = "standard deviations"  # the unit of errors in targets that have none in common
 LEAST_PROBABILITY = 1e-7  # that a class is taken to have been given: what float32 can tell from nothing beside 1
 
 
 @dataclass(frozen=True, slots=True)
 class Ruler:
-    """In what errors are told: one unit where all targets share it, else the standard deviation of each target in training."""
+    """In what errors are told: one unit where all targets share it, else the standard deviation of each target."""
 
     scale: Array  # (targets,)
     unit: str
@@ -29,7 +30,7 @@ class Ruler:
         units = {column.unit for column in targets}
         if len(targets) == 1 or (len(units) == 1 and units != {""}):
             return cls(np.ones(len(targets)), targets[0].unit)
-        return cls(deviations, "standard deviations")
+        return cls(deviations, STANDARDISED)
 
 
 class Errors:

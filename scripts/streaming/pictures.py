@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scripts.streaming.classes import Classes
+from scripts.streaming.confusion import draw_confusion
 from scripts.streaming.evaluate import follow
 from scripts.streaming.network import Network
 from scripts.streaming.rows import Piece, truth_of
@@ -22,7 +23,7 @@ SHOWN = 400  # rows
 STRIDE = 50  # rows between two beginnings that are tried
 REACH = 50_000  # rows, from the beginning of a recording, in which the stretch is looked for: it is followed up to there
 MOST_SIGNALS = 4
-MOST_NUMBERED = 12  # classes: with more there is no room for numbers
+MOST_NAMED = 12  # classes: with more there is no room for names
 RAW, SIMPLE, MODEL = "#b9bec6", "#4c9be8", "#c8553d"
 
 Array = NDArray[np.float64]
@@ -32,7 +33,7 @@ def draw(network: Network, data: Dataset, known: Targets | Classes, device: str,
     """The pictures of the test part, PNG files in `folder`."""
     if isinstance(known, Classes):
         counts = known.confusion(network, data.test, device, what="pictures").counts
-        paths = [_draw_confusion(counts, data.classes, folder / "confusion.png")]
+        paths = [draw_confusion(counts, data.classes, folder / "confusion.png", title="The test part")]
         where, answers = _answered(network, data.test, device)
         return [*paths, _draw_probabilities(where, answers, data, folder / "probabilities.png")]
     where, answers = _answered(network, data.test, device)
@@ -94,24 +95,6 @@ def _draw_signals(where: Piece, answers: Array, simple: Array, data: Dataset, pa
     return save(figure, path)
 
 
-def _draw_confusion(counts: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
-    """counts: (truth, prediction)"""
-    size = 3.2 + 0.35 * min(len(classes), 30)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    axes = figure.subplots()
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the class")
-    axes.set(title="The test part", xlabel="the model's answer", ylabel="truth")
-    axes.set_xticks(range(len(classes)), classes, rotation=45 if len(classes) > 4 else 0)
-    axes.set_yticks(range(len(classes)), classes)
-    if len(classes) <= MOST_NUMBERED:
-        for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
-    return save(figure, path)
-
-
 def _draw_probabilities(where: Piece, answers: Array, data: Dataset, path: Path) -> Path:
     """The probabilities of the classes along the stretch, and below them which is right."""
     recording = data.test[where.recording]
@@ -126,7 +109,7 @@ def _draw_probabilities(where: Piece, answers: Array, data: Dataset, path: Path)
     below.stackplot(across, right.T, alpha=0.8)
     below.set(ylabel="truth", yticks=[], ylim=(0, 1), xlabel=label)
     below.set_xlim(across[0], across[-1] if len(across) > 1 else across[0] + 1)
-    if len(data.classes) <= MOST_NUMBERED:
+    if len(data.classes) <= MOST_NAMED:
         figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return save(figure, path)
 

@@ -54,6 +54,7 @@ class Following:
             "targets": [[column.name, column.unit] for column in data.targets],
             "classes": list(data.classes),
             "label_per_recording": data.label_per_recording,
+            "deviations": self._known.deviations,
             "period": data.period,
             "rows": {part: sum(len(each.features) for each in getattr(data, part)) for part in PARTS},
             "digest": data.digest(),

@@ -1,7 +1,7 @@
 """How near a network's numbers are to the targets, and how near those of simpler methods are: of denoising and regression.
 
-Owns which part of the data each is measured on: simpler methods are fitted to training and tuned on validation, as the network is,
-and all are compared on the test part. Knows nothing of training.
+Owns which part of the data each is measured on: simpler methods are fitted to training, where the width of the moving average is
+chosen too and the penalty of a linear fit on validation, and all are compared on the test part. Knows nothing of training.
 """
 
 from collections.abc import Iterable, Iterator
@@ -51,6 +51,11 @@ class Targets:
     def _of_training(self) -> Spread:
         recordings = self._data.training
         return spread(lambda: (recordings[p.recording].targets[p.begin : p.end].astype(np.float64) for p in blocks(recordings)))
+
+    @property
+    def deviations(self) -> list[float]:
+        """Of each target in training, in its unit."""
+        return [float(each) for each in self._of_training.scale]
 
     def begin(self, network: Network) -> None:
         """Set what of the network is not trained."""

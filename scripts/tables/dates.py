@@ -36,7 +36,6 @@ class Dates:
 
     nanoseconds: pl.Series  # Int64
     order: str  # `day first` or `month first` where that had to be decided
-    zones: bool  # whether the texts tell their time zone
 
 
 def parse(texts: pl.Series) -> Dates:
@@ -61,7 +60,7 @@ def parse(texts: pl.Series) -> Dates:
         found = parsed if open_.all() else _filled(found, open_, parsed)
     if zoned and local:
         raise UnclearDate("some of its times tell their zone and others do not: write all of them with it, or none")
-    return Dates(found, order, zoned)
+    return Dates(found, order)
 
 
 def _shape(text: str) -> tuple[re.Match[str] | None, str]:

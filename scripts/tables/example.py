@@ -15,7 +15,6 @@ Exits 0 when written, 1 when the file cannot be written, 2 on wrong use.
 """
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from scripts import command
 from scripts.tables.wording import count
 
 LOADS = ("high", "high_reactive", "middle", "middle_reactive", "low", "low_reactive")  # by the side of the transformer
@@ -34,9 +34,7 @@ LEAST = 200
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = ArgumentParser(
-        prog="python -m scripts.tables.example", description=__doc__, formatter_class=RawDescriptionHelpFormatter
-    )
+    parser = command.Parser("scripts.tables.example", __doc__)
     parser.add_argument("file", type=Path, metavar="FILE.csv", help="what to write; an existing file is replaced")
     parser.add_argument("--kind", choices=list(KINDS), default="transformer", help="what it holds (transformer)")
     parser.add_argument("--rows", type=int, default=17420, help="its length (17420: two years of hours, less a week)")

@@ -22,14 +22,12 @@ def read_labels(
 ) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
     """The classes in natural order, and for each file the class of each row, -1 where it is missing.
 
-    DataError where there is one class only, or where the column holds measurements.
+    DataError where there is no class at all, or where the column holds measurements.
     """
     spelled = [_spelled(each) for each in series]
     every = pl.concat([each.drop_nulls().unique() for each in spelled]).unique().to_list()
     _check_whole(every, spelled, sheets, column)
-    if len(every) < 2:
-        held = f"only {every[0]!r}" if every else "nothing"
-        raise DataError(f"To classify takes two classes or more, and `{column}` holds {held}.")
+    check_several(every, column, least=1)
     if len(every) > MOST_CLASSES:
         raise DataError(
             f"`{column}` holds {len(every):,} different labels ({listed(sorted(every, key=natural), limit=3)}), and there may be"
@@ -41,6 +39,13 @@ def read_labels(
         each.replace_strict(places, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy(writable=True) for each in spelled
     ]
     return classes, codes
+
+
+def check_several(classes: Sequence[str], column: str, *, least: int) -> None:
+    """DataError where there are fewer classes: to learn takes two, to be judged by takes one."""
+    if len(classes) < least:
+        held = f"only {classes[0]!r}" if classes else "nothing"
+        raise DataError(f"To classify takes two classes or more, and `{column}` holds {held}.")
 
 
 def _spelled(series: pl.Series) -> pl.Series:

@@ -15,12 +15,13 @@ _FEW = 0.1  # of the steps; a clock is not put back more often
 
 
 def in_order(track: Track, irregular: Irregular, notes: list[str]) -> Track:
-    """With times that rise; what was done for that is added to the notes.
+    """With times that rise, if there are any; what was done for that is added to the notes.
 
     A recording whose newest row comes first is turned round; of rows with the same time the first is kept where they are to be
     resampled. DataError where times go back and forth, or come twice otherwise.
     """
-    assert track.nanoseconds is not None
+    if track.nanoseconds is None:
+        return track
     steps = np.diff(track.nanoseconds)
     if len(steps) and (steps < 0).all():
         notes.append(f"{track.name}: the newest row comes first; the rows are turned round.")

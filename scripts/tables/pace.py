@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.tables.order import in_order
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.resampling import resample
 from scripts.tables.tracks import Track
@@ -64,31 +63,39 @@ def measure(track: Track) -> Pace | None:
 
 
 def usual_period(tracks: Sequence[Track]) -> float | None:
-    """The median of the recordings' median steps, in seconds and whether they rise or not; None where there are no times."""
-    steps = [np.median(np.diff(each.nanoseconds)) for each in tracks if each.nanoseconds is not None and len(each) > 1]
-    return abs(float(np.median(steps))) / NANOSECONDS if steps else None
+    """The median of the recordings' median steps, in seconds and whether they rise or not; None where there are no times.
+
+    Where recordings are parted it is that of training: what comes later must not tell on which grid training is put.
+    """
+    times = [each.nanoseconds for each in tracks if each.nanoseconds is not None]
+    first = [each.nanoseconds[: each.borders[0]] for each in tracks if each.nanoseconds is not None and each.borders]
+    for some in (first, times):
+        steps = [np.median(np.diff(each)) for each in some if len(each) > 1]
+        if steps:
+            return abs(float(np.median(steps))) / NANOSECONDS
+    return None
 
 
 def settle(tracks: Sequence[Track], wanted: Wanted) -> tuple[list[Track], float | None, list[str]]:
-    """Recordings whose rows are as even as was asked for, their period in seconds where that is known, and notes."""
+    """Recordings whose rows are as even as was asked for, their period in seconds where that is known, and notes.
+
+    The tracks' times rise, and rows of the grid stand on the same side of a border as all rows that they are drawn from, or later.
+    """
     if all(track.nanoseconds is None for track in tracks):
         if wanted.irregular == "resample":
             raise DataError("To resample takes a column of time, and none was found: name it with --time.")
         return list(tracks), wanted.period or None, []
+    usual = usual_period(tracks)
+    if usual is None:
+        return list(tracks), wanted.period or None, []
     notes: list[str] = []
-    ordered = [in_order(track, wanted.irregular, notes) for track in tracks]
-    paces = [measure(track) for track in ordered]
-    periods = [pace.period for pace in paces if pace is not None]
-    if not periods:
-        return ordered, wanted.period or None, notes
-    usual = float(np.median(periods))
-    found = [(track, pace) for track, pace in zip(ordered, paces, strict=True) if pace is not None]
+    found = [(track, pace) for track in tracks if (pace := measure(track)) is not None]
     trouble = [_trouble(track, pace, usual) for track, pace in found]
     said = [text for text in trouble if text]
     if wanted.irregular == "resample":
         period = wanted.period or usual
         needed = said or abs(period - usual) > 1e-6 * usual
-        return (_resampled(ordered, period, usual, notes) if needed else ordered), period, notes
+        return (_resampled(tracks, period, usual, notes) if needed else list(tracks)), period, notes
     if said and wanted.irregular == "error":
         more = (
             f" {count(len(said) - 1, 'other recording')} {'is' if len(said) == 2 else 'are'} not even either."
@@ -105,7 +112,7 @@ def settle(tracks: Sequence[Track], wanted: Wanted) -> tuple[list[Track], float 
     worst = max((pace.jitter for _, pace in found), default=0.0)
     if worst > _NOTICED:
         notes.append(f"Times waver by up to {worst:.1%} of the period: the rows are taken as even.")
-    return ordered, usual, notes
+    return list(tracks), usual, notes
 
 
 def _trouble(track: Track, pace: Pace, usual: float) -> str:
@@ -130,7 +137,16 @@ def _trouble(track: Track, pace: Pace, usual: float) -> str:
 def _resampled(tracks: Sequence[Track], period: float, usual: float, notes: list[str]) -> list[Track]:
     done = [resample(track, period, usual) for track in tracks]
     before, after = sum(map(len, tracks)), sum(len(each.track) for each in done)
-    notes.append(f"Resampled to {every(period)}: {count(before, 'row')} became {after:,}.")
+    labels = "" if all(track.labels is None for track in tracks) else "; labels are those of the nearer row"
+    notes.append(
+        f"Resampled to {every(period)}: {count(before, 'row')} became {after:,}. Numbers lie on straight lines between the two rows"
+        f" around them, so that a row tells something of the next one that was measured{labels}."
+    )
+    if period < (1 - TOLERANCE) * usual:
+        notes.append(
+            f"The rows were {seconds(usual)} apart: most of those between are drawn, not measured, and count as true all the same."
+            f" A --period of {usual:g} or longer avoids that."
+        )
     if cuts := sum(each.cuts for each in done):
         first = next(each.first for each in done if each.cuts)
         notes.append(f"Cut at {count(cuts, 'gap')} too long to interpolate across (first: {first}).")

@@ -54,6 +54,9 @@ class Parquet:
             frame = pl.read_parquet(self.path, columns=wanted)
         except (OSError, PolarsError) as error:
             raise DataError(f"{self.label} cannot be read as Parquet: {str(error).splitlines()[0]}.") from error
+        for name, place in zip(wanted, places, strict=True):
+            if place in texts and _is_opaque(frame[name].dtype):
+                raise DataError(f"{self.label}, column `{name}`: its values are of the type {frame[name].dtype}, which is no text.")
         return pl.DataFrame(
             [_usable(frame[name], text=place in texts).alias(str(place)) for name, place in zip(wanted, places, strict=True)]
         )
@@ -67,9 +70,13 @@ def _usable(series: pl.Series, *, text: bool) -> pl.Series:
         return series
     if _kind(dtype) == "number" and not text:
         return series.cast(pl.Float64)
-    if dtype.is_nested() or isinstance(dtype, pl.Binary | pl.Object):
+    if _is_opaque(dtype):
         return pl.Series(values=["a value of the type " + str(dtype)] * len(series), dtype=pl.String)
     return series.cast(pl.String)
+
+
+def _is_opaque(dtype: pl.DataType) -> bool:
+    return dtype.is_nested() or isinstance(dtype, pl.Binary | pl.Object)
 
 
 def _kind(dtype: pl.DataType) -> Kind:

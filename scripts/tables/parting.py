@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.tables.dealing import deal
+from scripts.tables.borders import limits
 from scripts.tables.recording import DataError, Recording
-from scripts.tables.splits import PARTS, Split, bounds, check_filled
+from scripts.tables.splits import PARTS, Split, check_filled
 from scripts.tables.tracks import Span, Track
 from scripts.tables.wording import NANOSECONDS, count
 
@@ -20,82 +20,63 @@ Parts = tuple[tuple[Recording, ...], tuple[Recording, ...], tuple[Recording, ...
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
-    """How recordings are to be parted."""
+class Places:
+    """Which columns of the values are what."""
 
-    split: Split
-    lead: int  # rows before the validation and the test part that may be read
-    features: tuple[int, ...]  # columns of the values
-    targets: tuple[int, ...]
-    classes: tuple[str, ...]
+    features: tuple[int, ...]
+    targets: tuple[int, ...]  # none where there are labels
 
 
-def one_label_each(tracks: Sequence[Track]) -> bool:
-    """Whether each of several recordings has one label, and not all have the same."""
-    found = [_labels(track) for track in tracks if track.spans]
-    return len(found) > 1 and all(len(each) == 1 for each in found) and len(set().union(*found)) > 1
+def whole(tracks: Sequence[Track], places: Places) -> tuple[Recording, ...]:
+    """Every piece of what was read, of no part."""
+    return tuple(_recording(track, span, places) for track in tracks for span in track.spans)
 
 
-def part(tracks: Sequence[Track], parting: Parting) -> tuple[Parts, list[str]]:
-    """The three parts, and notes on where each of them lies."""
+def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int) -> tuple[Parts, list[str]]:
+    """The three parts, as the tracks' borders have them, and notes on where each of them lies.
+
+    split: how the borders came to be. lead: rows before the validation and the test part that may be read.
+    """
     tracks = [track for track in tracks if track.spans]
-    limits = _limits(tracks, parting)
     parts: list[tuple[Recording, ...]] = []
     notes: list[str] = []
     for index, name in enumerate(PARTS):
-        inside = [each[index] for each in limits]
-        made = [
-            _recording(track, span, limit, parting, first=not index)
+        inside = [limits(track, index) for track in tracks]
+        pieces = [
+            _recording(track, common, places, lead=min(lead, common[0] - span[0]) if index else 0)
             for track, limit in zip(tracks, inside, strict=True)
             for span in track.spans
+            if (common := (max(span[0], limit[0]), min(span[1], limit[1])))[0] < common[1]
         ]
-        pieces = [piece for piece in made if piece is not None]
-        parts.append(tuple(piece for piece in pieces if len(piece.features) > parting.lead))
+        parts.append(tuple(piece for piece in pieces if len(piece.features) > lead))
         rows = _rows(parts[-1])
         short = _rows(pieces) - rows
         if short and not rows:
             raise DataError(
-                f"The {name} part has {count(short, 'row')}, in pieces of no more than the {parting.lead:,} rows that a prediction"
+                f"The {name} part has {count(short, 'row')}, in pieces of no more than the {lead:,} rows that a prediction"
                 " reads: choose a shorter --context, another --split, or give more data."
             )
         if short:
             notes.append(
-                f"{count(short, 'row')} of the {name} part left out: in pieces of no more than the {parting.lead:,} rows that a"
+                f"{count(short, 'row')} of the {name} part left out: in pieces of no more than the {lead:,} rows that a"
                 " prediction reads."
             )
         if rows:
             notes.append(_lies(name, tracks, inside, parts[-1]))
-    check_filled([len(each) for each in parts], tracks, parting.split)
-    beyond = sum(
-        len(track) - max(limit[1] for limit in each) for track, each in zip(tracks, limits, strict=True) if any(map(any, each))
-    )
+    check_filled([len(each) for each in parts], tracks, split)
+    beyond = sum(len(track) - track.borders[-1] for track in tracks if track.borders[-1])
     if beyond:
         notes.append(f"{count(beyond, 'row')} after the test part not used.")
     return (parts[0], parts[1], parts[2]), notes
-
-
-def _limits(tracks: Sequence[Track], parting: Parting) -> list[tuple[Span, Span, Span]]:
-    """The rows of the three parts of each recording."""
-    split = parting.split
-    if not parting.classes or split.dates or not one_label_each(tracks):
-        return [bounds(track, split, only=len(tracks) == 1) for track in tracks]
-    if not split.fractions:
-        raise DataError("Recordings with one label each are dealt out whole: give the split in fractions or dates, not in rows.")
-    dealt = deal([min(_labels(track)) for track in tracks], split.fractions, parting.classes)
-    nothing, limits = (0, 0), []
-    for track, to in zip(tracks, dealt, strict=True):
-        all_ = (0, len(track))
-        limits.append((all_ if to == 0 else nothing, all_ if to == 1 else nothing, all_ if to == 2 else nothing))
-    return limits
 
 
 def _rows(recordings: Sequence[Recording]) -> int:
     return sum(len(each.features) - each.lead for each in recordings)
 
 
-def _lies(name: str, tracks: Sequence[Track], limits: Sequence[Span], recordings: Sequence[Recording]) -> str:
+def _lies(name: str, tracks: Sequence[Track], inside: Sequence[Span], recordings: Sequence[Recording]) -> str:
     """From when to when a part goes."""
-    held = [(track, start, stop) for track, (start, stop) in zip(tracks, limits, strict=True) if start < stop]
+    held = [(track, start, stop) for track, (start, stop) in zip(tracks, inside, strict=True) if start < stop]
     pieces = f" in {count(len(recordings), 'piece')}" if len(recordings) > len(held) else ""
     text = f"{name.capitalize()}: {count(_rows(recordings), 'row')}{pieces}"
     if len(held) > 1:
@@ -116,26 +97,18 @@ def _times(track: Track) -> NDArray[np.int64]:
     return track.nanoseconds
 
 
-def _labels(track: Track) -> set[int]:
-    assert track.labels is not None
-    return {int(label) for start, stop in track.spans for label in np.unique(track.labels[start:stop])}
-
-
-def _recording(track: Track, span: Span, limit: Span, parting: Parting, *, first: bool) -> Recording | None:
-    """The part of a whole piece that lies within the limits, with the rows before that may be read; None where there is none."""
-    start, stop = max(span[0], limit[0]), min(span[1], limit[1])
-    if start >= stop:
-        return None
-    lead = 0 if first else min(parting.lead, start - span[0])
-    rows = slice(start - lead, stop)
+def _recording(track: Track, span: Span, places: Places, *, lead: int = 0) -> Recording:
+    """These rows, with as many before them as may be read."""
+    rows = slice(span[0] - lead, span[1])
     seconds = None if track.nanoseconds is None else (track.nanoseconds[rows] - track.origin) / NANOSECONDS
     return Recording(
         name=track.name,
-        features=_columns(track, rows, parting.features),
-        targets=_columns(track, rows, parting.targets),
+        features=_columns(track, rows, places.features),
+        targets=_columns(track, rows, places.targets),
         labels=None if track.labels is None else track.labels[rows],
         seconds=seconds,
         lead=lead,
+        filled=track.filled[rows] if track.filled is not None and track.filled[rows].any() else None,
     )
 
 

@@ -1,23 +1,21 @@
 """From the user's files to a dataset.
 
-Owns the order of the steps, and what is said about each file. Knows nothing of what is learned from the result.
+Owns what is said about each file and each part. Knows nothing of what is learned from the result.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from scripts.tables import gaps, pace
-from scripts.tables.files import find, labels
-from scripts.tables.gathering import Gathered, gather
-from scripts.tables.parquet_sheet import is_parquet, open_parquet
-from scripts.tables.parting import Parting, one_label_each, part
+from scripts.tables import pace
+from scripts.tables.cleaning import clean, opened
+from scripts.tables.gathering import Gathered
+from scripts.tables.labels import check_several
+from scripts.tables.parting import part
 from scripts.tables.recording import Column, DataError, Dataset, Recording, Wanted
-from scripts.tables.roles import Roles, choose, pair
+from scripts.tables.roles import Roles, pair
 from scripts.tables.sheet import Sheet
 from scripts.tables.splits import parse_split
-from scripts.tables.text_sheet import open_separated
 from scripts.tables.tracks import Track
 from scripts.tables.wording import count, every, listed
 
@@ -30,36 +28,24 @@ def load(wanted: Wanted) -> Dataset:
     Raises DataError, which names file, row and column, where the data cannot be used as they are.
     """
     split = parse_split(wanted.split)
-    paths = find(wanted.data)
-    sheets = [_open(path, label) for path, label in zip(paths, labels(paths), strict=True)]
-    roles = choose(wanted, sheets)
-    gathered = gather(sheets, roles, wanted)
-    notes = [
-        *_files(sheets, gathered.tracks, roles),
-        *(note for sheet in sheets for note in sheet.notes),
-        *roles.notes,
-        *gathered.notes,
-    ]
+    sheets = opened(wanted.data)
+    cleaned = clean(sheets, wanted, split)
+    gathered = cleaned.gathered
+    if gathered.classes:
+        check_several(gathered.classes, gathered.targets[0], least=2)
+    notes = [*_files(sheets, gathered.tracks, cleaned.roles), *cleaned.found]
     if wanted.task == "denoise":
         notes.append(pair(gathered.features, gathered.targets))
-    label = gathered.targets[0] if gathered.classes else ""
-    if wanted.missing == "error":  # before rows are moved, so that it is the file's cells that are counted
-        gaps.settle(gathered.tracks, gathered.columns, label, wanted.missing)
-    even, period, said = pace.settle(gathered.tracks, wanted)
-    notes += said
-    whole, said = gaps.settle(even, gathered.columns, label, wanted.missing)
-    notes += said
-    parting = Parting(split, wanted.lead, *_places(gathered), gathered.classes)
-    parts, said = part(whole, parting)
-    notes += [*said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
+    parts, said = part(cleaned.tracks, gathered.places, split, lead=wanted.lead)
+    notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
     first = sheets[0]
     return Dataset(
         task=wanted.task,
         features=_columns(first, gathered.features),
         targets=_columns(first, gathered.targets),
         classes=gathered.classes,
-        label_per_recording=bool(gathered.classes) and one_label_each(whole),
-        period=period,
+        label_per_recording=cleaned.label_per_recording,
+        period=cleaned.period,
         training=parts[0],
         validation=parts[1],
         test=parts[2],
@@ -67,23 +53,8 @@ def load(wanted: Wanted) -> Dataset:
     )
 
 
-def _open(path: Path, label: str) -> Sheet:
-    try:
-        return open_parquet(path, label) if is_parquet(path) else open_separated(path, label)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
 def _columns(sheet: Sheet, names: Sequence[str]) -> tuple[Column, ...]:
     return tuple(sheet.fields[name].column for name in names)
-
-
-def _places(gathered: Gathered) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where the features and the targets stand in the values."""
-    places = {name: place for place, name in enumerate(gathered.columns)}
-    features = tuple(places[name] for name in gathered.features)
-    targets = () if gathered.classes else tuple(places[name] for name in gathered.targets)
-    return features, targets
 
 
 def _files(sheets: Sequence[Sheet], tracks: Sequence[Track], roles: Roles) -> list[str]:

@@ -3,7 +3,7 @@
 Owns the shapes. Knows nothing of files or of what is learned.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Literal
 
@@ -30,7 +30,7 @@ class Wanted:
     targets: tuple[str, ...] = ()  # columns; of a forecast, the features
     group: str = ""  # the column that tells recordings apart; otherwise each file is one
     split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
-    missing: Missing = "error"  # empty cells and NaN; drop: the recording is cut there
+    missing: Missing = "error"  # empty cells and NaN of features; drop, and where there is no truth: the recording is cut there
     irregular: Irregular = "error"  # rows that are not evenly spaced in time
     period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
     lead: int = 0  # rows of the part before that validation and test may read
@@ -52,6 +52,8 @@ class Recording:
     """An uninterrupted piece of signal, in raw units and in the order of time, without NaN.
 
     The first `lead` rows belong to an earlier part: they may be read (a forecast's context begins there), and are not predicted.
+    Of a forecast, neither are windows whose horizon holds a row that is `filled`: one of its targets was missing and was filled in,
+    or the row before it was drawn from it. Of the other tasks no target and no label is filled in: recordings are cut there.
     """
 
     name: str  # of its file, and of its group
@@ -60,6 +62,23 @@ class Recording:
     labels: NDArray[np.int64] | None = None  # (rows,), which of the classes; the same in all rows where the recording has one
     seconds: NDArray[np.float64] | None = None  # (rows,), since the first row of the file, where there is a column of time
     lead: int = 0
+    filled: NDArray[np.bool_] | None = None  # (rows,), that may be read and are no truth; None where all are
+
+    @property
+    def measured(self) -> "Recording":
+        """Without the rows that were filled in."""
+        if self.filled is None:
+            return self
+        kept = ~self.filled
+        return replace(
+            self,
+            features=self.features[kept],
+            targets=self.targets[kept],
+            labels=None if self.labels is None else self.labels[kept],
+            seconds=None if self.seconds is None else self.seconds[kept],
+            lead=int(kept[: self.lead].sum()),
+            filled=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,7 @@ class Dataset:
         parts = {"training": self.training, "validation": self.validation, "test": self.test}
         for part, recording in ((part, each) for part, recordings in parts.items() for each in recordings):
             digest.update(part.encode())
-            arrays = (recording.features, recording.targets, recording.labels, recording.seconds)
+            arrays = (recording.features, recording.targets, recording.labels, recording.seconds, recording.filled)
             for array in arrays:
                 if array is not None:
                     digest.update(f"{recording.lead} {array.shape} {array.dtype}".encode())

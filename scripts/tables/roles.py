@@ -39,7 +39,7 @@ def choose(wanted: Wanted, sheets: Sequence[Sheet]) -> Roles:
     targets = tuple(first.find(name, role="a target") for name in wanted.targets)
     taken = {group, *features, *targets}
     notes = []
-    time = first.find(wanted.time, role="the time") if wanted.time else find_time(first, taken)
+    time = first.find(wanted.time, role="the time") if wanted.time else find_time(first, taken, group)
     clock = find_clock(first, time) if time and all(time in sheet.fields for sheet in sheets) else ""
     if time and not wanted.time:
         if all(time in sheet.fields for sheet in sheets):

@@ -12,7 +12,7 @@ import polars as pl
 
 from scripts.tables import dates
 from scripts.tables.recording import DataError
-from scripts.tables.tracks import Span, Track
+from scripts.tables.tracks import Track
 from scripts.tables.wording import count, instant
 
 PARTS = ("training", "validation", "test")
@@ -60,24 +60,22 @@ def parse_split(texts: Sequence[str]) -> Split:
     return Split(dates=tuple(int(each) for each in read))
 
 
-def bounds(track: Track, split: Split, *, only: bool) -> tuple[Span, Span, Span]:
-    """The rows of the three parts of one recording; `only`: there is no other. DataError where the split does not fit it."""
+def ends(track: Track, split: Split, *, only: bool) -> tuple[int, ...]:
+    """The rows at which the three parts of one recording end; `only`: there is no other. DataError where the split does not fit."""
     size = len(track)
     if split.rows:
         if not only:
             raise DataError("A split in rows is for a single recording, and there are several: give fractions or dates.")
         if split.rows[-1] > size:
             raise DataError(f"The split asks for {count(split.rows[-1], 'row')}, and {track.name} has {size:,}.")
-        ends = list(split.rows)
-    elif split.fractions:
-        ends = [int(size * fraction + 1e-6) for fraction in split.fractions]
-    else:
-        if track.nanoseconds is None or not track.dated:
-            raise DataError(
-                f"A split by dates needs a column of dates, and {track.name} has none: name it with --time, or give fractions."
-            )
-        ends = [int(np.searchsorted(track.nanoseconds, end)) for end in split.dates]
-    return (0, ends[0]), (ends[0], ends[1]), (ends[1], ends[2])
+        return split.rows
+    if split.fractions:
+        return tuple(int(size * fraction + 1e-6) for fraction in split.fractions)
+    if track.nanoseconds is None or not track.dated:
+        raise DataError(
+            f"A split by dates needs a column of dates, and {track.name} has none: name it with --time, or give fractions."
+        )
+    return tuple(int(np.searchsorted(track.nanoseconds, end)) for end in split.dates)
 
 
 def check_filled(sizes: Sequence[int], tracks: Sequence[Track], split: Split) -> None:

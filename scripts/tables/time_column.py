@@ -4,7 +4,9 @@ Owns what such columns are called and look like. Knows nothing of how times are 
 """
 
 import re
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
 
 from scripts.tables.sheet import Field, Sheet
 
@@ -38,12 +40,17 @@ TIME_UNITS = {
 _FORWARD = 0.98  # of the steps of a column of plain numbers that is the time
 
 
-def find_time(sheet: Sheet, taken: set[str]) -> str:
-    """The column's name, or nothing: dates with a usual name, then dates, then numbers or times of day with a usual name."""
+def find_time(sheet: Sheet, taken: set[str], group: str = "") -> str:
+    """The column's name, or nothing: dates with a usual name, then dates, then numbers or times of day with a usual name.
+
+    group: the column that tells recordings apart; numbers may begin anew in each.
+    """
     free = [each for each in sheet.fields.values() if each.name not in taken]
     dates = [each for each in free if each.kind == "time"]
     named = [each for each in dates if _is_named(each.name)]
-    rising = [each for each in free if each.kind == "number" and _is_named(each.name) and _unit_fits(each) and _rises(each, sheet)]
+    groups = sheet.fields[group].head if group else ()
+    numbers = [each for each in free if each.kind == "number" and _is_named(each.name) and _unit_fits(each)]
+    rising = [each for each in numbers if _rises(each.head, groups, comma=sheet.comma)]
     clocks = [each for each in free if each.kind == "clock" and _is_named(each.name)]
     return next((each.name for each in (*named, *dates, *rising, *clocks)), "")
 
@@ -70,12 +77,13 @@ def _unit_fits(field: Field) -> bool:
     return not field.column.unit or field.column.unit.casefold() in TIME_UNITS or "utc" in field.column.unit.casefold()
 
 
-def _rises(field: Field, sheet: Sheet) -> bool:
-    values: list[float] = []
-    for cell in field.head:
+def _rises(cells: Sequence[str], groups: Sequence[str], *, comma: bool) -> bool:
+    """groups: the recording of each cell, if there are several."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for cell, group in zip_longest(cells, groups[: len(cells)], fillvalue=""):
         try:
-            values.append(float(cell.replace(",", ".") if sheet.comma else cell))
+            values[group].append(float(cell.replace(",", ".") if comma else cell))
         except ValueError:
             continue
-    steps = [later - earlier for earlier, later in pairwise(values)]
+    steps = [later - earlier for each in values.values() for earlier, later in pairwise(each)]
     return bool(steps) and (sum(step >= 0 for step in steps) >= _FORWARD * len(steps) or all(step <= 0 for step in steps))

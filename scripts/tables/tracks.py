@@ -31,6 +31,9 @@ class Track:
     dated: bool = False  # whether nanoseconds count from 1970
     origin: int = 0  # nanoseconds of the file's first row
     spans: tuple[Span, ...] = ()  # the pieces that are whole, in order
+    borders: tuple[int, ...] = ()  # rows at which training, validation and test end; empty where there are no parts
+    drawn: NDArray[np.bool_] | None = None  # (rows,), whose values were drawn between rows far apart
+    filled: NDArray[np.bool_] | None = None  # (rows,), that are no truth, of a forecast
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -22,7 +22,7 @@ FILE_NAME = "checkpoint.pt"
 @dataclass(slots=True)
 class Checkpoint:
     """A run after `epoch` epochs. history: one dict of numbers per epoch; facts: what the problem's artifact needs to know of
-    its data, in plain values and tensors."""
+    its data, in plain values and tensors; seconds: that these epochs took, in all sittings."""
 
     config: RunConfig
     epoch: int
@@ -33,6 +33,7 @@ class Checkpoint:
     best_network: dict[str, Tensor]
     history: list[dict[str, float]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @property
     def best(self) -> dict[str, float] | None:

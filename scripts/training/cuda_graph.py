@@ -14,7 +14,8 @@ from app.manifest import ModelSpec
 from app.runtime import CPU, CUDA
 from app.tensors import Instance
 from scripts.training import placement
-from scripts.training.verify import Check, Measure, drawn, measure, runtime_difference
+from scripts.training.apart import Compare, Compared, compare, farthest
+from scripts.training.verify import Check, by_runtime, drawn
 
 
 def verify(spec: ModelSpec, folder: Path, golden: Golden) -> list[Check]:
@@ -29,9 +30,9 @@ def verify(spec: ModelSpec, folder: Path, golden: Golden) -> list[Check]:
     if name == other:
         return checks
     ours, theirs = (Engine(spec.model_copy(update={"graphs": {CPU: each}}), folder, device="cpu") for each in (name, other))
-    apart = measure(theirs, golden)
-    checks.append(Check(f"{name} equals the golden sample", runtime_difference(ours, golden, apart)))
-    checks.append(Check(f"{name} equals {other}", _difference(ours, theirs, golden, apart, chunk or 1)))
+    apart = compare(theirs, golden)
+    checks.append(Check.by(f"{name} equals the golden sample", by_runtime(ours, golden, apart)))
+    checks.append(Check.by(f"{name} equals {other}", _by_graph(ours, theirs, golden, apart, chunk or 1)))
     if chunk is not None:
         fault = "" if _state_is_kept(ours, golden, chunk) else "a chunk in which it has no steps changes it"
         checks.append(Check.of(f"{name} keeps the state of a sequence that has ended", fault))
@@ -46,11 +47,11 @@ def steps_of(proto: onnx.ModelProto, spec: ModelSpec) -> int | None:
     return dims[spec.input.time_axis].dim_value or None
 
 
-def _difference(ours: Engine, theirs: Engine, golden: Golden, apart: Measure, chunk: int) -> float:
-    """The largest between the two graphs, for lengths about the ends of chunks, alone and together."""
+def _by_graph(ours: Engine, theirs: Engine, golden: Golden, apart: Compare, chunk: int) -> Compared:
+    """The largest differences between the two graphs, for lengths about the ends of chunks, alone and together."""
     ends = [max(1, end + off) for end in (chunk, 2 * chunk) for off in (-1, 0, 1)]
     batches = [(1,), (1, 1, 1), *((end,) for end in ends), tuple(ends), (1, 128), (128, 1, chunk, 2 * chunk, 2)]
-    return max(apart(ours.predict(batch), theirs.predict(batch)) for batch in drawn(theirs, golden, batches))
+    return farthest(apart(ours.predict(batch), theirs.predict(batch)) for batch in drawn(theirs, golden, batches))
 
 
 def _state_is_kept(engine: Engine, golden: Golden, chunk: int) -> bool:

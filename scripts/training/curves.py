@@ -2,30 +2,46 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # draws to files: no display is needed
-from matplotlib import pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from scripts.training.checkpoint import Checkpoint
 
 
 def draw(checkpoint: Checkpoint, path: Path) -> None:
     """Write the losses and every metric of the validation over the epochs to a PNG."""
+    figure_of(checkpoint).savefig(path, dpi=110)
+
+
+def figure_of(checkpoint: Checkpoint) -> Figure:
     history = checkpoint.history
     epochs = [row["epoch"] for row in history]
     metrics = [name for name in history[0] if name.startswith("validation_") and name != "validation_loss"]
-    figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(5 * (1 + len(metrics)), 3.6), layout="constrained", squeeze=False)
-    losses, *others = axes[0]
+    figure = Figure(figsize=(5 * (1 + len(metrics)), 3.6), layout="constrained")
+    axes: list[Axes] = list(figure.subplots(1, 1 + len(metrics), squeeze=False)[0])
     for name in ("training", "validation"):
-        losses.plot(epochs, [row[f"{name}_loss"] for row in history], label=name)
-    for axis, name in zip(others, metrics, strict=True):
+        axes[0].plot(epochs, [row[f"{name}_loss"] for row in history], label=name)
+    for axis, name in zip(axes[1:], metrics, strict=True):
         axis.plot(epochs, [row[name] for row in history], color="C1", label="validation")
-    for axis, title in zip(axes[0], ("loss", *metrics), strict=True):
+    for axis, title in zip(axes, ("loss", *metrics), strict=True):
+        _scale(axis)
         axis.axvline(checkpoint.best_epoch, color="grey", linestyle=":", label=f"best: epoch {checkpoint.best_epoch}")
-        positive = all(value > 0 for line in axis.lines[:-1] for value in line.get_ydata())
-        axis.set(title=title.removeprefix("validation_").replace("_", " "), xlabel="epoch", yscale="log" if positive else "linear")
-        axis.grid(alpha=0.3, which="both")
+        axis.set(title=title.removeprefix("validation_").replace("_", " "), xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
         axis.legend()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure
+
+
+def _scale(axis: Axes) -> None:
+    """Logarithmic where the lines span a decade or more: in less there is one power of ten to be read, or none."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axis.lines])
+    finite = values[np.isfinite(values)]
+    if not len(finite) or (least := finite.min()) <= 0 or (most := finite.max()) < 10 * least:
+        return
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 1000 * least else (1,)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import cos, pi
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
     if checkpoint.optimizer:
         optimizer.load_state_dict(checkpoint.optimizer)
     updates = config.epochs * problem.updates
+    since = perf_counter()
     with (
         ThreadPoolExecutor(1) as ahead,
         tqdm(
@@ -83,11 +85,12 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
                 nn.utils.clip_grad_norm_(network.parameters(), config.clip)
                 optimizer.step()
                 losses.append(loss.item())
-                bar.set_postfix_str(
-                    f"epoch {checkpoint.epoch + 1}, loss {losses[-1]:.3g}, best {checkpoint.best_loss:.3g}", refresh=False
-                )
+                best = f", best {checkpoint.best_loss:.3g}" if checkpoint.best_epoch else ""
+                bar.set_postfix_str(f"epoch {checkpoint.epoch + 1}, loss {losses[-1]:.3g}{best}", refresh=False)
                 bar.update()
             _record(checkpoint, network, optimizer, float(np.mean(losses)), problem.validate(network, device))
+            now = perf_counter()
+            checkpoint.seconds, since = checkpoint.seconds + now - since, now
             checkpoint.save(run)
     return f"all {config.epochs} epochs are done"
 

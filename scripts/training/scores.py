@@ -4,8 +4,8 @@ Owns how results are compared and shown. Knows nothing of how they were measured
 """
 
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
+from math import isfinite, nan
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,25 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         return {
             "data": self.data,
+            "units": {metric.name: metric.unit for metric in self.metrics if metric.unit},
             "higher": [metric.name for metric in self.metrics if metric.higher],
             "scores": {
                 row.name: {metric.name: value for metric, value in zip(self.metrics, row.values, strict=True)} for row in self.rows
             },
             "warnings": self.warnings(),
         }
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Self:
+        """What `to_dict` told; ValueError where they are something else."""
+        try:
+            rows = tuple(
+                Row(name, tuple(nan if value is None else float(value) for value in values.values()))
+                for name, values in told["scores"].items()
+            )
+            units, higher = told.get("units", {}), told["higher"]
+            names = next(iter(told["scores"].values()))
+            metrics = tuple(Metric(name, str(units.get(name, "")), name in higher) for name in names)
+            return cls(str(told["data"]), metrics, rows)
+        except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+            raise ValueError(f"its scores cannot be read: {type(error).__name__}: {error}") from error

@@ -3,7 +3,7 @@
 Owns the checks and the grid they run on. They run through app.engine, the very code that will serve. Knows nothing of
 how the artifact was made. What a graph cannot be asked, such as pieces of a sequence where it takes whole ones only, is
 left out, and the check says so. Of models that others made nothing is known but what they do: their states are ones that
-they reach, and each of their tensors is judged on its own scale.
+they reach. How far a tensor may be off is apart.py's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +13,10 @@ from typing import Self
 import numpy as np
 
 from app.engine import Engine
-from app.golden import Golden, difference
+from app.golden import Golden
 from app.manifest import ModelSpec
 from app.tensors import Array, Instance, Prediction
-from scripts.training import exactness
+from scripts.training.apart import Compare, Compared, compare, farthest
 
 SEED = 20
 
@@ -28,17 +28,23 @@ Measure = Callable[[Sequence[Prediction], Sequence[Prediction]], float]  # actua
 class Check:
     """One equality: how far off it is, in units of what the tolerance allows, or why it was left out.
 
-    Where it is no matter of more or less, `fault` says what is wrong, and is empty when nothing is.
+    Where it is no matter of more or less, `fault` says what is wrong, and is empty when nothing is. parts: how far off each
+    tensor is, where that is known.
     """
 
     name: str
     worst: float | None
     left_out: str = ""
     fault: str | None = None
+    parts: Compared = ()
 
     @classmethod
     def of(cls, name: str, fault: str) -> Self:
         return cls(name, float("inf") if fault else 0.0, fault=fault)
+
+    @classmethod
+    def by(cls, name: str, parts: Compared) -> Self:
+        return cls(name, max(each.share for each in parts), parts=parts)
 
     @property
     def holds(self) -> bool:
@@ -49,24 +55,27 @@ class Check:
             return f"{self.name}: {f'FAILS, {self.fault}' if self.fault else 'holds'}"
         if self.worst is None:
             return f"{self.name}: left out, {self.left_out}"
-        return f"{self.name}: {'holds' if self.holds else 'FAILS'}, largest difference {self.worst:.3g} of the tolerance"
+        told = f"{self.name}: {'holds' if self.holds else 'FAILS'}, largest difference {self.worst:.3g} of the tolerance"
+        ordered = sorted(self.parts, key=lambda each: each.share, reverse=True)
+        shown = ordered[:1] if self.holds else [each for each in ordered if not each.share <= 1]
+        return f"{told}: {'; '.join(map(str, shown))}" if shown else told
 
 
 def verify(engine: Engine, golden: Golden) -> list[Check]:
     """Run every check; the golden sample is also where typical inputs come from."""
     spec = engine.spec
-    apart = measure(engine, golden)
+    apart = compare(engine, golden)
     of_ours = "equals the equations in float64"  # which is what the trainer's golden samples hold
     runtime = f"runtime-invariant ({of_ours if spec.cell else 'reproduces its golden sample'})"
     batch, split = (
         "batch-invariant (a row in a batch equals the row alone)",
         "split-invariant (a sequence in pieces equals the whole)",
     )
-    checks = [Check(runtime, runtime_difference(engine, golden, apart))]
+    checks = [Check.by(runtime, by_runtime(engine, golden, apart))]
     if spec.max_batch_size == 1:
         checks.append(Check(batch, None, "because its graph is run for one sequence at a time"))
     else:
-        checks.append(Check(batch, batch_difference(engine, golden, apart)))
+        checks.append(Check.by(batch, by_batch(engine, golden, apart)))
     if not spec.causal:
         checks.append(Check(split, None, "because it answers whole sequences only (causal: false)"))
     elif spec.time_steps is not None:
@@ -74,7 +83,7 @@ def verify(engine: Engine, golden: Golden) -> list[Check]:
             Check(split, None, f"because its graph takes {spec.time_steps} steps and no more: there is no whole of two pieces")
         )
     else:
-        checks.append(Check(split, split_difference(engine, golden, apart)))
+        checks.append(Check.by(split, by_split(engine, golden, apart)))
     return checks
 
 
@@ -104,27 +113,18 @@ def reached(engine: Engine, steps: Array, lengths: Sequence[int], rng: np.random
     return found
 
 
-def measure(engine: Engine, golden: Golden) -> Measure:
-    """How far answers are apart: by the manifest's tolerance, or of a model that is not ours tensor by tensor."""
-    if engine.spec.cell is None:
-        return exactness.measured(engine, golden.instances).difference
-    return lambda actual, expected: difference(actual, expected, engine.spec.tolerance)
-
-
-def runtime_difference(engine: Engine, golden: Golden, apart: Measure) -> float:
-    """The largest difference to the golden sample, of its instances together and alone."""
-    together = apart(engine.predict(golden.instances), golden.predictions)
+def by_runtime(engine: Engine, golden: Golden, apart: Compare) -> Compared:
+    """The largest differences to the golden sample, of its instances together and alone."""
     alone = [_alone(engine, instance) for instance in golden.instances]
-    return max(together, apart(alone, golden.predictions))
+    return farthest(apart(found, golden.predictions) for found in (engine.predict(golden.instances), alone))
 
 
-def batch_difference(engine: Engine, golden: Golden, apart: Measure) -> float:
-    """The largest difference between a row in a batch and the row alone."""
-    worst = 0.0
-    for batch in drawn(engine, golden, _batches(engine.spec)):
-        alone = [_alone(engine, instance) for instance in batch]
-        worst = max(worst, apart(engine.predict(batch), alone))
-    return worst
+def by_batch(engine: Engine, golden: Golden, apart: Compare) -> Compared:
+    """The largest differences between a row in a batch and the row alone."""
+    return farthest(
+        apart(engine.predict(batch), [_alone(engine, instance) for instance in batch])
+        for batch in drawn(engine, golden, _batches(engine.spec))
+    )
 
 
 def drawn(engine: Engine, golden: Golden, batches: Sequence[Sequence[int]]) -> Iterator[list[Instance]]:
@@ -139,16 +139,14 @@ def drawn(engine: Engine, golden: Golden, batches: Sequence[Sequence[int]]) -> I
         yield batch
 
 
-def split_difference(engine: Engine, golden: Golden, apart: Measure) -> float:
-    """The largest difference between a sequence in pieces and the whole."""
+def by_split(engine: Engine, golden: Golden, apart: Compare) -> Compared:
+    """The largest differences between a sequence in pieces and the whole."""
     rng = np.random.default_rng(SEED)
-    worst = 0.0
-    for instance in golden.instances:
-        whole = _alone(engine, instance)
-        for longest in (1, 5, 50):
-            joined = in_pieces(engine, instance, longest, rng)
-            worst = max(worst, apart([joined], [whole]))
-    return worst
+    return farthest(
+        apart([in_pieces(engine, instance, longest, rng)], [_alone(engine, instance)])
+        for instance in golden.instances
+        for longest in (1, 5, 50)
+    )
 
 
 def in_pieces(engine: Engine, instance: Instance, longest: int, rng: np.random.Generator) -> Prediction:

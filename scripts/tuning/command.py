@@ -4,11 +4,11 @@ Owns how choices are spelled on a command line. Knows nothing of what they do: s
 """
 
 import csv
-import shlex
 from dataclasses import fields
 from io import StringIO
 from typing import Any
 
+from scripts.command import line
 from scripts.series.config import Config
 
 
@@ -31,7 +31,7 @@ def arguments_of(config: Config) -> list[str]:
 
 def line_of(config: Config) -> str:
     """The same for a shell."""
-    return shlex.join(["python", "-m", "scripts.train", *arguments_of(config)])
+    return line("scripts.train", *arguments_of(config))
 
 
 def _told(value: Any) -> str:

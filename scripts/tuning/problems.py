@@ -1,6 +1,6 @@
-"""The problems of a study's trials: the files are read once for all trials that read the same of them.
+"""The problems of a study's trials: the files are read once for all trials in a row that read the same of them.
 
-Owns what is kept in memory. Knows nothing of trials.
+Owns what is kept in memory: one dataset, however many contexts are tried. Knows nothing of trials.
 """
 
 from scripts.series.config import Config
@@ -14,14 +14,16 @@ class Problems:
     """Of the configs of one study, which differ in little."""
 
     def __init__(self) -> None:
-        self._datasets: dict[Wanted, Dataset] = {}
+        self._held: tuple[Wanted, Dataset] | None = None
+        self._told = False
 
     def of(self, config: Config) -> Problem:
         """DataError where the data are not to be used as they are. What the reader has noted is said once."""
         wanted = config.wanted()
-        if wanted not in self._datasets:
-            dataset = load(wanted)
-            for note in dataset.notes if not self._datasets else ():
+        if self._held is None or self._held[0] != wanted:
+            self._held = None  # before others are read: both may be too much
+            self._held = wanted, load(wanted)
+            for note in () if self._told else self._held[1].notes:
                 print(note)
-            self._datasets[wanted] = dataset
-        return problem_over(config, self._datasets[wanted])
+            self._told = True
+        return problem_over(config, self._held[1])

@@ -50,5 +50,6 @@ def _framings(base: Config, names: Collection[str]) -> dict[str, list[int]]:
             segments = [each for each in segments if base.context % each == 0]
     step = max(segments)
     contexts = sorted({max(step, round(base.context * factor / step) * step) for factor in (0.5, 1, 2)})
+    contexts = [context for context in contexts if context >= base.season]
     found = {"segment": segments, "context": contexts}
     return {name: values for name, values in found.items() if name in names}

@@ -13,25 +13,27 @@ from time import monotonic
 from typing import Any, Literal, Self
 
 from scripts import results
+from scripts.overview import presence
 from scripts.overview.extras import needed
 from scripts.overview.watched import Watched
 from scripts.series.config import Config
 from scripts.tables.recording import DataError
-from scripts.training import fit
-from scripts.training.checkpoint import Checkpoint
+from scripts.training import fit, threads
+from scripts.training.checkpoint import FILE_NAME, Checkpoint
 from scripts.training.problem import Problem
 
 DATABASE = "study.db"
 STARTUP = 5  # trials that are drawn at random, and are not ended early
 SPARED = 2  # epochs of each trial in which it is not ended
 
-State = Literal["complete", "pruned", "failed"]
+State = Literal["complete", "pruned", "failed", "unfinished"]
 ProblemOf = Callable[[Config], Problem]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a trial. loss: of its best epoch; infinite where it has none."""
+    """What became of a trial. loss: of its best epoch; infinite where it has none. One that is unfinished was stopped, by whoever
+    sat there or by the time: it says nothing of its choices, and does not count as one of the trials that were asked for."""
 
     number: int
     state: State
@@ -40,14 +42,21 @@ class Outcome:
     reason: str  # why it ended
 
 
-class Study:
-    """The study in `folder`, begun there or gone on with; ValueError where the one there searches something else."""
+class OutOfTime(Exception):
+    """No time is left for the next epoch of a trial."""
 
-    def __init__(self, folder: Path, base: Config, *, searched: tuple[str, ...]) -> None:
+
+class Study:
+    """The study in `folder`, begun there or gone on with; ValueError where a run is there, or a study of something else."""
+
+    def __init__(self, folder: Path, base: Config, *, searched: tuple[str, ...], clock: Callable[[], float] = monotonic) -> None:
         self._optuna = needed("optuna", "scripts.tune")
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
+        if (folder / FILE_NAME).exists():
+            raise ValueError(f"{folder} holds a training run and no study: give another folder with --study.")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._clock = clock
         self._storage = self._optuna.storages.RDBStorage(f"sqlite:///{(folder / DATABASE).resolve()}")
         self._study: Any = self._optuna.create_study(storage=self._storage, study_name="recurve", load_if_exists=True)
         self._check(base, searched)
@@ -67,6 +76,11 @@ class Study:
         return [_outcome(trial) for trial in self._study.trials if trial.state.is_finished()]
 
     @property
+    def ended(self) -> int:
+        """How many trials have come to an end of their own."""
+        return sum(outcome.state != "unfinished" for outcome in self.outcomes)
+
+    @property
     def best(self) -> Outcome | None:
         """The complete trial with the least loss."""
         complete = [outcome for outcome in self.outcomes if outcome.state == "complete"]
@@ -75,12 +89,12 @@ class Study:
     def go_on(
         self, problem_of: ProblemOf, suggest: Callable[[Any], Config], *, trials: int, end: float = inf, device: str = "cpu"
     ) -> Iterator[Outcome]:
-        """One trial after the other until so many have ended in all, or until `end` (of the monotonic clock), when the one in
-        progress ends with its epoch."""
-        while len(self.outcomes) < trials and monotonic() < end:
+        """One trial after the other until so many have ended in all, or until `end` (of the clock): the one in progress
+        is stopped after its epoch, and stays unfinished."""
+        while self.ended < trials and self._clock() < end:
             trial = self._study.ask()
             states = self._optuna.trial.TrialState
-            begin = monotonic()
+            begin = self._clock()
             try:
                 checkpoint, reason = self._trained(trial, suggest(trial), problem_of, end, device)
             except self._optuna.TrialPruned as pruned:
@@ -89,35 +103,46 @@ class Study:
             except DataError as error:  # of this framing: a context that is longer than a recording
                 trial.set_user_attr("reason", str(error))
                 self._study.tell(trial, state=states.FAIL)
+            except OutOfTime as over:
+                self._stop(trial, str(over))
             except BaseException:
-                trial.set_user_attr("reason", "interrupted")
-                self._study.tell(trial, state=states.FAIL)
+                self._stop(trial, "interrupted")
                 raise
             else:
                 trial.set_user_attr("reason", reason)
                 finite = isfinite(checkpoint.best_loss)
                 self._study.tell(trial, checkpoint.best_loss if finite else None, None if finite else states.FAIL)
             outcome = _outcome(self._study.trials[trial.number])
-            self._tell(outcome, monotonic() - begin)
+            if outcome.state != "unfinished":
+                self._tell(outcome, self._clock() - begin)
             yield outcome
 
+    def _stop(self, trial: Any, reason: str) -> None:
+        trial.set_user_attr("reason", reason)
+        trial.set_user_attr("unfinished", True)
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+
     def _trained(self, trial: Any, config: Config, problem_of: ProblemOf, end: float, device: str) -> tuple[Checkpoint, str]:
-        """The run of a trial, and why it ended; optuna.TrialPruned where it is not worth its time."""
+        """The run of a trial, and why it ended; optuna.TrialPruned where it is not worth its time, OutOfTime where none is left."""
         trial.set_user_attr("config", _plain(config))
 
-        def told(row: dict[str, float]) -> None:
+        def told(row: dict[str, float]) -> Exception | None:
             trial.report(row["validation_loss"], int(row["epoch"]) - 1)  # its steps count from 0
             if trial.should_prune():
-                raise self._optuna.TrialPruned(f"worse than the median after epoch {row['epoch']:.0f}")
-            if monotonic() >= end:
-                raise self._optuna.TrialPruned(f"no time was left after epoch {row['epoch']:.0f}")
+                pruned: Exception = self._optuna.TrialPruned(f"worse than the median after epoch {row['epoch']:.0f}")
+                return pruned
+            if self._clock() >= end:
+                return OutOfTime(f"no time was left after epoch {row['epoch']:.0f} of {config.epochs}")
+            return None
 
-        problem = Watched(problem_of(config), told)
-        network, checkpoint = fit.start(problem)
         run = self._run_of(trial.number)
-        run.mkdir(exist_ok=True)
-        checkpoint.save(run)
-        return checkpoint, fit.fit(network, problem, checkpoint, run, device=device)
+        with threads.limited(config.threads):
+            problem = Watched(problem_of(config), told)
+            network, checkpoint = fit.start(problem)
+            run.mkdir(exist_ok=True)
+            with presence.held(run):
+                checkpoint.save(run)
+                return checkpoint, fit.fit(network, problem, checkpoint, run, device=device)
 
     def _run_of(self, number: int) -> Path:
         return self.folder / f"trial-{number:04d}"
@@ -136,8 +161,8 @@ class Study:
         if not known:
             for name, value in now.items():
                 self._study.set_user_attr(name, value)
-        elif known != now:
-            differ = [name for name, value in now["config"].items() if known["config"].get(name) != value]
+        elif (begun := known | {"config": _plain(Config.from_dict(known["config"]))}) != now:
+            differ = [name for name, value in now["config"].items() if begun["config"][name] != value]
             what = ", ".join(differ or ["what is searched"])
             raise ValueError(f"{self.folder} holds a study of other choices: {what}. Give those it began with, or another --study.")
 
@@ -148,7 +173,7 @@ def _outcome(trial: Any) -> Outcome:
     states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned"}
     return Outcome(
         number=trial.number,
-        state=states.get(trial.state.name, "failed"),
+        state="unfinished" if trial.user_attrs.get("unfinished") else states.get(trial.state.name, "failed"),
         config=None if kept is None else Config.from_dict(kept),
         loss=min(losses, default=inf),
         reason=trial.user_attrs.get("reason", ""),

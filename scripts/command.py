@@ -1,0 +1,57 @@
+"""A command of this project as people type it: how a wrong line is answered, and how the next line is written out.
+
+Owns both, for every command. Knows nothing of what a command does.
+"""
+
+import shlex
+import shutil
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+STOPPED = 130  # the exit status of what Ctrl-C has ended, as shells have it
+
+
+class Parser(ArgumentParser):
+    """Of `python -m MODULE`, whose docstring is the help. What is wrong is said in one line, not behind every flag there is."""
+
+    def __init__(self, module: str, description: str | None, *, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=f"python -m {module}", description=description, epilog=epilog, formatter_class=RawDescriptionHelpFormatter
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; --help lists what it takes\n")
+
+    def parse_args(  # type: ignore[override]  # the overloads are for namespaces of one's own, which no command has
+        self, args: Sequence[str] | None = None, namespace: Namespace | None = None
+    ) -> Namespace:
+        known, others = self.parse_known_args(args, namespace)
+        if others:
+            self.error(self._unknown(others))
+        return known
+
+    def _unknown(self, words: Sequence[str]) -> str:
+        """What is said of words that nothing takes: of a flag, the one that is spelled most alike."""
+        flag = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+        if flag is None:
+            return f"nothing takes {shlex.join(words)}"
+        known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        alike = get_close_matches(flag, known, n=1)
+        return f"there is no {flag}" + (f", but {alike[0]}" if alike else "")
+
+
+def python() -> str:
+    """What runs this process, as it is called from the folder that the user is in."""
+    own = Path(sys.executable)
+    if shutil.which("python") == sys.executable:
+        return "python"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+
+
+def line(module: str, *words: object) -> str:
+    """The line that runs a command, for a shell."""
+    return shlex.join([python(), "-m", module, *map(str, words)])

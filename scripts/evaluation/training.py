@@ -1,0 +1,83 @@
+"""What the manifest of a model tells of its training: how the data were read, and how good it and simpler methods were.
+
+Owns which choices of that reading are taken over by a later one, and how that is told. Knows nothing of files or of answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from shlex import quote
+from typing import Any, Self
+
+from scripts.series.config import Config
+from scripts.training.scores import Scores
+
+READING = ("time", "group", "missing", "irregular", "period", "split", "season")
+DEFAULTS = {name: getattr(Config(), name) for name in READING}
+FITTED = {
+    "forecast": "ridge regression, the mean of training",
+    "denoise": "moving averages, linear fits",
+    "regress": "the mean of training, linear fits",
+    "classify": "the most frequent class of training, nearest means, linear fits",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """None: it is not told."""
+
+    reading: Mapping[str, Any] | None = None  # of READING, what was not left as it is by default
+    scores: Scores | None = None
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any]) -> Self:
+        """What of it is there: a manifest's provenance may hold anything."""
+        return cls(_reading(provenance.get("config")), _scores(provenance.get("scores")))
+
+    def settled(self, said: Mapping[str, Any], *, parted: bool) -> tuple[dict[str, Any], list[str]]:
+        """READING as it was said; where nothing was (None), as in training; and what is to be told of that.
+
+        parted: whether the split matters.
+        """
+        own = self.reading or {}
+        found = {name: said[name] if said[name] is not None else own.get(name, DEFAULTS[name]) for name in READING}
+        taken = [name for name in READING if said[name] is None and name in own and (parted or name != "split")]
+        notes = []
+        if taken:
+            flags = " ".join(f"--{name} {quote(_spelled(found[name]))}" for name in taken)
+            none = "".join(f', --{name} "" for none' for name in taken if name in ("time", "group"))
+            notes.append(f"As in training: {flags} (a flag of your own takes its place{none}).")
+        if parted and self.reading is None and said["split"] is None:
+            notes.append(f"The test part is that of --split {_spelled(found['split'])}: whether training's was, is not known here.")
+        return found, notes
+
+    def beside(self, task: str | None) -> str:
+        """What stands beside a model in its training and not in an evaluation: a sentence, and a table where there is one."""
+        if task not in FITTED:
+            return ""
+        left_out = f"Methods that have to be fitted ({FITTED[task]}) are not measured here"
+        if self.scores is None:
+            return f"{left_out}: that takes the training part."
+        return f"{left_out}. In training it stood beside them, on {self.scores.data}:\n\n{self.scores}\n"
+
+
+def _reading(config: object) -> dict[str, Any] | None:
+    """Of a config as a manifest has it; None where it is not one of a training on somebody's files."""
+    if not isinstance(config, dict) or "task" not in config:
+        return None
+    try:
+        known = Config.from_dict({name: config[name] for name in READING if name in config})
+    except (TypeError, ValueError):
+        return None
+    return {name: getattr(known, name) for name in READING if getattr(known, name) != DEFAULTS[name]}
+
+
+def _scores(told: object) -> Scores | None:
+    try:
+        return Scores.from_dict(told) if isinstance(told, dict) else None
+    except ValueError:
+        return None
+
+
+def _spelled(value: object) -> str:
+    """As a flag has it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)

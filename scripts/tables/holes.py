@@ -1,0 +1,109 @@
+"""Which cells have nothing in them, as the files have them, and what was chosen to be done about it.
+
+Owns the counting, the refusal, and which columns may be filled. Knows nothing of how they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.tables.recording import DataError, Missing
+from scripts.tables.tracks import Track
+from scripts.tables.wording import count, listed
+
+_CHOICES = (
+    "Choose with --missing: `drop` cuts the recording there, `hold` carries the last value on, `interpolate` draws a straight line"
+    " between the neighbours."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Holes:
+    """What is missing in the files, and what is to be done about it."""
+
+    missing: Missing
+    said: str  # how many cells, and the first of them; empty where none is missing
+    truth: tuple[int, ...]  # the columns of the values that are targets; none where there are labels
+    forecast: bool  # whether targets are read too, in a context
+    worst: str  # the column that has most of them
+
+    def filled_in(self, track: Track) -> list[int]:
+        """The columns that may be filled."""
+        if self.missing not in {"hold", "interpolate"}:
+            return []
+        return [column for column in range(track.values.shape[1]) if self.forecast or column not in self.truth]
+
+
+def find(tracks: Sequence[Track], columns: Sequence[str], truth: Sequence[str], missing: Missing, *, forecast: bool) -> Holes:
+    """The missing cells, as the files have them. DataError where one is missing and `missing` is error.
+
+    columns: of the tracks' values. truth: the targets among them, or the column of labels.
+    """
+    names = [*columns, *(name for name in truth if name not in columns)]
+    places = tuple(columns.index(name) for name in truth if name in columns)
+    counts = np.sum([_counts(track) for track in tracks], axis=0)
+    total = int(counts.sum())
+    if not total:
+        return Holes(missing, "", places, forecast, "")
+    per_column = ", ".join(f"{number:,} of `{name}`" for name, number in zip(names, counts, strict=True) if number)
+    where = next(place for track in tracks if (place := _first(track, names)))
+    every = sum(map(len, tracks)) * len(names)
+    said = f"{count(total, 'cell')} of {every:,} {'is' if total == 1 else 'are'} missing ({per_column}; first: {where})"
+    if missing == "error":
+        raise DataError(f"{said}. {_CHOICES}")
+    return Holes(missing, said, places, forecast, names[int(counts.argmax())])
+
+
+def usable(tracks: Sequence[Track], holes: Holes) -> tuple[list[Track], list[str]]:
+    """Without recordings of which no row can be used, and a note on them; DataError where there is no other."""
+    if not holes.said:
+        return list(tracks), []
+    kept = [track for track in tracks if _may_stay(track, holes)]
+    if not kept:
+        raise DataError(nothing_left(holes))
+    gone = [track.name for track in tracks if not any(track is each for each in kept)]
+    return kept, [f"Nothing is left of {listed(gone)}."] if gone else []
+
+
+def nothing_left(holes: Holes) -> str:
+    return f"{holes.said}: no row is left. `{holes.worst}` has most of them: leave it out, or choose another --missing."
+
+
+def _counts(track: Track) -> NDArray[np.int64]:
+    """Missing cells of each column, the labels last."""
+    each = [int(np.isnan(track.values[:, index]).sum()) for index in range(track.values.shape[1])]
+    return np.array([*each, *([] if track.labels is None else [int((track.labels < 0).sum())])], dtype=np.int64)
+
+
+def absent(track: Track, columns: Sequence[int]) -> NDArray[np.bool_]:
+    """Rows in which one of these columns has nothing."""
+    bad = np.zeros(len(track), dtype=np.bool_)
+    for column in columns:
+        bad |= np.isnan(track.values[:, column])
+    return bad
+
+
+def complete(track: Track) -> NDArray[np.bool_]:
+    """Rows in which nothing is missing."""
+    rows = ~absent(track, range(track.values.shape[1]))
+    return rows if track.labels is None else rows & (track.labels >= 0)
+
+
+def _may_stay(track: Track, holes: Holes) -> bool:
+    """Whether there is a row with all that is not filled, and something to fill the rest with."""
+    filled = holes.filled_in(track)
+    rows = ~absent(track, [column for column in range(track.values.shape[1]) if column not in filled])
+    if track.labels is not None:
+        rows &= track.labels >= 0
+    return bool(rows.any()) and not any(np.isnan(track.values[:, column]).all() for column in filled)
+
+
+def _first(track: Track, names: Sequence[str]) -> str:
+    rows = complete(track)
+    if rows.all():
+        return ""
+    row = int(rows.argmin())
+    column = next((index for index in range(track.values.shape[1]) if np.isnan(track.values[row, index])), len(names) - 1)
+    return track.at(row, names[column])

@@ -1,0 +1,90 @@
+"""What people type and are told to type: a wrong line is answered in one, and a line that is printed works where it stands."""
+
+import os
+import shlex
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from scripts import command, export, runs, train, tune
+
+ROOT = Path(__file__).parent.parent
+Shown = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "says"),
+    [
+        (train, "--hiden 8", "there is no --hiden, but --hidden"),
+        (train, "--learning_rate=0.1", "there is no --learning_rate, but --learning-rate"),
+        (train, "--zzz", "there is no --zzz;"),
+        (train, "--part ADXL345", "argument --part: invalid choice: 'ADXL345'"),
+        (train, "--hidden many", "argument --hidden: invalid int value: 'many'"),
+        (train, "surplus", "nothing takes surplus"),
+        (tune, "--trails 3", "there is no --trails, but --trials"),
+        (export, "runs/some --modeldir x", "there is no --modeldir, but --model-dir"),
+        (export, "", "required: RUN_DIR"),
+        (runs, "--sorted x", "there is no --sorted, but --sort"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, ModuleType) else None,
+)
+def test_a_wrong_line_is_answered_in_one(script: ModuleType, words: str, says: str, capsys: Shown) -> None:
+    """With the flag that was meant; sixty lines of usage would stand where it is looked for."""
+    with pytest.raises(SystemExit) as ended:
+        script.main(words.split())
+    assert ended.value.code == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"python -m {script.__name__}: error: ")
+    assert says in told
+    assert told.endswith("--help lists what it takes")
+
+
+def test_a_flag_may_be_cut_short(capsys: Shown) -> None:
+    """As long as it is clear which is meant."""
+    assert train.arguments(["--learn", "0.1"]).learning_rate == 0.1
+    with pytest.raises(SystemExit):
+        train.arguments(["--re", "1"])
+    assert "ambiguous option: --re could match --recordings, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("activated", [True, False])
+@pytest.mark.parametrize("here", ["the root", "elsewhere"])
+def test_a_line_works_from_the_folder_that_it_is_printed_in(here: str, activated: bool, tmp_path: Path) -> None:
+    """`python` is another one, or none, where the environment is not activated."""
+    folder = ROOT if here == "the root" else tmp_path
+    own = Path(sys.executable).parent
+    path = os.pathsep.join([str(own), "/usr/bin", "/bin"] if activated else ["/usr/bin", "/bin"])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    run = partial(subprocess.run, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    code = "from scripts import command; print(command.line('pip', '--version'))"
+    line = run([sys.executable, "-c", code]).stdout.rstrip("\n")
+    assert f" from {sys.prefix}/" in run(["/bin/sh", "-c", line]).stdout
+    if not activated and own.is_relative_to(folder):
+        assert not Path(shlex.split(line)[0]).is_absolute()
+
+
+def test_torch_is_loaded_when_its_threads_are_told_to_sleep_while_they_wait(tmp_path: Path) -> None:
+    """It reads how they wait when it is loaded: where each core is wanted by two, spinning makes an update minutes long."""
+    (tmp_path / "torch.py").write_text("import os\nraise SystemExit(os.environ.get('GOMP_SPINCOUNT', 'not said'))\n")
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    for module in ("scripts.train", "scripts.tune"):
+        done = subprocess.run(
+            [sys.executable, "-m", module],
+            cwd=ROOT,
+            env=environment | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stderr == "1000\n"
+
+
+def test_an_interpreter_outside_the_folder_has_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A way there over ../.. is not to be read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command.python() == sys.executable

@@ -1,0 +1,172 @@
+"""What a model is evaluated on: read as training reads, with the truth that files have, judged as the model was trained."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from app.manifest import Signal
+from scripts.evaluation.card import Card, Output
+from scripts.evaluation.choice import Wish
+from scripts.evaluation.material import Material
+from scripts.tables.recording import DataError, Irregular, Missing
+from tests.tables import noted, read, table, write
+
+
+def signals(names: Sequence[str]) -> tuple[Signal, ...]:
+    return tuple(Signal(name=name) for name in names)
+
+
+def regressor() -> Card:
+    output = Output("output", (1,), every_step=True, signals=signals(["y"]))
+    return Card("level", "1", "regress", signals(["x"]), (output,), None, streamable=True)
+
+
+def classifier(*, per_recording: bool | None = None, every_step: bool = True) -> Card:
+    output = Output("output", (2,), every_step=every_step, signals=signals(["bad", "ok"]))
+    card = Card("state", "1", "classify", signals(["x"]), (output,), None, streamable=True)
+    return replace(card, label="state", label_per_recording=per_recording)
+
+
+def forecaster() -> Card:
+    output = Output("output", (6, 1), every_step=False, signals=signals(["y"]))
+    return Card("coming", "1", "forecast", signals(["x", "y"]), (output,), 12, streamable=False)
+
+
+def material(card: Card, path: Path, **changes: Any) -> Material:
+    return Material.read(card, Wish(data=(str(path),), **changes))
+
+
+def uneven(folder: Path) -> Path:
+    """Holes in both columns, rows that are missing, and times that waver."""
+    rng = np.random.default_rng(0)
+    kept = [k for k in range(200) if k not in (30, 31, 120, 121, 122, 123, 124, 125)]
+    holes = rng.random((200, 2)) < 0.03
+    columns = {
+        "time": [f"{k + 0.3 * (k % 2):.1f}" for k in kept],
+        "x": ["" if holes[k, 0] else k * k % 17 for k in kept],
+        "y": ["" if holes[k, 1] else k * k % 13 for k in kept],
+    }
+    return write(folder, table(columns))
+
+
+def test_cells_are_counted_in_the_file_and_not_on_the_grid(tmp_path: Path) -> None:
+    """The same sentence as training's, with the row of the file."""
+    path = write(
+        tmp_path, table({"time": [k + 0.3 * (k % 2) for k in range(40)], "x": ["" if k == 7 else k * k for k in range(40)]})
+    )
+    said = r"1 cell of 40 is missing \(1 of `x`; first: data\.csv, row 9, column `x`\)"
+    for irregular in ("error", "keep", "resample"):
+        with pytest.raises(DataError, match=said):
+            material(regressor(), path, irregular=irregular)
+        with pytest.raises(DataError, match=said):
+            read(path, irregular=irregular)
+
+
+@pytest.mark.parametrize("irregular", [each for each in get_args(Irregular) if each != "error"])
+@pytest.mark.parametrize("missing", [each for each in get_args(Missing) if each != "error"])
+@pytest.mark.parametrize("card", [regressor(), forecaster()], ids=["regress", "forecast"])
+def test_the_test_part_is_training_s(tmp_path: Path, card: Card, missing: Missing, irregular: Irregular) -> None:
+    """Bit for bit, and what is said of it too: whatever is missing or uneven."""
+    choices: dict[str, Any] = {"missing": missing, "irregular": irregular}
+    path = uneven(tmp_path)
+    features, lead = tuple(signal.name for signal in card.features), card.time_steps or 0
+    trained = read(path, task=card.task, features=features, targets=("y",), lead=lead, **choices)
+    found = material(card, path, part="test", **choices)
+    assert len(found.recordings) == len(trained.test)
+    for one, other in zip(found.recordings, trained.test, strict=True):
+        assert (one.name, one.lead) == (other.name, other.lead)
+        np.testing.assert_array_equal(one.features, other.features)
+        np.testing.assert_array_equal(one.targets, other.targets)
+        assert (one.filled is None) == (other.filled is None)
+        if one.filled is not None and other.filled is not None:
+            np.testing.assert_array_equal(one.filled, other.filled)
+    assert found.period == trained.period
+    assert {note for note in found.notes if "missing" in note or "grid" in note or "Resampled" in note} <= set(trained.notes)
+
+
+@pytest.mark.parametrize("missing", ["hold", "interpolate"])
+def test_truth_is_not_made_up(tmp_path: Path, missing: Missing) -> None:
+    """Rows without a target are no rows of a regression, and of a forecast they are read only."""
+    path = write(tmp_path, table({"x": [k * k for k in range(60)], "y": ["" if k in (20, 21) else k % 7 for k in range(60)]}))
+    pieces = material(regressor(), path, missing=missing).recordings
+    assert [each.targets[:, 0].tolist() for each in pieces] == [[k % 7 for k in range(20)], [k % 7 for k in range(22, 60)]]
+    (whole,) = material(forecaster(), path, missing=missing).recordings
+    assert whole.filled is not None
+    assert np.flatnonzero(whole.filled).tolist() == ([20, 21] if missing == "hold" else [20, 21, 22])
+    assert len(whole.features) == 60
+
+
+def runs(folder: Path, labels: Sequence[str], *, changing: bool = False) -> Path:
+    """A recording of ten rows for each label; changing: its last row has the other one."""
+    last = {"ok": "bad", "bad": "ok"}
+    columns = {
+        "run": [run for run in range(len(labels)) for _ in range(10)],
+        "x": [k * k % 17 for k in range(10 * len(labels))],
+        "state": [last[label] if changing and k == 9 else label for label in labels for k in range(10)],
+    }
+    return write(folder, table(columns))
+
+
+def test_a_file_of_one_class_is_enough_to_be_judged_by(tmp_path: Path) -> None:
+    """Ten minutes of a machine that is known to be broken; but nothing can be learned from it, and no label is no truth."""
+    path = runs(tmp_path, ["bad", "bad"])
+    found = material(classifier(), path, group="run")
+    assert found.classes == ("bad",)
+    assert [set(each.labels.tolist()) for each in found.recordings if each.labels is not None] == [{0}, {0}]
+    with pytest.raises(DataError, match="takes two classes or more, and `state` holds only 'bad'"):
+        read(path, task="classify", targets=("state",), group="run")
+    empty = write(tmp_path, table({"x": range(10), "state": [""] * 10}), "empty.csv")
+    with pytest.raises(DataError, match="`state` holds nothing"):
+        material(classifier(), empty)
+
+
+@pytest.mark.parametrize(
+    ("labels", "changing", "by_data"),
+    [(["ok", "bad"], False, True), (["bad", "bad"], False, False), (["ok", "bad"], True, False)],
+    ids=["one-label-each", "one-class", "changing"],
+)
+def test_a_label_is_of_a_recording_where_the_model_was_trained_so(
+    tmp_path: Path, labels: Sequence[str], changing: bool, by_data: bool
+) -> None:
+    """The new data do not decide, but where nothing else tells; a model that answers once can only mean the whole."""
+    path = runs(tmp_path, labels, changing=changing)
+    for trained in (True, False):
+        assert material(classifier(per_recording=trained), path, group="run").label_per_recording is trained
+    assert material(classifier(every_step=False), path, group="run").label_per_recording
+    assert material(classifier(), path, group="run").label_per_recording is by_data
+    assert not material(regressor(), write(tmp_path, "x,y\n1,2\n3,4\n6,9\n", "y.csv")).label_per_recording
+
+
+def test_labels_that_change_in_a_recording_that_gets_one_answer_are_noted(tmp_path: Path) -> None:
+    """The last row's is what it is measured against, which may not be what was meant."""
+    path = runs(tmp_path, ["ok", "bad"], changing=True)
+    found = material(classifier(per_recording=True), path, group="run")
+    assert any("2 of 2 recordings hold several: the last row's counts" in note for note in found.notes)
+    assert not any("several" in note for note in material(classifier(per_recording=False), path, group="run").notes)
+
+
+def test_what_is_noted_in_training_is_noted_here(tmp_path: Path) -> None:
+    """Of the files, and of what was done about them."""
+    path = uneven(tmp_path)
+    found = material(regressor(), path, missing="hold", irregular="resample")
+    trained = read(path, task="regress", features=("x",), targets=("y",), missing="hold", irregular="resample")
+    for words in (("cells of", "are missing"), ("Resampled to",), ("The time is taken from",), ("lie in gaps",)):
+        assert noted(trained, *words)
+        assert any(all(word in note for word in words) for note in found.notes)
+
+
+@pytest.mark.parametrize("missing", ["hold", "interpolate"])
+def test_where_there_is_no_truth_all_is_filled_and_nothing_said_of_it(tmp_path: Path, missing: Missing) -> None:
+    """Predictions are wanted of every row, the resampled and the filled ones too."""
+    kept = [k for k in range(60) if k not in (30, 31)]
+    path = write(tmp_path, table({"time": kept, "x": ["" if k in (20, 21) else k * k % 17 for k in kept]}))
+    found = material(regressor(), path, missing=missing, irregular="resample")
+    (whole,) = found.recordings
+    assert len(whole.features) == 60
+    assert np.isnan(whole.targets).all()
+    assert whole.filled is None
+    assert not any("no truth" in note or "never" in note for note in found.notes)
