@@ -557,6 +557,9 @@ def test_padding_is_counted_from_when_the_load_began() -> None:
     assert rounds._waste((10.0, 20.0), (110.0, 145.0)) == pytest.approx(0.2)
     assert rounds._waste((None, None), (100.0, 125.0)) == pytest.approx(0.2)
     assert rounds._waste((None, None), (None, None)) is None
+    assert rounds._each((1.0, 10.0), (3.0, 110.0)) == pytest.approx(0.02)
+    assert rounds._each((None, None), (2.0, 100.0)) == pytest.approx(0.02)
+    assert rounds._each((None, None), (None, None)) is None
 
 
 def test_a_state_token_goes_into_every_request_that_carries_one() -> None:

@@ -44,10 +44,14 @@ CLOSED = (
     Shown("p99 ms", "p99", ".2f", 1e3),
     Shown("of ceiling", "of_ceiling", ".2f"),
     Shown("bound", "bound", ".2f"),
+    Shown("spent us", "spent", ",.0f", 1e6),
+    Shown("model us", "model", ",.0f", 1e6),
+    Shown("HTTP us", "http", ",.0f", 1e6),
 )
 CLOSED_LEGEND = """\
 of ceiling: sequences over those of ONNX Runtime alone; bound: what that would be if nothing but HTTP (the bare route, with bodies
-and answers of the same sizes), the generator and the model took any time, on the same processors one after the other
+and answers of the same sizes), the generator and the model took any time, on the same processors one after the other;
+spent: time of all processors for each sequence; model: of that in the engine, HTTP: what the bare route and the generator spend
 """
 OPEN = (
     Shown("offered/s", "offered", ",.0f"),

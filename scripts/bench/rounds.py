@@ -90,8 +90,9 @@ def _sequences(plan: Plan, tell: Callable[[str], None]) -> Figures:
     with servers.service(plan.version, plan.spec, first) as server:
         service = figures["service"] = {"cold_start": server.cold_start, "fresh_pss": tree.pss(server.pid)}
         for scenario in plan.of("service"):
-            before = _steps(server)
+            before, worked = _steps(server), _engine(server)
             closed(server, scenario)
+            figures[scenario.name]["model"] = _each(worked, _engine(server))
             if scenario.name == scenarios.MIXED:
                 service["padding_waste"] = _waste(before, _steps(server))
         for arrivals in plan.open:
@@ -117,7 +118,8 @@ def _sequences(plan: Plan, tell: Callable[[str], None]) -> Figures:
             for scenario in plan.bounded:
                 tell(f"bare route: {scenario.name}")
                 bare = _closed(server.answering(sizes[scenario.name]), scenario, plan.seconds, raw["sequences_per_second"])
-                figures[scenario.name] |= {"bare_p50": bare["p50"], "bound": _bound(scenario, bare["of_ceiling"])}
+                found = {"bare_p50": bare["p50"], "bound": _bound(scenario, bare["of_ceiling"]), "http": bare["spent"]}
+                figures[scenario.name] |= found
     return figures
 
 
@@ -129,7 +131,8 @@ def _closed(server: Running, scenario: Scenario, seconds: int, ceiling: float) -
         raise RuntimeError(f"{scenario.name}: {found.failed} requests failed")
     rate = found.requests_per_second
     share = None if scenario.sequences is None else rate * scenario.sequences / ceiling
-    return {"requests_per_second": rate, "p50": found.p50, "p99": found.p99, "of_ceiling": share}
+    spent = cpus.available() / (rate * scenario.instances) if rate else None  # processor time, were there no idle processor
+    return {"requests_per_second": rate, "p50": found.p50, "p99": found.p99, "of_ceiling": share, "spent": spent}
 
 
 def _bound(scenario: Scenario, of_ceiling: float | None) -> float | None:
@@ -162,6 +165,17 @@ def _open(server: Running, arrivals: Arrivals, capacity: float, seconds: int) ->
 def _steps(server: Running) -> tuple[float | None, float | None]:
     """Time steps that were asked for, and those that were computed with the padding among them."""
     return server.counter("recurve_steps_total"), server.counter("recurve_padded_steps_total")
+
+
+def _engine(server: Running) -> tuple[float | None, float | None]:
+    """Seconds in the engine, and instances that were predicted."""
+    return server.counter("recurve_execution_seconds_sum"), server.counter("recurve_inferences_total")
+
+
+def _each(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:
+    """Seconds in the engine for each instance between two moments."""
+    seconds, count = (None if a is None else a - (b or 0.0) for b, a in zip(before, after, strict=True))
+    return None if seconds is None or not count else seconds / count
 
 
 def _waste(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:

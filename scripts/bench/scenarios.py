@@ -37,6 +37,7 @@ class Scenario:
     callers: int
     bodies: Sequence[bytes]
     sequences: float | None = 1.0  # that a request holds, counted in steps; None: it is not the model that is measured
+    instances: int = 1  # that a request holds
     server: Literal["plain", "service", "bare"] = "service"
     headers: Mapping[str, str] = field(default_factory=JSON.copy)
 
@@ -99,7 +100,7 @@ def closed_loops(features: int) -> list[Scenario]:
         Scenario(ONE, 1, one),
         Scenario("one sequence, 16 callers", 16, one),
         Scenario(CAPACITY, 64, one),
-        Scenario(MANY, 4, [body(features, *[STEPS] * 32)], sequences=32.0),
+        Scenario(MANY, 4, [body(features, *[STEPS] * 32)], sequences=32.0, instances=32),
         Scenario("one sequence as octets, 64 callers", 64, octets, headers=OCTETS),
         Scenario("one sequence, last step only, 64 callers", 64, [body(features, STEPS, return_sequences=False)]),
         Scenario(MIXED, 64, mixed, sequences=float(np.mean(lengths)) / STEPS),
