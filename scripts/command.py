@@ -1,12 +1,12 @@
-"""A command of this project as people type it: how a wrong line is answered, and how the next line is written out.
+"""A command of this project as people type it: how its line is read, how a wrong one is answered, how the next is written out.
 
-Owns both, for every command. Knows nothing of what a command does.
+Owns that for every command. Knows nothing of what a command does.
 """
 
 import shlex
 import shutil
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -42,6 +42,13 @@ class Parser(ArgumentParser):
         known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
         alike = get_close_matches(flag, known, n=1)
         return f"there is no {flag}" + (f", but {alike[0]}" if alike else "")
+
+
+def count(text: str) -> int:
+    """A number of things, for argparse."""
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"a whole number from 1 up, got {text!r}")
+    return int(text)
 
 
 def python() -> str:

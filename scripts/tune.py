@@ -31,7 +31,7 @@ from scripts.tuning.study import Outcome, Study
 
 def arguments(argv: list[str] | None) -> Namespace:
     parser = command.Parser("scripts.tune", __doc__)
-    parser.add_argument("--trials", type=_count, default=30, help="in all, those of earlier sittings included (30)")
+    parser.add_argument("--trials", type=command.count, default=30, help="in all, those of earlier sittings included (30)")
     parser.add_argument("--timeout", type=_seconds, default=inf, metavar="SECONDS", help="after which no epoch begins (none)")
     parser.add_argument("--study", type=Path, metavar="DIR", help="where it is kept, and gone on with (runs/NAME-study-TIME)")
     flags.add_options(parser)
@@ -142,12 +142,6 @@ def _result(folder: Path, names: Collection[str], best: Outcome, outcomes: Colle
         "best": {"number": best.number, "loss": best.loss, "config": best.config.to_dict(), "command": line_of(best.config)},
         "trials": told,
     }
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise ArgumentTypeError(f"a whole number from 1 up, got {text!r}")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -64,9 +64,9 @@ def arguments(argv: list[str] | None) -> Namespace:
         default=[cells.named(name) for name in every],
         help=f"with commas between, lstm always among them; a hybrid's layers joined by +, from the input up ({','.join(every)})",
     )
-    parser.add_argument("--seeds", type=_count, help="of every cell on every task (as the budget has it)")
+    parser.add_argument("--seeds", type=command.count, help="of every cell on every task (as the budget has it)")
     parser.add_argument("--budget", choices=BUDGETS, default="quick", help="how much is tried (quick)")
-    parser.add_argument("--jobs", type=_count, default=2, help="trials at the same time (2)")
+    parser.add_argument("--jobs", type=command.count, default=2, help="trials at the same time (2)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="where outcomes are kept, and gone on with (runs/compare-TIME)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page, with its pictures beside it")
     result_files.add_option(parser)
@@ -97,12 +97,6 @@ def _cells(text: str) -> list[Cell]:
         return [cells.named(name) for name in dict.fromkeys([*text.split(","), plan.REFERENCE])]
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from error
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"it must be a whole number from 1 up, got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import get_args
 
-from scripts import flags, results
+from scripts import command, flags, results
 from scripts.evaluation.card import Task
 from scripts.evaluation.choice import Part
 from scripts.evaluation.written import SUFFIXES
@@ -24,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
     service.add_argument("--model", dest="name", default="", metavar="NAME", help="of those it serves (its default)")
     service.add_argument("--version", default="", metavar="N", help="of the model (the newest that is served)")
     service.add_argument("--key", default=os.environ.get(KEY, ""), metavar="SECRET", help=f"of an API key (the variable {KEY})")
-    service.add_argument("--chunk", type=_count, default=128, metavar="STEPS", help="of a stream in one request (128)")
+    service.add_argument("--chunk", type=command.count, default=128, metavar="STEPS", help="of a stream in one request (128)")
 
     data = parser.add_argument_group("the data (what is not said is as in training, where the manifest tells it)")
     data.add_argument("--data", nargs="+", required=True, metavar="FILE", help="CSV and its kin, gzipped too, or Parquet; or globs")
@@ -44,11 +44,11 @@ def add(parser: ArgumentParser) -> None:
     data.add_argument("--split", type=flags.names, metavar="TRAIN,VAL,TEST", help="as of scripts.train (0.7,0.15,0.15)")
     data.add_argument(
         "--every",
-        type=_count,
+        type=command.count,
         metavar="ROWS",
         help="between two windows of a forecast (1; in the table the horizon, so that every row is forecast once)",
     )
-    data.add_argument("--season", type=_count, metavar="ROWS", help="of the seasonal forecast beside it (a day, else 24)")
+    data.add_argument("--season", type=command.count, metavar="ROWS", help="of the seasonal forecast beside it (a day, else 24)")
 
     parser.add_argument("--csv", type=_table, metavar="FILE", help="write predictions beside the truth, as .csv or .parquet")
     parser.add_argument("--picture", type=_picture, metavar="FILE.png", help="draw some of them")
@@ -65,12 +65,6 @@ def parsed(parser: ArgumentParser, argv: list[str] | None) -> Namespace:
 
 def is_url(model: str) -> bool:
     return "://" in model
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise ArgumentTypeError(f"a whole number from 1 up, got {text!r}")
-    return int(text)
 
 
 def _seconds(text: str) -> float:
