@@ -431,6 +431,7 @@ def test_a_worker_that_dies_is_replaced_and_nobody_is_refused(repository: Path) 
         assert len(before) == 2
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
+        wait_for_end(victim)  # what it is given before is lost with it
         for _ in range(50):  # a new connection each: whoever is alive answers
             assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}).status_code == 200
         server.wait_for("is replaced")
