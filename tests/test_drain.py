@@ -127,18 +127,31 @@ def test_nobody_is_refused_within_the_delay_and_no_request_fails(repository: Pat
     assert "everything that was accepted has been answered" in "".join(server.log)
 
 
+async def begin(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a long request; the service has read its head when this returns, and what is read next is the answer."""
+    address = httpx.URL(server.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    body = json.dumps(HEAVY).encode()
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: "
+    writer.write(f"{head}{len(body)}\r\n\r\n".encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    return reader, writer
+
+
 @WORKERS
 def test_a_second_signal_ends_the_delay_and_refuses_nothing_that_waits(repository: Path, workers: str) -> None:
     async def scenario(server: Server) -> list[int]:
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
-            waiting = [asyncio.create_task(http.post("/predict", json=HEAVY)) for _ in range(8)]
-            await http.get("/health")
-            server.process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(server.wait_for, "Not ready any more", times=int(workers))
-            waiting += [asyncio.create_task(http.post("/predict", json=HEAVY)) for _ in range(4)]
-            assert (await http.get("/health")).status_code == 503  # it comes after those
-            server.process.send_signal(signal.SIGTERM)
-            return [(await answer).status_code for answer in waiting]
+        waiting = [await begin(server) for _ in range(8)]
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(server.wait_for, "Not ready any more", times=int(workers))
+        waiting += [await begin(server) for _ in range(4)]
+        server.process.send_signal(signal.SIGTERM)
+        statuses = []
+        for answer, caller in waiting:
+            statuses.append(int((await answer.readuntil(b"\r\n")).split()[1]))
+            caller.close()
+        return statuses
 
     with serve(repository, "--workers", workers, "--lanes", "1", "--drain-delay", "3600") as server:
         assert asyncio.run(scenario(server)) == [200] * 12
