@@ -38,7 +38,7 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(params=["reset_before", "reset_after"])
+@pytest.fixture(params=["reset_before", "reset_after", "lstm"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return artifacts.build(tmp_path, hidden=32, cell=request.param)
 
