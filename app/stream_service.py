@@ -34,6 +34,8 @@ SWEEP = 1.0  # seconds between two looks for what has expired
 class Caller(Protocol):
     """Who waits for an answer, and may leave."""
 
+    last: Stream | None  # where the stream stood when this caller's last chunk was done: there it stands, if nobody else came
+
     def waits_for(self, ticket: Ticket) -> None:
         """Raises when the caller has left; fails the ticket when it does."""
 
@@ -100,13 +102,16 @@ class StreamService:
         await self._turns.take(id)
         try:
             while True:
-                place, model = await self._place(id, arrived, begin, deadline)
+                place, model = await self._place(id, arrived, begin, deadline, caller.last)
                 stream, spec = place.stream, model.spec
+                recalled, caller.last = stream is caller.last, None  # which is worth one try
                 with model:  # which is not let go meanwhile
                     if spec != decoded:
                         chunks = await streams.decoded(decoders, spec)
                         digests = [streams.digest_of(chunk.steps) for chunk in chunks]
                         decoded = spec
+                    if recalled and chunks[0].seq not in (None, stream.seq):
+                        continue  # what became of others is in the store
                     known, following = stream.place(chunks, digests, spec)
                     if known:
                         self._metrics.repeated.inc(len(known))
@@ -124,7 +129,9 @@ class StreamService:
                         most = 1  # it may be a later one's fault
                         continue
                 after, answers = stream.after(prediction, first, digests[: len(first)], self.keeper.now())
-                if await self.keeper.settle(place, None if end and len(first) == len(decoders) else after):
+                ends = end and len(first) == len(decoders)
+                if await self.keeper.settle(place, None if ends else after):
+                    caller.last = None if ends else after
                     self._metrics.done.inc(len(first))
                     return list(zip(answers, first, strict=True)), model
                 self._metrics.raced.inc()  # another process was first
@@ -153,7 +160,9 @@ class StreamService:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         await self.keeper.close()
 
-    async def _place(self, id: str, arrived: float, begin: Model | None, deadline: float) -> tuple[Place, Model]:
+    async def _place(
+        self, id: str, arrived: float, begin: Model | None, deadline: float, last: Stream | None
+    ) -> tuple[Place, Model]:
         """Where a chunk is to be done, and with which model."""
         left = deadline - monotonic()
         if left < 0:
@@ -161,8 +170,9 @@ class StreamService:
         if begin is not None:
             begin.follow()
             return await self.keeper.vacate(id, begin.spec.name, begin.spec.version), begin
-        stream = await self.keeper.load(id, arrived)
-        return Place(stream, stream.tag), await self._model_of(stream, left)
+        if last is None or last.id != id or last.expires <= arrived:
+            last = await self.keeper.load(id, arrived)
+        return Place(last, last.tag), await self._model_of(last, left)
 
     async def _model_of(self, stream: Stream, left: float) -> Model:
         """The model that goes on with a stream; DeadlineExceeded when it cannot be had in time."""

@@ -1,7 +1,8 @@
 """The life of streams, against a plain reference: a list of steps for each, and the float64 equations."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,6 +62,9 @@ NETWORK = artifacts.network()
 class Patient:
     """A caller who stays."""
 
+    def __init__(self) -> None:
+        self.last: Stream | None = None
+
     def waits_for(self, ticket: Ticket) -> None:
         pass
 
@@ -93,8 +97,10 @@ def streams_of(
     return StreamService(service, Pins(service.catalog, drain=drain), keeper)
 
 
-async def predict(streams: StreamService, id: str, steps: Array, seq: int | None = None, **turn: Any) -> Answer:
-    ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), Patient(), **turn)
+async def predict(
+    streams: StreamService, id: str, steps: Array, seq: int | None = None, caller: Patient | None = None, **turn: Any
+) -> Answer:
+    ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), caller or Patient(), **turn)
     return answer
 
 
@@ -131,6 +137,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = Clock()
         self.reference: dict[str, Reference] = {}
         self.gone: set[str] = set()  # expired
+        self.callers: dict[tuple[int, str], Patient] = defaultdict(Patient)
         self.made = 0
         self.folder = TemporaryDirectory()
         self.open()
@@ -164,10 +171,14 @@ class Machine(RuleBasedStateMachine):
         if known is not None and known.expires > self.clock.now:
             return known
         expected = StreamExpired if known is not None or id in self.gone else StreamNotFound
-        for work in (self.first.find(id), predict(self.first, id, chunk(1, 0)), self.first.fork(id), self.first.delete(id)):
+        for work in (self.first.find(id), self.ask(0, id, chunk(1, 0)), self.first.fork(id), self.first.delete(id)):
             with pytest.raises(expected):
                 self.runner.run(work)
         return None
+
+    def ask(self, process: int, id: str, steps: Array, seq: int | None = None, **turn: Any) -> Coroutine[Any, Any, Answer]:
+        """For the one caller who each stream has in each process, and who remembers where it stood."""
+        return predict(self.services[process], id, steps, seq, self.callers[process, id], **turn)
 
     @property
     def first(self) -> StreamService:
@@ -202,7 +213,7 @@ class Machine(RuleBasedStateMachine):
     def next_chunk(self, id: str, length: int, seed: int, numbered: bool, process: int) -> None:
         if known := self.alive(id):
             steps, seq = chunk(length, seed), len(known.chunks)
-            answer = self.runner.run(predict(self.services[process], id, steps, seq if numbered else None))
+            answer = self.runner.run(self.ask(process, id, steps, seq if numbered else None))
             self.check(answer, known.done(steps, self.clock.now), seq=seq + 1, steps=known.steps)
 
     @rule(id=ids, back=st.integers(1, 4), process=st.integers(0, 1))
@@ -210,21 +221,21 @@ class Machine(RuleBasedStateMachine):
         if (known := self.alive(id)) and back <= min(len(known.chunks), MOST_ANSWERS):
             seq = len(known.chunks) - back
             steps, outputs = known.chunks[seq]
-            answer = self.runner.run(predict(self.services[process], id, steps, seq))
+            answer = self.runner.run(self.ask(process, id, steps, seq))
             self.check(answer, outputs, seq=seq + 1, steps=sum(len(each) for each, _ in known.chunks[: seq + 1]))
 
     @rule(id=ids, ahead=st.integers(1, 5))
     def gap(self, id: str, ahead: int) -> None:
         if known := self.alive(id):
             with pytest.raises(StreamConflict) as refused:
-                self.runner.run(predict(self.first, id, chunk(3, 3), len(known.chunks) + ahead))
+                self.runner.run(self.ask(0, id, chunk(3, 3), len(known.chunks) + ahead))
             assert refused.value.expected == len(known.chunks)
 
     @rule(id=ids)
     def other_steps(self, id: str) -> None:
         if (known := self.alive(id)) and known.chunks:
             with pytest.raises(StreamConflict, match="other steps"):
-                self.runner.run(predict(self.first, id, chunk(2, 1000), len(known.chunks) - 1))
+                self.runner.run(self.ask(0, id, chunk(2, 1000), len(known.chunks) - 1))
 
     @rule(id=ids, lengths=st.lists(st.integers(1, 6), min_size=2, max_size=6), seed=st.integers(0, 99))
     def at_once(self, id: str, lengths: list[int], seed: int) -> None:
@@ -257,7 +268,7 @@ class Machine(RuleBasedStateMachine):
         begin, got = len(known.chunks) - len(again), []
         while len(got) < len(given):
             decoders = [decoding(steps, begin + number) for number, steps in enumerate(given)][len(got) :]
-            answers, _ = self.runner.run(self.services[0].predict(id, decoders, Patient()))
+            answers, _ = self.runner.run(self.first.predict(id, decoders, self.callers[0, id]))
             got += [answer for answer, _ in answers]
         for number, (steps, answer) in enumerate(zip(given, got, strict=True)):
             outputs = again[number][1] if number < len(again) else known.done(steps, self.clock.now)
@@ -282,7 +293,7 @@ class Machine(RuleBasedStateMachine):
     def start_over(self, id: str, length: int, seed: int, process: int, end: bool) -> None:
         """With its first chunk, whatever stands there: alive, expired, nothing; and perhaps that is all of it."""
         steps, fresh = chunk(length, seed), Reference(LIMITS.ttl, self.clock.now + LIMITS.ttl)
-        answer = self.runner.run(predict(self.services[process], id, steps, begin=self.service.model(), end=end))
+        answer = self.runner.run(self.ask(process, id, steps, begin=self.service.model(), end=end))
         self.check(answer, fresh.done(steps, self.clock.now), seq=1, steps=length)
         self.reference.pop(id, None)
         if not end:
@@ -310,7 +321,7 @@ class Machine(RuleBasedStateMachine):
     def last_chunk(self, id: str, length: int, seed: int, process: int) -> None:
         if known := self.alive(id):
             steps = chunk(length, seed)
-            answer = self.runner.run(predict(self.services[process], id, steps, end=True))
+            answer = self.runner.run(self.ask(process, id, steps, end=True))
             self.check(answer, known.done(steps, self.clock.now), seq=len(known.chunks), steps=known.steps)
             del self.reference[id]
             assert self.alive(id) is None
@@ -389,6 +400,8 @@ def test_streams_do_what_the_reference_does_whatever_comes(kind: str, repository
 
 class Leaver:
     """A caller who leaves as soon as its chunk waits."""
+
+    last: Stream | None = None
 
     def waits_for(self, ticket: Ticket) -> None:
         ticket.fail(ConnectionResetError())

@@ -20,8 +20,9 @@ from functools import partial
 from itertools import islice, takewhile
 from math import ceil
 from pathlib import Path
+from struct import Struct
 from time import time_ns
-from typing import ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 import lmdb
 from lmdb import _Database
@@ -34,11 +35,13 @@ log = logging.getLogger(__name__)
 
 MAP_SIZE = 2**38  # bytes of address space; the file is as large as what was in it at once
 READERS = 1024  # processes
+PREFIX = 16  # bytes before a record
 SLICE = 128  # entries that are looked at in one transaction, before others have their turn
 FULL = {ENOSPC, EDQUOT, EFBIG, EIO}  # LMDB says EIO of a write that was cut short
 DAMAGED = (VerifyError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
+_BEGINNING = Struct(f"8s8s{TAG}s")  # until, due, the record's tag
 _problems: Callable[[str], list[str]] = verify  # which lacks types
 _Answer = TypeVar("_Answer")
 _Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # what it gives is valid until its next write
@@ -48,14 +51,8 @@ def _stamp(seconds: float) -> bytes:
     return ceil(seconds * 1000).to_bytes(8, "big")
 
 
-class _Write(NamedTuple):
-    """One swap, or a removal where the record is None, and who waits for it."""
-
-    key: bytes
-    record: bytes | None
-    expected: bytes | None
-    until: bytes
-    answer: "asyncio.Future[bool]"
+# One swap, or a removal where the record is None: key, record, the tag expected, until. A bare tuple: there is one for each chunk.
+_Write: TypeAlias = tuple[bytes, bytes | None, bytes | None, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +80,25 @@ class _Files:
             raise
 
     def write(self, txn: _Transaction, write: _Write) -> bool:
-        key, until = write.key, write.until
+        key, record, expected, until = write
         kept = txn.get(key)
-        if kept is None:
-            if write.expected is not None or write.record is None:
+        if kept is not None:
+            _, due, tag = _BEGINNING.unpack_from(kept)
+            if tag != expected:
                 return False
-            if (forget := txn.get(key, db=self.gone)) is not None:
-                txn.delete(bytes(forget) + key, db=self.due)
-                txn.delete(key, db=self.gone)
-        elif bytes(kept[16 : 16 + TAG]) != write.expected:
+        elif expected is not None or record is None:
             return False
-        due = until if kept is None else bytes(kept[8:16])
-        if write.record is None:
+        elif (forget := txn.get(key, db=self.gone)) is not None:
+            txn.delete(bytes(forget) + key, db=self.due)
+            txn.delete(key, db=self.gone)
+        if record is None:
             return txn.delete(due + key, db=self.due) and txn.delete(key)
         if kept is None or until < due:  # it is new, or its time was shortened
-            txn.delete(due + key, db=self.due)
+            if kept is not None:
+                txn.delete(due + key, db=self.due)
             due = until
             txn.put(due + key, b"", db=self.due)
-        return txn.put(key, until + due + write.record)
+        return txn.put(key, until + due + record)
 
     def after(self, txn: _Transaction, key: bytes, most: int) -> list[str]:
         cursor = txn.cursor(self.records)
@@ -139,12 +137,13 @@ class Embedded:
         """StoreUnavailable where the folder cannot be used."""
         self._folder = folder
         self._map_size = map_size
-        self._waiting: list[_Write] = []
+        self._waiting: list[tuple[_Write, asyncio.Future[bool]]] = []
         self._closed = False
         self._files: _Files | None = self._open()
 
     async def read(self, key: str) -> bytes | None:
-        return self._within(lambda _, txn: bytes(txn.get(key.encode(), b"")))[16:] or None
+        name = key.encode()
+        return self._within(lambda _, txn: bytes(kept[PREFIX:]) if (kept := txn.get(name)) is not None else None)
 
     async def swap(self, key: str, record: bytes, *, expected: bytes | None, until: float) -> bool:
         return await self._later(key.encode(), record, expected, _stamp(until))
@@ -183,28 +182,29 @@ class Embedded:
             self._files = None
 
     def _later(self, key: bytes, record: bytes | None, expected: bytes | None, until: bytes) -> "asyncio.Future[bool]":
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
         if not self._waiting:
-            answer.get_loop().call_soon(self._commit)
-        self._waiting.append(_Write(key, record, expected, until, answer))
+            loop.call_soon(self._commit)
+        self._waiting.append(((key, record, expected, until), answer))
         return answer
 
     def _commit(self) -> None:
-        writes, self._waiting = self._waiting, []
-        self._settle([write for write in writes if not write.answer.done()])  # or who asked has left
+        waiting, self._waiting = self._waiting, []
+        self._settle([each for each in waiting if not each[1].done()])  # or who asked has left
 
-    def _settle(self, writes: list[_Write]) -> None:
+    def _settle(self, waiting: list[tuple[_Write, asyncio.Future[bool]]]) -> None:
         """Answer all of them: in one transaction or, should that fail, in one each, for the fault may be a single one's."""
         try:
-            written = self._within(lambda files, txn: [files.write(txn, write) for write in writes], write=True)
-            for write, done in zip(writes, written, strict=True):
-                write.answer.set_result(done)
+            written = self._within(lambda files, txn: [files.write(txn, write) for write, _ in waiting], write=True)
+            for (_, answer), done in zip(waiting, written, strict=True):
+                answer.set_result(done)
         except Exception as error:
-            if len(writes) == 1:
-                writes[0].answer.set_exception(error)
+            if len(waiting) == 1:
+                waiting[0][1].set_exception(error)
                 return
-            for write in writes:
-                self._settle([write])
+            for each in waiting:
+                self._settle([each])
 
     def _within(self, act: Callable[[_Files, _Transaction], _Answer], *, write: bool = False) -> _Answer:
         """What `act` returns, once its transaction is through; StoreUnavailable, and then nothing has changed."""
