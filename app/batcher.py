@@ -160,7 +160,7 @@ class Batcher:
                 self._free -= 1
         self._left = monotonic()
         if self._metrics is not None:
-            self._metrics.waiting(len(self._queue))
+            self._metrics.turned(waiting=len(self._queue))
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
 

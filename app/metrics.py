@@ -5,14 +5,17 @@ reads, where the environment named a folder before this module was imported. Kno
 """
 
 import os
+from collections import Counter as Counts
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from time import time
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from app.counted import ModelCounts, Samples
+from app.observed import Buckets, Totals
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -27,7 +30,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._own = own = CollectorRegistry()
-        self._requests = Histogram(
+        self._requests = Buckets(
             "recurve_request_seconds", "From a request's head to its answer", ("route", "status"), buckets=SECONDS, registry=own
         )
         self._refused = Counter("recurve_refused_total", "Requests and connections turned away", ("reason",), registry=own)
@@ -37,9 +40,9 @@ class Metrics:
         self.steps = Counter("recurve_steps_total", "Time steps predicted", MODEL, registry=own)
         self.padded = Counter("recurve_padded_steps_total", "Time steps run, padding among them", MODEL, registry=own)
         self.waited = Counter("recurve_queue_seconds_total", "Seconds that instances waited for a lane", MODEL, registry=own)
-        self.compute = Histogram("recurve_execution_seconds", "A batch in the engine", MODEL, buckets=SECONDS, registry=own)
-        self.sizes = Histogram("recurve_batch_size", "Instances in a batch", MODEL, buckets=SIZES, registry=own)
-        self.by_size = Summary(
+        self.compute = Buckets("recurve_execution_seconds", "A batch in the engine", MODEL, buckets=SECONDS, registry=own)
+        self.sizes = Buckets("recurve_batch_size", "Instances in a batch", MODEL, buckets=SIZES, registry=own)
+        self.by_size = Totals(
             "recurve_batch_seconds", "A batch in the engine, by the number of its instances", (*MODEL, "size"), registry=own
         )
         self.last = Gauge(
@@ -49,7 +52,7 @@ class Metrics:
             registry=own,
             multiprocess_mode="max",
         )
-        self._model_requests = Summary(
+        self._model_requests = Totals(
             "recurve_model_request_seconds",
             "From a request's head to its answer, by the model that it was for",
             (*MODEL, "outcome"),
@@ -80,18 +83,12 @@ class Metrics:
         self._with_refusals: set[str] = set()  # models that have had any
         self.in_use: dict[tuple[str, str], Gauge] = {}  # of these, by name and version: files that are loaded anew are the same
         self.streams = StreamMetrics(own)
-        self._children: dict[tuple[str, int], Histogram] = {}
 
-    def answered(self, route: str, status: int, *, seconds: float) -> None:
-        """A request got its answer."""
-        child = self._children.get((route, status))
-        if child is None:
-            child = self._children[route, status] = self._requests.labels(route, str(status))
-        child.observe(seconds)
-
-    def model_answered(self, name: str, version: str, *, status: int, seconds: float) -> None:
-        """A request for this version of a model got its answer."""
-        self._model_requests.labels(name, version, "success" if status < 400 else "fail").observe(seconds)
+    def answered(self, route: str, status: int, seconds: Sequence[float], *, model: tuple[str, str] | None = None) -> None:
+        """Requests got their answers after so many seconds each; all of them for this version of a model, if for any."""
+        self._requests.labels(route, str(status)).observe_all(seconds)
+        if model is not None:
+            self._model_requests.labels(*model, "success" if status < 400 else "fail").observe_all(seconds)
 
     def refused(self, reason: str) -> None:
         """A request was turned away, or a connection."""
@@ -165,6 +162,15 @@ class StreamMetrics:
         self.done, self.repeated, self.raced = (chunks.labels(outcome) for outcome in ("done", "repeated", "raced"))
 
 
+class _Batch(NamedTuple):
+    size: int
+    steps: int
+    padded: int  # steps, padding among them
+    seconds: float
+    waited: float  # seconds, of all its instances together
+    provider: str
+
+
 class ModelMetrics:
     """What one version of a model counts, batch by batch."""
 
@@ -178,10 +184,11 @@ class ModelMetrics:
         self._compute = metrics.compute.labels(name, version)
         self._sizes = metrics.sizes.labels(name, version)
         self._by_size = metrics.by_size
-        self._of_size: dict[int, Summary] = {}
+        self._of_size: dict[int, Totals] = {}
         self._last = metrics.last.labels(name, version)
         self._waiting = metrics.waiting.labels(name, version)
         self._last_waiting = 0
+        self._batches: list[_Batch] = []  # that have run in this turn
         self._providers = metrics.providers
         self._in_use = metrics.in_use
         self._by_provider = metrics.by_provider
@@ -203,28 +210,40 @@ class ModelMetrics:
             gauge.set(0)
 
     def executed(self, lengths: Sequence[int], *, seconds: float, waited: float, provider: str = "") -> None:
-        """A batch of instances of these lengths has run for `seconds`; together they had waited for `waited` seconds."""
-        self._executions.inc()
-        self._inferences.inc(len(lengths))
-        self._steps.inc(sum(lengths))
-        self._padded.inc(len(lengths) * max(lengths))
-        self._waited.inc(max(0.0, waited))
-        self._compute.observe(seconds)
-        self._sizes.observe(len(lengths))
-        size = len(lengths)
-        child = self._of_size.get(size)
-        if child is None:
-            child = self._of_size[size] = self._by_size.labels(*self._names, str(size))
-        child.observe(seconds)
-        self._last.set(time())
-        if provider:  # none is known of a batch whose every answer overflows
-            on_provider = self._on_provider.get(provider)
-            if on_provider is None:
-                on_provider = self._on_provider[provider] = self._by_provider.labels(*self._names, provider)
-            on_provider.inc()
+        """A batch of instances of these lengths has run; `waited`: seconds, of all together. It is counted when the turn ends."""
+        size, longest = len(lengths), max(lengths)
+        self._batches.append(_Batch(size, sum(lengths), size * longest, seconds, max(0.0, waited), provider))
 
-    def waiting(self, instances: int) -> None:
-        """So many wait now."""
-        if instances != self._last_waiting:
-            self._last_waiting = instances
-            self._waiting.set(instances)
+    def turned(self, *, waiting: int) -> None:
+        """A turn of the batcher ends, and leaves so many instances waiting."""
+        if self._batches:
+            self._count(self._batches)
+            self._batches = []
+        if waiting != self._last_waiting:
+            self._last_waiting = waiting
+            self._waiting.set(waiting)
+
+    def _count(self, batches: list[_Batch]) -> None:
+        sizes, steps, padded, seconds, waited, providers = zip(*batches, strict=True)
+        self._executions.inc(len(batches))
+        self._inferences.inc(sum(sizes))
+        self._steps.inc(sum(steps))
+        self._padded.inc(sum(padded))
+        self._waited.inc(sum(waited))
+        self._compute.observe_all(seconds)
+        self._sizes.observe_all(sizes)
+        of_size = defaultdict(list)
+        for batch in batches:
+            of_size[batch.size].append(batch.seconds)
+        for size, of_these in of_size.items():
+            child = self._of_size.get(size)
+            if child is None:
+                child = self._of_size[size] = self._by_size.labels(*self._names, str(size))
+            child.observe_all(of_these)
+        self._last.set(time())
+        for provider, count in Counts(providers).items():
+            if provider:  # none is known of a batch whose every answer overflows
+                on_provider = self._on_provider.get(provider)
+                if on_provider is None:
+                    on_provider = self._on_provider[provider] = self._by_provider.labels(*self._names, provider)
+                on_provider.inc(count)

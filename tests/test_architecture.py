@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
     {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.certificates", "app.probe", "app.sockets", "app.cost"}
-    | {"app.counted", "app.fleet", "app.keys", "app.orders", "app.rates", "app.traces"},
+    | {"app.counted", "app.fleet", "app.keys", "app.observed", "app.orders", "app.rates", "app.traces"},
     {"app.manifest", "app.runtime", "app.settings", "app.metrics", "app.stores", "app.turns", "app.worker", "app.arrivals"},
     {"app.tensors", "app.configuration"},
     {"app.runner"},
@@ -63,7 +63,7 @@ ONLY_IN = {
     "lmdb": {"app.stores"},
     "redis": {"app.stores"},
     "onnxruntime": {"app.runtime"},
-    "prometheus_client": {"app.metrics", "app.__main__"},
+    "prometheus_client": {"app.metrics", "app.observed", "app.__main__"},
     "opentelemetry": {"app.traces"},
     "torch": set(),
 }

@@ -55,13 +55,13 @@ GROUPING = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 def exposed() -> dict[str, list[dict[str, str]]]:
     """Every sample that the service can show: its name -> the labels of its series, once each metric was counted."""
     metrics = Metrics()
-    metrics.answered("/predict", 200, seconds=0.01)
+    metrics.answered("/predict", 200, [0.01], model=("m", "1"))
     metrics.refused("queue-full")
     metrics.versions_refused({"m": 1})
-    metrics.model_answered("m", "1", status=200, seconds=0.01)
     counts = metrics.model("m", "1", lanes=2)
     counts.runs_on("CPUExecutionProvider", fallback=True)
     counts.executed([1, 3], seconds=0.01, waited=0.01, provider="CPUExecutionProvider")
+    counts.turned(waiting=1)
     metrics.streams.ended.labels("expired").inc()
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):

@@ -536,15 +536,15 @@ def test_who_leaves_a_pipeline_is_not_worked_for_and_nothing_is_logged(repositor
 )
 def test_what_is_not_finished_is_refused_with_503(repository: Path, flags: tuple[str, ...], signals: int) -> None:
     """Stopping is bounded and told: everyone who waits gets an answer that says what to do."""
-    body = json.dumps(HEAVY).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    body = np.zeros((100_000, 6), "<f4").tobytes()  # a tenth of a second for one lane, or more
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {OCTETS}\r\nContent-Length: {len(body)}\r\n"
     with serve(repository, "--lanes", "1", "--max-batch-size", "1", *flags) as server, ExitStack() as stack:
         address = httpx.URL(server.url)
         callers = [stack.enter_context(socket.create_connection((address.host, address.port or 80))) for _ in range(24)]
         for caller in callers:
-            caller.sendall(head.encode() + body)
-        for _ in range(4):  # who asks now is heard after those above, in every worker
-            assert httpx.get(f"{server.url}/health").status_code == 200
+            caller.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+            assert caller.recv(64) == b"HTTP/1.1 100 Continue\r\n\r\n"  # a worker reads it
+            caller.sendall(body)
         for _ in range(signals - 1):
             server.process.send_signal(signal.SIGTERM)
             server.wait_for("Stopping", times=int(flags[1]))

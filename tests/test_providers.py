@@ -430,6 +430,7 @@ def test_a_batch_whose_every_answer_overflows_is_of_no_provider() -> None:
     counts = metrics.model("m", "1", lanes=1)
     counts.executed([1], seconds=0.1, waited=0.0)
     counts.executed([1], seconds=0.1, waited=0.0, provider=CPU)
+    counts.turned(waiting=0)
     assert shown_of(metrics, "recurve_provider_executions_total") == {CPU: 1}
 
 

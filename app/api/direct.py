@@ -6,6 +6,7 @@ that is asked of its path.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
@@ -32,6 +33,7 @@ class Direct:
         self._live = live
         self._metrics = metrics
         self._ids = RequestIds()
+        self._answered: dict[tuple[str, int, tuple[str, str] | None], list[float]] = defaultdict(list)  # seconds, not counted yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,14 +66,18 @@ class Direct:
                 self._metrics.refused(error.code)
             gone = isinstance(error, ClientDisconnect)
             answer = problems.of(scope, error)
+        if not gone:  # counted before its caller has it, with the others of this turn of the event loop
+            if not self._answered:
+                asyncio.get_running_loop().call_soon(self._count)
+            self._answered[route, answer.status, scope["state"].get("model")].append(perf_counter() - begin)
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
-        if not gone:
-            seconds = perf_counter() - begin
-            self._metrics.answered(route, answer.status, seconds=seconds)
-            if (model := scope["state"].get("model")) is not None:
-                self._metrics.model_answered(*model, status=answer.status, seconds=seconds)
+
+    def _count(self) -> None:
+        answered, self._answered = self._answered, defaultdict(list)
+        for (route, status, model), seconds in answered.items():
+            self._metrics.answered(route, status, seconds, model=model)
 
 
 async def turn_away(scope: Scope, answer: Answer, request_id: tuple[bytes, bytes], send: Send) -> None:
