@@ -493,6 +493,19 @@ def test_a_large_body_is_answered_like_a_small_one(repository: Path, spec: manif
         np.testing.assert_allclose(together[3], alone[0], rtol=spec.tolerance.rtol, atol=spec.tolerance.atol)
 
 
+@pytest.mark.parametrize(
+    "path", ["/health", "/health/live", "/health/ready", "/metrics", "/models", "/v2", "/openapi.json", "/", "/streams/none"]
+)
+def test_head_is_told_what_get_is_but_the_body(client: httpx.Client, path: str) -> None:
+    """As monitors ask."""
+    got, told = client.get(path), client.head(path)
+    assert (told.status_code, told.content) == (got.status_code, b"")
+    for name in ("content-type", "content-length"):
+        assert (name in told.headers) == (name in got.headers)
+    assert client.head("/predict").status_code == 405
+    assert client.get("/health/live").status_code == 200  # on the same connection
+
+
 HEAVY: dict[str, Any] = {"instances": [[STEP] * 5000] * 10, "return_sequences": False}  # tens of milliseconds of work for one lane
 
 

@@ -113,11 +113,11 @@ def integrity(body: bytes | None) -> str:
 def router(site: Site) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
-    @routes.api_route("/", methods=["GET", "HEAD"])
+    @routes.get("/")
     def page(request: Request) -> Response:
         return _answer(request, site.page, FOR_THE_PAGE)
 
-    @routes.api_route("/assets/{edition}/{name}", methods=["GET", "HEAD"])
+    @routes.get("/assets/{edition}/{name}")
     def file(edition: str, name: str, request: Request) -> Response:
         """Of this edition only: files of two would not fit each other."""
         if edition != site.edition or name not in site.files:
@@ -134,6 +134,4 @@ def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Respons
     body = file.body
     if "gzip" in request.headers.get("accept-encoding", ""):
         body, told["Content-Encoding"] = file.packed, "gzip"
-    return Response(
-        b"" if request.method == "HEAD" else body, headers={**told, "Content-Length": str(len(body))}, media_type=file.media_type
-    )
+    return Response(body, headers=told, media_type=file.media_type)
