@@ -159,10 +159,10 @@ class Batcher:
             else:
                 self._free -= 1
         self._left = monotonic()
-        if self._metrics is not None:
-            self._metrics.turned(waiting=len(self._queue))
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
+        if self._metrics is not None:
+            self._metrics.turned(waiting=len(self._queue))
 
     def _waits_for_company(self) -> bool:
         """Whether a batch that is not full yet may wait a little longer; then there is a turn when it has."""

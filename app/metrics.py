@@ -216,9 +216,9 @@ class ModelMetrics:
 
     def turned(self, *, waiting: int) -> None:
         """A turn of the batcher ends, and leaves so many instances waiting."""
-        if self._batches:
-            self._count(self._batches)
-            self._batches = []
+        batches, self._batches = self._batches, []
+        if batches:
+            self._count(batches)
         if waiting != self._last_waiting:
             self._last_waiting = waiting
             self._waiting.set(waiting)

@@ -8,6 +8,7 @@ two of one stream: the store lets one of them through, and the other begins agai
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 from typing import Protocol
@@ -15,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from app import streams
-from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, Violation
+from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, Violation
 from app.keeper import Keeper, Place
 from app.lifecycle import Model
 from app.manifest import ModelSpec
@@ -28,6 +29,7 @@ from app.turns import Turns
 
 log = logging.getLogger(__name__)
 
+MOST_REMEMBERED = 2**13  # bytes of a stream, by each caller
 SWEEP = 1.0  # seconds between two looks for what has expired
 
 
@@ -35,9 +37,24 @@ class Caller(Protocol):
     """Who waits for an answer, and may leave."""
 
     last: Stream | None  # where the stream stood when this caller's last chunk was done: there it stands, if nobody else came
+    remembers: bool  # false once it did not: others send chunks of that stream too
 
     def waits_for(self, ticket: Ticket) -> None:
         """Raises when the caller has left; fails the ticket when it does."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What is asked of a stream at once, as it was read for `spec`."""
+
+    decoders: Sequence[Decode]
+    caller: Caller
+    deadline: float
+    end: bool
+    most: int  # chunks that may run as one
+    spec: ModelSpec | None = None
+    chunks: list[Chunk] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
 
 
 class StreamService:
@@ -97,46 +114,66 @@ class StreamService:
         if begin is not None:
             _check_streamed(begin.spec)
         arrived, deadline = self.keeper.now(), monotonic() + min(timeout, self.keeper.limits.timeout)
-        decoded: ModelSpec | None = None
-        most = len(decoders)
+        turn = _Turn(decoders, caller, deadline, end, most=len(decoders))
         await self._turns.take(id)
         try:
+            last, caller.last = caller.last, None
+            if last is not None and begin is None and last.id == id and last.expires > arrived:
+                try:
+                    model = await self._model_of(last, deadline - monotonic())
+                    answered, after = await self._attempt(turn, last, model)
+                except RecurveError:  # of a stream that may stand elsewhere by now, or be another one
+                    after = None
+                if after is not None and await self._settle(turn, Place(last, last.tag), after, len(answered)):
+                    return answered, model
+                caller.remembers = False
             while True:
-                place, model = await self._place(id, arrived, begin, deadline, caller.last)
-                stream, spec = place.stream, model.spec
-                recalled, caller.last = stream is caller.last, None  # which is worth one try
-                with model:  # which is not let go meanwhile
-                    if spec != decoded:
-                        chunks = await streams.decoded(decoders, spec)
-                        digests = [streams.digest_of(chunk.steps) for chunk in chunks]
-                        decoded = spec
-                    if recalled and chunks[0].seq not in (None, stream.seq):
-                        continue  # what became of others is in the store
-                    known, following = stream.place(chunks, digests, spec)
-                    if known:
-                        self._metrics.repeated.inc(len(known))
-                        return list(zip(known, chunks, strict=False)), model
-                    left = max(deadline - monotonic(), 0.0)
-                    first = chunks[: min(following, most)]
-                    instance = Instance(streams.joined(first), stream.state_of(spec))
-                    ticket = self._service.predict(model, (instance,), timeout=left)
-                    caller.waits_for(ticket)
-                    try:
-                        (prediction,) = await ticket
-                    except NotFinite:
-                        if len(first) == 1:
-                            raise
-                        most = 1  # it may be a later one's fault
-                        continue
-                after, answers = stream.after(prediction, first, digests[: len(first)], self.keeper.now())
-                ends = end and len(first) == len(decoders)
-                if await self.keeper.settle(place, None if ends else after):
-                    caller.last = None if ends else after
-                    self._metrics.done.inc(len(first))
-                    return list(zip(answers, first, strict=True)), model
+                place, model = await self._place(id, arrived, begin, deadline)
+                answered, after = await self._attempt(turn, place.stream, model)
+                if after is None:
+                    self._metrics.repeated.inc(len(answered))
+                    return answered, model
+                if await self._settle(turn, place, after, len(answered)):
+                    return answered, model
                 self._metrics.raced.inc()  # another process was first
         finally:
             self._turns.give(id)
+
+    async def _attempt(self, turn: _Turn, stream: Stream, model: Model) -> tuple[list[tuple[Answer, Chunk]], Stream | None]:
+        """Answers to the first chunks, if the stream stands here, and where it stands after them; None: they were done before."""
+        spec = model.spec
+        with model:  # which is not let go meanwhile
+            if spec != turn.spec:
+                turn.chunks = await streams.decoded(turn.decoders, spec)
+                turn.digests = [streams.digest_of(chunk.steps) for chunk in turn.chunks]
+                turn.spec = spec
+            known, following = stream.place(turn.chunks, turn.digests, spec)
+            if known:
+                return list(zip(known, turn.chunks, strict=False)), None
+            while True:
+                first = turn.chunks[: min(following, turn.most)]
+                instance = Instance(streams.joined(first), stream.state_of(spec))
+                ticket = self._service.predict(model, (instance,), timeout=max(turn.deadline - monotonic(), 0.0))
+                turn.caller.waits_for(ticket)
+                try:
+                    (prediction,) = await ticket
+                    break
+                except NotFinite:
+                    if len(first) == 1:
+                        raise
+                    turn.most = 1  # it may be a later one's fault
+        after, answers = stream.after(prediction, first, turn.digests[: len(first)], self.keeper.now())
+        return list(zip(answers, first, strict=True)), after
+
+    async def _settle(self, turn: _Turn, place: Place, after: Stream, done: int) -> bool:
+        """Store what became of the stream by so many chunks; False, with nothing changed, when it stands elsewhere."""
+        ends = turn.end and done == len(turn.decoders)
+        if not await self.keeper.settle(place, None if ends else after):
+            return False
+        if turn.caller.remembers and not ends and len(after.state) + len(after.answers) <= MOST_REMEMBERED:
+            turn.caller.last = after
+        self._metrics.done.inc(done)
+        return True
 
     async def fork(self, id: str, *, new: str | None = None, ttl: float | None = None) -> Stream:
         """A new stream that begins with the state of this one; raises what `find` and `create` raise."""
@@ -160,9 +197,7 @@ class StreamService:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         await self.keeper.close()
 
-    async def _place(
-        self, id: str, arrived: float, begin: Model | None, deadline: float, last: Stream | None
-    ) -> tuple[Place, Model]:
+    async def _place(self, id: str, arrived: float, begin: Model | None, deadline: float) -> tuple[Place, Model]:
         """Where a chunk is to be done, and with which model."""
         left = deadline - monotonic()
         if left < 0:
@@ -170,9 +205,8 @@ class StreamService:
         if begin is not None:
             begin.follow()
             return await self.keeper.vacate(id, begin.spec.name, begin.spec.version), begin
-        if last is None or last.id != id or last.expires <= arrived:
-            last = await self.keeper.load(id, arrived)
-        return Place(last, last.tag), await self._model_of(last, left)
+        stream = await self.keeper.load(id, arrived)
+        return Place(stream, stream.tag), await self._model_of(stream, left)
 
     async def _model_of(self, stream: Stream, left: float) -> Model:
         """The model that goes on with a stream; DeadlineExceeded when it cannot be had in time."""

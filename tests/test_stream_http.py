@@ -19,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app import manifest
 from app.tensors import Array
+from tests import artifacts
 from tests.servers import Server, serve
 from tests.test_http import problem
 
@@ -291,6 +292,27 @@ def test_a_lost_connection_is_resumed_by_the_number_of_the_first_chunk_that_was_
         got += [said(connection.recv(timeout=10)) for _ in pieces[len(got) :]]
     np.testing.assert_allclose(np.concatenate(got), whole(client, signal_of(60, seed=4)), rtol=1e-5, atol=1e-4)
     assert client.get(f"/streams/{id}").json()["steps"] == 60
+
+
+def test_a_websocket_counts_on_when_its_stream_is_begun_anew_with_another_version(tmp_path: Path) -> None:
+    """What it sends again then is not done again, though it was read for the version before."""
+    for seed in (0, 1):
+        artifacts.build(tmp_path, seed=seed)
+    chunks = [np.full((2, 6), number, "<f4").tobytes() for number in range(3)]
+    with serve(tmp_path, "--workers", "1", "--model-versions", "all") as server, httpx.Client(base_url=server.url) as client:
+        client.post("/streams", json={"id": "s", "version": "2"}).raise_for_status()
+        with websocket(server, "/streams/s/ws?seq=0") as connection:
+            connection.send(chunks[0])
+            assert connection.recv() != b""
+            client.delete("/streams/s").raise_for_status()
+            client.post("/streams", json={"id": "s", "version": "1"}).raise_for_status()
+            for seq in (0, 1):
+                answer = client.post(f"/streams/s/predict?seq={seq}", content=chunks[seq], headers=OCTETS).raise_for_status()
+            connection.send(chunks[1])
+            assert connection.recv() == answer.content
+            connection.send(chunks[2])
+            assert connection.recv() != answer.content
+        assert client.get("/streams/s").json()["seq"] == 3
 
 
 def test_the_last_step_only_over_a_websocket(server: Server, client: httpx.Client) -> None:

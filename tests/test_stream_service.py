@@ -37,6 +37,7 @@ from app.errors import (
     StreamExpired,
     StreamNotFound,
     TooManyStreams,
+    Violation,
 )
 from app.keeper import Keeper
 from app.lifecycle import Model
@@ -48,7 +49,7 @@ from app.service import Service
 from app.stores import TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.stream_service import StreamService
+from app.stream_service import MOST_REMEMBERED, StreamService
 from app.streams import MOST_ANSWERS, Answer, Chunk, Limits, Stream, new_tag
 from app.tensors import Array
 from tests import artifacts
@@ -64,6 +65,7 @@ class Patient:
 
     def __init__(self) -> None:
         self.last: Stream | None = None
+        self.remembers = True
 
     def waits_for(self, ticket: Ticket) -> None:
         pass
@@ -402,6 +404,7 @@ class Leaver:
     """A caller who leaves as soon as its chunk waits."""
 
     last: Stream | None = None
+    remembers = False
 
     def waits_for(self, ticket: Ticket) -> None:
         ticket.fail(ConnectionResetError())
@@ -809,6 +812,69 @@ def test_a_chunk_is_read_again_when_its_stream_became_one_of_another_model(runne
         ((answer, done),), model = await going_on
         assert (seen, model.spec.name, answer.seq) == (["gyro-denoiser", "other"], "other", 1)
         np.testing.assert_array_equal(done.steps, chunk(2, 2))
+        await served.close()
+
+    runner.run(main())
+
+
+def test_who_remembers_a_stream_goes_on_with_the_one_that_took_its_place(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """One of another model under the same id, then none: what is remembered decides nothing, the errors least of all."""
+
+    async def main() -> None:
+        for name in ("gyro-denoiser", "other"):
+            artifacts.build(tmp_path, name=name)
+        served, caller = await service_over(tmp_path), Patient()
+        streams = streams_of(served, Memory())
+        taken: list[str] = []
+
+        async def decode(spec: ModelSpec) -> Chunk:
+            taken.append(spec.name)
+            if spec.name == "gyro-denoiser" and len(taken) > 1:
+                raise InvalidRequest([Violation("", "it is for the other model")])
+            return Chunk(chunk(2, 1))
+
+        other = served.model("other")
+        await streams.create(served.model().spec, id="s")
+        await streams.predict("s", (decode,), caller)
+        assert caller.last is not None
+        await streams.delete("s")
+        await streams.create(other.spec, id="s")
+        ((answer, _),), model = await streams.predict("s", (decode,), caller)
+        assert (taken, model, answer.seq) == (["gyro-denoiser"] * 2 + ["other"], other, 1)
+        await streams.delete("s")
+        with pytest.raises(StreamNotFound):
+            await predict(streams, "s", chunk(1, 1), caller=caller)
+        await served.close()
+
+    runner.run(main())
+
+
+def test_who_is_not_alone_with_a_stream_remembers_it_no_more(runner: asyncio.Runner, repository: Path) -> None:
+    """Else every chunk would be computed twice that comes after another caller's."""
+
+    async def main() -> None:
+        served, callers = await service_over(repository), (Patient(), Patient())
+        streams = streams_of(served, Memory())
+        await streams.create(served.model().spec, id="s")
+        given = [chunk(3, seed) for seed in range(8)]
+        got = [await predict(streams, "s", steps, caller=callers[index % 2]) for index, steps in enumerate(given)]
+        whole, _ = NETWORK.equations(np.concatenate(given).astype(np.float64), [ZERO])
+        np.testing.assert_allclose(np.concatenate([answer.output for answer in got]), whole, rtol=1e-4, atol=1e-3)
+        assert [(caller.remembers, caller.last) for caller in callers] == [(False, None)] * 2
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_stream_that_takes_much_memory_is_not_remembered(runner: asyncio.Runner, repository: Path) -> None:
+    async def main() -> None:
+        served, caller = await service_over(repository), Patient()
+        streams = streams_of(served, Memory())
+        await streams.create(served.model().spec, id="s")
+        await predict(streams, "s", chunk(2, 1), caller=caller)
+        assert caller.last is not None
+        await predict(streams, "s", chunk(MOST_REMEMBERED, 1), caller=caller)
+        assert (caller.last, caller.remembers) == (None, True)
         await served.close()
 
     runner.run(main())

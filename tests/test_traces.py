@@ -122,6 +122,7 @@ def test_every_route_is_named_by_its_template_and_none_by_its_path(repository: P
         stream = (await http.post("/streams", json={})).json()["id"]
         await http.post(f"/streams/{stream}/predict", json={"input": [STEP]})
         await http.get(f"/streams/{stream}")
+        await http.head(f"/streams/{stream}")
         tensor = {"name": "input", "shape": [1, 1, 6], "datatype": "FP32", "data": STEP}
         await http.post("/v2/models/gyro-denoiser/infer", json={"inputs": [tensor]})
         await http.get("/nowhere/7")
@@ -134,12 +135,13 @@ def test_every_route_is_named_by_its_template_and_none_by_its_path(repository: P
         ("POST /streams", 201),
         ("POST /streams/{id}/predict", 200),
         ("GET /streams/{id}", 200),
+        ("HEAD /streams/{id}", 200),
         ("POST /v2/models/{model}/infer", 200),
         ("GET", 404),
         ("POST /predict", 400),
     ]
     linked = [link.context.span_id for batch in batches for link in batch.links]
-    assert linked == [requests[1].context.span_id, requests[3].context.span_id]
+    assert linked == [requests[1].context.span_id, requests[4].context.span_id]
 
 
 def test_nothing_is_traced_unless_that_is_asked_for(repository: Path, caplog: pytest.LogCaptureFixture) -> None:

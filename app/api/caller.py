@@ -17,11 +17,12 @@ from app.streams import Stream
 class Caller:
     """The one who sent a request; in a `with` block, told when the connection is lost."""
 
-    __slots__ = ("_leaving", "_ticket", "gone", "last")
+    __slots__ = ("_leaving", "_ticket", "gone", "last", "remembers")
 
     def __init__(self, scope: Scope) -> None:
         self.gone = False
         self.last: Stream | None = None  # where its stream stood when its last chunk was done
+        self.remembers = True
         self._ticket: Ticket | None = None
         self._leaving: set[Callable[[], None]] = scope.get("extensions", {}).get(ON_DISCONNECT, set())
 

@@ -53,9 +53,11 @@ class Direct:
         route = route_of(scope["path"])
         endpoint = self._endpoints.get(route) if scope["method"] == "POST" else None
         if endpoint is None:
-            if scope["method"] == "HEAD":
-                scope = {**scope, "method": "GET"}  # the server leaves the body out
-            await self._app(scope, receive, with_header(send, request_id))
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server leaves the body out
+            try:
+                await self._app(asked, receive, with_header(send, request_id))
+            finally:
+                scope["route"] = asked.get("route")
             return
         begin, gone = perf_counter(), False
         try:

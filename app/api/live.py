@@ -120,9 +120,12 @@ class Live:
     async def _answer(self, connection: Connection, messages: list[Message], caller: Caller) -> list[Message]:
         """The answers to the first of these messages, one or more; those of one stream that wait together run together."""
         given = list(takewhile(lambda message: message["type"] == "websocket.receive", messages))
+        begin = connection.next
 
         def decoder(message: Message) -> Callable[[ModelSpec], Awaitable[Chunk]]:
             async def decode(spec: ModelSpec) -> Chunk:
+                if message is given[0]:
+                    connection.next = begin  # they may be asked again, for another model
                 data = message.get("bytes")
                 if data is not None:
                     return connection.complete(self._decoder.from_octets(data, (), spec))
