@@ -547,11 +547,14 @@ def test_who_leaves_a_pipeline_is_not_worked_for_and_nothing_is_logged(repositor
         pytest.param(("--workers", "2"), 2, id="second-signal-to-workers"),
     ],
 )
-def test_what_is_not_finished_is_refused_with_503(repository: Path, flags: tuple[str, ...], signals: int) -> None:
+def test_what_is_not_finished_is_refused_with_503(flags: tuple[str, ...], signals: int) -> None:
     """Stopping is bounded and told: everyone who waits gets an answer that says what to do."""
-    body = np.zeros((100_000, 6), "<f4").tobytes()  # a tenth of a second for one lane, or more
+    body = np.zeros((200_000, 6), "<f4").tobytes()  # a quarter of a second of work for one lane, or more; and there are 24
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {OCTETS}\r\nContent-Length: {len(body)}\r\n"
-    with serve(repository, "--lanes", "1", "--max-batch-size", "1", *flags) as server, ExitStack() as stack:
+    with (
+        serve(ROOT / "model", "--lanes", "1", "--max-batch-size", "1", "--max-steps", "200000", *flags) as server,
+        ExitStack() as stack,
+    ):
         address = httpx.URL(server.url)
         callers = [stack.enter_context(socket.create_connection((address.host, address.port or 80))) for _ in range(24)]
         for caller in callers:
