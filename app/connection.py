@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Literal
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app import websocket
@@ -20,8 +20,9 @@ from app.api import problems
 from app.api.request_id import HEADER as REQUEST_ID
 from app.api.request_id import RequestIds
 from app.errors import Draining, HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
-from app.sockets import ON_DISCONNECT
+from app.sockets import ANSWER, ON_DISCONNECT
 from app.transport import Corked, Flow, Refused
+from app.wire import Header, complete, packed
 
 SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
@@ -109,7 +110,7 @@ class Protocol(HttpToolsProtocol):
         if self._loose > most and sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > most:
             raise ValueError("uvicorn's way to send_400_response")
         self._came, self._began, self._loose, self._body = "body", self._heard, 0, 0
-        self.scope["extensions"] = {ON_DISCONNECT: self._leaving}  # type: ignore[dict-item]  # functions, not settings
+        self.scope["extensions"] = {ON_DISCONNECT: self._leaving, ANSWER: self._answer}  # type: ignore[dict-item]  # functions
         before = self.cycle
         super().on_headers_complete()
         if self._last and self.cycle is not before:
@@ -131,6 +132,15 @@ class Protocol(HttpToolsProtocol):
         if not self._over:
             large = self._loose > self._terms.max_head_bytes
             self._refuse(self._too_large() if large else MalformedRequest("What came is not a request of HTTP/1.1."))
+
+    def _answer(self, scope: Scope, status: int, headers: list[Header], body: bytes) -> bool:
+        """Send an answer at once; False where that cannot be: another request waits behind it, or the caller does not read."""
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
+            return False
+        if not cycle.disconnected:
+            complete(cycle, status, headers, body)
+        return True
 
     def leave(self) -> None:
         """Say with the next answer that it is the last, so that its caller goes elsewhere."""
@@ -213,7 +223,9 @@ class Protocol(HttpToolsProtocol):
         scope: dict[str, Any] = {**self.scope} if reading else {"path": "", "headers": [], "state": {}}
         known = scope["state"].get("request_id")
         header = self._terms.ids.assign(scope) if known is None else (REQUEST_ID, known.encode())
-        self.transport.write(_raw(problems.of(scope, error), header, self.server_state.default_headers))
+        answer = problems.of(scope, error)
+        headers = [*self.server_state.default_headers, *answer.headers, (b"content-length", b"%d" % len(answer.body)), header]
+        self.transport.write(packed(answer.status, headers, answer.body, last=True))
         self.transport.write_eof()
         if reading:
             cycle.disconnected = True  # for the application, its caller has gone
@@ -233,10 +245,3 @@ class Protocol(HttpToolsProtocol):
     def _too_large(self) -> HeadTooLarge:
         most = self._terms.max_head_bytes
         return HeadTooLarge(f"The head of the request, its path and headers, has more than the {most} bytes that are taken.")
-
-
-def _raw(answer: problems.Answer, header: tuple[bytes, bytes], always: list[tuple[bytes, bytes]]) -> bytes:
-    """An answer as it goes over the wire, the last of its connection."""
-    length = (b"content-length", b"%d" % len(answer.body))
-    headers = [*always, *answer.headers, length, header, (b"connection", b"close")]
-    return b"".join([STATUS_LINE[answer.status], *(b"%s: %s\r\n" % each for each in headers), b"\r\n", answer.body])

@@ -19,6 +19,7 @@ from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
 from app.errors import Draining, RateLimited, RecurveError, Unavailable
 from app.metrics import Metrics
+from app.sockets import ANSWER
 
 Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
@@ -75,8 +76,10 @@ class Direct:
                 asyncio.get_running_loop().call_soon(self._count)
             self._answered[route, answer.status, scope["state"].get("model")].append(perf_counter() - begin)
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        at_once = scope.get("extensions", {}).get(ANSWER)
+        if at_once is None or not at_once(scope, answer.status, headers, answer.body):
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.body})
 
     def _count(self) -> None:
         answered, self._answered = self._answered, defaultdict(list)

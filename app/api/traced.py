@@ -8,6 +8,7 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.direct import route_of
+from app.sockets import ANSWER
 from app.traces import Traces
 
 WATCHING = ("/health", "/metrics", "/v2/health")  # asked every few seconds, by those who watch
@@ -33,6 +34,7 @@ class Traced:
                 status = message["status"]
             await send(message)
 
+        scope.get("extensions", {}).pop(ANSWER, None)  # which would go around `sending`
         with self._traces.request(scope["method"], scope["path"], scope["headers"]) as span:
             try:
                 await self._app(scope, receive, sending)

@@ -1,0 +1,23 @@
+"""Answers as they go over the wire, each in one piece. Knows nothing of what they say."""
+
+from collections.abc import Iterable
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+Header = tuple[bytes, bytes]
+
+
+def complete(cycle: RequestResponseCycle, status: int, headers: Iterable[Header], body: bytes) -> None:
+    """Answer a request that has had none yet: what `cycle.send` makes of two messages, in a fraction of the time."""
+    cycle.response_started = cycle.response_complete = True
+    cycle.transport.write(packed(status, [*cycle.default_headers, *headers], body, last=not cycle.keep_alive))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+
+
+def packed(status: int, headers: Iterable[Header], body: bytes, *, last: bool) -> bytes:
+    """The bytes of HTTP/1.1; `last`: of its connection. The headers hold the length of the body, and no end of a line."""
+    end = b"connection: close\r\n\r\n" if last else b"\r\n"
+    return b"".join([STATUS_LINE[status], *[b"%s: %s\r\n" % each for each in headers], end, body])
