@@ -126,7 +126,7 @@ class StreamService:
                     after = None
                 if after is not None and await self._settle(turn, Place(last, last.tag), after, len(answered)):
                     return answered, model
-                caller.remembers = False
+                caller.remembers = False  # what was computed for nothing is no race, and happens once
             while True:
                 place, model = await self._place(id, arrived, begin, deadline)
                 answered, after = await self._attempt(turn, place.stream, model)

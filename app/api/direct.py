@@ -58,7 +58,7 @@ class Direct:
             try:
                 await self._app(asked, receive, with_header(send, request_id))
             finally:
-                scope["route"] = asked.get("route")
+                scope["route"] = asked.get("route")  # which the framework notes, and traces name
             return
         begin, gone = perf_counter(), False
         try:
