@@ -15,6 +15,7 @@ from time import monotonic, perf_counter
 
 from app.cost import CostModel, Pace
 from app.errors import Draining, Overloaded, RecurveError
+from app.loop_time import ROUNDS, LoopTime
 from app.metrics import ModelMetrics
 from app.queue import Entry, Limits, Queue, Ticket
 from app.tensors import Instance, Prediction
@@ -27,7 +28,6 @@ Predict = Callable[[Sequence[Instance]], Sequence[Prediction | Exception]]
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
 TYPICAL = 128  # steps
 MARGIN = 0.3  # of the time until a deadline that may go by in waiting; the urgent may take half, the rest is for errors
-FAIR = 0.03  # seconds that a turn may last at most
 GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 
 
@@ -66,8 +66,9 @@ class Batcher:
         self._timer: asyncio.Handle | None = None  # for the next deadline
         self._next_deadline = inf
         self._company: asyncio.Handle | None = None  # for when a batch has waited long enough
-        self._awake = False  # a turn is due
-        self._left = monotonic()  # when the last one ended
+        self._time = LoopTime(self._turn)
+        self._together = 1  # instances that ran in the last batch
+        self._refusing = False  # somebody was refused since then
         self._closing = False
         self._done = asyncio.Event()
 
@@ -90,7 +91,7 @@ class Batcher:
         if self._traces is not None:
             ticket.span = self._traces.current()
         self._queue.put(instances, ticket, per_step=self._pace.per_step)
-        self._wake()
+        self._time.call(rounds=self._rounds())
         if deadline < self._next_deadline:
             self._watch(deadline)
         return ticket
@@ -99,16 +100,19 @@ class Batcher:
         """Raises Draining, and Overloaded when what is due before would leave too little of `timeout` seconds."""
         if self._closing:
             raise Draining("The service is shutting down and takes no new work.")
+        if len(self._queue) and self._time.overdue:
+            self._turn()
         if self.backlog > timeout * MARGIN:
             wait = self._queue.before(monotonic() + timeout / 2) * self._pace.per_step
             if wait > timeout * MARGIN:
+                self._refusing = True
                 detail = f"It would wait for about {wait:.3g} s, more than {MARGIN:.0%} of the {timeout:g} s that it has."
                 raise Overloaded(detail, retry_after=ceil(self.backlog))
 
     def refuse(self) -> int:
         """Take nothing new and answer what waits with Draining; how many instances that were. What runs is finished."""
         self._closing = True
-        self._wake()
+        self._time.call()
         now = monotonic()
         missed = [entry for entry in self._queue.clear() if not entry.ticket.abandoned]
         for entry in missed:
@@ -118,38 +122,27 @@ class Batcher:
     async def close(self) -> None:
         """Take nothing new, finish what waits and runs."""
         self._closing = True
-        self._wake()
+        self._time.call()
         await self._done.wait()
         self._threads.shutdown()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _wake(self) -> None:
-        """Have a turn once everything that has arrived by now is in the queue."""
-        if not self._awake:
-            self._awake = True
-            self._loop.call_soon(self._turn)
-
     def _turn(self) -> None:
-        """Give every free lane a batch, or run batches here where that is cheaper.
-
-        Here it goes on for as long as the loop was away, FAIR at most: those who were accepted get their share of the time,
-        however many others have to be read and turned away.
-        """
-        self._awake = False
-        begin = monotonic()
-        until = begin + min(begin - self._left, FAIR)
+        """Give every free lane a batch, or run batches here where that is cheaper, for as long as the loop's time allows."""
+        until = self._time.owed()
         while self._free and not self._waits_for_company():
             entries = self._queue.take()
             if not entries:
                 break
+            self._together, self._refusing = len(entries), False
             instances = [entry.instance for entry in entries]
             if self._cost.predict(len(instances), max(len(each.steps) for each in instances)) <= self._inline:
                 self._settle(entries, *self._run(instances))
-                if monotonic() < until:
+                if not self._time.over(until):
                     continue
                 if len(self._queue):
-                    self._wake()  # the loop reads what has come in the meantime first
+                    self._time.call(rounds=self._rounds())
                 break
             self._running[id(entries)] = entries
             try:
@@ -158,11 +151,16 @@ class Batcher:
                 self._settle(entries, [error] * len(entries), None)
             else:
                 self._free -= 1
-        self._left = monotonic()
+        self._time.left()
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
         if self._metrics is not None:
             self._metrics.turned(waiting=len(self._queue))
+
+    def _rounds(self) -> int:
+        """Of the loop, before the next turn: where there was company there will be more, and who is refused is to hear of it."""
+        full = self._together == self._limits.max_batch_size <= len(self._queue)
+        return 1 if self._together == 1 or (full and not self._refusing) else ROUNDS
 
     def _waits_for_company(self) -> bool:
         """Whether a batch that is not full yet may wait a little longer; then there is a turn when it has."""
@@ -174,7 +172,7 @@ class Batcher:
             return False
         if self._company is not None:
             self._company.cancel()
-        self._company = self._loop.call_later(over - monotonic(), self._wake)
+        self._company = self._loop.call_later(over - monotonic(), self._time.call)
         return True
 
     def _lane(self, entries: list[Entry], instances: list[Instance]) -> None:
@@ -185,7 +183,7 @@ class Batcher:
     def _finished(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
         self._free += 1
         self._settle(entries, results, seconds)
-        self._wake()
+        self._time.call()
 
     def _settle(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
         """Answer a batch, and learn from the seconds it took."""

@@ -78,7 +78,8 @@ class Protocol(HttpToolsProtocol):
         self._full = self._over = False  # one too many; refused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # a transport in all but its class
+        self._corked = Corked(transport, self.loop)
+        super().connection_made(self._corked)  # type: ignore[arg-type]  # a transport in all but its class
         self.flow = Flow(self.transport, self.pipeline)
         beyond = len(self.connections) - self._terms.max_connections
         if self.server is not None and self.server[1] == self._terms.watch_port:
@@ -139,7 +140,9 @@ class Protocol(HttpToolsProtocol):
         if cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
             return False
         if not cycle.disconnected:
-            complete(cycle, status, headers, body)
+            together = len(self.tasks) > 1 and status < 400  # who is alone, or refused, does not wait for others
+            write = self._corked.write if together else self._corked.write_at_once
+            complete(cycle, write, status, headers, body)
         return True
 
     def leave(self) -> None:

@@ -1,6 +1,7 @@
 """The batcher: every caller is answered exactly once, and what runs together is decided by the limits."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app import loop_time
 from app.batcher import Batcher
 from app.cost import CostModel
 from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
@@ -469,6 +471,33 @@ def test_cheap_work_runs_on_the_event_loop_and_dear_work_does_not() -> None:
         assert threads[1].startswith("lane")
 
     asyncio.run(scenario())
+
+
+def test_work_on_the_event_loop_is_not_put_off_by_those_who_are_read_and_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = 0.0
+    monkeypatch.setattr(loop_time, "thread_time", lambda: spent)
+    engine = Doubler()
+
+    def run(instances: Sequence[Instance]) -> list[Prediction]:
+        nonlocal spent
+        spent += loop_time.SLICE
+        return engine(instances)
+
+    async def read() -> list[int]:
+        nonlocal spent
+        batcher = Batcher(run, replace(LIMITS, max_batch_size=1), lanes=1, inline=math.inf)
+        tickets = [ask(batcher, [instance(3)]) for _ in range(4)]
+        done = []
+        for _ in range(3):  # in one round of the loop
+            spent += 0.6 * loop_time.SLICE
+            batcher.admit(60.0)
+            done.append(len(engine.batches))
+        await asyncio.gather(*tickets)
+        await batcher.close()
+        return done
+
+    assert asyncio.run(read()) == [0, 2, 2]
+    assert engine.batches == [1] * 4
 
 
 def test_work_on_the_event_loop_fails_like_any_other() -> None:

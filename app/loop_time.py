@@ -1,0 +1,60 @@
+"""When the event loop runs batches, and for how long: it reads, decodes, refuses and answers too.
+
+Owns how its time is shared between the two, also where more comes than can be done: those who were accepted get their share, and
+those who are turned away hear of it soon. Knows nothing of what the work is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import thread_time
+
+ROUNDS = 3  # of the loop: a request is read in one, decoded or refused in the next, and its answer leaves in the third
+SLICE = 3e-3  # seconds of reading and answering after which work is due, whatever else has come
+FAIR = 8e-3  # seconds that work may go on for
+
+
+class LoopTime:
+    """Calls `turn` when it is due. Must be made inside a running event loop.
+
+    All seconds are the processor's, of this thread: who waited or was interrupted did nothing.
+    """
+
+    def __init__(self, turn: Callable[[], None]) -> None:
+        self._turn = turn
+        self._loop = asyncio.get_running_loop()
+        self._called = False  # it will be called
+        self._left = thread_time()  # when the last turn ended
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the loop has done other things for so long that a turn must not wait for their end."""
+        return thread_time() - self._left > SLICE
+
+    def call(self, *, rounds: int = 1) -> None:
+        """Have a turn after so many rounds of the loop, unless there will be one anyway."""
+        if not self._called:
+            self._called = True
+            self._after(rounds)
+
+    def owed(self) -> float:
+        """Until when the turn that begins now may go on, for `over`: as long as the loop was away, FAIR at most."""
+        begin = thread_time()
+        return begin + min(begin - self._left, FAIR)
+
+    def over(self, until: float) -> bool:
+        """Whether that time has come."""
+        return thread_time() >= until
+
+    def left(self) -> None:
+        """The turn has ended."""
+        self._left = thread_time()
+
+    def _after(self, rounds: int) -> None:
+        if rounds == 1:
+            self._loop.call_soon(self._now)
+        else:
+            self._loop.call_soon(self._after, rounds - 1)
+
+    def _now(self) -> None:
+        self._called = False
+        self._turn()
