@@ -28,6 +28,7 @@ Predict = Callable[[Sequence[Instance]], Sequence[Prediction | Exception]]
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
 TYPICAL = 128  # steps
 MARGIN = 0.3  # of the time until a deadline that may go by in waiting; the urgent may take half, the rest is for errors
+BEHIND = 0.02  # seconds of work that wait, with which somebody is refused soon
 GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 
 
@@ -68,7 +69,6 @@ class Batcher:
         self._company: asyncio.Handle | None = None  # for when a batch has waited long enough
         self._time = LoopTime(self._turn)
         self._together = 1  # instances that ran in the last batch
-        self._refusing = False  # somebody was refused since then
         self._closing = False
         self._done = asyncio.Event()
 
@@ -105,7 +105,6 @@ class Batcher:
         if self.backlog > timeout * MARGIN:
             wait = self._queue.before(monotonic() + timeout / 2) * self._pace.per_step
             if wait > timeout * MARGIN:
-                self._refusing = True
                 detail = f"It would wait for about {wait:.3g} s, more than {MARGIN:.0%} of the {timeout:g} s that it has."
                 raise Overloaded(detail, retry_after=ceil(self.backlog))
 
@@ -135,7 +134,7 @@ class Batcher:
             entries = self._queue.take()
             if not entries:
                 break
-            self._together, self._refusing = len(entries), False
+            self._together = len(entries)
             instances = [entry.instance for entry in entries]
             if self._cost.predict(len(instances), max(len(each.steps) for each in instances)) <= self._inline:
                 self._settle(entries, *self._run(instances))
@@ -160,7 +159,7 @@ class Batcher:
     def _rounds(self) -> int:
         """Of the loop, before the next turn: where there was company there will be more, and who is refused is to hear of it."""
         full = self._together == self._limits.max_batch_size <= len(self._queue)
-        return 1 if self._together == 1 or (full and not self._refusing) else ROUNDS
+        return 1 if self._together == 1 or (full and self.backlog < BEHIND) else ROUNDS
 
     def _waits_for_company(self) -> bool:
         """Whether a batch that is not full yet may wait a little longer; then there is a turn when it has."""
