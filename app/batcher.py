@@ -2,7 +2,8 @@
 
 Owns the lanes and the promise that every caller is answered exactly once, whatever arrives, fails, is cancelled or
 closes. Which instances run together is queue.py's. Knows nothing of ONNX Runtime or HTTP. Nobody waits for company
-unless the limits say so: a lane that is free takes what is there. What costs less than `inline` runs on the event loop.
+unless the limits say so, but for a few rounds of the event loop where there was some: a lane that is free takes what is there. What
+costs less than `inline` runs on the event loop.
 """
 
 import asyncio
@@ -97,7 +98,10 @@ class Batcher:
         return ticket
 
     def admit(self, timeout: float) -> None:
-        """Raises Draining, and Overloaded when what is due before would leave too little of `timeout` seconds."""
+        """Raises Draining, and Overloaded when what is due before would leave too little of `timeout` seconds.
+
+        A turn that is overdue comes first: those who are turned away must not keep those who were accepted waiting.
+        """
         if self._closing:
             raise Draining("The service is shutting down and takes no new work.")
         if len(self._queue) and self._time.overdue:

@@ -27,7 +27,7 @@ class Corked:
         """What needs no company leaves in this turn."""
         if self._held:
             self._held.append(data)
-        else:
+        elif not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:

@@ -12,19 +12,21 @@ class Written(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
+        self.closing = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writes.append(bytes(data))
 
     def is_closing(self) -> bool:
-        return False
+        return self.closing
 
 
-def after(write: Callable[[Corked], None]) -> tuple[list[bytes], list[bytes]]:
+def after(write: Callable[[Corked], None], *, closing: bool = False) -> tuple[list[bytes], list[bytes]]:
     """What has been written at once, and in the end."""
 
     async def run() -> tuple[list[bytes], list[bytes]]:
         transport = Written()
+        transport.closing = closing
         write(Corked(transport, asyncio.get_running_loop()))
         at_once = [*transport.writes]
         await asyncio.sleep(0)
@@ -51,3 +53,8 @@ def test_nothing_overtakes_what_waits() -> None:
         corked.write_at_once(b"second")
 
     assert after(write) == ([], [b"first second"])
+
+
+def test_nothing_is_written_to_what_closes() -> None:
+    assert after(lambda corked: corked.write(b"answer"), closing=True) == ([], [])
+    assert after(lambda corked: corked.write_at_once(b"answer"), closing=True) == ([], [])

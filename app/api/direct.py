@@ -34,6 +34,7 @@ class Direct:
         self._live = live
         self._metrics = metrics
         self._ids = RequestIds()
+        self._under_way = 0  # requests
         self._answered: dict[tuple[str, int, tuple[str, str] | None], list[float]] = defaultdict(list)  # seconds, not counted yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,6 +62,7 @@ class Direct:
                 scope["route"] = asked.get("route")  # which the framework notes, and traces name
             return
         begin, gone = perf_counter(), False
+        self._under_way += 1
         try:
             answer = await endpoint(scope, receive)
         except asyncio.CancelledError:  # by the server, which has given all that it had begun the time to end
@@ -71,10 +73,13 @@ class Direct:
                 self._metrics.refused(error.code)
             gone = isinstance(error, ClientDisconnect)
             answer = problems.of(scope, error)
-        if not gone:  # counted before its caller has it, with the others of this turn of the event loop
+        if not gone:  # counted before its caller has it: with the others of this round of the event loop, if it leaves with them
             if not self._answered:
                 asyncio.get_running_loop().call_soon(self._count)
             self._answered[route, answer.status, scope["state"].get("model")].append(perf_counter() - begin)
+            if self._under_way == 1 or answer.status >= 400:
+                self._count()
+        self._under_way -= 1
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
         at_once = scope.get("extensions", {}).get(ANSWER)
         if at_once is None or not at_once(scope, answer.status, headers, answer.body):
