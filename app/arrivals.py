@@ -1,4 +1,4 @@
-"""Connections between the moment in which they are accepted and the one in which they can be asked: TLS handshakes, mostly.
+"""Connections from the moment in which they are accepted to the one in which they can be asked: TLS handshakes, mostly.
 
 Owns how many such there may be and how long each may take. Knows nothing of what is asked then.
 """
@@ -61,8 +61,8 @@ class Arrivals:
         self._listeners.add(listener)
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(TOGETHER):
+    def _accept(self, listener: socket.socket, most: int = TOGETHER) -> None:
+        for _ in range(most):
             try:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -101,11 +101,12 @@ class Arrivals:
             self._gone()
 
     async def settle(self) -> None:
-        """Take no more, and wait a moment for those who are about to come."""
+        """Take those who have connected, and no more; wait a moment for those who are about to come."""
         loop = asyncio.get_running_loop()
         while self._listeners:
             listener = self._listeners.pop()
             loop.remove_reader(listener)
+            self._accept(listener, BACKLOG)  # closing it resets those who wait in it: many, where this process got no CPU
             listener.close()
         if self._tasks:
             await asyncio.wait([*self._tasks], timeout=LAST)

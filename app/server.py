@@ -149,14 +149,13 @@ class Server(uvicorn.Server):
         late.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        encrypted = self._tls is not None  # uvicorn would have one TLS for all listeners, and no limits to handshakes
-        await super().startup(sockets[1:] if sockets and encrypted else sockets)
+        await super().startup([])  # uvicorn would have one TLS for all, no limits to handshakes, and reset who waits at the end
         self._loop = asyncio.get_running_loop()
         self._look()
+        for listener in sockets or []:
+            self._arrivals.listen(listener)
         if sockets:
-            if encrypted:
-                self._arrivals.listen(sockets[0])
-            log.info("Ready on %s.", url_of(sockets[0], "https" if encrypted else "http"))
+            log.info("Ready on %s.", url_of(sockets[0], "http" if self._tls is None else "https"))
         if self._channel is not None:
             self._channel.setblocking(False)
             self._report()

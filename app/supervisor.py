@@ -217,6 +217,9 @@ class Supervisor:
 
     def _accept_no_more(self) -> None:
         self._until = None
+        if self._attending:
+            for listener in self._listeners:
+                self._accept(listener)  # closing it resets those who wait in it
         if self._listening:
             self._listening = False
             self._attend()

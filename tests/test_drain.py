@@ -8,8 +8,9 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import httpx
 import pytest
@@ -191,6 +192,27 @@ def test_a_worker_that_is_stopped_alone_ends_after_the_delay_and_is_replaced(rep
         server.wait_for("Loaded", times=3)
         assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}).status_code == 200
         assert server.stop() == 0
+
+
+@WORKERS
+def test_who_has_connected_when_the_delay_ends_is_heard(repository: Path, workers: str) -> None:
+    """Though the service had no time to accept them before: a limit to its CPU time holds it up for moments."""
+    delay = 0.3
+    with serve(repository, "--workers", workers, "--drain-delay", str(delay)) as server, ExitStack() as stack:
+        host, port = server.url.removeprefix("http://").split(":")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("Not ready any more", times=int(workers))
+        server.process.send_signal(signal.SIGSTOP)
+        callers = [stack.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(100)]
+        for caller in callers:
+            caller.sendall(REQUEST)
+        sleep(2 * delay)  # without a CPU
+        server.process.send_signal(signal.SIGCONT)
+        for caller in callers:
+            answer = b"".join(iter(partial(caller.recv, 4096), b""))
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in answer.lower()
+        assert server.process.wait(timeout=30) == 0
 
 
 UPGRADE = b"GET /streams/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
