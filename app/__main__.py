@@ -193,6 +193,7 @@ def serve(
         server = Server(
             app.state.asgi,
             app.state.service,
+            offer=app.state.offer,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             max_message_bytes=settings.max_body_bytes,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app import websocket
@@ -20,9 +20,9 @@ from app.api import problems
 from app.api.request_id import HEADER as REQUEST_ID
 from app.api.request_id import RequestIds
 from app.errors import Draining, HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
-from app.sockets import ANSWER, ON_DISCONNECT
+from app.extensions import ANSWER, ON_DISCONNECT, Reply
 from app.transport import Corked, Flow, Refused
-from app.wire import Header, complete, packed
+from app.wire import complete, packed
 
 SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
@@ -134,16 +134,17 @@ class Protocol(HttpToolsProtocol):
             large = self._loose > self._terms.max_head_bytes
             self._refuse(self._too_large() if large else MalformedRequest("What came is not a request of HTTP/1.1."))
 
-    def _answer(self, scope: Scope, status: int, headers: list[Header], body: bytes) -> bool:
+    def _answer(self, scope: Scope, reply: Reply) -> bool:
         """Send an answer at once; False where that cannot be: another request waits behind it, or the caller does not read."""
-        cycle = self.cycle
-        if cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
-            return False
+        possible = self.cycle.scope is scope and not self.cycle.response_started and not self.flow.write_paused
+        if possible:
+            self._complete(self.cycle, reply)
+        return possible
+
+    def _complete(self, cycle: RequestResponseCycle, reply: Reply) -> None:
         if not cycle.disconnected:
-            together = len(self.tasks) > 1 and status < 400  # who is alone, or refused, does not wait for others
-            write = self._corked.write if together else self._corked.write_at_once
-            complete(cycle, write, status, headers, body)
-        return True
+            together = len(self.tasks) > 1 and reply[0] < 400  # who is alone, or refused, does not wait for others
+            complete(cycle, self._corked.write if together else self._corked.write_at_once, reply)
 
     def leave(self) -> None:
         """Say with the next answer that it is the last, so that its caller goes elsewhere."""
@@ -219,8 +220,7 @@ class Protocol(HttpToolsProtocol):
         self._terms.refused(error.code)
         self.loop.call_later(BRIEF, self.transport.abort)
         cycle, reading = self.cycle, self._came == "body"
-        answered = cycle is None or cycle.response_complete
-        if answered == reading or (reading and (cycle.response_started or self.pipeline)):
+        if self._rests() == reading or (reading and (cycle.response_started or self.pipeline)):
             self.transport.close()  # it has its answer, or another is under way
             return
         scope: dict[str, Any] = {**self.scope} if reading else {"path": "", "headers": [], "state": {}}

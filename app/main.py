@@ -140,15 +140,15 @@ def create_app(
     keys = settings.keys
     guard = Guard(keys, rates or Rates([key.rate for key in keys]))
     direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}
-    app.state.asgi = Direct(
+    around = Direct(
         app,
         direct,
         guard=guard,
         live=Live(streams, stream_routes, decoder, guard=guard, metrics=counts),
         metrics=counts,
     )
-    if traces is not None:
-        app.state.asgi = Traced(app.state.asgi, traces, direct=direct)
+    app.state.asgi = around if traces is None else Traced(around, traces, direct=direct)
+    app.state.offer = around.offer if traces is None else lambda _: None  # a span is of the task in which it began
     app.state.watch = app.state.asgi if settings.metrics_port is None else _watch(service, keeper, counts)
     app.state.full = Full(app.state.asgi, counts, most=settings.max_connections)
     app.state.counts = counts

@@ -19,8 +19,10 @@ from uvicorn.server import ServerState
 
 from app import websocket
 from app.arrivals import Arrivals, Tls
+from app.calls import CallingProtocol
 from app.connection import SPARE, Protocol, Terms
 from app.errors import TooManyConnections
+from app.extensions import Offer
 from app.fleet import Fleet
 from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 
@@ -46,8 +48,9 @@ class Server(uvicorn.Server):
     """Serves `app`; under a supervisor, the connections that come over `channel`, where it says how many are open, and how far
     it is with what was ordered of the `fleet`.
 
-    Its connections are held to the `terms`, and `connected` is told how many there are. Stopping, it goes on for `drain_delay`
-    seconds though `work` is not ready any more, lets it finish for `drain_timeout` seconds, then has it refuse what is left.
+    Requests are answered as a whole where `offer` says how. Its connections are held to the `terms`, and `connected` is told
+    how many there are. Stopping, it goes on for `drain_delay` seconds though `work` is not ready any more, lets it finish for
+    `drain_timeout` seconds, then has it refuse what is left.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Server(uvicorn.Server):
         app: ASGIApp,
         work: Drain,
         *,
+        offer: Offer,
         drain_delay: float,
         drain_timeout: float,
         max_message_bytes: int,
@@ -83,6 +87,7 @@ class Server(uvicorn.Server):
         self._terms = terms
         self._connected = connected
         self._work = work
+        self._offer = offer
         self._drain_delay = drain_delay
         self._drain_timeout = drain_timeout
         self._channel = channel
@@ -222,4 +227,5 @@ class Server(uvicorn.Server):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> Protocol:
-        return Protocol(config, server_state, app_state, _loop, terms=self._terms, lost=self._report, leaving=self._leaving)
+        more: dict[str, Any] = {"terms": self._terms, "lost": self._report, "leaving": self._leaving}
+        return CallingProtocol(config, server_state, app_state, _loop, offer=self._offer, **more)

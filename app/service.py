@@ -163,7 +163,7 @@ class Service:
 
     def backlog(self) -> float:
         """Seconds until what waits now is done, of the model that is done first."""
-        return min((model.batcher.backlog for model in self.catalog.served), default=0.0)
+        return min([model.batcher.backlog for model in self.catalog.served], default=0.0)
 
     def admit(self, timeout: float) -> None:
         """Raises what `predict` would raise, whatever model is asked for, were the timeout so many seconds."""

@@ -6,16 +6,6 @@ Knows nothing of who serves.
 import resource
 import socket
 
-# An extension of ASGI: under this name the scope's extensions hold a set of functions that are called when the connection
-# is lost. Waiting for http.disconnect instead takes a task for every request.
-ON_DISCONNECT = "recurve.on_disconnect"
-# Another: a function that sends a whole answer at once, given the scope, status, headers and body; false where that cannot be now.
-ANSWER = "recurve.answer"
-# Another, of a WebSocket's: a function that gives the next message if one is there already, else None.
-WAITING = "recurve.waiting"
-# A message that a WebSocket's application receives once the service stops, after all that came before.
-STOPPING = "recurve.stopping"
-
 # What a supervisor sends a worker, a byte each: a connection, whose descriptor comes with it; that another worker has an order
 # which this one has not carried out; that all have carried out an order, whose number follows, and the end of a line.
 CONNECTION, SUMMONS, LEVEL = b"c", b"s", b"l"

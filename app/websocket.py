@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the fast one, or the one that is always there
 from websockets.protocol import OPEN
 
-from app.sockets import ON_DISCONNECT, STOPPING, WAITING
+from app.extensions import ON_DISCONNECT, STOPPING, WAITING
 
 AHEAD = 32  # messages that are taken from a caller before the first of them is answered
 AHEAD_BYTES = 2**20  # the same; and the message with which they become more

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-Header = tuple[bytes, bytes]
+from app.extensions import Header, Reply
 
 
-def complete(
-    cycle: RequestResponseCycle, write: Callable[[bytes], None], status: int, headers: Iterable[Header], body: bytes
-) -> None:
+def complete(cycle: RequestResponseCycle, write: Callable[[bytes], None], reply: Reply) -> None:
     """Answer a request that has had none yet: what `cycle.send` makes of two messages, in a fraction of the time."""
+    status, headers, body = reply
     cycle.response_started = cycle.response_complete = True
     write(packed(status, [*cycle.default_headers, *headers], body, last=not cycle.keep_alive))
     cycle.message_event.set()

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
     {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.certificates", "app.probe", "app.sockets", "app.cost"}
-    | {"app.counted", "app.fleet", "app.keys", "app.loop_time", "app.observed", "app.orders", "app.rates", "app.traces"},
+    | {"app.counted", "app.extensions", "app.fleet", "app.keys", "app.loop_time", "app.observed", "app.orders"}
+    | {"app.rates", "app.traces"},
     {"app.manifest", "app.runtime", "app.settings", "app.metrics", "app.stores", "app.turns", "app.worker", "app.arrivals"},
     {"app.tensors", "app.configuration"},
     {"app.runner"},
@@ -26,6 +27,7 @@ FLOORS = [
     {"app.api"},
     {"app.main", "app.supervisor", "app.websocket", "app.transport", "app.wire"},
     {"app.connection"},
+    {"app.calls"},
     {"app.server"},
     {"app.__main__"},
 ]
@@ -57,9 +59,9 @@ SHARED_IN_PACKAGE = {
 }
 ONLY_IN = {
     "fastapi": {"app.api", "app.main"},
-    "starlette": {"app.api", "app.main", "app.server", "app.connection"},
+    "starlette": {"app.api", "app.main", "app.server", "app.connection", "app.calls"},
     "fastapi_offline": {"app.main", "app.__main__"},
-    "uvicorn": {"app.server", "app.connection", "app.transport", "app.websocket", "app.wire"},
+    "uvicorn": {"app.server", "app.connection", "app.calls", "app.transport", "app.websocket", "app.wire"},
     "lmdb": {"app.stores"},
     "redis": {"app.stores"},
     "onnxruntime": {"app.runtime"},

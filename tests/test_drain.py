@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from app.api.direct import Direct
 from app.api.guard import Guard
 from app.api.problems import Answer
+from app.extensions import Reply
 from app.keys import Keys
 from app.metrics import Metrics
 from app.rates import Rates
@@ -249,7 +250,8 @@ def read_all(caller: socket.socket) -> bytes:
     return said
 
 
-def test_who_is_cut_off_in_the_middle_is_told_to_come_back() -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_who_is_cut_off_in_the_middle_is_told_to_come_back(whole: bool) -> None:
     """When the time is up, the server cancels what is left: a body that is still being read, say. It is no defect."""
     sent: list[Message] = []
 
@@ -265,17 +267,22 @@ def test_who_is_cut_off_in_the_middle_is_told_to_come_back() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError(scope["path"], receive, send)
 
-    async def scenario() -> None:
+    async def scenario() -> Reply:
         guard = Guard(Keys.parse(""), Rates([]))
         app = Direct(refuse, {"/predict": endless}, live=refuse, guard=guard, metrics=Metrics())
         scope: Scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "state": {}}
-        task = asyncio.create_task(app(scope, nothing, send))
+        begin = app.offer(scope)
+        assert begin is not None
+        task: asyncio.Task[Reply | None] = asyncio.create_task(begin(b"") if whole else app(scope, nothing, send))
         await asyncio.sleep(0)  # until it waits
         task.cancel()
-        await task
+        reply = await task
+        if reply is None:
+            start, body = sent
+            return start["status"], start["headers"], body["body"]
+        return reply
 
-    asyncio.run(scenario())
-    start, body = sent
-    assert start["status"] == 503
-    assert dict(start["headers"])[b"retry-after"]
-    assert json.loads(body["body"])["type"] == "urn:recurve:problem:draining"
+    status, headers, body = asyncio.run(scenario())
+    assert status == 503
+    assert dict(headers)[b"retry-after"]
+    assert json.loads(body)["type"] == "urn:recurve:problem:draining"

@@ -9,19 +9,26 @@ from app.loop_time import FAIR, SLICE, LoopTime
 
 
 class Clock:
-    """What a thread has used of its processor, in seconds."""
+    """What a thread has used of its processor, in seconds, and what a clock on the wall shows."""
 
     def __init__(self) -> None:
         self.now = 7.0
+        self.waited = 0.0
+        self.asked = 0  # for the processor's
 
-    def __call__(self) -> float:
+    def spent(self) -> float:
+        self.asked += 1
         return self.now
+
+    def shown(self) -> float:
+        return self.now + self.waited
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(loop_time, "thread_time", clock)
+    monkeypatch.setattr(loop_time, "thread_time", clock.spent)
+    monkeypatch.setattr(loop_time, "perf_counter", clock.shown)
     return clock
 
 
@@ -59,6 +66,20 @@ def test_a_turn_is_overdue_once_the_loop_has_done_other_things_for_long(clock: C
     assert time.overdue
     time.left()
     assert not time.overdue
+
+
+def test_who_only_waited_is_not_overdue_and_the_processor_is_asked_no_more_often_than_it_has_to_be(clock: Clock) -> None:
+    time = idle()
+    time.left()
+    clock.waited += 100 * SLICE
+    assert not time.overdue
+    asked = clock.asked
+    for _ in range(9):
+        clock.now += SLICE / 10
+        assert not time.overdue
+    assert clock.asked == asked
+    clock.now += SLICE / 5
+    assert time.overdue
 
 
 @pytest.mark.parametrize(("away", "share"), [(SLICE / 2, SLICE / 2), (SLICE, SLICE), (100 * FAIR, FAIR)])

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from app.api.problems import Answer
 from app.codecs import compression
@@ -30,6 +30,18 @@ OCTETS_ANSWER = [(b"content-type", OCTETS.encode())]
 CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate"}
 
 
+class Whole:
+    """A body that is there, as ASGI's `receive`: who knows it need not call it."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def __call__(self) -> Message:
+        return {"type": "http.request", "body": self.body, "more_body": False}
+
+
 class Bodies:
     """Reads and writes them, of `limit` bytes at most."""
 
@@ -39,12 +51,14 @@ class Bodies:
 
     async def read(self, receive: Receive, headers: Headers) -> bytes:
         """The whole body, unpacked; TooLarge as soon as it is known to be, ClientDisconnect."""
-        body = await _read(receive, headers, self._limit)
+        body = receive.body if isinstance(receive, Whole) else await _read(receive, headers, self._limit)
+        if len(body) > self._limit:
+            raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are taken.")
         return await self._unpack(body, headers) if b"content-encoding" in headers else body
 
     async def json(self, body: bytes, headers: Headers) -> Answer:
         """A JSON answer, packed where it is worth it and its caller can unpack it."""
-        return await self.answer(body, headers, JSON_ANSWER)
+        return Answer(JSON_ANSWER, body) if b"accept-encoding" not in headers else await self.answer(body, headers, JSON_ANSWER)
 
     async def answer(self, body: bytes, headers: Headers, said: list[tuple[bytes, bytes]]) -> Answer:
         """The same of any answer, whose own headers are `said`."""

@@ -9,8 +9,8 @@ from typing import Self
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from app.extensions import ON_DISCONNECT
 from app.queue import Ticket
-from app.sockets import ON_DISCONNECT
 from app.streams import Stream
 
 

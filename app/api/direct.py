@@ -8,18 +8,20 @@ that is asked of its path.
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
+from app.api.bodies import Whole
 from app.api.guard import Guard
 from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
 from app.errors import Draining, RateLimited, RecurveError, Unavailable
+from app.extensions import ANSWER, Begin, Header, Reply
 from app.metrics import Metrics
-from app.sockets import ANSWER
 
 Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
@@ -42,12 +44,9 @@ class Direct:
             await self._app(scope, receive, send)
             return
         request_id = self._ids.assign(scope)
-        try:
-            self._guard.check(scope)
-        except RecurveError as error:
-            if isinstance(error, RateLimited):
-                self._metrics.refused(error.code)
-            await turn_away(scope, problems.of(scope, error), request_id, send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await send_reply(scope, reply_of(refusal, request_id), send)
             return
         if scope["type"] == "websocket":
             await self._live(scope, receive, send)
@@ -61,10 +60,40 @@ class Direct:
             finally:
                 scope["route"] = asked.get("route")  # which the framework notes, and traces name
             return
+        reply = reply_of(await self._answer(scope, route, endpoint(scope, receive)), request_id)
+        at_once = scope.get("extensions", {}).get(ANSWER)
+        if at_once is None or not at_once(scope, reply):
+            await send_reply(scope, reply, send)
+
+    def offer(self, scope: Scope) -> Begin | None:
+        """How to answer this request as a whole, given its body; None where that is not for its route."""
+        route = route_of(scope["path"])
+        endpoint = self._endpoints.get(route) if scope["method"] == "POST" else None
+        return None if endpoint is None else partial(self._reply, scope, route, endpoint)
+
+    async def _reply(self, scope: Scope, route: str, endpoint: Endpoint, body: bytes) -> Reply:
+        request_id = self._ids.assign(scope)
+        refusal = self._refusal(scope)
+        if refusal is None:
+            return reply_of(await self._answer(scope, route, endpoint(scope, Whole(body))), request_id)
+        return reply_of(refusal, request_id)
+
+    def _refusal(self, scope: Scope) -> Answer | None:
+        """What is told to a caller who is not let in."""
+        try:
+            self._guard.check(scope)
+        except RecurveError as error:
+            if isinstance(error, RateLimited):
+                self._metrics.refused(error.code)
+            return problems.of(scope, error)
+        return None
+
+    async def _answer(self, scope: Scope, route: str, answering: Awaitable[Answer]) -> Answer:
+        """What comes of it, whatever that is; counted."""
         begin, gone = perf_counter(), False
         self._under_way += 1
         try:
-            answer = await endpoint(scope, receive)
+            answer = await answering
         except asyncio.CancelledError:  # by the server, which has given all that it had begun the time to end
             self._metrics.refused(Draining.code)
             answer = problems.of(scope, Draining("The service is shutting down and did not come to the end of this request."))
@@ -80,11 +109,7 @@ class Direct:
             if self._under_way == 1 or answer.status >= 400:
                 self._count()
         self._under_way -= 1
-        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
-        at_once = scope.get("extensions", {}).get(ANSWER)
-        if at_once is None or not at_once(scope, answer.status, headers, answer.body):
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": answer.body})
+        return answer
 
     def _count(self) -> None:
         answered, self._answered = self._answered, defaultdict(list)
@@ -92,12 +117,17 @@ class Direct:
             self._metrics.answered(route, status, seconds, model=model)
 
 
-async def turn_away(scope: Scope, answer: Answer, request_id: tuple[bytes, bytes], send: Send) -> None:
-    """Answer what is not let in, a WebSocket before it is one."""
+def reply_of(answer: Answer, request_id: Header) -> Reply:
+    """What goes over the wire; the header carries the request's id."""
+    return answer.status, [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id], answer.body
+
+
+async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
+    """As messages; of a WebSocket that is not let in, before it is one."""
+    status, headers, body = reply
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id]
-    await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
-    await send({"type": f"{kind}.body", "body": answer.body})
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})
 
 
 def route_of(path: str) -> str:

@@ -6,7 +6,7 @@ Whoever decides whether to start the service anew must not take a crowd for a fa
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
-from app.api.direct import turn_away
+from app.api.direct import reply_of, send_reply
 from app.api.guard import OPEN
 from app.api.request_id import RequestIds, with_header
 from app.errors import TooManyConnections
@@ -37,7 +37,7 @@ class Full:
         answer = problems.of(
             scope, TooManyConnections(f"All {self._most} connections, RECURVE_MAX_CONNECTIONS, are taken: come back.")
         )
-        await turn_away(scope, answer, request_id, send)
+        await send_reply(scope, reply_of(answer, request_id), send)
 
 
 async def _drop(receive: Receive) -> None:

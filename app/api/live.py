@@ -21,9 +21,9 @@ from app.api.problems import Answer
 from app.api.streams import Streams
 from app.codecs import json, octets
 from app.errors import Forbidden, RateLimited, RecurveError, Unavailable
+from app.extensions import STOPPING, WAITING
 from app.manifest import ModelSpec
 from app.metrics import Metrics
-from app.sockets import STOPPING, WAITING
 from app.stream_service import StreamService
 from app.streams import Answer as ChunkAnswer
 from app.streams import Chunk, Stream

@@ -20,6 +20,7 @@ from app.codecs.request import Limits, PredictRequest
 from app.errors import DeadlineExceeded, InvalidRequest, Violation
 from app.lifecycle import Model
 from app.manifest import ModelSpec
+from app.queue import Ticket
 from app.service import Lease, Service
 from app.tensors import Prediction
 from app.tokens import Tokens
@@ -69,7 +70,11 @@ class Predict:
         body = await self._bodies.read(receive, headers)
         arrived = monotonic()
         with self._service.lease() as lease:
-            decoded = self._decode_octets(body, scope, headers, lease) if binary else await self._decode_json(body, scope, lease)
+            if binary:
+                decoded = self._decode_octets(body, scope, headers, lease)
+            else:
+                self._admit(body, scope)
+                decoded = self._parser.decode(body, lease.choose) if len(body) < LARGE else await self._decode_large(body, lease)
             scope["state"]["model"] = lease.model.spec.name, lease.model.spec.version
             predictions = await self._predict(lease.model, decoded, caller, begin if decoded.options.timeout else arrived)
         spec, provider = lease.model.spec, ", ".join(sorted({each.provider for each in predictions}))
@@ -78,7 +83,7 @@ class Predict:
             return Answer(self._headers(spec, provider, decoded, predictions), answer)
         return await self._bodies.json(json.encode(predictions, decoded.options, spec, provider, self._tokens), headers)
 
-    async def _predict(self, model: Model, decoded: PredictRequest, caller: Caller, begin: float) -> list[Prediction]:
+    def _predict(self, model: Model, decoded: PredictRequest, caller: Caller, begin: float) -> Ticket:
         if caller.gone:
             raise ClientDisconnect
         left = (decoded.options.timeout or self._timeout) - (monotonic() - begin)
@@ -86,17 +91,17 @@ class Predict:
             raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
         ticket = self._service.predict(model, decoded.instances, timeout=left)
         caller.waits_for(ticket)
-        return await ticket
+        return ticket
 
-    async def _decode_json(self, body: bytes, scope: Scope, lease: Lease) -> PredictRequest:
+    def _admit(self, body: bytes, scope: Scope) -> None:
+        """Turn away whom it can be told before the body is decoded."""
         if scope["query_string"]:
             raise InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
-        if self._service.backlog() > BUSY:  # whoever will be turned away need not be read first
+        if self._service.backlog() > BUSY:
             self._service.admit(json.hinted_timeout(body) or self._timeout)
-        if len(body) < LARGE:
-            return self._parser.decode(body, lease.choose)
-        # a parser keeps the memory of the largest body it has read: these get their own, one at a time
-        parser = self._new_parser()
+
+    async def _decode_large(self, body: bytes, lease: Lease) -> PredictRequest:
+        parser = self._new_parser()  # its own: a parser keeps the memory of the largest body it has read
         return await self._bodies.call(len(body), lambda: parser.decode(body, lease.choose))
 
     def _decode_octets(self, body: bytes, scope: Scope, headers: Headers, lease: Lease) -> PredictRequest:
