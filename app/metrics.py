@@ -5,7 +5,6 @@ reads, where the environment named a folder before this module was imported. Kno
 """
 
 import os
-from collections import Counter as Counts
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from time import time
@@ -15,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from app.counted import ModelCounts, Samples
-from app.observed import Buckets, Totals
+from app.observed import Buckets, Children, Totals, tally
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -30,9 +29,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self._own = own = CollectorRegistry()
-        self._requests = Buckets(
+        requests = Buckets(
             "recurve_request_seconds", "From a request's head to its answer", ("route", "status"), buckets=SECONDS, registry=own
         )
+        self._by_route = Children[tuple[str, int], Buckets](lambda of: requests.labels(of[0], str(of[1])))
         self._refused = Counter("recurve_refused_total", "Requests and connections turned away", ("reason",), registry=own)
         self.open = Gauge("recurve_connections", "Connections that are open", registry=own, multiprocess_mode="livesum")
         self.inferences = Counter("recurve_inferences_total", "Instances predicted", MODEL, registry=own)
@@ -52,11 +52,14 @@ class Metrics:
             registry=own,
             multiprocess_mode="max",
         )
-        self._model_requests = Totals(
+        model_requests = Totals(
             "recurve_model_request_seconds",
             "From a request's head to its answer, by the model that it was for",
             (*MODEL, "outcome"),
             registry=own,
+        )
+        self._by_model = Children[tuple[str, str, bool], Totals](
+            lambda of: model_requests.labels(of[0], of[1], "success" if of[2] else "fail")
         )
         self.waiting = Gauge("recurve_queue_instances", "Instances that wait", MODEL, registry=own, multiprocess_mode="livesum")
         self.by_provider = Counter(
@@ -86,9 +89,9 @@ class Metrics:
 
     def answered(self, route: str, status: int, seconds: Sequence[float], *, model: tuple[str, str] | None = None) -> None:
         """Requests got their answers after so many seconds each; all of them for this version of a model, if for any."""
-        self._requests.labels(route, str(status)).observe_all(seconds)
+        self._by_route[route, status].observe_all(seconds)
         if model is not None:
-            self._model_requests.labels(*model, "success" if status < 400 else "fail").observe_all(seconds)
+            self._by_model[*model, status < 400].observe_all(seconds)
 
     def refused(self, reason: str) -> None:
         """A request was turned away, or a connection."""
@@ -183,16 +186,14 @@ class ModelMetrics:
         self._waited = metrics.waited.labels(name, version)
         self._compute = metrics.compute.labels(name, version)
         self._sizes = metrics.sizes.labels(name, version)
-        self._by_size = metrics.by_size
-        self._of_size: dict[int, Totals] = {}
+        self._of_size = Children[int, Totals](lambda size: metrics.by_size.labels(name, version, str(size)))
         self._last = metrics.last.labels(name, version)
         self._waiting = metrics.waiting.labels(name, version)
         self._last_waiting = 0
         self._batches: list[_Batch] = []  # that have run in this turn
         self._providers = metrics.providers
         self._in_use = metrics.in_use
-        self._by_provider = metrics.by_provider
-        self._on_provider: dict[str, Counter] = {}
+        self._on_provider = Children[str, Counter](lambda provider: metrics.by_provider.labels(name, version, provider))
         self.while_loaded = [self._waiting]  # what is true of a version only while it is loaded
 
     def runs_on(self, provider: str, *, fallback: bool) -> None:
@@ -236,14 +237,8 @@ class ModelMetrics:
         for batch in batches:
             of_size[batch.size].append(batch.seconds)
         for size, of_these in of_size.items():
-            child = self._of_size.get(size)
-            if child is None:
-                child = self._of_size[size] = self._by_size.labels(*self._names, str(size))
-            child.observe_all(of_these)
+            self._of_size[size].observe_all(of_these)
         self._last.set(time())
-        for provider, count in Counts(providers).items():
+        for provider, count in tally(providers).items():
             if provider:  # none is known of a batch whose every answer overflows
-                on_provider = self._on_provider.get(provider)
-                if on_provider is None:
-                    on_provider = self._on_provider[provider] = self._by_provider.labels(*self._names, provider)
-                on_provider.inc(count)
+                self._on_provider[provider].inc(count)

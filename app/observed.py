@@ -4,10 +4,33 @@ Knows nothing of what is observed.
 """
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from prometheus_client import Histogram, Summary
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+class Children(dict[K, T]):
+    """What is counted into, by its labels: to look a metric's up takes longer than to count."""
+
+    def __init__(self, child: Callable[[K], T]) -> None:
+        super().__init__()
+        self._child = child
+
+    def __missing__(self, labels: K) -> T:
+        made = self[labels] = self._child(labels)
+        return made
+
+
+def tally(found: Sequence[T]) -> dict[T, int]:
+    """How often each is among them: a Counter, at a fraction of its price where they are few."""
+    counts: dict[T, int] = {}
+    for each in found:
+        counts[each] = counts.get(each, 0) + 1
+    return counts
 
 
 class Buckets(Histogram):
@@ -15,7 +38,7 @@ class Buckets(Histogram):
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         self._sum.inc(sum(amounts))
-        for bucket, count in Counter(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
+        for bucket, count in tally([bisect_left(self._upper_bounds, amount) for amount in amounts]).items():
             self._buckets[bucket].inc(count)
 
 
