@@ -1,7 +1,7 @@
 """Requests that come in one piece, and are answered as a whole where the application offers that: given a body, it gives the reply.
 
-Owns when that may be. The messages of ASGI cost a small request as much as its connection does otherwise. Knows nothing of what is
-asked.
+Owns when that may be. ASGI's messages, and the events that tell of them, are a good part of what a small request costs in Python.
+Knows nothing of what is asked.
 """
 
 from collections.abc import Coroutine
