@@ -70,7 +70,7 @@ class Ticket:
         self.fail(DeadlineExceeded("The deadline passed while the request waited or ran; ask for less at once, or later."))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: it is no value, and one is made for every instance
 class Entry:
     """One waiting instance and the slot its answer goes to.
 

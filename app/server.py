@@ -227,5 +227,13 @@ class Server(uvicorn.Server):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> Protocol:
-        more: dict[str, Any] = {"terms": self._terms, "lost": self._report, "leaving": self._leaving}
-        return CallingProtocol(config, server_state, app_state, _loop, offer=self._offer, **more)
+        return CallingProtocol(
+            config,
+            server_state,
+            app_state,
+            _loop,
+            offer=self._offer,
+            terms=self._terms,
+            lost=self._report,
+            leaving=self._leaving,
+        )
