@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from math import ceil, inf, isfinite
+from math import ceil, inf
 from time import monotonic, perf_counter
 
-from app.cost import CostModel, Pace
+from app.cost import CostModel
 from app.errors import Draining, Overloaded, RecurveError
+from app.experience import Experience, provider_of
 from app.loop_time import ROUNDS, LoopTime
 from app.metrics import ModelMetrics
 from app.queue import Entry, Limits, Queue, Ticket
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 Predict = Callable[[Sequence[Instance]], Sequence[Prediction | Exception]]
 
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
-TYPICAL = 128  # steps
 MARGIN = 0.3  # of the time until a deadline that may go by in waiting; the urgent may take half, the rest is for errors
 BEHIND = 0.02  # seconds of work that wait, with which somebody is refused soon
 GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
@@ -53,12 +53,8 @@ class Batcher:
         self._predict = predict
         self._limits = limits
         self._queue = Queue(limits)
-        self._cost = cost or CostModel()
-        self._pace = Pace()
+        self._experience = Experience(limits, lanes=lanes, cost=cost, metrics=metrics)
         self.lanes = lanes
-        if isfinite(ideal := self._ideal()):
-            self._pace.per_step = ideal
-        self._metrics = metrics
         self._traces = traces
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
@@ -76,7 +72,7 @@ class Batcher:
     @property
     def backlog(self) -> float:
         """Seconds until what waits now is done, as far as is known."""
-        return self._queue.weight * self._pace.per_step
+        return self._queue.weight * self._experience.per_step
 
     def predict(self, instances: Sequence[Instance], *, timeout: float) -> Ticket:
         """Await the ticket for the predictions, in the order of the instances (one or more).
@@ -91,7 +87,7 @@ class Batcher:
         ticket = Ticket(len(instances), self._loop.create_future(), arrived=now, deadline=deadline)
         if self._traces is not None:
             ticket.span = self._traces.current()
-        self._queue.put(instances, ticket, per_step=self._pace.per_step)
+        self._queue.put(instances, ticket, per_step=self._experience.per_step)
         self._time.call(rounds=self._rounds())
         if deadline < self._next_deadline:
             self._watch(deadline)
@@ -107,7 +103,7 @@ class Batcher:
         if len(self._queue) and self._time.overdue:
             self._turn()
         if self.backlog > timeout * MARGIN:
-            wait = self._queue.before(monotonic() + timeout / 2) * self._pace.per_step
+            wait = self._queue.before(monotonic() + timeout / 2) * self._experience.per_step
             if wait > timeout * MARGIN:
                 detail = f"It would wait for about {wait:.3g} s, more than {MARGIN:.0%} of the {timeout:g} s that it has."
                 raise Overloaded(detail, retry_after=ceil(self.backlog))
@@ -140,13 +136,12 @@ class Batcher:
                 break
             self._together = len(entries)
             instances = [entry.instance for entry in entries]
-            if self._cost.predict(len(instances), max(len(each.steps) for each in instances)) <= self._inline:
+            if self._experience.predict(len(instances), max([len(each.steps) for each in instances])) <= self._inline:
                 self._settle(entries, *self._run(instances))
-                if not self._time.over(until):
-                    continue
-                if len(self._queue):
+                if len(self._queue) and self._time.over(until):
                     self._time.call(rounds=self._rounds())
-                break
+                    break
+                continue
             self._running[id(entries)] = entries
             try:
                 self._threads.submit(self._lane, entries, instances)
@@ -155,10 +150,9 @@ class Batcher:
             else:
                 self._free -= 1
         self._time.left()
+        self._loop.call_soon(self._look_back)
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
-        if self._metrics is not None:
-            self._metrics.turned(waiting=len(self._queue))
 
     def _rounds(self) -> int:
         """Of the loop, before the next turn: where there was company there will be more, and who is refused is to hear of it."""
@@ -189,28 +183,20 @@ class Batcher:
         self._time.call()
 
     def _settle(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
-        """Answer a batch, and learn from the seconds it took."""
+        """Answer a batch, which took so many seconds; None where it failed."""
         now = monotonic()
         self._running.pop(id(entries), None)
         for entry, result in zip(entries, results, strict=True):
             entry.settle(result, now)
         if self._traces is not None:
-            provider = next((each.provider for each in results if isinstance(each, Prediction)), "")
             lengths = [len(entry.instance.steps) for entry in entries]
-            self._traces.executed((entry.ticket.span for entry in entries), lengths, seconds, provider)
+            self._traces.executed((entry.ticket.span for entry in entries), lengths, seconds, provider_of(results))
         if seconds is not None:
-            self._pace.learn(sum(entry.weight for entry in entries), now, ideal=self._ideal(), more=len(self._queue) > 0)
-            lengths = [len(entry.instance.steps) for entry in entries]
-            self._cost.learn(len(entries), max(lengths), seconds)
-            if self._metrics is not None:
-                waited = sum(now - seconds - entry.ticket.arrived for entry in entries)
-                provider = next((each.provider for each in results if isinstance(each, Prediction)), "")
-                self._metrics.executed(lengths, seconds=seconds, waited=waited, provider=provider)
+            self._experience.note(entries, results, seconds, ended=now, more=len(self._queue) > 0)
 
-    def _ideal(self) -> float:
-        """Seconds per step of work where every lane has full batches and nothing else to do."""
-        size = self._limits.max_batch_size
-        return self._cost.predict(size, TYPICAL) / (size * Pace.weight(TYPICAL) * self.lanes)
+    def _look_back(self) -> None:
+        """Learn from the batches of a turn when their callers have been told."""
+        self._experience.learn(waiting=len(self._queue))
 
     def _run(self, instances: list[Instance]) -> tuple[Sequence[Prediction | Exception], float | None]:
         """A prediction or an error for each instance, never an exception; and the seconds, where all went well."""

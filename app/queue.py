@@ -149,6 +149,8 @@ class Queue:
             self._keep(head + self._entries[LOOK_AHEAD:])
         if not head:
             return []
+        if len(self._entries) == 1:
+            return self.clear()
         chosen = self._around_first([len(entry.instance.steps) for entry in head])
         batch = [self._entries[index] for index in chosen]
         for index in reversed(chosen):

@@ -126,4 +126,6 @@ def _zeros(size: int, shape: tuple[int, ...], batch_axis: int) -> Array:
 
 def rows(array: Array, batch_axis: int) -> Array:
     """A view with the batch axis in front: NumPy's moveaxis, in a tenth of its time."""
+    if batch_axis == 1:
+        return array.swapaxes(0, 1)
     return array.transpose(batch_axis, *range(batch_axis), *range(batch_axis + 1, array.ndim))

@@ -19,6 +19,7 @@ FLOORS = [
     {"app.runner"},
     {"app.chunked"},
     {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
+    {"app.experience"},
     {"app.batcher", "app.codecs", "app.keeper"},
     {"app.lifecycle"},
     {"app.catalog"},

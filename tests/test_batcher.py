@@ -246,7 +246,7 @@ def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, LIMITS, lanes=1)
-        batcher._pace.per_step = 0.01  # seconds
+        batcher._experience._pace.per_step = 0.01  # seconds
         running = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
         waiting = asyncio.ensure_future(ask(batcher, [instance(300)], timeout=4))  # 332 steps of work: 3.32 s
@@ -268,7 +268,7 @@ def test_what_is_urgent_is_not_refused_for_what_can_wait() -> None:
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, replace(LIMITS, max_batch_size=1), lanes=1)
-        batcher._pace.per_step = 0.01
+        batcher._experience._pace.per_step = 0.01
         running = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
         slow = asyncio.ensure_future(ask(batcher, [instance(300)], timeout=600))

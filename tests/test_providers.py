@@ -447,11 +447,13 @@ def test_health_and_metrics_follow_the_provider(folder: Path, spec: ModelSpec, c
         model = service.model()
         model.engine.runners[0].learn(1, 40, 100.0)  # seconds: CUDA is quicker
         await service.predict(model, some(spec, 40), timeout=10)
+        await asyncio.sleep(0)  # it is counted when it is answered
         assert service.status == "ok"
         assert (shown("recurve_model_provider", CPU), shown("recurve_model_provider", CUDA)) == ([], [1])
         assert shown("recurve_provider_executions_total", CUDA) == [1]
         cuda.trouble = MEMORY
         await service.predict(model, some(spec, 40), timeout=10)
+        await asyncio.sleep(0)
         assert service.status == "degraded"
         assert (shown("recurve_model_provider", CPU), shown("recurve_model_provider", CUDA)) == ([1], [0])
         assert shown("recurve_provider_executions_total", CPU) == [1]

@@ -106,7 +106,7 @@ class Direct:
             if not self._answered:
                 asyncio.get_running_loop().call_soon(self._count)
             self._answered[route, answer.status, scope["state"].get("model")].append(perf_counter() - begin)
-            if self._under_way == 1 or answer.status >= 400:
+            if answer.status >= 400:
                 self._count()
         self._under_way -= 1
         return answer

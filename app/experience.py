@@ -1,0 +1,75 @@
+"""What the batches of one model have cost: noted when they end, learned from and counted a little later.
+
+Owns that delay: both take as long as a small prediction, and its caller need not wait for them. Knows nothing of when batches run.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import NamedTuple
+
+from app.cost import CostModel, Pace
+from app.metrics import ModelMetrics
+from app.queue import Entry, Limits
+from app.tensors import Prediction
+
+TYPICAL = 128  # steps
+
+
+class _Batch(NamedTuple):
+    entries: Sequence[Entry]
+    results: Sequence[Prediction | Exception]
+    seconds: float
+    ended: float
+    more: bool  # waited when it ended
+
+
+class Experience:
+    """Of batches that run on so many lanes at once. `cost` may have learned already, from a warm-up."""
+
+    def __init__(self, limits: Limits, *, lanes: int, cost: CostModel | None = None, metrics: ModelMetrics | None = None) -> None:
+        self._limits = limits
+        self._lanes = lanes
+        self._cost = cost or CostModel()
+        self._metrics = metrics
+        self._pace = Pace()
+        if isfinite(ideal := self._ideal()):
+            self._pace.per_step = ideal
+        self._batches: list[_Batch] = []  # that are noted
+
+    @property
+    def per_step(self) -> float:
+        """Seconds in which a step of the work that waits is done, whatever goes on beside it; 0 while nothing is known."""
+        return self._pace.per_step
+
+    def predict(self, size: int, steps: int) -> float:
+        """Seconds that a batch of `size` instances will take, the longest of `steps` steps; infinite while nothing is known."""
+        return self._cost.predict(size, steps)
+
+    def note(
+        self, entries: Sequence[Entry], results: Sequence[Prediction | Exception], seconds: float, *, ended: float, more: bool
+    ) -> None:
+        """A batch ended at that time, after so many seconds, with these results; whether more waited for that."""
+        self._batches.append(_Batch(entries, results, seconds, ended, more))
+
+    def learn(self, *, waiting: int) -> None:
+        """From all that was noted; so many instances wait now."""
+        batches, self._batches = self._batches, []
+        for entries, results, seconds, ended, more in batches:
+            lengths = [len(entry.instance.steps) for entry in entries]
+            self._pace.learn(sum([entry.weight for entry in entries]), ended, ideal=self._ideal(), more=more)
+            self._cost.learn(len(lengths), max(lengths), seconds)
+            if self._metrics is not None:
+                waited = sum([ended - seconds - entry.ticket.arrived for entry in entries])
+                self._metrics.executed(lengths, seconds=seconds, waited=waited, provider=provider_of(results))
+        if self._metrics is not None:
+            self._metrics.turned(waiting=waiting)
+
+    def _ideal(self) -> float:
+        """Seconds per step of work where every lane has full batches and nothing else to do."""
+        size = self._limits.max_batch_size
+        return self._cost.predict(size, TYPICAL) / (size * Pace.weight(TYPICAL) * self._lanes)
+
+
+def provider_of(results: Sequence[Prediction | Exception]) -> str:
+    """The execution provider that computed them; empty where every one failed."""
+    return next((each.provider for each in results if isinstance(each, Prediction)), "")
