@@ -33,7 +33,8 @@ class Metrics:
             "recurve_request_seconds", "From a request's head to its answer", ("route", "status"), buckets=SECONDS, registry=own
         )
         self._by_route = Children[tuple[str, int], Buckets](lambda of: requests.labels(of[0], str(of[1])))
-        self._refused = Counter("recurve_refused_total", "Requests and connections turned away", ("reason",), registry=own)
+        refused = Counter("recurve_refused_total", "Requests and connections turned away", ("reason",), registry=own)
+        self._refused = Children[str, Counter](refused.labels)
         self.open = Gauge("recurve_connections", "Connections that are open", registry=own, multiprocess_mode="livesum")
         self.inferences = Counter("recurve_inferences_total", "Instances predicted", MODEL, registry=own)
         self.executions = Counter("recurve_executions_total", "Batches run", MODEL, registry=own)
@@ -95,7 +96,7 @@ class Metrics:
 
     def refused(self, reason: str) -> None:
         """A request was turned away, or a connection."""
-        self._refused.labels(reason).inc()
+        self._refused[reason].inc()
 
     def versions_refused(self, counts: Mapping[str, int]) -> None:
         """So many versions of each of these models are refused now, and none of any other."""

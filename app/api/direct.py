@@ -36,7 +36,6 @@ class Direct:
         self._live = live
         self._metrics = metrics
         self._ids = RequestIds()
-        self._under_way = 0  # requests
         self._answered: dict[tuple[str, int, tuple[str, str] | None], list[float]] = defaultdict(list)  # seconds, not counted yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,9 +88,8 @@ class Direct:
         return None
 
     async def _answer(self, scope: Scope, route: str, answering: Awaitable[Answer]) -> Answer:
-        """What comes of it, whatever that is; counted."""
+        """What comes of it, whatever that is; counted, with the others of this round of the event loop, when its caller is told."""
         begin, gone = perf_counter(), False
-        self._under_way += 1
         try:
             answer = await answering
         except asyncio.CancelledError:  # by the server, which has given all that it had begun the time to end
@@ -102,13 +100,10 @@ class Direct:
                 self._metrics.refused(error.code)
             gone = isinstance(error, ClientDisconnect)
             answer = problems.of(scope, error)
-        if not gone:  # counted before its caller has it: with the others of this round of the event loop, if it leaves with them
+        if not gone:
             if not self._answered:
                 asyncio.get_running_loop().call_soon(self._count)
             self._answered[route, answer.status, scope["state"].get("model")].append(perf_counter() - begin)
-            if answer.status >= 400:
-                self._count()
-        self._under_way -= 1
         return answer
 
     def _count(self) -> None:
