@@ -76,7 +76,8 @@ class Whole(Runner):
         feeds: dict[str, NDArray[Any]] = {spec.input.name: input, **self._constants}
         if spec.lengths is not None:
             feeds[spec.lengths.name] = batch.lengths.astype(spec.lengths.type, copy=False)
-        feeds.update((state.input, array) for state, array in zip(spec.states, batch.states, strict=True))
+        for state, array in zip(spec.states, batch.states, strict=True):
+            feeds[state.input] = array
         return feeds
 
 

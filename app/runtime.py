@@ -98,7 +98,7 @@ class Session:
         return self._run(outputs, feeds)
 
     def _run(self, outputs: Sequence[str], feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
-        return [np.asarray(array) for array in self.raw.run(outputs, feeds)]
+        return [*map(np.asarray, self.raw.run(outputs, feeds))]
 
     def bound(self, inputs: Mapping[str, AnyArray], outputs: Mapping[str, AnyArray], carried: Mapping[str, str]) -> Bound:
         """New buffers; for use in `perform`."""

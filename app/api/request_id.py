@@ -22,8 +22,8 @@ class RequestIds:
 
     def assign(self, scope: Scope) -> tuple[bytes, bytes]:
         """Put an id into the request's state; the header that carries it back."""
-        given = next((value for name, value in scope["headers"] if name == HEADER), None)
-        request_id = given if given and _USABLE.fullmatch(given) else b"%s%016x" % (self._prefix, next(self._numbers))
+        given = [value for name, value in scope["headers"] if name == HEADER]
+        request_id = given[0] if given and _USABLE.fullmatch(given[0]) else b"%s%016x" % (self._prefix, next(self._numbers))
         scope["state"]["request_id"] = request_id.decode()
         return HEADER, request_id
 
