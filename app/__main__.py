@@ -31,7 +31,6 @@ from app import __version__, configuration, logs
 from app.arrivals import Tls
 from app.certificates import Certificate
 from app.configuration import WrongSettings
-from app.connection import Terms
 from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
 from app.fleet import Fleet
 from app.rates import Rates
@@ -40,6 +39,7 @@ from app.server import Server
 from app.settings import Settings
 from app.sockets import bind, port_of, room_for, url_of
 from app.supervisor import Supervisor
+from app.terms import Terms
 from app.traces import Traces
 
 log = logging.getLogger("app")

@@ -47,7 +47,8 @@ class CallingProtocol(Protocol):
             self._call(begin, self.cycle)
 
     def _call(self, begin: Begin, cycle: RequestResponseCycle) -> None:
-        task = self.loop.create_task(self._answered(cycle, begin(bytes(cycle.body))))
+        body, cycle.body = bytes(cycle.body), bytearray()  # a connection that rests must not keep it
+        task = self.loop.create_task(self._answered(cycle, begin(body)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

@@ -6,21 +6,20 @@ asked; a connection that becomes a WebSocket is websocket.py's from then on.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import uvicorn
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app import websocket
 from app.api import problems
 from app.api.request_id import HEADER as REQUEST_ID
-from app.api.request_id import RequestIds
 from app.errors import Draining, HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
 from app.extensions import ANSWER, ON_DISCONNECT, Reply
+from app.terms import Terms
 from app.transport import Corked, Flow, Refused
 from app.wire import complete, packed
 
@@ -30,21 +29,6 @@ BRIEF = 2.0  # seconds that one of those has; a caller who was refused, to read 
 LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent
 
 Part = Literal["nothing yet", "head", "body", "all"]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What connections are held to, and who is told. Durations in seconds."""
-
-    max_head_bytes: int  # of a request; and of what surrounds the bytes of a body in chunks
-    read_timeout: float
-    keep_alive: float
-    max_connections: int  # of this process
-    full: ASGIApp  # answers those beyond
-    watch: ASGIApp  # answers on the port for metrics
-    watch_port: int | None  # which that is
-    refused: Callable[[str], None]  # is told why
-    ids: RequestIds = field(default_factory=RequestIds)
 
 
 class Protocol(HttpToolsProtocol):
@@ -136,10 +120,11 @@ class Protocol(HttpToolsProtocol):
 
     def _answer(self, scope: Scope, reply: Reply) -> bool:
         """Send an answer at once; False where that cannot be: another request waits behind it, or the caller does not read."""
-        possible = self.cycle.scope is scope and not self.cycle.response_started and not self.flow.write_paused
-        if possible:
-            self._complete(self.cycle, reply)
-        return possible
+        cycle: RequestResponseCycle | None = self.cycle  # none when the connection is lost
+        if cycle is None or cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
+            return False
+        self._complete(cycle, reply)
+        return True
 
     def _complete(self, cycle: RequestResponseCycle, reply: Reply) -> None:
         if not cycle.disconnected:
@@ -164,6 +149,8 @@ class Protocol(HttpToolsProtocol):
             self._refuse(Draining("The service is stopping, and begins nothing new."))
         else:
             super().handle_websocket_upgrade()
+            self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
+            self._forget()
 
     def _rests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -243,7 +230,13 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         for tell in [*self._leaving]:
             tell()
+        self._forget()
         self._lost()
+
+    def _forget(self) -> None:
+        """Let go of the requests, which hold this connection: else all of it stays until garbage is collected."""
+        self.cycle, self.scope = None, {}  # type: ignore[assignment, typeddict-item]  # as before the first
+        self.pipeline.clear()
 
     def _too_large(self) -> HeadTooLarge:
         most = self._terms.max_head_bytes

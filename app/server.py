@@ -20,11 +20,12 @@ from uvicorn.server import ServerState
 from app import websocket
 from app.arrivals import Arrivals, Tls
 from app.calls import CallingProtocol
-from app.connection import SPARE, Protocol, Terms
+from app.connection import SPARE, Protocol
 from app.errors import TooManyConnections
 from app.extensions import Offer
 from app.fleet import Fleet
 from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
+from app.terms import Terms
 
 log = logging.getLogger(__name__)
 

@@ -174,8 +174,11 @@ class Service:
                 model.batcher.admit(timeout)
             except Unavailable as refusal:
                 refusals.append(refusal)
-        if refusals and len(refusals) == len(served):
-            raise refusals[0]
+        try:
+            if refusals and len(refusals) == len(served):
+                raise refusals[0]
+        finally:
+            refusals.clear()  # or each would keep itself, and by its traceback the request, until garbage is collected
 
     def predict(self, model: Model, instances: Sequence[Instance], *, timeout: float) -> Ticket:
         """Await the ticket for the predictions, in the order of the instances (one or more), within `timeout` seconds.

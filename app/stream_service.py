@@ -39,8 +39,8 @@ class Caller(Protocol):
     last: Stream | None  # where the stream stood when this caller's last chunk was done: there it stands, if nobody else came
     remembers: bool  # false once it did not: others send chunks of that stream too
 
-    def waits_for(self, ticket: Ticket) -> None:
-        """Raises when the caller has left; fails the ticket when it does."""
+    def waits_for(self, ticket: Ticket) -> Ticket:
+        """The same ticket, which fails when the caller leaves; raises when he has."""
 
 
 @dataclass(slots=True)
@@ -153,10 +153,9 @@ class StreamService:
             while True:
                 first = turn.chunks[: min(following, turn.most)]
                 instance = Instance(streams.joined(first), stream.state_of(spec))
-                ticket = self._service.predict(model, (instance,), timeout=max(turn.deadline - monotonic(), 0.0))
-                turn.caller.waits_for(ticket)
+                left = max(turn.deadline - monotonic(), 0.0)
                 try:
-                    (prediction,) = await ticket
+                    (prediction,) = await turn.caller.waits_for(self._service.predict(model, (instance,), timeout=left))
                     break
                 except NotFinite:
                     if len(first) == 1:

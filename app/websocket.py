@@ -142,7 +142,18 @@ class WebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         for tell in [*self._leaving]:
             tell()
+        self._let_go()
         self._lost()
+
+    def _let_go(self) -> None:
+        """Of what holds this connection in turn: else all of it stays until garbage is collected."""
+        self.app = self._app
+        if hasattr(self, "scope"):
+            self.scope["extensions"].pop(WAITING, None)
+        self.conn.parser.close()
+        for error in (self.conn.handshake_exc, self.conn.parser_exc):
+            if error is not None:
+                error.__traceback__ = error.__context__ = None  # which hold the frames that it went through
 
 
 def protocol(lost: Callable[[], None], *, app: Any) -> Callable[..., asyncio.Protocol]:

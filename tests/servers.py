@@ -45,18 +45,18 @@ class Server:
 
 
 @contextmanager
-def serve(model_dir: Path, *flags: str, **environment: str) -> Iterator[Server]:
+def serve(model_dir: Path, *flags: str, module: str = "app", **environment: str) -> Iterator[Server]:
     """The service over this repository until the block ends; RuntimeError with its log when it does not start.
 
-    Its streams are gone afterwards, unless it is given a folder for them.
+    Its streams are gone afterwards, unless it is given a folder for them. `module`: what is run, with the flags of the service.
     """
-    with TemporaryDirectory() as data_dir, _serve(model_dir, ("--data-dir", data_dir, *flags), environment) as server:
+    with TemporaryDirectory() as data_dir, _serve(module, model_dir, ("--data-dir", data_dir, *flags), environment) as server:
         yield server
 
 
 @contextmanager
-def _serve(model_dir: Path, flags: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
-    command = [sys.executable, "-m", "app", "--port", "0", "--model-dir", str(model_dir), "--log-format", "plain", *flags]
+def _serve(module: str, model_dir: Path, flags: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
+    command = [sys.executable, "-m", module, "--port", "0", "--model-dir", str(model_dir), "--log-format", "plain", *flags]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")}
     process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment}, stderr=subprocess.PIPE, text=True)
     server = Server(process)

@@ -26,7 +26,7 @@ FLOORS = [
     {"app.service", "app.pins"},
     {"app.stream_service"},
     {"app.api"},
-    {"app.main", "app.supervisor", "app.websocket", "app.transport", "app.wire"},
+    {"app.main", "app.supervisor", "app.websocket", "app.terms", "app.transport", "app.wire"},
     {"app.connection"},
     {"app.calls"},
     {"app.server"},
@@ -60,7 +60,7 @@ SHARED_IN_PACKAGE = {
 }
 ONLY_IN = {
     "fastapi": {"app.api", "app.main"},
-    "starlette": {"app.api", "app.main", "app.server", "app.connection", "app.calls"},
+    "starlette": {"app.api", "app.main", "app.server", "app.connection", "app.calls", "app.terms"},
     "fastapi_offline": {"app.main", "app.__main__"},
     "uvicorn": {"app.server", "app.connection", "app.calls", "app.transport", "app.websocket", "app.wire"},
     "lmdb": {"app.stores"},

@@ -67,8 +67,8 @@ class Patient:
         self.last: Stream | None = None
         self.remembers = True
 
-    def waits_for(self, ticket: Ticket) -> None:
-        pass
+    def waits_for(self, ticket: Ticket) -> Ticket:
+        return ticket
 
 
 class Clock:
@@ -406,8 +406,9 @@ class Leaver:
     last: Stream | None = None
     remembers = False
 
-    def waits_for(self, ticket: Ticket) -> None:
+    def waits_for(self, ticket: Ticket) -> Ticket:
         ticket.fail(ConnectionResetError())
+        return ticket
 
 
 class Slowly(Memory):

@@ -32,13 +32,19 @@ class Caller:
 
     def __exit__(self, *_: object) -> None:
         self._leaving.discard(self._leaves)
+        self._ticket = None
 
-    def waits_for(self, ticket: Ticket) -> None:
-        """Fail the ticket when the caller leaves; ClientDisconnect when that has happened already."""
+    def waits_for(self, ticket: Ticket) -> Ticket:
+        """The same ticket, which fails when the caller leaves; ClientDisconnect when that has happened already.
+
+        Await what comes back without giving it a name: an error holds the frames that it went through, and must not be held by
+        one of them.
+        """
         self._ticket = ticket
         if self.gone:
             self._leaves()
             raise ClientDisconnect
+        return ticket
 
     def _leaves(self) -> None:
         self.gone = True

@@ -89,9 +89,7 @@ class Predict:
         left = (decoded.options.timeout or self._timeout) - (monotonic() - begin)
         if left <= 0:
             raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
-        ticket = self._service.predict(model, decoded.instances, timeout=left)
-        caller.waits_for(ticket)
-        return ticket
+        return caller.waits_for(self._service.predict(model, decoded.instances, timeout=left))
 
     def _admit(self, body: bytes, scope: Scope) -> None:
         """Turn away whom it can be told before the body is decoded."""

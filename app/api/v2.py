@@ -99,9 +99,9 @@ class Infer:
 
     async def _predict(self, model: Model, fit: Fit, caller: Caller, deadline: float) -> Answered:
         request = await fit(model.spec)
-        ticket = self._service.predict(model, request.instances, timeout=deadline - monotonic())
-        caller.waits_for(ticket)
-        return await ticket, request, model.spec
+        left = deadline - monotonic()
+        predictions = await caller.waits_for(self._service.predict(model, request.instances, timeout=left))
+        return predictions, request, model.spec
 
     async def _go_on(
         self,

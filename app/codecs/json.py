@@ -77,10 +77,8 @@ class Decoder:
             return decode(*arguments)
         except _Unusual:
             return None
-        except RecurveError as error:
-            refusal = error.with_traceback(None)
-        # raised here, so that no traceback keeps the parser's document alive: a parser has one at a time
-        raise refusal
+        except RecurveError as error:  # of which no traceback may keep the parser's document alive: a parser has one at a time
+            raise error.with_traceback(None) from None
 
     def _decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
         members = _members(self._parse(body), CHUNK_MEMBERS)

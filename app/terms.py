@@ -1,0 +1,26 @@
+"""What connections are held to.
+
+Knows nothing of how.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.types import ASGIApp
+
+from app.api.request_id import RequestIds
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What connections are held to, and who is told. Durations in seconds."""
+
+    max_head_bytes: int  # of a request; and of what surrounds the bytes of a body in chunks
+    read_timeout: float
+    keep_alive: float
+    max_connections: int  # of this process
+    full: ASGIApp  # answers those beyond
+    watch: ASGIApp  # answers on the port for metrics
+    watch_port: int | None  # which that is
+    refused: Callable[[str], None]  # is told why
+    ids: RequestIds = field(default_factory=RequestIds)
