@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.certificates import Certificate
@@ -30,9 +31,9 @@ class Tls:
 
 
 class Arrivals:
-    """Makes a protocol of each connection, with `make`; `gone` is told of each that did not get so far.
+    """Makes a protocol for each connection, with `make`, which is told of its loss even where it was never made.
 
-    `room`: how many connections there may be more, these among them; `refused` is told of those beyond.
+    `room`: how many connections there may be more, these among them; `refused` is told of those beyond, and `gone` that they are.
     """
 
     def __init__(
@@ -92,14 +93,15 @@ class Arrivals:
         if tls is not None and port_of(connection) != tls.plain:
             options = {"ssl": tls.certificate.context(), "ssl_handshake_timeout": tls.patience, "ssl_shutdown_timeout": CLOSING}
         loop = asyncio.get_running_loop()
-        task = loop.create_task(loop.connect_accepted_socket(self._make, connection, **options))
+        protocol = self._make()
+        task = loop.create_task(loop.connect_accepted_socket(lambda: protocol, connection, **options))
         self._tasks.add(task)
-        task.add_done_callback(self._arrived)
+        task.add_done_callback(partial(self._arrived, protocol))
 
-    def _arrived(self, task: "asyncio.Task[object]") -> None:
+    def _arrived(self, protocol: asyncio.Protocol, task: "asyncio.Task[object]") -> None:
         self._tasks.discard(task)
         if task.cancelled() or task.exception():  # a caller that is gone already, or speaks no TLS, is nobody's error
-            self._gone()
+            protocol.connection_lost(ConnectionAbortedError())
 
     async def settle(self) -> None:
         """Take those who have connected, and no more; wait a moment for those who are about to come."""

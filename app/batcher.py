@@ -146,11 +146,11 @@ class Batcher:
             try:
                 self._threads.submit(self._lane, entries, instances)
             except RuntimeError as error:  # the system gives no more threads
-                self._settle(entries, [error] * len(entries), None)
+                self._settle(entries, [error.with_traceback(None)] * len(entries), None)
             else:
                 self._free -= 1
         self._time.left()
-        self._loop.call_soon(self._look_back)
+        self._loop.call_soon(self._experience.learn, len(self._queue))  # a caller who is alone has been told then
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
 
@@ -194,10 +194,6 @@ class Batcher:
         if seconds is not None:
             self._experience.note(entries, results, seconds, ended=now, more=len(self._queue) > 0)
 
-    def _look_back(self) -> None:
-        """Learn from the batches of a turn when their callers have been told."""
-        self._experience.learn(waiting=len(self._queue))
-
     def _run(self, instances: list[Instance]) -> tuple[Sequence[Prediction | Exception], float | None]:
         """A prediction or an error for each instance, never an exception; and the seconds, where all went well."""
         begin = perf_counter()
@@ -209,7 +205,7 @@ class Batcher:
         except Exception as error:
             if len(instances) == 1:
                 log.exception("An instance of %d steps failed.", len(instances[0].steps))
-                return [error], None
+                return [error.with_traceback(None)], None  # with it, it would keep the batch: and itself, for callers hold it
         log.warning("A batch of %d failed; its instances run one by one, so that none harms another.", len(instances))
         return [result for instance in instances for result in self._run([instance])[0]], None
 

@@ -149,6 +149,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(Draining("The service is stopping, and begins nothing new."))
         else:
             super().handle_websocket_upgrade()
+            self._over = True  # for this protocol
             self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
             self._forget()
 
@@ -237,6 +238,7 @@ class Protocol(HttpToolsProtocol):
         """Let go of the requests, which hold this connection: else all of it stays until garbage is collected."""
         self.cycle, self.scope = None, {}  # type: ignore[assignment, typeddict-item]  # as before the first
         self.pipeline.clear()
+        self._unset_keepalive_if_required()
 
     def _too_large(self) -> HeadTooLarge:
         most = self._terms.max_head_bytes

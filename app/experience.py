@@ -1,6 +1,7 @@
 """What the batches of one model have cost: noted when they end, learned from and counted a little later.
 
-Owns that delay: both take as long as a small prediction, and its caller need not wait for them. Knows nothing of when batches run.
+Owns that delay: both take as long as a small prediction, and who asked for one, alone, need not wait for them. Knows nothing of
+when batches run.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from app.cost import CostModel, Pace
-from app.metrics import ModelMetrics
+from app.metrics import Executed, ModelMetrics
 from app.queue import Entry, Limits
 from app.tensors import Prediction
 
@@ -51,18 +52,19 @@ class Experience:
         """A batch ended at that time, after so many seconds, with these results; whether more waited for that."""
         self._batches.append(_Batch(entries, results, seconds, ended, more))
 
-    def learn(self, *, waiting: int) -> None:
-        """From all that was noted; so many instances wait now."""
+    def learn(self, waiting: int) -> None:
+        """From all that was noted, the batches of a turn, which left so many instances waiting."""
         batches, self._batches = self._batches, []
+        executed = []
         for entries, results, seconds, ended, more in batches:
             lengths = [len(entry.instance.steps) for entry in entries]
             self._pace.learn(sum([entry.weight for entry in entries]), ended, ideal=self._ideal(), more=more)
             self._cost.learn(len(lengths), max(lengths), seconds)
-            if self._metrics is not None:
-                waited = sum([ended - seconds - entry.ticket.arrived for entry in entries])
-                self._metrics.executed(lengths, seconds=seconds, waited=waited, provider=provider_of(results))
+            waited = max(0.0, sum([ended - seconds - entry.ticket.arrived for entry in entries]))
+            padded = len(lengths) * max(lengths)
+            executed.append(Executed(len(lengths), sum(lengths), padded, seconds, waited, provider_of(results)))
         if self._metrics is not None:
-            self._metrics.turned(waiting=waiting)
+            self._metrics.turned(executed, waiting=waiting)
 
     def _ideal(self) -> float:
         """Seconds per step of work where every lane has full batches and nothing else to do."""

@@ -166,7 +166,9 @@ class StreamMetrics:
         self.done, self.repeated, self.raced = (chunks.labels(outcome) for outcome in ("done", "repeated", "raced"))
 
 
-class _Batch(NamedTuple):
+class Executed(NamedTuple):
+    """A batch that has run."""
+
     size: int
     steps: int
     padded: int  # steps, padding among them
@@ -191,7 +193,6 @@ class ModelMetrics:
         self._last = metrics.last.labels(name, version)
         self._waiting = metrics.waiting.labels(name, version)
         self._last_waiting = 0
-        self._batches: list[_Batch] = []  # that have run in this turn
         self._providers = metrics.providers
         self._in_use = metrics.in_use
         self._on_provider = Children[str, Counter](lambda provider: metrics.by_provider.labels(name, version, provider))
@@ -211,21 +212,15 @@ class ModelMetrics:
         for gauge in self.while_loaded:
             gauge.set(0)
 
-    def executed(self, lengths: Sequence[int], *, seconds: float, waited: float, provider: str = "") -> None:
-        """A batch of instances of these lengths has run; `waited`: seconds, of all together. It is counted when the turn ends."""
-        size, longest = len(lengths), max(lengths)
-        self._batches.append(_Batch(size, sum(lengths), size * longest, seconds, max(0.0, waited), provider))
-
-    def turned(self, *, waiting: int) -> None:
-        """A turn of the batcher ends, and leaves so many instances waiting."""
-        batches, self._batches = self._batches, []
+    def turned(self, batches: Sequence[Executed], *, waiting: int) -> None:
+        """A turn of the batcher ran these, and left so many instances waiting."""
         if batches:
             self._count(batches)
         if waiting != self._last_waiting:
             self._last_waiting = waiting
             self._waiting.set(waiting)
 
-    def _count(self, batches: list[_Batch]) -> None:
+    def _count(self, batches: Sequence[Executed]) -> None:
         sizes, steps, padded, seconds, waited, providers = zip(*batches, strict=True)
         self._executions.inc(len(batches))
         self._inferences.inc(sum(sizes))

@@ -112,8 +112,8 @@ class Batch:
         ends = [rows(array, state.batch_axis) for array, state in zip(finals, states, strict=True)]
         lengths = self.lengths.tolist()
         if len(lengths) == 1:  # in less than half the time
-            given = [w[0] if spec.time_axis is None else w[0, : lengths[0]] for w, spec in zip(wholes, outputs, strict=True)]
-            return [Prediction(tuple(given), tuple([end[0] for end in ends]), provider)]
+            given = [row if spec.time_axis is None else row[: lengths[0]] for (row,), spec in zip(wholes, outputs, strict=True)]
+            return [Prediction(tuple(given), tuple([end for (end,) in ends]), provider)]
         columns: list[list[Array]] = []
         for whole, spec in zip(wholes, outputs, strict=True):
             if spec.time_axis is None:

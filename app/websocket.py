@@ -152,8 +152,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.scope["extensions"].pop(WAITING, None)
         self.conn.parser.close()
         for error in (self.conn.handshake_exc, self.conn.parser_exc):
-            if error is not None:
-                error.__traceback__ = error.__context__ = None  # which hold the frames that it went through
+            _forget_frames(error)
 
 
 def protocol(lost: Callable[[], None], *, app: Any) -> Callable[..., asyncio.Protocol]:
@@ -163,6 +162,12 @@ def protocol(lost: Callable[[], None], *, app: Any) -> Callable[..., asyncio.Pro
         return WebSocket(config, server_state, app_state, app=app, lost=lost)
 
     return make
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Those that an error went through, and those of what it came of."""
+    while error is not None:
+        error.__traceback__, error = None, error.__cause__ or error.__context__
 
 
 def _frame(data: bytes, at: int) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The batcher: every caller is answered exactly once, and what runs together is decided by the limits."""
 
 import asyncio
+import gc
 import math
 import threading
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import loop_time
+from app import batcher, loop_time
 from app.batcher import Batcher
 from app.cost import CostModel
 from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
@@ -344,6 +345,27 @@ def test_an_error_in_place_of_an_answer_reaches_its_caller_alone() -> None:
         await batcher.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("inline", [-1.0, math.inf], ids=["lane", "event loop"])
+@pytest.mark.parametrize("together", [1, 2])
+def test_what_fails_is_not_kept(inline: float, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error holds the frames that it went through: their entries hold the tickets, and those the error."""
+
+    async def scenario() -> None:
+        made = Batcher(Doubler(), LIMITS, lanes=1, inline=inline, cost=CostModel({0: 0.0}, {0: 0.0}))
+        with pytest.raises(ValueError, match="poison"):
+            await made.predict([instance(5, POISON)] * together, timeout=10)
+        await made.close()
+
+    monkeypatch.setattr(batcher.log, "propagate", False)  # pytest would keep what is logged, the frames too
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+        assert not [each for each in gc.get_objects() if type(each) in (Entry, Ticket)]
+    finally:
+        gc.enable()
 
 
 def test_a_batch_that_is_not_full_waits_for_company_if_it_is_to() -> None:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import errors
 from app.arrivals import LAST
 from app.configuration import COMPOSE
-from app.metrics import Metrics
+from app.metrics import Executed, Metrics
 from app.server import WRITING
 from app.settings import Settings
 from tests.servers import ROOT, Server, serve
@@ -60,8 +60,7 @@ def exposed() -> dict[str, list[dict[str, str]]]:
     metrics.versions_refused({"m": 1})
     counts = metrics.model("m", "1", lanes=2)
     counts.runs_on("CPUExecutionProvider", fallback=True)
-    counts.executed([1, 3], seconds=0.01, waited=0.01, provider="CPUExecutionProvider")
-    counts.turned(waiting=1)
+    counts.turned([Executed(2, steps=4, padded=6, seconds=0.01, waited=0.01, provider="CPUExecutionProvider")], waiting=1)
     metrics.streams.ended.labels("expired").inc()
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):

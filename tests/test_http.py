@@ -268,6 +268,8 @@ def test_metrics_are_those_of_all_workers(repository: Path) -> None:
             answer = httpx.post(f"{server.url}/predict", json={"instances": [[STEP] * 3, [STEP]]})
             assert answer.status_code == 200
         httpx.post(f"{server.url}/predict", content=b"{", headers={"Content-Type": "application/json"})
+        for _ in range(4):  # by either worker: what it answered before is counted then
+            assert httpx.get(f"{server.url}/health/live").status_code == 200
         os.kill(min(children(server.process.pid)), signal.SIGKILL)
         server.wait_for("Loaded", times=3)
         text = httpx.get(f"{server.url}/metrics").text

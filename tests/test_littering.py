@@ -4,7 +4,8 @@ import json
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from tests.servers import Server, serve
+from tests.test_tls import make_certificate
 
 TIMES = 5
 STEP = [0.5, -1.0, 2.0, 0.25, -0.5, 1.0]
@@ -43,11 +45,26 @@ def server(repository: Path) -> Iterator[Server]:
         yield running
 
 
-def left(server: Server) -> str:
-    said = "".join(server.log).count("Left: ")
-    server.process.send_signal(signal.SIGUSR1)
-    server.wait_for("Left: ", times=said + 1)
-    return [line for line in server.log if "Left: " in line][-1]
+def connected(server: Server) -> socket.socket:
+    address = httpx.URL(server.url)
+    return socket.create_connection((address.host, address.port or 80), timeout=30)
+
+
+def reset(caller: socket.socket) -> None:
+    """When it is closed, the connection breaks."""
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def left_by(server: Server, visit: Callable[[], None]) -> str:
+    """What a few visits leave, beyond what is made once."""
+    for times in (1, TIMES):
+        for _ in range(times):
+            visit()
+        sleep(0.2)  # the service is to hear of the end
+        said = "".join(server.log).count("Left: ")
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_for("Left: ", times=said + 1)
+    return [line.strip() for line in server.log if "Left: " in line][-1]
 
 
 @pytest.mark.parametrize(
@@ -73,31 +90,56 @@ def left(server: Server) -> str:
         pytest.param(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"200", id="health"),
         pytest.param(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"404", id="no such page"),
         pytest.param(b"no HTTP\r\n\r\n", b"400", id="no HTTP"),
-        pytest.param(UPGRADE % b"/streams/b/ws" + frame(CHUNK), b"101", id="WebSocket"),
-        pytest.param(UPGRADE % b"/streams/b/ws" + frame(b"{"), b"101", id="WebSocket, malformed"),
+        pytest.param(UPGRADE % b"/streams/b/ws", b"101", id="WebSocket"),
         pytest.param(UPGRADE % b"/streams/none/ws", b"101", id="WebSocket, no such stream"),
         pytest.param(UPGRADE.replace(b"13", b"12") % b"/streams/b/ws", b"4", id="WebSocket, wrong version"),
+        pytest.param(UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"a") % b"/streams/b/ws", b"4", id="WebSocket, bad key"),
+        pytest.param(UPGRADE.replace(b"Host: x", b"Content-Length: 1") % b"/streams/b/ws", b"", id="WebSocket, body"),
         pytest.param(b"", b"", id="nothing"),
         pytest.param(request(GOOD)[:-9], b"", id="a part"),
         pytest.param(request(LONG)[:-9], b"", id="a large part"),
     ],
 )
-@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
-def test_nothing_is_left_to_the_garbage_collector(server: Server, sent: bytes, answer: bytes, leaves: bool) -> None:
+@pytest.mark.parametrize("leaves", ["in order", "after the answer", "at once"])
+def test_nothing_is_left_to_the_garbage_collector(server: Server, sent: bytes, answer: bytes, leaves: str) -> None:
     """Neither when a caller gets the answer, nor when the connection breaks before."""
-    address = httpx.URL(server.url)
 
     def visit() -> None:
-        with socket.create_connection((address.host, address.port or 80), timeout=30) as caller:
+        with connected(server) as caller:
             caller.sendall(sent)
-            if leaves:
-                caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            elif answer:
+            if answer and leaves != "at once":
                 assert caller.recv(65536).split()[1].startswith(answer)
+            if leaves != "in order":
+                reset(caller)
 
-    visit()  # what is made once is not left again
-    left(server)
-    for _ in range(TIMES):
-        visit()
-    sleep(0.3)
-    assert left(server).endswith("Left: [].\n")
+    assert left_by(server, visit) == "Left: []."
+
+
+@pytest.mark.parametrize("sent", [CHUNK, b"{", b"x" * 125], ids=["good", "malformed", "no JSON"])
+@pytest.mark.parametrize("leaves", ["in order", "after the answer", "at once"])
+def test_nothing_is_left_by_messages_of_a_websocket(server: Server, sent: bytes, leaves: str) -> None:
+    def visit() -> None:
+        with connected(server) as caller:
+            caller.sendall(UPGRADE % b"/streams/b/ws")
+            assert b" 101 " in caller.recv(65536)
+            caller.sendall(frame(sent))
+            if leaves != "at once":
+                assert caller.recv(65536)
+            if leaves != "in order":
+                reset(caller)
+
+    assert left_by(server, visit) == "Left: []."
+
+
+def test_nothing_is_left_by_what_speaks_no_tls(repository: Path, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    flags = ("--workers", "1", "--stream-store", "memory", "--tls-cert", str(certificate), "--tls-key", str(key))
+    with serve(repository, *flags, module="tests.littering") as server:
+
+        def visit() -> None:
+            with connected(server) as caller:
+                caller.sendall(request(GOOD))
+                with suppress(ConnectionResetError):
+                    caller.recv(65536)
+
+        assert left_by(server, visit) == "Left: []."

@@ -23,7 +23,7 @@ from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import difference
 from app.lifecycle import Loader
 from app.manifest import LengthsSpec, ModelSpec, OutputSpec, StateSpec
-from app.metrics import Metrics
+from app.metrics import Executed, Metrics
 from app.runtime import CPU, CUDA, Runtime, Session
 from app.tensors import Batch, Instance
 from tests import artifacts
@@ -428,9 +428,8 @@ def test_a_batch_whose_every_answer_overflows_is_of_no_provider() -> None:
     """There is no provider without a name."""
     metrics = Metrics()
     counts = metrics.model("m", "1", lanes=1)
-    counts.executed([1], seconds=0.1, waited=0.0)
-    counts.executed([1], seconds=0.1, waited=0.0, provider=CPU)
-    counts.turned(waiting=0)
+    batch = Executed(size=1, steps=1, padded=1, seconds=0.1, waited=0.0, provider="")
+    counts.turned([batch, batch._replace(provider=CPU)], waiting=0)
     assert shown_of(metrics, "recurve_provider_executions_total") == {CPU: 1}
 
 

@@ -62,3 +62,12 @@ def test_an_empty_sequence_is_refused() -> None:
     """The graph would answer a length of 0 with a zero state instead of the one it started from."""
     with pytest.raises(ValueError, match="no steps"):
         Batch.collate(instances([3, 0], [False, True]), STATES)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_that_no_instance_has_are_no_answer(count: int) -> None:
+    """A graph that answers more rows, or fewer, mixes them up."""
+    batch = Batch.collate(instances([2] * count, [True] * count), STATES)
+    more = np.concatenate([batch.input, batch.input])
+    with pytest.raises(ValueError, match=r"shorter|longer|unpack"):
+        batch.split([more], batch.states, outputs=OUTPUTS, states=STATES)

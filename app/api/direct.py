@@ -88,7 +88,7 @@ class Direct:
         return None
 
     async def _answer(self, scope: Scope, route: str, answering: Awaitable[Answer]) -> Answer:
-        """What comes of it, whatever that is; counted, with the others of this round of the event loop, when its caller is told."""
+        """What comes of it, whatever that is; counted, with the others of this round of the event loop."""
         begin, gone = perf_counter(), False
         try:
             answer = await answering
