@@ -1,16 +1,29 @@
 """Requests that come in one piece, and are answered as a whole where the application offers that: given a body, it gives the reply.
 
-Owns when that may be. ASGI's messages, and the events that tell of them, are a good part of what a small request costs in Python.
-Knows nothing of what is asked.
+Owns when that may be. ASGI's messages, and the events that tell of them, are a good part of what a small request costs in Python;
+so is a head that is parsed again although it is the same as that of the request before. Knows nothing of what is asked.
 """
 
+import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.connection import Protocol
 from app.extensions import Begin, Offer, Reply
+from app.heads import Head
+
+TRIES = 8  # heads of a connection that are kept, one at a time: a caller whose heads are never the same gains nothing by it
+
+
+class _Known(NamedTuple):
+    """A head, and what parsing it gave."""
+
+    head: Head
+    scope: dict[str, Any]
+    length: int  # its place among the headers
+    begin: Begin
 
 
 class CallingProtocol(Protocol):
@@ -21,11 +34,20 @@ class CallingProtocol(Protocol):
         self._offer = offer
         self._begin: Begin | None = None  # for the request whose body is read
         self._reading = False  # a piece
+        self._piece = b""  # the same, where nothing of a request came before it
+        self._known: _Known | None = None
+        self._tries = TRIES
 
     def data_received(self, data: bytes) -> None:
-        self._reading = True
+        known, between = self._known, self._came in ("nothing yet", "all")
+        if known is not None and between and self._rests() and not self._last and not self.flow.write_paused:
+            found = known.head.rest_of(data)
+            if found is not None:
+                self._again(known, *found)
+                return
+        self._reading, self._piece = True, data if between else b""
         super().data_received(data)
-        self._reading = False
+        self._reading, self._piece = False, b""
         if self._begin is not None:  # there is more to come, and it may be refused before that
             self._begin = None
             super()._start_asgi_task(self.cycle, self.app)
@@ -48,9 +70,46 @@ class CallingProtocol(Protocol):
 
     def _call(self, begin: Begin, cycle: RequestResponseCycle) -> None:
         body, cycle.body = bytes(cycle.body), bytearray()  # a connection that rests must not keep it
-        task = self.loop.create_task(self._answered(cycle, begin(body)))
+        if self._piece and self._tries and cycle.keep_alive:
+            self._remember(begin, cycle.scope, Head.of(self._piece, body))  # type: ignore[arg-type]  # the same, typed by uvicorn
+        self._work_on(cycle, begin(cycle.scope, body))  # type: ignore[arg-type]  # again
+
+    def _remember(self, begin: Begin, scope: dict[str, Any], head: Head | None) -> None:
+        self._tries -= 1
+        if head is not None:
+            length = [name for name, _ in scope["headers"]].index(b"content-length")
+            self._known = _Known(head, scope | {"state": None}, length, begin)
+
+    def _again(self, known: _Known, length: bytes, body: bytes) -> None:
+        """Begin a request whose head is known: what the parser's callbacks would do."""
+        self._unset_keepalive_if_required()
+        headers = known.scope["headers"].copy()
+        headers[known.length] = (b"content-length", length)
+        self.scope = known.scope | {"headers": headers, "state": self.app_state.copy()}  # type: ignore[assignment]  # again
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        self.cycle.more_body = False
+        self._work_on(self.cycle, known.begin(self.scope, body))  # type: ignore[arg-type]  # again
+
+    def _work_on(self, cycle: RequestResponseCycle, replying: Coroutine[Any, Any, Reply]) -> None:
+        task = self.loop.create_task(self._answered(cycle, replying))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     async def _answered(self, cycle: RequestResponseCycle, replying: Coroutine[Any, Any, Reply]) -> None:
         self._complete(cycle, await replying)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._known = None  # it holds this connection, too

@@ -19,6 +19,8 @@ WAITING = "recurve.waiting"
 # A message that a WebSocket's application receives once the service stops, after all that came before.
 STOPPING = "recurve.stopping"
 
-# Beside ASGI: what answers the request of a scope, given its whole body, where there is such a way; it raises nothing.
-Begin = Callable[[bytes], Coroutine[Any, Any, Reply]]
-Offer = Callable[[MutableMapping[str, Any]], Begin | None]
+# Beside ASGI: what answers requests as a whole, given a scope and all of its body; it raises nothing. An offer looks at the head of
+# one, and what it gives is for all that have the same.
+Scope = MutableMapping[str, Any]
+Begin = Callable[[Scope, bytes], Coroutine[Any, Any, Reply]]
+Offer = Callable[[Scope], Begin | None]

@@ -273,7 +273,7 @@ def test_who_is_cut_off_in_the_middle_is_told_to_come_back(whole: bool) -> None:
         scope: Scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "state": {}}
         begin = app.offer(scope)
         assert begin is not None
-        task: asyncio.Task[Reply | None] = asyncio.create_task(begin(b"") if whole else app(scope, nothing, send))
+        task: asyncio.Task[Reply | None] = asyncio.create_task(begin(scope, b"") if whole else app(scope, nothing, send))
         await asyncio.sleep(0)  # until it waits
         task.cancel()
         reply = await task

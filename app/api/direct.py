@@ -65,12 +65,12 @@ class Direct:
             await send_reply(scope, reply, send)
 
     def offer(self, scope: Scope) -> Begin | None:
-        """How to answer this request as a whole, given its body; None where that is not for its route."""
+        """How to answer requests with this head as a whole; None where that is not for their route."""
         route = route_of(scope["path"])
         endpoint = self._endpoints.get(route) if scope["method"] == "POST" else None
-        return None if endpoint is None else partial(self._reply, scope, route, endpoint)
+        return None if endpoint is None else partial(self._reply, route, endpoint)
 
-    async def _reply(self, scope: Scope, route: str, endpoint: Endpoint, body: bytes) -> Reply:
+    async def _reply(self, route: str, endpoint: Endpoint, scope: Scope, body: bytes) -> Reply:
         request_id = self._ids.assign(scope)
         refusal = self._refusal(scope)
         if refusal is None:
