@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 State = tuple[Array, ...]  # one array per state of the model, in the manifest's order, each of its `shape`
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every sequence
 class Instance:
     """One sequence of one step or more, and the state it starts from; None is the zero state."""
 
@@ -29,7 +29,7 @@ class Instance:
         return len(self.steps)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every sequence
 class Prediction:
     """The answer to one instance, never padded, and the state after its last step.
 

@@ -60,16 +60,12 @@ class Predict:
         self._parser = new_parser()
 
     async def __call__(self, scope: Scope, receive: Receive) -> Answer:
-        with Caller(scope) as caller:
-            return await self._answer(scope, receive, caller)
-
-    async def _answer(self, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         begin = monotonic()
         headers: Headers = dict(scope["headers"])
         binary = is_binary(headers)
-        body = await self._bodies.read(receive, headers)
-        arrived = monotonic()
-        with self._service.lease() as lease:
+        with Caller(scope) as caller, self._service.lease() as lease:
+            body = await self._bodies.read(receive, headers)
+            arrived = monotonic()
             if binary:
                 decoded = self._decode_octets(body, scope, headers, lease)
             else:
