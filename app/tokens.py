@@ -5,13 +5,12 @@ the secret, the model, its version and the layout of its states: a token fits no
 accepts it, so any replica can go on where another stopped.
 """
 
-import binascii
 import hmac
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+import pybase64
 
 from app.manifest import ModelSpec
 from app.tensors import State
@@ -20,7 +19,7 @@ FLOAT32 = np.dtype("<f4")
 DIGEST = "sha256"
 TAG = 32  # bytes
 MOST_SEALS = 256  # that are kept, each made anew in microseconds
-STANDARD = bytes.maketrans(b"-_+/", b"+/??")  # from URL-safe Base64, which has no + and /
+URL_SAFE = b"-_"  # in place of + and /
 
 
 class BadToken(Exception):
@@ -34,7 +33,7 @@ class _Seal:
     spec: ModelSpec
     key: bytes
     length: int  # characters of a token
-    padding: bytes  # what Base64 wants at its end
+    padding: str  # what Base64 wants at its end
 
 
 class Tokens:
@@ -47,7 +46,7 @@ class Tokens:
     def encode(self, state: State, spec: ModelSpec) -> str:
         numbers = b"".join([array.astype(FLOAT32, copy=False).tobytes() for array in state])
         tag = hmac.digest(self._seal(spec).key, numbers, DIGEST)
-        return urlsafe_b64encode(numbers + tag).rstrip(b"=").decode()
+        return _text(numbers + tag)
 
     def decode(self, token: str, spec: ModelSpec) -> State:
         """The state in a token that `encode` wrote for this version; BadToken for anything else."""
@@ -55,10 +54,12 @@ class Tokens:
         try:
             if len(token) != seal.length:  # before anything is computed over it
                 raise BadToken
-            signed = binascii.a2b_base64(token.encode("ascii").translate(STANDARD) + seal.padding, strict_mode=True)
+            signed = pybase64.b64decode(token + seal.padding, URL_SAFE, validate=True)
+            if _text(signed) != token:  # + and / are taken as well, and the last character may hold bits that nobody reads
+                raise BadToken
             if not hmac.compare_digest(hmac.digest(seal.key, signed[:-TAG], DIGEST), signed[-TAG:]):
                 raise BadToken
-        except (BadToken, UnicodeEncodeError, binascii.Error):
+        except (BadToken, ValueError):
             raise BadToken(
                 f"not a state of {spec}: it was changed or cut off, or it belongs to another model, version or signing key"
             ) from None
@@ -74,5 +75,9 @@ class Tokens:
             key = hmac.digest(self._secret, purpose, DIGEST)
             if len(self._seals) >= MOST_SEALS:
                 del self._seals[next(iter(self._seals))]  # of a version that is gone, most likely
-            seal = self._seals[spec.name, spec.version] = _Seal(spec, key, length, b"=" * (-length % 4))
+            seal = self._seals[spec.name, spec.version] = _Seal(spec, key, length, "=" * (-length % 4))
         return seal
+
+
+def _text(signed: bytes) -> str:
+    return pybase64.b64encode_as_string(signed, URL_SAFE).rstrip("=")

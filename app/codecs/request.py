@@ -62,8 +62,8 @@ _TYPES = {
     "return_state": (bool, "true or false"),
 }
 _KNOWN = set(MEMBERS)
-_PLAIN = {"instances"}
-_DEFAULTS = Options()
+_PLAIN, _GOING_ON = {"instances"}, {"instances", "return_state"}
+_DEFAULTS, _WITH_STATE = Options(), Options(return_state=True)
 
 
 @dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every request
@@ -101,8 +101,10 @@ def shown(outputs: Sequence[Array], spec: ModelSpec, *, return_sequences: bool) 
 
 def options_of(members: dict[str, Any]) -> Options:
     """The options among a request's members; null is the same as absent. InvalidRequest lists what is wrong."""
-    if members.keys() == _PLAIN:  # most are
+    if members.keys() == _PLAIN:  # most are one of the two
         return _DEFAULTS
+    if members.keys() == _GOING_ON and members["return_state"] is True:
+        return _WITH_STATE
     violations = [] if members.keys() <= _KNOWN else unknown_members(members, "", MEMBERS)
     given = {name: value for name, value in members.items() if value is not None}
     if "instances" not in given:
