@@ -82,7 +82,6 @@ class CallingProtocol(Protocol):
 
     def _again(self, known: _Known, length: bytes, body: bytes) -> None:
         """Begin a request whose head is known: what the parser's callbacks would do."""
-        self._unset_keepalive_if_required()
         headers = known.scope["headers"].copy()
         headers[known.length] = (b"content-length", length)
         self.scope = known.scope | {"headers": headers, "state": self.app_state.copy()}  # type: ignore[assignment]  # again

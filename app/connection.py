@@ -55,14 +55,13 @@ class Protocol(HttpToolsProtocol):
         self._lost = lost
         self._leaving: set[Callable[[], None]] = set()
         self._came: Part = "nothing yet"  # of the request that is read; "all" before the next
-        self._began = self._heard = self.loop.time()  # this part; when something came last
-        self._loose = 0  # bytes that came since, and are not of a body
-        self._body = 0  # bytes of it
+        self._began = self._heard = self._rested = self.loop.time()  # this part; when something came last; and was answered
+        self._loose = self._body = 0  # bytes that came since, and are not of a body; and bytes of it
         self._unread: tuple[int, float] | None = None  # bytes of answers that the caller does not read, and since when
         self._full = self._over = False  # one too many; refused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        self._corked = Corked(transport, self.loop)
+        self._corked = Corked(transport, self._terms.departures)
         super().connection_made(self._corked)  # type: ignore[arg-type]  # a transport in all but its class
         self.flow = Flow(self.transport, self.pipeline)
         beyond = len(self.connections) - self._terms.max_connections
@@ -112,6 +111,15 @@ class Protocol(HttpToolsProtocol):
         self._came = "all"
         super().on_message_complete()
         self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's own, but for a timer for each answer: `check` ends what rests for too long."""
+        self.server_state.total_requests += 1
+        self._rested = self.loop.time()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words
         if not self._over:
@@ -172,16 +180,15 @@ class Protocol(HttpToolsProtocol):
             self._check_reader(now)
             return
         self._unread = None
-        timeout, taken = self._terms.read_timeout, now - self._began
-        answered = self._rests()
+        timeout, taken, answered = self._terms.read_timeout, now - self._began, self._rests()
         if self._full and taken > BRIEF:
             self.transport.abort()
         elif self._came == "nothing yet":
             if taken > timeout:
                 self.transport.close()
         elif self._came == "all":
-            if answered and self.timeout_keep_alive_task is None:  # switched off by something that was no request
-                self.timeout_keep_alive_task = self.loop.call_later(self._terms.keep_alive, self.timeout_keep_alive_handler)
+            if answered and now - self._rested > self._terms.keep_alive:
+                self.transport.close()
         elif self.flow.read_paused or (self._came == "head" and not answered):
             self._began = self._heard = now  # it is not the caller who is slow
         elif self._came == "head":
@@ -223,7 +230,6 @@ class Protocol(HttpToolsProtocol):
             cycle.message_event.set()
             for tell in [*self._leaving]:
                 tell()
-        self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.transport.set_protocol(Refused(self))
 
@@ -238,7 +244,6 @@ class Protocol(HttpToolsProtocol):
         """Let go of the requests, which hold this connection: else all of it stays until garbage is collected."""
         self.cycle, self.scope = None, {}  # type: ignore[assignment, typeddict-item]  # as before the first
         self.pipeline.clear()
-        self._unset_keepalive_if_required()
 
     def _too_large(self) -> HeadTooLarge:
         most = self._terms.max_head_bytes

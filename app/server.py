@@ -81,7 +81,6 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=terms.keep_alive,  # type: ignore[arg-type]  # seconds need not be whole
                 timeout_graceful_shutdown=ceil(drain_timeout) + WRITING,
             )
         )
@@ -211,7 +210,7 @@ class Server(uvicorn.Server):
     def _look(self) -> None:
         """Look at every connection, some at a time, and again in a while."""
         assert self._loop is not None
-        now = self._loop.time()
+        terms, now = self._terms, self._loop.time()
         if not self._looked_for:
             self._looked_for = [*self.server_state.connections]
             self._connected(len(self._looked_for))
@@ -219,7 +218,7 @@ class Server(uvicorn.Server):
         for connection in some:
             if isinstance(connection, Protocol):
                 connection.check(now)
-        self._loop.call_later(SOON if self._looked_for else min(LOOK, self._terms.read_timeout / 4), self._look)
+        self._loop.call_later(SOON if self._looked_for else min(LOOK, terms.read_timeout / 4, terms.keep_alive / 4), self._look)
 
     def _protocol(
         self,

@@ -1,6 +1,6 @@
-"""What connections are held to.
+"""What connections are held to, and what they share.
 
-Knows nothing of how.
+Knows nothing of how they keep to it.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp
 
 from app.api.request_id import RequestIds
+from app.transport import Departures
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,4 @@ class Terms:
     watch_port: int | None  # which that is
     refused: Callable[[str], None]  # is told why
     ids: RequestIds = field(default_factory=RequestIds)
+    departures: Departures = field(default_factory=Departures)

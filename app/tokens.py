@@ -64,7 +64,7 @@ class Tokens:
                 f"not a state of {spec}: it was changed or cut off, or it belongs to another model, version or signing key"
             ) from None
         numbers = np.frombuffer(signed, FLOAT32, (len(signed) - TAG) // FLOAT32.itemsize).astype(np.float32, copy=False)
-        return tuple(numbers[part].reshape(shape) for part, shape in spec.layout)
+        return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
 
     def _seal(self, spec: ModelSpec) -> _Seal:
         seal = self._seals.get((spec.name, spec.version))

@@ -4,27 +4,48 @@ Knows nothing of HTTP.
 """
 
 import asyncio
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
 
-class Corked:
-    """A transport whose writes leave together at the end of the loop's turn: an answer's head and body in one packet."""
+class Departures:
+    """Whoever holds something back in one round of an event loop: all of it leaves at the end, and that is one callback."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, leave: Callable[[], None]) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._leave)
+        self._waiting.append(leave)
+
+    def _leave(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for leave in waiting:
+            try:
+                leave()
+            except Exception as error:  # the others' is not lost for it
+                said = {"message": "An answer could not be sent.", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(said)
+
+
+class Corked:
+    """A transport whose writes leave together at the end of the loop's round: an answer's head and body in one packet."""
+
+    def __init__(self, transport: asyncio.Transport, departures: Departures) -> None:
         self._transport = transport
-        self._loop = loop
+        self._departures = departures
         self._held: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         if not self._held:
-            self._loop.call_soon(self._flush)
+            self._departures.add(self._flush)
         self._held.append(data)
 
     def write_at_once(self, data: bytes) -> None:
-        """What needs no company leaves in this turn."""
+        """What needs no company leaves in this round."""
         if self._held:
             self._held.append(data)
         elif not self._transport.is_closing():

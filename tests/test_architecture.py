@@ -15,7 +15,7 @@ FLOORS = [
     | {"app.counted", "app.extensions", "app.fleet", "app.keys", "app.loop_time", "app.observed", "app.orders"}
     | {"app.rates", "app.traces"},
     {"app.manifest", "app.runtime", "app.settings", "app.metrics", "app.stores", "app.turns", "app.worker", "app.arrivals"},
-    {"app.tensors", "app.configuration"},
+    {"app.tensors", "app.configuration", "app.transport"},
     {"app.runner"},
     {"app.chunked"},
     {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
@@ -26,7 +26,7 @@ FLOORS = [
     {"app.service", "app.pins"},
     {"app.stream_service"},
     {"app.api"},
-    {"app.main", "app.supervisor", "app.websocket", "app.terms", "app.transport", "app.wire"},
+    {"app.main", "app.supervisor", "app.websocket", "app.terms", "app.wire"},
     {"app.connection"},
     {"app.calls"},
     {"app.server"},

@@ -218,11 +218,13 @@ def test_a_connection_does_not_end_while_it_works_on_a_request_whose_head_is_kno
     async def run() -> None:
         connection = Connection()
         await connection.take([request(b"a")])
-        assert connection.protocol.timeout_keep_alive_task is not None
+        later = asyncio.get_running_loop().time() + 61
         connection.protocol.data_received(request(b"slow"))
-        assert connection.protocol.timeout_keep_alive_task is None
+        connection.protocol.check(later)
         assert b"slow" in await connection.take([])
-        assert connection.protocol.timeout_keep_alive_task is not None
+        assert not connection.transport.closed
+        connection.protocol.check(later)
+        assert connection.transport.closed
 
     asyncio.run(run())
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from app.transport import Corked
+from app.transport import Corked, Departures
 
 
 class Written(asyncio.Transport):
@@ -27,7 +27,7 @@ def after(write: Callable[[Corked], None], *, closing: bool = False) -> tuple[li
     async def run() -> tuple[list[bytes], list[bytes]]:
         transport = Written()
         transport.closing = closing
-        write(Corked(transport, asyncio.get_running_loop()))
+        write(Corked(transport, Departures()))
         at_once = [*transport.writes]
         await asyncio.sleep(0)
         return at_once, transport.writes
@@ -58,3 +58,24 @@ def test_nothing_overtakes_what_waits() -> None:
 def test_nothing_is_written_to_what_closes() -> None:
     assert after(lambda corked: corked.write(b"answer"), closing=True) == ([], [])
     assert after(lambda corked: corked.write_at_once(b"answer"), closing=True) == ([], [])
+
+
+def test_what_one_cannot_send_does_not_keep_the_others_from_leaving() -> None:
+    said: list[str] = []
+
+    class Broken(Written):
+        def writelines(self, list_of_data: object) -> None:
+            raise RuntimeError(list_of_data)
+
+    async def run() -> list[bytes]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+        departures, whole = Departures(), Written()
+        for transport in (Broken(), whole, Broken()):
+            Corked(transport, departures).write(b"answer")
+        await asyncio.sleep(0)
+        Corked(whole, departures).write(b"next")
+        await asyncio.sleep(0)
+        return whole.writes
+
+    assert asyncio.run(run()) == [b"answer", b"next"]
+    assert said == ["An answer could not be sent."] * 2
