@@ -14,7 +14,7 @@ from app.connection import Protocol
 from app.extensions import Begin, Offer, Reply
 from app.heads import Head
 
-TRIES = 8  # heads of a connection that are kept, one at a time: a caller whose heads are never the same gains nothing by it
+TRIES = 8  # heads that a connection keeps, one after the other, of which none comes again: then its caller's are never the same
 
 
 class _Known(NamedTuple):
@@ -70,18 +70,21 @@ class CallingProtocol(Protocol):
 
     def _call(self, begin: Begin, cycle: RequestResponseCycle) -> None:
         body, cycle.body = bytes(cycle.body), bytearray()  # a connection that rests must not keep it
-        if self._piece and self._tries and cycle.keep_alive:
+        if self._piece and self._tries and cycle.keep_alive and not self.parser.should_upgrade():
             self._remember(begin, cycle.scope, Head.of(self._piece, body))  # type: ignore[arg-type]  # the same, typed by uvicorn
         self._work_on(cycle, begin(cycle.scope, body))  # type: ignore[arg-type]  # again
 
     def _remember(self, begin: Begin, scope: dict[str, Any], head: Head | None) -> None:
-        self._tries -= 1
         if head is not None:
+            self._tries -= 1
             length = [name for name, _ in scope["headers"]].index(b"content-length")
             self._known = _Known(head, scope | {"state": None}, length, begin)
 
     def _again(self, known: _Known, length: bytes, body: bytes) -> None:
         """Begin a request whose head is known: what the parser's callbacks would do."""
+        self._tries = TRIES
+        self._began = self._heard = self.loop.time()
+        self._loose = 0
         headers = known.scope["headers"].copy()
         headers[known.length] = (b"content-length", length)
         self.scope = known.scope | {"headers": headers, "state": self.app_state.copy()}  # type: ignore[assignment]  # again

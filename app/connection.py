@@ -55,7 +55,7 @@ class Protocol(HttpToolsProtocol):
         self._lost = lost
         self._leaving: set[Callable[[], None]] = set()
         self._came: Part = "nothing yet"  # of the request that is read; "all" before the next
-        self._began = self._heard = self._rested = self.loop.time()  # this part; when something came last; and was answered
+        self._began = self._heard = self._rested = self.loop.time()  # this part; when something came last; when all was done
         self._loose = self._body = 0  # bytes that came since, and are not of a body; and bytes of it
         self._unread: tuple[int, float] | None = None  # bytes of answers that the caller does not read, and since when
         self._full = self._over = False  # one too many; refused
@@ -108,7 +108,7 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._came = "all"
+        self._came, self._rested = "all", self._heard  # unless it is answered later
         super().on_message_complete()
         self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
 

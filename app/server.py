@@ -215,10 +215,13 @@ class Server(uvicorn.Server):
             self._looked_for = [*self.server_state.connections]
             self._connected(len(self._looked_for))
         some, self._looked_for = self._looked_for[:SOME], self._looked_for[SOME:]
-        for connection in some:
-            if isinstance(connection, Protocol):
-                connection.check(now)
-        self._loop.call_later(SOON if self._looked_for else min(LOOK, terms.read_timeout / 4, terms.keep_alive / 4), self._look)
+        try:
+            for connection in some:
+                if isinstance(connection, Protocol):
+                    connection.check(now)
+        finally:  # nothing else ends what takes too long
+            pause = max(SOON, min(LOOK, terms.read_timeout / 4, terms.keep_alive / 4))
+            self._loop.call_later(SOON if self._looked_for else pause, self._look)
 
     def _protocol(
         self,

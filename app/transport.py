@@ -11,7 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Departures:
-    """Whoever holds something back in one round of an event loop: all of it leaves at the end, and that is one callback."""
+    """Whoever holds something back in one round of an event loop: all of it leaves when that is over, in one callback."""
 
     def __init__(self) -> None:
         self._waiting: list[Callable[[], None]] = []
@@ -27,8 +27,7 @@ class Departures:
             try:
                 leave()
             except Exception as error:  # the others' is not lost for it
-                said = {"message": "An answer could not be sent.", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(said)
+                asyncio.get_running_loop().call_exception_handler({"message": "An answer could not be sent.", "exception": error})
 
 
 class Corked:

@@ -85,8 +85,9 @@ class Connection:
         self.protocol = CallingProtocol(config, ServerState(), {}, offer=self._offer, terms=terms)
         self.protocol.connection_made(self.transport)
         for name, value in keeps.items():
+            assert hasattr(self.protocol, name)
             setattr(self.protocol, name, value)
-        self.parsed = 0
+        self.fed = self.parsed = 0  # pieces
         self._parser = self.protocol.parser
         self.protocol.parser = self  # type: ignore[assignment]  # to count what comes to it
 
@@ -117,6 +118,7 @@ class Connection:
         before = len(self.transport.sent)
         for piece in pieces:
             if self.protocol.parser is not None and not self.transport.closed:
+                self.fed += 1
                 self.protocol.data_received(piece)
             for _ in range(rounds):
                 await asyncio.sleep(0)
@@ -229,6 +231,43 @@ def test_a_connection_does_not_end_while_it_works_on_a_request_whose_head_is_kno
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("more", [b"", b"X-Request-ID: 1\r\n"], ids=["known", "parsed"])
+def test_every_request_renews_the_time_that_a_connection_may_rest(more: bytes) -> None:
+    async def run() -> None:
+        connection = Connection()
+        await connection.take([request(b"a")])
+        connection.protocol._rested -= 59
+        await connection.take([request(b"slow", late=more)])
+        connection.protocol.check(asyncio.get_running_loop().time() + 30)
+        assert not connection.transport.closed
+
+    asyncio.run(run())
+
+
+def test_who_was_refused_early_may_rest_for_as_long_after_the_end_of_his_request() -> None:
+    async def run() -> None:
+        connection = Connection()
+        refused = request(b"abc", path=b"/early")
+        await connection.take([refused[:-1]])
+        connection.protocol._rested -= 59
+        await connection.take([refused[-1:]])
+        connection.protocol.check(asyncio.get_running_loop().time() + 30)
+        assert not connection.transport.closed
+
+    asyncio.run(run())
+
+
+def test_what_stands_between_requests_does_not_add_up() -> None:
+    async def run() -> None:
+        connection = Connection()
+        for _ in range(LONGEST * 3):
+            await connection.take([request(b"a"), b"\r\n"], rounds=1)
+        assert connection.parsed == LONGEST * 3 + 1, "one request, and what stands between them"
+        assert b" 431 " not in connection.transport.sent
+
+    asyncio.run(run())
+
+
 def test_a_caller_who_does_not_read_has_to_wait_though_his_head_is_known() -> None:
     async def run() -> None:
         connection = Connection()
@@ -243,7 +282,15 @@ def test_a_caller_who_does_not_read_has_to_wait_though_his_head_is_known() -> No
 
 PATHS = st.sampled_from([b"/whole", b"/whole", b"/whole", b"/whole?a=1", b"/parts", b"/early", b"/wh%6Fle", b"whole"])
 MORE = st.sampled_from(
-    [b"", b"", b"X-More: 1\r\n", b"Content-Length: 1\r\n", b"Expect: 100-continue\r\n", b"Connection: close\r\n"]
+    [
+        b"",
+        b"",
+        b"X-More: 1\r\n",
+        b"Content-Length: 1\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Connection: close\r\n",
+        b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
+    ]
 )
 ODD = [
     b"\r\n",
@@ -286,6 +333,7 @@ def test_the_answers_are_those_of_a_connection_that_parses_all(pieces: list[byte
     async def answers(**keeps: int) -> tuple[bytes, bool]:
         connection = Connection(**keeps)
         sent = await connection.take(pieces, rounds=rounds)
+        assert not keeps or connection.parsed == connection.fed
         return re.sub(rb"[0-9a-f]{32}", b"an id", sent), connection.transport.closed
 
     assert asyncio.run(answers()) == asyncio.run(answers(_tries=0))
@@ -311,7 +359,7 @@ class Parts:
 @given(st.data())
 def test_what_is_taken_for_the_same_head_is_what_a_parser_finds(data: st.DataObject) -> None:
     body = data.draw(BODIES.filter(bool))
-    first = request(body, late=data.draw(MORE.filter(lambda more: b"Length" not in more)))
+    first = request(body, late=data.draw(MORE.filter(lambda more: b"Length" not in more and b"Upgrade" not in more)))
     head = Head.of(first, body)
     assert head is not None
     assert head.rest_of(first) == (b"%d" % len(body), body)

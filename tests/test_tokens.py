@@ -63,6 +63,18 @@ def test_another_secret_refuses_it() -> None:
         Tokens(b"another secret of the tests").decode(TOKENS.encode(state_of(SPEC), SPEC), SPEC)
 
 
+def test_a_state_has_one_token_and_no_other() -> None:
+    """Base64 can be written in more ways than one; whoever keeps tokens may compare them."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    tokens = [TOKENS.encode(state_of(spec, seed), spec) for spec in (SPEC, TWO_STATES) for seed in range(9)]
+    assert any("-" in token and "_" in token for token in tokens)
+    for spec, token in zip([SPEC] * 9 + [TWO_STATES] * 9, tokens, strict=True):
+        others = {token[:-1] + last for last in alphabet} | {token.replace("-", "+"), token.replace("_", "/"), token + "="}
+        for other in others - {token}:
+            with pytest.raises(BadToken):
+                TOKENS.decode(other, spec)
+
+
 @given(st.data())
 def test_no_changed_token_is_taken(data: st.DataObject) -> None:
     """Every character counts, in the state as in the signature."""

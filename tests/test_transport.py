@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from app.transport import Corked, Departures
 
@@ -60,7 +63,7 @@ def test_nothing_is_written_to_what_closes() -> None:
     assert after(lambda corked: corked.write_at_once(b"answer"), closing=True) == ([], [])
 
 
-def test_what_one_cannot_send_does_not_keep_the_others_from_leaving() -> None:
+def test_what_one_cannot_send_does_not_keep_the_others_from_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
     class Broken(Written):
@@ -68,10 +71,20 @@ def test_what_one_cannot_send_does_not_keep_the_others_from_leaving() -> None:
             raise RuntimeError(list_of_data)
 
     async def run() -> list[bytes]:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: said.append(context["message"]))
+        called: list[object] = []
+        soon = loop.call_soon
+
+        def call_soon(*given: Any, **more: Any) -> asyncio.Handle:
+            called.append(given)
+            return soon(*given, **more)
+
+        monkeypatch.setattr(loop, "call_soon", call_soon)
         departures, whole = Departures(), Written()
         for transport in (Broken(), whole, Broken()):
             Corked(transport, departures).write(b"answer")
+        assert len(called) == 1, "for all of them"
         await asyncio.sleep(0)
         Corked(whole, departures).write(b"next")
         await asyncio.sleep(0)
