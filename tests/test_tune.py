@@ -24,11 +24,12 @@ from scripts.training.scores import Scores
 from scripts.tuning import space
 from scripts.tuning.command import arguments_of, line_of
 from scripts.tuning.problems import Problems
-from scripts.tuning.study import SPARED, STARTUP, Study
+from scripts.tuning.study import DATABASE, SPARED, STARTUP, Study
 from tests.series_files import hourly, regression
 
 Shown = pytest.CaptureFixture[str]
 BASE = Config(task="regress", data=("a.csv",), epochs=6, patience=6)
+FILES = Path("/proc/self/fd")  # one for each that this process holds open
 
 
 @pytest.fixture
@@ -193,6 +194,15 @@ def test_another_study_in_the_folder_is_refused(line: list[str], capsys: Shown) 
     assert "holds a study of other choices: seed." in capsys.readouterr().err
     assert tune.main([*line, "--trials=1", "--cell=rnn"]) == 2
     assert "holds a study of other choices: cell." in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not FILES.is_dir(), reason="this system does not tell which files a process holds open")
+def test_the_database_is_closed_where_a_study_is_refused(line: list[str], tmp_path: Path) -> None:
+    """It would stay locked for as long as the process goes on."""
+    assert tune.main([*line, "--trials=1"]) == 0
+    with pytest.raises(ValueError, match="other choices"):
+        Study(tmp_path / "study", BASE, searched=("learning_rate",))
+    assert not [file for file in FILES.iterdir() if file.exists() and file.resolve().name == DATABASE]
 
 
 def test_a_study_does_not_go_into_a_run(line: list[str], tmp_path: Path, capsys: Shown) -> None:

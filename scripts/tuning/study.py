@@ -58,8 +58,12 @@ class Study:
         self.folder = folder
         self._clock = clock
         self._storage = self._optuna.storages.RDBStorage(f"sqlite:///{(folder / DATABASE).resolve()}")
-        self._study: Any = self._optuna.create_study(storage=self._storage, study_name="recurve", load_if_exists=True)
-        self._check(base, searched)
+        try:
+            self._study: Any = self._optuna.create_study(storage=self._storage, study_name="recurve", load_if_exists=True)
+            self._check(base, searched)
+        except BaseException:
+            self.close()
+            raise
         self._study.pruner = self._optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=SPARED)
         # another seed in every sitting, or it would begin with the same random trials again
         self._study.sampler = self._optuna.samplers.TPESampler(seed=base.seed + len(self._study.trials), n_startup_trials=STARTUP)
@@ -68,6 +72,10 @@ class Study:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; it is not used again."""
         self._storage.engine.dispose()
 
     @property
