@@ -1,6 +1,7 @@
 """The training loop: repeatable to the bit, stoppable at any moment, and minimising what it says it minimises."""
 
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
@@ -286,7 +287,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     good, bad = artifacts.checkpoint(seed=1), artifacts.checkpoint(seed=2)
     good.save(tmp_path)
     bad.history.append({"epoch": lambda: 2})  # type: ignore[dict-item]  # cannot be pickled: the save fails half-way
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises((AttributeError, PicklingError), match="lambda"):
         bad.save(tmp_path)
     assert_same(loaded(tmp_path), good)
 
