@@ -1,16 +1,20 @@
 """What work costs in seconds, learned from what ran: a batch on its own, and everything that waits.
 
-Owns both models. A recurrent graph takes a fixed time and then, for each of its steps, a time that depends on how many
-sequences step together. Knows nothing of queues, threads or what the numbers decide.
+Owns these models. A recurrent graph takes a fixed time and then, for each of its steps, a time that depends on how many
+sequences step together; and all of it longer while others want the same processor. Knows nothing of queues, threads or what
+the numbers decide.
 """
 
 from dataclasses import dataclass, field
-from math import inf
+from math import exp2, inf
 
 WEIGHT = 0.1  # of the newest observation
 SHORT = 2  # steps: what so short a batch takes is all fixed cost
 REQUEST = 32  # steps that reading and answering an instance costs as much as
 SLOWEST = 8.0  # times the ideal pace
+TELLING = 1e-3  # seconds: what is shorter takes as long as what is around it does
+STRAIN_WEIGHT = 0.2  # of the newest observation
+RELIEF = 5.0  # seconds in which half of what was above the expected is taken to be gone
 
 
 @dataclass(slots=True)
@@ -68,6 +72,28 @@ class Pace:
             sample = min((now - self._busy_since) / weight, SLOWEST * ideal)
             self.per_step = _average(self.per_step or None, sample)
         self._busy_since = now if more else None
+
+
+@dataclass(slots=True)
+class Strain:
+    """How many times as long as expected a batch takes now. Where nothing is seen of it, it is taken to pass.
+
+    Any thread may use it: what one learns while another does may be lost. Knows no clock: it is told the time, in seconds.
+    """
+
+    _last: float = 1.0
+    _seen: float = 0.0  # when
+
+    def at(self, now: float) -> float:
+        """What to multiply the expected seconds by."""
+        return 1.0 + (self._last - 1.0) * exp2((self._seen - now) / RELIEF)
+
+    def learn(self, expected: float, seconds: float, now: float) -> None:
+        """A batch of so many expected seconds has just taken so many."""
+        if TELLING <= expected < inf:
+            seen = min(max(seconds / expected, 1 / SLOWEST), SLOWEST)
+            before = self.at(now)
+            self._last, self._seen = before + STRAIN_WEIGHT * (seen - before), now
 
 
 def _nearest(known: dict[int, float], power: int) -> int:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cuda", "cpu"]
 
-TIMES = 3  # that a batch is timed where there is a choice: what is learned now decides until the version is unloaded
+TIMES = 3  # that a batch is timed where there is a choice
 AGAIN = (1.0, 60.0)  # seconds after which CUDA is tried again: the first time, and at most
 
 
@@ -159,10 +159,12 @@ class Engine:
     def _run(self, batch: Batch) -> Answer:
         """Where it is done soonest, or at all."""
         cuda, tries = self._cuda, self._tries
-        if cuda is None or not self._pays(cuda, batch) or self._clock() < self._again:
+        if cuda is None:
             return self._cpu.predict(batch)
+        if not self._pays(cuda, batch) or self._clock() < self._again:
+            return self._cpu.timed(batch)
         try:
-            answer = cuda.predict(batch)
+            answer = cuda.timed(batch)
         except Exception as error:  # ONNX Runtime raises its own and built-in types
             answer = self._cpu.predict(batch)  # if that fails too, the batch is to blame
             self._failed(error, tries)
@@ -173,7 +175,7 @@ class Engine:
 
     def _pays(self, cuda: Runner, batch: Batch) -> bool:
         size, steps, _ = batch.input.shape
-        return cuda.seconds(size, steps) <= self._cpu.seconds(size, steps)
+        return cuda.seconds_now(size, steps) <= self._cpu.seconds_now(size, steps)
 
     def _failed(self, error: Exception, tries: int) -> None:
         """`tries`: those that had failed when this one began. What fails beside it fails for the same reason: it counts once."""

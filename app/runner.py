@@ -5,12 +5,13 @@ Owns what all runners have. Knows nothing of which provider a batch should go to
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.cost import CostModel
+from app.cost import CostModel, Strain
 from app.errors import BadArtifact
 from app.manifest import ModelSpec
 from app.runtime import Session
@@ -29,6 +30,7 @@ class Runner(ABC):
         self._constants = {each.name: np.array(each.value, dtype=each.type) for each in spec.constants}
         self._rows = [each.model_copy(update={"batch_axis": 0, "time_axis": 1, "shape": each.width}) for each in spec.outputs]
         self._cost = CostModel()
+        self._strain = Strain()
         _check_signature(spec, session, self._constants)
 
     @abstractmethod
@@ -38,13 +40,26 @@ class Runner(ABC):
     def prepare(self, most: int) -> None:  # noqa: B027  # most have nothing to prepare
         """Make ready for batches of up to `most` instances."""
 
+    def timed(self, batch: Batch) -> Answer:
+        """The same as `predict`; by the time it takes, `seconds_now` knows how much others want of the provider."""
+        begin = monotonic()
+        answer = self.predict(batch)
+        now = monotonic()
+        size, steps, _ = batch.input.shape
+        self._strain.learn(self.seconds(size, steps), now - begin, now)
+        return answer
+
     def learn(self, size: int, steps: int, seconds: float) -> None:
-        """A batch of `size` instances, the longest of `steps` steps, took so long."""
+        """A batch of `size` instances, the longest of `steps` steps, took so long with nothing beside it."""
         self._cost.learn(size, steps, seconds)
 
     def seconds(self, size: int, steps: int) -> float:
-        """What such a batch will take; infinite while nothing is known."""
+        """What such a batch takes with nothing beside it; infinite while nothing is known."""
         return self._cost.predict(size, steps)
+
+    def seconds_now(self, size: int, steps: int) -> float:
+        """What it will take while others want as much of the provider as lately."""
+        return self.seconds(size, steps) * self._strain.at(monotonic())
 
     def close(self) -> None:
         """Free what it holds; it is not used again."""

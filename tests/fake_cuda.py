@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from numpy.typing import NDArray
@@ -29,12 +30,13 @@ class Driver:
 
 
 class FakeCuda(Runtime):
-    """`refuses`: why there is no CUDA here; `trouble`: what every run raises, for as long as it is set."""
+    """`refuses`: why there is no CUDA here; `trouble`: what every run raises, for as long as it is set; `delay`: of each."""
 
     def __init__(self, *, refuses: str | None = None) -> None:
         super().__init__(driver=Driver())
         self.refuses = refuses
         self.trouble: Exception | None = None
+        self.delay = 0.0  # seconds by which every run is longer
         self.runs = 0  # of graphs, the failed ones too
         self.sessions: list[Session] = []  # all that were opened
 
@@ -48,6 +50,7 @@ class FakeCuda(Runtime):
 
     def step(self) -> None:
         self.runs += 1
+        sleep(self.delay)
         if self.trouble is not None:
             raise self.trouble
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.cost import SLOWEST, CostModel, Pace
+from app.cost import RELIEF, SLOWEST, TELLING, CostModel, Pace, Strain
 
 
 def truth(size: int, steps: int) -> float:
@@ -69,3 +69,38 @@ def test_a_pace_beyond_belief_is_not_believed() -> None:
     for second in range(100):
         pace.learn(1, float(second), ideal=0.01, more=True)
     assert pace.per_step <= SLOWEST * 0.01 + 1e-9
+
+
+def strained(*batches: tuple[float, float]) -> Strain:
+    """By batches of so many expected seconds, that took so many, one right after the other at second 100."""
+    strain = Strain()
+    for expected, seconds in batches:
+        strain.learn(expected, seconds, 100.0)
+    return strain
+
+
+def test_a_processor_that_others_use_too_is_known_by_some_batches() -> None:
+    """One that was slow may have met a hiccup."""
+    assert Strain().at(0.0) == 1
+    assert 1 < strained((0.005, 0.020)).at(100.0) < 2
+    assert strained(*[(0.005, 0.020)] * 20).at(100.0) == pytest.approx(4, rel=0.05)
+    assert strained(*[(0.005, 0.0025)] * 20).at(100.0) == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_strain_that_nobody_looks_at_is_taken_to_pass() -> None:
+    """Else what was left to others once would be theirs for good."""
+    strain = strained(*[(0.005, 0.020)] * 50)
+    before = strain.at(100.0) - 1
+    assert strain.at(100.0 + RELIEF) - 1 == pytest.approx(before / 2)
+    assert strain.at(100.0 + 1e9) == 1
+
+
+@pytest.mark.parametrize("expected", [0.0, TELLING / 2, float("inf")])
+def test_a_batch_that_tells_nothing_of_it_is_no_strain(expected: float) -> None:
+    """A single step takes twice as long as alone when the caches are cold; and of what nothing is known, nothing is late."""
+    assert strained(*[(expected, 1.0)] * 20).at(100.0) == 1
+
+
+def test_one_batch_that_hung_is_no_strain_for_minutes() -> None:
+    strain = strained((0.005, 60.0))
+    assert strain.at(100.0) <= 1 + 0.2 * SLOWEST

@@ -118,6 +118,20 @@ def test_a_batch_goes_where_it_is_done_sooner(engine: Engine, spec: ModelSpec) -
     assert engine.provider.in_use == CUDA
 
 
+def test_a_gpu_that_others_use_too_is_left_to_them(engine: Engine, spec: ModelSpec, cuda: FakeCuda) -> None:
+    """Four workers on one H100: batches of 64 took four times as long as at the start, and longer than on a CPU."""
+    cpu, other = engine.runners
+    batch = some(spec, *[64] * 8)
+    other.prepare(8)
+    other.learn(8, 64, 0.002)  # seconds
+    cpu.learn(8, 64, 0.006)
+    assert providers(engine, batch) == {CUDA}
+    cuda.delay = 0.02
+    used = [providers(engine, batch) for _ in range(20)]
+    assert used[0] == {CUDA}
+    assert {CPU} in used
+
+
 def test_what_surrounds_a_graph_of_fixed_steps_counts_too(engine: Engine) -> None:
     """Seen on an H100: 256 sequences of one step went to CUDA, where collecting and parting them took as long as the CPU in all."""
     _, other = engine.runners
