@@ -136,7 +136,7 @@ class Batcher:
                 break
             self._together = len(entries)
             instances = [entry.instance for entry in entries]
-            if self._experience.predict(len(instances), max([len(each.steps) for each in instances])) <= self._inline:
+            if self._experience.predict(len(instances), max([entry.length for entry in entries])) <= self._inline:
                 self._settle(entries, *self._run(instances))
                 if len(self._queue) and self._time.over(until):
                     self._time.call(rounds=self._rounds())
@@ -189,7 +189,7 @@ class Batcher:
         for entry, result in zip(entries, results, strict=True):
             entry.settle(result, now)
         if self._traces is not None:
-            lengths = [len(entry.instance.steps) for entry in entries]
+            lengths = [entry.length for entry in entries]
             self._traces.executed((entry.ticket.span for entry in entries), lengths, seconds, provider_of(results))
         if seconds is not None:
             self._experience.note(entries, results, seconds, ended=now, more=len(self._queue) > 0)

@@ -57,7 +57,7 @@ class Experience:
         batches, self._batches = self._batches, []
         executed = []
         for entries, results, seconds, ended, more in batches:
-            lengths = [len(entry.instance.steps) for entry in entries]
+            lengths = [entry.length for entry in entries]
             self._pace.learn(sum([entry.weight for entry in entries]), ended, ideal=self._ideal(), more=more)
             self._cost.learn(len(lengths), max(lengths), seconds)
             waited = max(0.0, sum([ended - seconds - entry.ticket.arrived for entry in entries]))

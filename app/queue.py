@@ -83,6 +83,7 @@ class Entry:
     ticket: Ticket
     index: int
     due: float  # seconds
+    length: int  # steps
     weight: int
 
     def settle(self, result: Prediction | Exception, now: float) -> None:
@@ -124,8 +125,9 @@ class Queue:
             )
         before = 0
         for index, instance in enumerate(instances):
-            weight = Pace.weight(len(instance.steps))
-            self._entries.append(Entry(instance, ticket, index, ticket.due + before * per_step, weight))
+            length = len(instance.steps)
+            weight = Pace.weight(length)
+            self._entries.append(Entry(instance, ticket, index, ticket.due + before * per_step, length, weight))
             before += weight
         self.weight += before
         if waiting and self._entries[waiting].due < self._entries[waiting - 1].due:
@@ -143,20 +145,31 @@ class Queue:
         What is due first is always in it. Those nearest to it in length join it, as long as the batch stays within its
         limits and its padding within the budget; the rest keep their places.
         """
+        if first := self._alike():
+            del self._entries[: len(first)]
+            self.weight -= len(first) * first[0].weight
+            return first
         head: list[Entry] = []
         while self._entries and not head:
             head = [entry for entry in self._entries[:LOOK_AHEAD] if not entry.ticket.abandoned]
             self._keep(head + self._entries[LOOK_AHEAD:])
         if not head:
             return []
-        if len(self._entries) == 1:
-            return self.clear()
-        chosen = self._around_first([len(entry.instance.steps) for entry in head])
+        chosen = self._around_first([entry.length for entry in head])
         batch = [self._entries[index] for index in chosen]
         for index in reversed(chosen):
             self.weight -= self._entries[index].weight
             del self._entries[index]
         return batch
+
+    def _alike(self) -> list[Entry]:
+        """A full batch, or all that waits, where these are of one length, so that the rules give no other; else nothing."""
+        first = self._entries[: self.limits.max_batch_size]
+        length = first[0].length if first else 0
+        for entry in first:
+            if entry.length != length or entry.ticket.abandoned:
+                return []
+        return first if len(first) * length <= self.limits.max_batch_steps or len(first) == 1 else []
 
     def _around_first(self, lengths: list[int]) -> list[int]:
         """Which of these, in ascending order, make the batch: the first, and its neighbours among the sorted lengths."""

@@ -102,6 +102,30 @@ def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], si
     assert sorted(taken) == sorted(lengths)
 
 
+class Ruled(Queue):
+    """Goes by the rules for mixed lengths, whatever there is."""
+
+    def _alike(self) -> list[Entry]:
+        return []
+
+
+@given(st.lists(st.tuples(st.sampled_from([40, 40, 40, 41, 500]), st.booleans()), max_size=40), st.integers(1, 10))
+def test_what_is_of_one_length_is_taken_as_the_rules_say(waiting: list[tuple[int, bool]], size: int) -> None:
+    """The quick way through a queue beside the general one, some of its callers gone."""
+    lengths = [length for length, _ in waiting]
+    quick = queue_of(lengths, replace(LIMITS, max_batch_size=size))
+    for entry, (_, gone) in zip(quick, waiting, strict=True):
+        if gone:
+            entry.ticket.fail(DeadlineExceeded("too late"))
+            entry.ticket._future.exception()
+    ruled = Ruled(quick.limits, quick.weight, list(quick))
+    while len(ruled):
+        assert [*map(id, quick.take())] == [*map(id, ruled.take())]
+        assert quick.weight == sum(entry.weight for entry in quick)
+    assert quick.take() == []
+    assert (len(quick), quick.weight) == (0, 0)
+
+
 def test_lengths_far_apart_go_in_separate_batches() -> None:
     """One long sequence must not make ten short ones pay for its length."""
     queue = queue_of([100, 1, 1, 95, 1])

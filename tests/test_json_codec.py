@@ -242,6 +242,9 @@ def outcome(decode: Any, body: bytes) -> tuple[Any, ...]:
 @given(bodies)
 @example({"instances": [[[1, [2]]]]})
 @example({"instances": [[[[1], 2]], [[1, 2]]]})
+@example({"instances": [[1, 2], [[[1, 2], [3, 4]], [5, 6]]]})
+@example({"instances": [[[[1, 2], [3, 4]], [5, 6]], [1, 2]]})
+@example({"instances": [[[1, 2], 3], [[1, 2], [3]]]})
 @example({"instances": [[[1, 2]]], "model": "["})
 def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
     """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
