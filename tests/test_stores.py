@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from app.stores.memory import Memory
 from app.stores.redis import Redis
 from tests.redis_server import RedisServer, free_port, needs_redis, redis_server
 from tests.servers import ROOT
+from tests.test_tls import make_certificate
 
 NOW = float(int(time()))  # Redis compares with its own clock, so the tests live in the present
 SOON, LATER = NOW + 10, NOW + 100
@@ -912,6 +914,30 @@ def test_redis_is_found_by_each_kind_of_address(address: str, server: RedisServe
         assert await store.read("a") == record(1)
 
     run(lambda: Redis(url), scenario)
+
+
+@needs_redis
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl on the PATH")
+def test_redis_over_tls_is_used_only_where_its_certificate_is_trusted(tmp_path: Path) -> None:
+    """A large record takes many packets of TLS, and what comes together still shares round trips."""
+    certificate, key = make_certificate(tmp_path)
+    port = free_port()
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate))
+    url = f"rediss://127.0.0.1:{port}/0"
+    large = record(1, b"x" * 2**20)
+
+    async def trusted(store: Redis) -> None:
+        swaps = [store.swap(f"{number}", large, expected=None, until=LATER) for number in range(20)]
+        assert all(await asyncio.gather(*swaps))
+        assert await asyncio.gather(*[store.read(f"{number}") for number in range(20)]) == [large] * 20
+
+    async def unknown(store: Redis) -> None:
+        with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await store.read("0")
+
+    with redis_server(tmp_path, "--tls-port", str(port), *files):  # which wants a certificate of its clients, too
+        run(lambda: Redis(f"{url}?ssl_ca_certs={certificate}&ssl_certfile={certificate}&ssl_keyfile={key}"), trusted)
+        run(lambda: Redis(url.replace("rediss", "valkeys")), unknown)
 
 
 @needs_redis
