@@ -74,9 +74,10 @@ function compare(name, raw, answer) {
   const gain = raw / answer;
   const better = gain >= 1;
   find(`#figure-${name} .gain`).classList.toggle("worse", !better);
-  say(find(`#${name}-gain`), `${(better ? gain : 1 / gain).toFixed(gain < 10 ? 1 : 0)}× ${better ? "less" : "more"}`);
+  const times = better ? gain : 1 / gain;
+  say(find(`#${name}-gain`), `${times.toFixed(times < 9.95 ? 1 : 0)}× ${better ? "less" : "more"}`);
 }
 
 function milliseconds(value) {
-  return Number.isNaN(value) ? "–" : value.toFixed(value < 10 ? 1 : 0);
+  return Number.isNaN(value) ? "–" : value.toFixed(value < 9.95 ? 1 : 0);
 }
