@@ -36,6 +36,7 @@ class CallingProtocol(Protocol):
         self._reading = False  # a piece
         self._piece = b""  # the same, where nothing of a request came before it
         self._known: _Known | None = None
+        self._whole: RequestResponseCycle | None = None  # of the last request with a head that was known
         self._tries = TRIES
 
     def data_received(self, data: bytes) -> None:
@@ -88,7 +89,15 @@ class CallingProtocol(Protocol):
         headers = known.scope["headers"].copy()
         headers[known.length] = (b"content-length", length)
         self.scope = known.scope | {"headers": headers, "state": self.app_state.copy()}  # type: ignore[assignment]  # again
-        self.cycle = RequestResponseCycle(
+        if self.cycle is not None and self.cycle is self._whole:  # it is done, and nobody else has seen it
+            self.cycle.scope = self.scope
+            self.cycle.response_started = self.cycle.response_complete = False
+        else:
+            self.cycle = self._whole = self._new_cycle()
+        self._work_on(self.cycle, known.begin(self.scope, body))  # type: ignore[arg-type]  # again
+
+    def _new_cycle(self) -> RequestResponseCycle:
+        cycle = RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -101,8 +110,8 @@ class CallingProtocol(Protocol):
             keep_alive=True,
             on_response=self.on_response_complete,
         )
-        self.cycle.more_body = False
-        self._work_on(self.cycle, known.begin(self.scope, body))  # type: ignore[arg-type]  # again
+        cycle.more_body = False
+        return cycle
 
     def _work_on(self, cycle: RequestResponseCycle, replying: Coroutine[Any, Any, Reply]) -> None:
         task = self.loop.create_task(self._answered(cycle, replying))
@@ -114,4 +123,4 @@ class CallingProtocol(Protocol):
 
     def _forget(self) -> None:
         super()._forget()
-        self._known = None  # it holds this connection, too
+        self._known = self._whole = None  # it holds this connection, too

@@ -4,6 +4,7 @@ Owns the HTTP side of a prediction. Knows nothing of the formats inside the body
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from time import monotonic
 from urllib.parse import parse_qsl
 
@@ -27,6 +28,7 @@ from app.tokens import Tokens
 
 PATH = "/predict"
 STATE = "Recurve-State"
+_STATE = b"recurve-state"
 QUERY = {
     "model": "string",
     "version": "string",
@@ -73,7 +75,9 @@ class Predict:
                 decoded = self._parser.decode(body, lease.choose) if len(body) < LARGE else await self._decode_large(body, lease)
             scope["state"]["model"] = lease.model.spec.name, lease.model.spec.version
             predictions = await self._predict(lease.model, decoded, caller, begin if decoded.options.timeout else arrived)
-        spec, provider = lease.model.spec, ", ".join(sorted({each.provider for each in predictions}))
+        spec, provider = lease.model.spec, predictions[0].provider
+        if len(predictions) > 1:
+            provider = ", ".join(sorted({each.provider for each in predictions}))
         if binary and takes_octets(headers):
             answer = octets.encode(predictions[0].outputs, decoded.options, spec)
             return Answer(self._headers(spec, provider, decoded, predictions), answer)
@@ -100,7 +104,7 @@ class Predict:
 
     def _decode_octets(self, body: bytes, scope: Scope, headers: Headers, lease: Lease) -> PredictRequest:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else ()
-        token = headers.get(STATE.lower().encode())
+        token = headers.get(_STATE)
         return octets.decode(
             body,
             query,
@@ -114,10 +118,16 @@ class Predict:
         self, spec: ModelSpec, provider: str, decoded: PredictRequest, predictions: list[Prediction]
     ) -> list[tuple[bytes, bytes]]:
         """What a JSON answer says beside the predictions."""
-        said = {"Recurve-Model": spec.name, "Recurve-Version": spec.version, "Recurve-Provider": provider}
-        if decoded.options.return_state:
-            said[STATE] = self._tokens.encode(predictions[0].state, spec)
-        return OCTETS_ANSWER + [(name.lower().encode(), value.encode()) for name, value in said.items()]
+        said = _said(spec.name, spec.version, provider)
+        if not decoded.options.return_state:
+            return said
+        return [*said, (_STATE, self._tokens.encode(predictions[0].state, spec).encode())]
+
+
+@lru_cache
+def _said(model: str, version: str, provider: str) -> list[tuple[bytes, bytes]]:
+    said = {"recurve-model": model, "recurve-version": version, "recurve-provider": provider}
+    return OCTETS_ANSWER + [(name.encode(), value.encode()) for name, value in said.items()]
 
 
 def router(predict: Predict) -> APIRouter:
