@@ -86,15 +86,15 @@ class CallingProtocol(Protocol):
         self._tries = TRIES
         self._began = self._heard = self.loop.time()
         self._loose = 0
-        headers = known.scope["headers"].copy()
-        headers[known.length] = (b"content-length", length)
-        self.scope = known.scope | {"headers": headers, "state": self.app_state.copy()}  # type: ignore[assignment]  # again
-        if self.cycle is not None and self.cycle is self._whole:  # it is done, and nobody else has seen it
-            self.cycle.scope = self.scope
-            self.cycle.response_started = self.cycle.response_complete = False
-        else:
-            self.cycle = self._whole = self._new_cycle()
-        self._work_on(self.cycle, known.begin(self.scope, body))  # type: ignore[arg-type]  # again
+        cycle = self._whole
+        if cycle is None or cycle is not self.cycle:
+            self.scope = known.scope | {"headers": known.scope["headers"].copy()}  # type: ignore[assignment]  # again
+            cycle = self.cycle = self._whole = self._new_cycle()
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]  # again
+        scope["headers"][known.length] = (b"content-length", length)
+        scope["state"] = self.app_state.copy()
+        cycle.response_started = cycle.response_complete = False
+        self._work_on(cycle, known.begin(scope, body))
 
     def _new_cycle(self) -> RequestResponseCycle:
         cycle = RequestResponseCycle(

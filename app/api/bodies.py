@@ -49,6 +49,12 @@ class Bodies:
         self._limit = limit
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="codec")
 
+    def at_hand(self, receive: Receive, headers: Headers) -> bytes | None:
+        """The body where it need not be waited for, nor unpacked; None: read it."""
+        if isinstance(receive, Whole) and b"content-encoding" not in headers and len(receive.body) <= self._limit:
+            return receive.body
+        return None
+
     async def read(self, receive: Receive, headers: Headers) -> bytes:
         """The whole body, unpacked; TooLarge as soon as it is known to be, ClientDisconnect."""
         body = receive.body if isinstance(receive, Whole) else await _read(receive, headers, self._limit)

@@ -24,7 +24,8 @@ class Caller:
         self.last: Stream | None = None  # where its stream stood when its last chunk was done
         self.remembers = True
         self._ticket: Ticket | None = None
-        self._leaving: set[Callable[[], None]] = scope.get("extensions", {}).get(ON_DISCONNECT, set())
+        extensions = scope.get("extensions")
+        self._leaving: set[Callable[[], None]] = extensions[ON_DISCONNECT] if extensions and ON_DISCONNECT in extensions else set()
 
     def __enter__(self) -> Self:
         self._leaving.add(self._leaves)

@@ -56,7 +56,7 @@ class Chunks:
             raise InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
         id = scope["path"].split("/")[2]
         with Caller(scope) as caller:
-            body = await self._bodies.read(receive, headers)
+            body = self._bodies.at_hand(receive, headers) or await self._bodies.read(receive, headers)
 
             async def decode(spec: ModelSpec) -> Chunk:
                 scope["state"]["model"] = spec.name, spec.version

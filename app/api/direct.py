@@ -7,9 +7,10 @@ that is asked of its path.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -59,7 +60,7 @@ class Direct:
             finally:
                 scope["route"] = asked.get("route")  # which the framework notes, and traces name
             return
-        reply = reply_of(await self._answer(scope, route, endpoint(scope, receive)), request_id)
+        reply = await self._answer(scope, route, endpoint(scope, receive), request_id)
         at_once = scope.get("extensions", {}).get(ANSWER)
         if at_once is None or not at_once(scope, reply):
             await send_reply(scope, reply, send)
@@ -70,12 +71,12 @@ class Direct:
         endpoint = self._endpoints.get(route) if scope["method"] == "POST" else None
         return None if endpoint is None else partial(self._reply, route, endpoint)
 
-    async def _reply(self, route: str, endpoint: Endpoint, scope: Scope, body: bytes) -> Reply:
+    def _reply(self, route: str, endpoint: Endpoint, scope: Scope, body: bytes) -> Coroutine[Any, Any, Reply]:
         request_id = self._ids.assign(scope)
         refusal = self._refusal(scope)
         if refusal is None:
-            return reply_of(await self._answer(scope, route, endpoint(scope, Whole(body))), request_id)
-        return reply_of(refusal, request_id)
+            return self._answer(scope, route, endpoint(scope, Whole(body)), request_id)
+        return _told(reply_of(refusal, request_id))
 
     def _refusal(self, scope: Scope) -> Answer | None:
         """What is told to a caller who is not let in."""
@@ -87,7 +88,7 @@ class Direct:
             return problems.of(scope, error)
         return None
 
-    async def _answer(self, scope: Scope, route: str, answering: Awaitable[Answer]) -> Answer:
+    async def _answer(self, scope: Scope, route: str, answering: Awaitable[Answer], request_id: Header) -> Reply:
         """What comes of it, whatever that is; counted, with the others of this round of the event loop."""
         begin, gone = perf_counter(), False
         try:
@@ -104,12 +105,16 @@ class Direct:
             if not self._answered:
                 asyncio.get_running_loop().call_soon(self._count)
             self._answered[route, answer.status, scope["state"].get("model")].append(perf_counter() - begin)
-        return answer
+        return reply_of(answer, request_id)
 
     def _count(self) -> None:
         answered, self._answered = self._answered, defaultdict(list)
         for (route, status, model), seconds in answered.items():
             self._metrics.answered(route, status, seconds, model=model)
+
+
+async def _told(reply: Reply) -> Reply:
+    return reply
 
 
 def reply_of(answer: Answer, request_id: Header) -> Reply:

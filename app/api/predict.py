@@ -66,7 +66,7 @@ class Predict:
         headers: Headers = dict(scope["headers"])
         binary = is_binary(headers)
         with Caller(scope) as caller, self._service.lease() as lease:
-            body = await self._bodies.read(receive, headers)
+            body = self._bodies.at_hand(receive, headers) or await self._bodies.read(receive, headers)
             arrived = monotonic()
             if binary:
                 decoded = self._decode_octets(body, scope, headers, lease)
