@@ -1,6 +1,7 @@
 """Answers as they go over the wire, each in one piece. Knows nothing of what they say."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
@@ -11,7 +12,7 @@ def complete(cycle: RequestResponseCycle, write: Callable[[bytes], None], reply:
     """Answer a request that has had none yet: what `cycle.send` makes of two messages, in a fraction of the time."""
     status, headers, body = reply
     cycle.response_started = cycle.response_complete = True
-    write(packed(status, [*cycle.default_headers, *headers], body, last=not cycle.keep_alive))
+    write(packed(status, chain(cycle.default_headers, headers), body, last=not cycle.keep_alive))
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()

@@ -25,8 +25,9 @@ LARGE = 2**20  # bytes; smaller ones are read or packed in a few milliseconds
 MOST_PACKED = 2**10  # times that compression can shrink anything
 WORTH_PACKING = 2**10  # bytes
 
+_OCTETS = OCTETS.encode()
 JSON_ANSWER = [(b"content-type", JSON.encode())]
-OCTETS_ANSWER = [(b"content-type", OCTETS.encode())]
+OCTETS_ANSWER = [(b"content-type", _OCTETS)]
 CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate"}
 
 
@@ -93,7 +94,7 @@ class Bodies:
 def is_binary(headers: Headers) -> bool:
     """Whether the body is octets, not JSON; UnsupportedMediaType for anything else."""
     given = headers.get(b"content-type", b"").decode("latin-1")
-    if given != JSON:  # most say just this
+    if given not in (JSON, OCTETS):  # most say just one of these
         given = given.partition(";")[0].strip().lower()
     if given not in (JSON, OCTETS):
         allowed = f"{JSON} or {OCTETS}"
@@ -137,4 +138,4 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
 
 def takes_octets(headers: Headers) -> bool:
     """Whether the answer may be octets, not JSON."""
-    return OCTETS.encode() in headers.get(b"accept", b"")
+    return _OCTETS in headers.get(b"accept", b"")

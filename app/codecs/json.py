@@ -193,5 +193,5 @@ def encode_chunk(answer: Answer, chunk: Chunk, spec: ModelSpec, **more: str) -> 
 
 def _told(outputs: Sequence[Array], spec: ModelSpec, return_sequences: bool) -> Array | dict[str, Array]:
     """A prediction as it is written: an array, or where the model has several outputs an object with one for each."""
-    named = shown(outputs, spec, return_sequences=return_sequences)
-    return named if len(named) > 1 else named[spec.outputs[0].name]
+    arrays = shown(outputs, spec, return_sequences=return_sequences)
+    return arrays[0] if len(arrays) == 1 else dict(zip([output.name for output in spec.outputs], arrays, strict=True))

@@ -35,10 +35,12 @@ def decode(
     body: bytes, query: Sequence[tuple[str, str]], limits: Limits, choose: Choose, *, token: str | None, tokens: Tokens
 ) -> PredictRequest:
     """Raises MalformedBody when the size is not a whole number of steps, InvalidRequest, TooLarge, and what `choose` raises."""
-    members: dict[str, Any] = {name: _value(name, text) for name, text in query}
-    if len(members) < len(query) or "instances" in members:
-        raise InvalidRequest([Violation("", "each option stands in the query once, and the sequence in the body")])
-    options = options_of(members | {"instances": [body]})
+    members: dict[str, Any] = {"instances": [body]}
+    for name, text in query:
+        if name in members:
+            raise InvalidRequest([Violation("", "each option stands in the query once, and the sequence in the body")])
+        members[name] = _value(name, text)
+    options = options_of(members)
     spec = choose(options.model, options.version)
     check_state_options(spec, given=options.return_state)
     steps = _steps(body, spec, limits)
@@ -61,7 +63,7 @@ def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, 
 
 def encode(outputs: Sequence[Array], options: Options | Chunk, spec: ModelSpec) -> bytes:
     """The outputs, one after the other, each as float32: of every step, or of the last one."""
-    return pack_arrays([*shown(outputs, spec, return_sequences=options.return_sequences).values()])
+    return pack_arrays(shown(outputs, spec, return_sequences=options.return_sequences))
 
 
 def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:

@@ -90,13 +90,11 @@ def check_state_options(spec: ModelSpec, *, given: bool) -> None:
         raise InvalidRequest([Violation("", detail)])
 
 
-def shown(outputs: Sequence[Array], spec: ModelSpec, *, return_sequences: bool) -> dict[str, Array]:
-    """What is told of a prediction, by the names of its outputs: of those that answer every step, the last step only unless
-    `return_sequences`."""
-    return {
-        output.name: array if return_sequences or not spec.every_step(output) else array[-1]
-        for output, array in zip(spec.outputs, outputs, strict=True)
-    }
+def shown(outputs: Sequence[Array], spec: ModelSpec, *, return_sequences: bool) -> Sequence[Array]:
+    """What is told of a prediction: of the outputs that answer every step, the last step only unless `return_sequences`."""
+    if return_sequences:
+        return outputs
+    return [array[-1] if spec.every_step(output) else array for output, array in zip(spec.outputs, outputs, strict=True)]
 
 
 def options_of(members: dict[str, Any]) -> Options:
