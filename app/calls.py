@@ -87,7 +87,7 @@ class CallingProtocol(Protocol):
         self._began = self._heard = self.loop.time()
         self._loose = 0
         cycle = self._whole
-        if cycle is None or cycle is not self.cycle:
+        if cycle is None or cycle is not self.cycle:  # else it is done, and nobody else has seen it or its scope
             self.scope = known.scope | {"headers": known.scope["headers"].copy()}  # type: ignore[assignment]  # again
             cycle = self.cycle = self._whole = self._new_cycle()
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]  # again
