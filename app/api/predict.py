@@ -28,7 +28,7 @@ from app.tokens import Tokens
 
 PATH = "/predict"
 STATE = "Recurve-State"
-_STATE = b"recurve-state"
+_STATE = STATE.lower().encode()
 QUERY = {
     "model": "string",
     "version": "string",
