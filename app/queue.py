@@ -5,6 +5,7 @@ thread: it decides, the batcher acts.
 """
 
 from asyncio import Future
+from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -135,9 +136,8 @@ class Queue:
 
     def before(self, due: float) -> int:
         """The weight of what is due before then."""
-        if self._entries and self._entries[-1].due <= due:
-            return self.weight
-        return sum(entry.weight for entry in self._entries if entry.due <= due)
+        later = self._entries[bisect_right(self._entries, due, key=attrgetter("due")) :]
+        return self.weight - sum([entry.weight for entry in later])
 
     def take(self) -> list[Entry]:
         """The next batch, and out of the queue with it; empty when nothing waits.

@@ -126,6 +126,23 @@ def test_what_is_of_one_length_is_taken_as_the_rules_say(waiting: list[tuple[int
     assert (len(quick), quick.weight) == (0, 0)
 
 
+@given(
+    st.lists(st.tuples(st.lists(st.integers(1, 50), min_size=1, max_size=9), st.floats(1, 9)), max_size=9),
+    st.floats(0, 9),
+    st.integers(0, 3),
+)
+def test_the_work_that_is_due_before_is_counted(requests: list[tuple[list[int], float]], due: float, batches: int) -> None:
+    """Requests of several instances come with deadlines in any order, and some batches are gone already."""
+    queue = Queue(replace(LIMITS, max_queue_size=100))
+    loop = asyncio.new_event_loop()
+    for lengths, deadline in requests:
+        queue.put([*map(instance, lengths)], ticket(loop, size=len(lengths), deadline=deadline), per_step=0.01)
+    for _ in range(batches):
+        queue.take()
+    loop.close()
+    assert queue.before(due) == sum(entry.weight for entry in queue if entry.due <= due)
+
+
 def test_lengths_far_apart_go_in_separate_batches() -> None:
     """One long sequence must not make ten short ones pay for its length."""
     queue = queue_of([100, 1, 1, 95, 1])
