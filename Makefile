@@ -2,6 +2,9 @@
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+HINT := "Not installed: pip says above why. Where it is a package that must be compiled for this Python (pysimdjson, for 3.14)," \
+	"a C++ compiler and Python's headers are missing: apt install g++ python3-dev. Or take another Python:" \
+	"make clean, then the same with PYTHON=python3.13."
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help install install-train install-dev serve train test check bench bench-gpu format lock clean
@@ -22,7 +25,7 @@ $(BIN)/python:
 # One stamp per requirements file: nothing is installed twice, and a changed file is installed again.
 $(VENV)/%.stamp: requirements/%.txt | $(BIN)/python
 	@echo "Installing $<"
-	@$(PIP) -r $<
+	@$(PIP) -r $< || { printf '%s\n' $(HINT) >&2; exit 1; }
 	@touch $@
 
 install: $(VENV)/service.stamp

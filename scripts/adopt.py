@@ -22,6 +22,7 @@ from typing import Any
 from app.manifest import NAME_PATTERN
 from scripts import command, results
 from scripts.adoption import adoption, report
+from scripts.adoption.presence import is_file
 from scripts.adoption.refusal import Refused, WrongUse
 from scripts.adoption.wishes import Wishes
 from scripts.training import publish
@@ -30,8 +31,8 @@ from scripts.training import publish
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        wrong = "" if args.file.is_file() else "is no file: give the .onnx file to adopt"
-    except OSError as error:  # its folder may not be looked into
+        wrong = "" if is_file(args.file) else "is no file: give the .onnx file to adopt"
+    except OSError as error:
         wrong = f"cannot be read: {error.strerror}"
     if wrong:
         print(f"{args.file} {wrong}", file=sys.stderr)

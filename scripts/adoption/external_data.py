@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from onnx.external_data_helper import ExternalDataInfo
 
+from scripts.adoption.presence import is_file
 from scripts.adoption.refusal import Refused
 
 
@@ -16,7 +17,7 @@ def files(path: Path, proto: onnx.ModelProto) -> list[str]:
     """The names of the files that hold its weights; Refused where one of them is not there, or cannot be."""
     try:
         external = sorted({ExternalDataInfo(tensor).location for tensor in _tensors(proto)})
-        missing = [name for name in external if not (path.parent / name).is_file()]
+        missing = [name for name in external if not is_file(path.parent / name)]
     except (OSError, ValueError) as error:  # no name of a file, or no offset
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise Refused(f"{path.name} says of its weights what cannot be followed: {reason[:200]}. Export it again.") from error
