@@ -241,6 +241,16 @@ def test_data_are_read_as_in_training(world: Namespace, tmp_path: Path, capsys: 
     assert told["data"].endswith("24 recordings")
 
 
+def test_a_service_tells_how_data_were_read_in_training(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """So that it is measured on the very rows on which the folder of the model is."""
+    lines = [*lines_of(world, "classify"), "--part", "test"]
+    there, _ = ran([world.url, "--model", "classify", *lines], tmp_path, "there")
+    assert "As in training: --group trial" in capsys.readouterr().out
+    here, _ = ran([str(world.model_dir / "classify" / "1"), *lines], tmp_path, "here")
+    assert there["data"] == here["data"]
+    assert there["scores"] == here["scores"]
+
+
 def test_a_reading_is_settled_flag_by_flag() -> None:
     """The line beats training, training beats the defaults; the split is told where it matters."""
     config = {
@@ -269,7 +279,8 @@ def test_of_an_unknown_training_nothing_is_taken(provenance: dict[str, Any]) -> 
     found, notes = Training.of(provenance | {"scores": {"data": 1}}).settled(dict.fromkeys(READING), parted=True)
     assert found == DEFAULTS
     assert len(notes) == 1
-    assert "--split 0.7,0.15,0.15: whether training's was, is not known" in notes[0]
+    assert "is not known here" in notes[0]
+    assert "the test part is that of --split 0.7,0.15,0.15" in notes[0]
 
 
 def test_what_a_model_was_beside_in_training_is_shown(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
@@ -623,9 +634,9 @@ def test_a_recording_is_cut_without_loss(length: int, size: int, time_steps: int
 
 @pytest.mark.parametrize("name", ["regress", "classify", "states", "forecast", "both-ways", "odd"])
 def test_a_service_tells_of_a_model_what_its_manifest_says(name: str, world: Namespace) -> None:
-    """But for its training, of which only the manifest tells."""
+    """But for the scores of its training, of which only the manifest tells."""
     local, remote = Local(world.model_dir / name / "1"), Remote(world.url, name)
-    assert remote.card == replace(local.card, training=Training())
+    assert remote.card == replace(local.card, training=replace(local.card.training, scores=None))
     remote.close()
     local.close()
 

@@ -20,6 +20,7 @@ EXAMPLE_MODEL: JsonDict = {
     "horizon": None,
     "streamable": True,
     "truth": None,
+    "reading": None,
     "provider": "CPUExecutionProvider",
     "fallback_reason": None,
 }
@@ -51,6 +52,18 @@ class Truth(BaseModel):
     ]
 
 
+class Reading(BaseModel):
+    """How the tables were read that a model was trained on, in the words of its trainer's flags; what is empty or 0 was left open."""
+
+    time: Annotated[str, Field(description="the column of the time")]
+    group: Annotated[str, Field(description="the column that tells recordings apart")]
+    missing: Annotated[str, Field(description="what became of empty cells")]
+    irregular: Annotated[str, Field(description="what became of rows that are not evenly spaced")]
+    period: Annotated[float, Field(description="seconds between rows after resampling")]
+    split: Annotated[list[str], Field(description="where training, validation and test part: fractions, rows or dates")]
+    season: Annotated[int, Field(description="rows")]
+
+
 class ServedModel(BaseModel):
     """A version that is served, and what it takes and gives."""
 
@@ -67,6 +80,9 @@ class ServedModel(BaseModel):
     horizon: Annotated[int | None, Field(description="steps that a forecast looks ahead")]
     streamable: Annotated[bool, Field(description="whether a stream may go on with it, chunk by chunk")]
     truth: Annotated[Truth | None, Field(description="what to measure it against; null where its manifest does not say")]
+    reading: Annotated[
+        Reading | None, Field(description="how to read tables as its training did; null where its manifest does not say")
+    ]
     provider: Annotated[str, Field(description="the execution provider in use")]
     fallback_reason: Annotated[str | None, Field(description="why it is not the one that was asked for")]
 

@@ -4,10 +4,11 @@ Owns what is told of a model to whoever wants to send it something. Knows nothin
 """
 
 import asyncio
+from typing import TypeVar
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.api import model_schemas, schemas
 from app.errors import BadArtifact, NotReady
@@ -15,6 +16,8 @@ from app.golden import Golden
 from app.lifecycle import Model
 from app.manifest import ModelSpec, Signal
 from app.service import Service
+
+T = TypeVar("T", bound=BaseModel)
 
 
 def router(service: Service) -> APIRouter:
@@ -72,7 +75,8 @@ def _told(model: Model) -> model_schemas.ServedModel:
         time_steps=spec.time_steps,
         horizon=_horizon(spec),
         streamable=spec.causal,
-        truth=_truth(spec),
+        truth=_told_by_trainer(model_schemas.Truth, spec.provenance.get("truth")),
+        reading=_told_by_trainer(model_schemas.Reading, spec.provenance.get("config")),
         provider=provider.in_use,
         fallback_reason=provider.fallback_reason,
     )
@@ -82,10 +86,10 @@ def _horizon(spec: ModelSpec) -> int | None:
     return spec.outputs[0].width[0] if spec.task == "forecast" else None
 
 
-def _truth(spec: ModelSpec) -> model_schemas.Truth | None:
-    """As its trainer has written it; a manifest's provenance may hold anything."""
+def _told_by_trainer(kind: type[T], told: object) -> T | None:
+    """A manifest's provenance may hold anything."""
     try:
-        return model_schemas.Truth.model_validate(spec.provenance.get("truth"))
+        return kind.model_validate(told)
     except ValidationError:
         return None
 

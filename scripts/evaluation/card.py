@@ -85,6 +85,7 @@ class Card:
             outputs=tuple(Output(o["name"], tuple(o["shape"]), bool(o["every_step"]), named) for o, named in outputs),
             time_steps=told["time_steps"],
             streamable=bool(told["streamable"]),
+            training=Training.of({"config": told.get("reading")}),
             **_truth(told["task"], told.get("truth")),
         )
 

@@ -1,4 +1,4 @@
-"""What the manifest of a model tells of its training: how the data were read, and how good it and simpler methods were.
+"""What a model tells of its training: how the data were read, and how good it and simpler methods were.
 
 Owns which choices of that reading are taken over by a later one, and how that is told. Knows nothing of files or of answers.
 """
@@ -46,8 +46,9 @@ class Training:
             flags = " ".join(f"--{name} {quote(_spelled(found[name]))}" for name in taken)
             none = "".join(f', --{name} "" for none' for name in taken if name in ("time", "group"))
             notes.append(f"As in training: {flags} (a flag of your own takes its place{none}).")
-        if parted and self.reading is None and said["split"] is None:
-            notes.append(f"The test part is that of --split {_spelled(found['split'])}: whether training's was, is not known here.")
+        if self.reading is None and None in (said[name] for name in READING if parted or name != "split"):
+            part = f", and the test part is that of --split {_spelled(found['split'])}" if parted else ""
+            notes.append(f"How training read its files is not known here: what you do not say is read as by default{part}.")
         return found, notes
 
     def beside(self, task: str | None) -> str:
@@ -61,8 +62,8 @@ class Training:
 
 
 def _reading(config: object) -> dict[str, Any] | None:
-    """Of a config as a manifest has it; None where it is not one of a training on somebody's files."""
-    if not isinstance(config, dict) or "task" not in config:
+    """Of a config as a manifest has it, or as GET /models tells it; None where it is not one of a training on somebody's files."""
+    if not isinstance(config, dict) or "split" not in config:
         return None
     try:
         known = Config.from_dict({name: config[name] for name in READING if name in config})
