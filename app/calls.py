@@ -93,6 +93,7 @@ class CallingProtocol(Protocol):
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]  # again
         scope["headers"][known.length] = (b"content-length", length)
         scope["state"] = self.app_state.copy()
+        cycle.default_headers = self.server_state.default_headers  # with the date of now
         cycle.response_started = cycle.response_complete = False
         self._work_on(cycle, known.begin(scope, body))
 

@@ -7,18 +7,19 @@ asked; a connection that becomes a WebSocket is websocket.py's from then on.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import uvicorn
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app import websocket
 from app.api import problems
 from app.api.request_id import HEADER as REQUEST_ID
-from app.errors import Draining, HeadTooLarge, MalformedRequest, RecurveError, TooManyConnections, TooSlow
+from app.errors import Draining, MalformedRequest, RecurveError, TooManyConnections, TooSlow
 from app.extensions import ANSWER, ON_DISCONNECT, Reply
+from app.parsing import ParsingProtocol
 from app.terms import Terms
 from app.transport import Corked, Flow, Refused
 from app.wire import complete, packed
@@ -28,10 +29,8 @@ SPARE = 64  # connections beyond the limit that are heard, so that probes are an
 BRIEF = 2.0  # seconds that one of those has; a caller who was refused, to read the answer; and a head that comes at the very end
 LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent
 
-Part = Literal["nothing yet", "head", "body", "all"]
 
-
-class Protocol(HttpToolsProtocol):
+class Protocol(ParsingProtocol):
     """Sends an answer in one piece, and tells at once that a connection is lost: the application, and `lost`.
 
     `check` is to be called about once a second: that takes less than a timer for each request.
@@ -48,17 +47,16 @@ class Protocol(HttpToolsProtocol):
         lost: Callable[[], None] = lambda: None,
         leaving: bool = False,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, app_state, _loop, max_head_bytes=terms.max_head_bytes)
         self._last = leaving  # its next answer is the last
         self._ending = False  # it takes one more request at most, if that is on its way
         self._terms = terms
         self._lost = lost
         self._leaving: set[Callable[[], None]] = set()
-        self._came: Part = "nothing yet"  # of the request that is read; "all" before the next
         self._began = self._heard = self._rested = self.loop.time()  # this part; when something came last; when all was done
-        self._loose = self._body = 0  # bytes that came since, and are not of a body; and bytes of it
         self._unread: tuple[int, float] | None = None  # bytes of answers that the caller does not read, and since when
         self._full = self._over = False  # one too many; refused
+        self._deaf = False  # what comes is not read, but what came before it is answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         self._corked = Corked(transport, self._terms.departures)
@@ -80,51 +78,42 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
-        self._loose += len(data)
         super().data_received(data)
-        if self._loose > self._terms.max_head_bytes and not self._over:
-            self._refuse(self._too_large())
+
+    def _listens(self) -> bool:
+        return super()._listens() and not self._over and not self._deaf
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._came, self._began = "head", self._heard
+        self._began = self._heard
 
     def on_headers_complete(self) -> None:
-        most = self._terms.max_head_bytes
-        if self._loose > most and sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > most:
-            raise ValueError("uvicorn's way to send_400_response")
-        self._came, self._began, self._loose, self._body = "body", self._heard, 0, 0
         self.scope["extensions"] = {ON_DISCONNECT: self._leaving, ANSWER: self._answer}  # type: ignore[dict-item]  # functions
         before = self.cycle
         super().on_headers_complete()
+        self._began = self._heard
         if self._last and self.cycle is not before:
             self.cycle.keep_alive = False
             if before is not None and not before.response_started:
                 before.keep_alive = True  # it is not the last, after all
 
-    def on_body(self, body: bytes) -> None:
-        self._loose = 0
-        self._body += len(body)
-        super().on_body(body)
-
     def on_message_complete(self) -> None:
-        self._came, self._rested = "all", self._heard  # unless it is answered later
+        self._rested = self._heard  # unless it is answered later
         super().on_message_complete()
         self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
 
     def on_response_complete(self) -> None:
         """As uvicorn's own, but for a timer for each answer: `check` ends what rests for too long."""
         self.server_state.total_requests += 1
-        self._rested = self.loop.time()
+        self._heard = self._rested = self.loop.time()
         if not self.transport.is_closing():
-            self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words
-        if not self._over:
-            large = self._loose > self._terms.max_head_bytes
-            self._refuse(self._too_large() if large else MalformedRequest("What came is not a request of HTTP/1.1."))
+            elif self._deaf:
+                self.transport.close()
+                return
+            self._parse_on()
+            self.flow.resume_reading()
 
     def _answer(self, scope: Scope, reply: Reply) -> bool:
         """Send an answer at once; False where that cannot be: another request waits behind it, or the caller does not read."""
@@ -153,7 +142,9 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_later(LINGER, self._end)
 
     def handle_websocket_upgrade(self) -> None:
-        if self._ending:
+        if not self._rests():
+            self._refuse(MalformedRequest("A WebSocket is not begun before the request before it is answered."))
+        elif self._ending:
             self._refuse(Draining("The service is stopping, and begins nothing new."))
         else:
             super().handle_websocket_upgrade()
@@ -180,6 +171,8 @@ class Protocol(HttpToolsProtocol):
             self._check_reader(now)
             return
         self._unread = None
+        if self._deaf:
+            return
         timeout, taken, answered = self._terms.read_timeout, now - self._began, self._rests()
         if self._full and taken > BRIEF:
             self.transport.abort()
@@ -211,12 +204,17 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: RecurveError) -> None:
         """Answer what has not come in whole, where that is still possible, and read no more."""
-        self._over = True
         self._terms.refused(error.code)
-        self.loop.call_later(BRIEF, self.transport.abort)
         cycle, reading = self.cycle, self._came == "body"
-        if self._rests() == reading or (reading and (cycle.response_started or self.pipeline)):
-            self.transport.close()  # it has its answer, or another is under way
+        if not self._rests() and (not reading or self.pipeline):
+            self._deaf = True  # others are under way, and have come in whole
+            if reading:
+                self.pipeline.popleft()
+            return
+        self._over = True
+        self.loop.call_later(BRIEF, self.transport.abort)
+        if reading and (self._rests() or cycle.response_started):
+            self.transport.close()  # it has its answer
             return
         scope: dict[str, Any] = {**self.scope} if reading else {"path": "", "headers": [], "state": {}}
         known = scope["state"].get("request_id")
@@ -244,7 +242,4 @@ class Protocol(HttpToolsProtocol):
         """Let go of the requests, which hold this connection: else all of it stays until garbage is collected."""
         self.cycle, self.scope = None, {}  # type: ignore[assignment, typeddict-item]  # as before the first
         self.pipeline.clear()
-
-    def _too_large(self) -> HeadTooLarge:
-        most = self._terms.max_head_bytes
-        return HeadTooLarge(f"The head of the request, its path and headers, has more than the {most} bytes that are taken.")
+        self._kept = b""

@@ -66,6 +66,10 @@ class Ticket:
         if not self.abandoned:
             self._future.set_exception(error)
 
+    def drop(self) -> None:
+        """Nobody will await it."""
+        self._future.cancel()
+
     def expire(self) -> None:
         """Tell the caller that it is too late."""
         self.fail(DeadlineExceeded("The deadline passed while the request waited or ran; ask for less at once, or later."))

@@ -36,6 +36,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._ahead = 0  # bytes that wait
         self._held = b""  # the beginning of a frame's head
         self._rest = 0  # bytes of a frame that the library has begun to read
+        self._pongs = b""  # that go out when the caller reads again
         self._short = min(SHORT, config.ws_max_size)
         self._lost = lost
         self._app = app or self.app
@@ -116,6 +117,20 @@ class WebSocket(WebSocketsSansIOProtocol):
         if not was_paused and (self.queue.qsize() >= AHEAD or self._ahead >= AHEAD_BYTES):
             self.read_paused = True
             self.transport.pause_reading()
+
+    def handle_ping(self) -> None:
+        """Who does not read is answered the last of his pings only, as RFC 6455 (5.5.3) allows: all would fill the memory."""
+        pongs = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pongs)
+        else:
+            self._pongs = pongs or self._pongs
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pongs, self._pongs = self._pongs, b""
+        if pongs and not self.transport.is_closing():
+            self.transport.write(pongs)
 
     def keepalive_timeout(self) -> None:
         """No answer to a ping: the end, unless it may stand behind messages that have not been read yet."""

@@ -4,18 +4,21 @@ import asyncio
 import gc
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
 
 from app import batcher, loop_time
+from app.api.caller import Caller
 from app.batcher import Batcher
 from app.cost import CostModel
 from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
+from app.extensions import ON_DISCONNECT
 from app.queue import Entry, Limits, Queue, Ticket
 from app.tensors import Instance, Prediction
 
@@ -588,5 +591,27 @@ def test_a_wrong_number_of_answers_is_an_error_for_all_of_the_batch() -> None:
         with pytest.raises(Exception, match="answered 0 of 1"):
             await ask(batcher, [instance(5)])
         await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_who_left_before_his_work_began_leaves_no_error_behind() -> None:
+    """A future that fails unheard is told to the log, by everyone who hangs up."""
+
+    async def scenario() -> None:
+        troubles: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, told: troubles.append(told))
+        leaving: set[Callable[[], None]] = set()
+        with Caller({"extensions": {ON_DISCONNECT: leaving}}) as caller:
+            for tell in [*leaving]:
+                tell()
+            unheard = ticket(loop)
+            with pytest.raises(ClientDisconnect):
+                caller.waits_for(unheard)
+        assert unheard.abandoned
+        del unheard
+        gc.collect()
+        assert troubles == []
 
     asyncio.run(scenario())

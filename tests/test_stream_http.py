@@ -367,6 +367,7 @@ def test_the_whole_problem_is_told_before_a_websocket_closes(server: Server, cli
     [
         pytest.param("/nothing/here", None, 404, id="path"),
         pytest.param("/streams/ws", "http://elsewhere.example", 403, id="origin"),
+        pytest.param("/streams/ws", "http://[", 403, id="no address"),
     ],
 )
 def test_a_websocket_that_cannot_be_is_refused_at_the_handshake(server: Server, path: str, origin: str | None, status: int) -> None:

@@ -194,3 +194,21 @@ def test_who_answers_no_ping_is_cut_off_unless_the_answer_may_stand_behind_messa
             await peer.close()
 
     asyncio.run(main())
+
+
+def test_pings_of_a_caller_who_does_not_read_do_not_fill_the_memory() -> None:
+    """The last of them is answered when he reads again."""
+
+    async def main() -> None:
+        peer = Peer(WebSocket)
+        await peer.open()
+        peer.server.pause_writing()
+        before = peer.transport.written
+        for number in range(100):
+            peer.server.data_received(Frame(Opcode.PING, b"%d" % number).serialize(mask=True))
+        assert peer.transport.written == before
+        peer.server.resume_writing()
+        assert peer.transport.written == before + Frame(Opcode.PONG, b"99").serialize(mask=False)
+        await peer.close()
+
+    asyncio.run(main())

@@ -41,10 +41,10 @@ class Caller:
         Await what comes back without giving it a name: an error holds the frames that it went through, and must not be held by
         one of them.
         """
-        self._ticket = ticket
         if self.gone:
-            self._leaves()
+            ticket.drop()
             raise ClientDisconnect
+        self._ticket = ticket
         return ticket
 
     def _leaves(self) -> None:

@@ -168,9 +168,11 @@ def _headers(scope: Scope, stream: Stream) -> list[tuple[bytes, bytes]]:
 
 def _same_origin(scope: Scope) -> bool:
     """Whether it is not a page of somewhere else that asks: a browser would let it, WebSockets know no CORS."""
-    headers = dict(scope["headers"])
-    origin = headers.get(b"origin")
-    return origin is None or urlsplit(origin).netloc == headers.get(b"host")
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    try:
+        return b"origin" not in headers or urlsplit(headers[b"origin"]).netloc == headers.get(b"host")
+    except ValueError:  # it is no address at all
+        return False
 
 
 async def _reject(send: Send, answer: Answer) -> None:

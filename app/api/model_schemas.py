@@ -53,7 +53,7 @@ class Truth(BaseModel):
 
 
 class Reading(BaseModel):
-    """How the tables were read that a model was trained on, in the words of its trainer's flags; what is empty or 0 was left open."""
+    """How the tables of a model's training were read, in the words of its trainer's flags; what is empty or 0 was left open."""
 
     time: Annotated[str, Field(description="the column of the time")]
     group: Annotated[str, Field(description="the column that tells recordings apart")]

@@ -1,0 +1,123 @@
+"""Requests out of the bytes of a connection: uvicorn's parser, kept from what callers could make of it.
+
+Owns where in a request a connection is, how large a head may be, how much of what was sent ahead is parsed, and what becomes of
+trailers and of offers to speak something else. Knows nothing of answers.
+"""
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.errors import HeadTooLarge, MalformedRequest, RecurveError
+
+SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
+
+Part = Literal["nothing yet", "head", "body", "all"]
+
+
+class ParsingProtocol(HttpToolsProtocol):
+    """Parses on when no request waits behind another: thousands fit in what is read at once.
+
+    An offer to upgrade to anything but a WebSocket is passed over, as RFC 9110 has it (section 7.8), and the request answered as if
+    it had not been made. The parser itself would skip the body, and take that for the next request.
+    """
+
+    def __init__(self, *arguments: Any, max_head_bytes: int, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._most = max_head_bytes
+        self._came: Part = "nothing yet"  # of the request that is read; "all" before the next
+        self._loose = self._body = 0  # bytes that were parsed since then, and are not of a body; and bytes of it
+        self._kept = b""  # what is not parsed yet
+
+    def data_received(self, data: bytes) -> None:
+        self._kept += data
+        self._parse_on()
+
+    def _parse_on(self) -> None:
+        """As far as may be; also when a request has been answered."""
+        data, self._kept = self._kept, b""
+        at = 0
+        while at < len(data) and not self.pipeline and self._listens():
+            end = at + max(SLICE, self._missing())
+            self._parse(data[at:end])
+            at = end
+        if at < len(data) and self._listens():
+            self._kept = data[at:]
+
+    def _listens(self) -> bool:
+        """Whether anything that comes is still read."""
+        return self.parser is not None
+
+    def _missing(self) -> int:
+        """Bytes of a body that are known to come: what is so long is no crowd of requests."""
+        return int(dict(self.headers).get(b"content-length", 0)) - self._body if self._came == "body" else 0
+
+    @abstractmethod
+    def _refuse(self, error: RecurveError) -> None:
+        """Read no more, for this reason."""
+
+    def _parse(self, piece: bytes) -> None:
+        self._loose += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserError:
+            if self._listens() and self._loose <= self._most:
+                self._refuse(MalformedRequest("What came is not a request of HTTP/1.1."))
+        except httptools.HttpParserUpgrade as offer:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._decline(piece[offer.args[0] :])
+        if self._loose > self._most and self._listens():
+            taken = f"the {self._most} bytes that are taken"
+            self._refuse(HeadTooLarge(f"The head of the request, its path and headers, has more than {taken}."))
+
+    def _declines(self) -> bool:
+        return self.parser.should_upgrade() and not self._should_upgrade()
+
+    def _decline(self, rest: bytes) -> None:
+        """Parse the head again, without the offer, and then what follows it."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(each for each in value.split(b",") if each.strip().lower() != b"upgrade")
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self._loose = 0
+        self._parse(b"\r\n".join(lines) + b"\r\n\r\n")
+        if rest and self._listens():
+            self._parse(rest)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._came = "head"
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._came == "head":  # a trailer is no header: it would count as one, of a key for example
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """ValueError, uvicorn's way to say that the parser is to give up: of a head that is too large, or asks for a tunnel."""
+        if self._loose > self._most:
+            size = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+            if size > self._most:
+                raise ValueError(size)
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("CONNECT")
+        if not self._declines():
+            super().on_headers_complete()
+            self._came, self._loose, self._body = "body", 0, 0
+
+    def on_body(self, body: bytes) -> None:
+        self._loose = 0
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._declines():
+            super().on_message_complete()
+            self._came = "all"

@@ -1,0 +1,131 @@
+"""What callers could make of a parser: requests inside of bodies, headers behind them, crowds, and answers that get lost."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from app.parsing import SLICE
+from tests.test_heads import Connection, request
+
+SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+OFFERS = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
+    b"Connection: upgrade\r\nUpgrade: HTTP/2.0\r\n",
+    b"Upgrade: websocket, h2c\r\nConnection: keep-alive\r\nConnection: Upgrade\r\n",
+]
+HANDSHAKE = (
+    b"GET /streams/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def answers(*pieces: bytes, rounds: int = 8) -> tuple[list[bytes], bytes, bool]:
+    """The statuses of what is answered when these come, all that is sent, and whether the connection is closed then."""
+
+    async def run() -> tuple[list[bytes], bytes, bool]:
+        troubles: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: troubles.append(told))
+        connection = Connection()
+        sent = await connection.take(pieces, rounds=rounds)
+        assert troubles == []
+        return re.findall(rb"HTTP/1.1 (\d+) ", sent), sent, connection.transport.closed
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("path", [b"/whole", b"/parts"])
+@pytest.mark.parametrize("cut", [None, -1, -len(SMUGGLED), 20])
+def test_a_body_is_a_body_whatever_else_its_sender_offers_to_speak(offer: bytes, path: bytes, cut: int | None) -> None:
+    """The parser skips it, and takes it for the next request, of which a proxy in between knows nothing."""
+    sent = request(SMUGGLED, path=path, early=offer)
+    pieces = [sent] if cut is None else [sent[:cut], sent[cut:]]
+    statuses, told, closed = answers(*pieces, request(b"the next", path=path))
+    assert statuses == [b"200", b"200"]
+    assert repr(SMUGGLED).encode() in told
+    assert b"'/smuggled'" not in told
+    assert b"the next" in told
+    assert not closed
+
+
+def test_an_offer_is_passed_over_in_chunks_and_in_company_too() -> None:
+    chunked = b"POST /parts HTTP/1.1\r\nHost: x\r\n" + OFFERS[0] + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    statuses, told, _ = answers(chunked + request(b"d", early=OFFERS[1]) + chunked)
+    assert statuses == [b"200"] * 3
+    assert told.count(b"b'abc'") == 2
+    assert b"b'upgrade'" not in told
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"GET http://x HTTP/1.1", b"CONNECT x:443 HTTP/1.1", b"GET http://[/a HTTP/1.1", b"nonsense"],
+    ids=lambda head: head[:16],
+)
+def test_a_head_that_means_nothing_is_told_so_and_harms_nobody_before_it(head: bytes) -> None:
+    broken = head + b"\r\nHost: x\r\n\r\n"
+    statuses, _, closed = answers(broken)
+    assert (statuses, closed) == ([b"400"], True)
+    for before in (request(b"slow"), request(b"slow", path=b"/parts"), request(b"slow") * 3):
+        statuses, told, closed = answers(before + broken)
+        assert statuses == [b"200"] * before.count(b"POST")
+        assert told.count(b"b'slow'") == len(statuses)
+        assert closed
+        statuses, _, closed = answers(request(b"a"), request(b"slow"), broken, rounds=1)
+        assert (statuses, closed) == ([b"200", b"200"], True)
+
+
+def test_a_body_that_breaks_off_harms_nobody_before_it() -> None:
+    broken = b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"
+    statuses, told, closed = answers(request(b"slow") + broken)
+    assert (statuses, closed) == ([b"200"], True)
+    assert b"b'slow'" in told
+
+
+def test_a_websocket_does_not_overtake_a_request() -> None:
+    """Its first bytes would be those of an answer."""
+    for before in ([request(b"slow")], [request(b"a"), request(b"slow")]):
+        statuses, _, closed = answers(*before, HANDSHAKE, rounds=1)
+        assert (statuses, closed) == ([b"200"] * len(before), True)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_trailer_is_no_header(apart: bool) -> None:
+    """A key in it would count, after a proxy has looked at the head."""
+    head = b"POST /whole HTTP/1.1\r\nHost: x\r\nX-API-Key: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    trailer = b"X-API-Key: b\r\n\r\n"
+    statuses, told, _ = answers(head, trailer) if apart else answers(head + trailer)
+    assert statuses == [b"200"]
+    assert b"(b'x-api-key', b'a')" in told
+    assert b"b'b'" not in told
+
+
+def test_of_a_crowd_that_is_sent_ahead_only_the_next_become_requests() -> None:
+    """Thousands fit in what is read at once, and each takes a hundred times its size: all are answered, in their order."""
+
+    async def run() -> None:
+        connection = Connection()
+        sent = [request(b"%d" % number) for number in range(4_000)]
+        connection.protocol.data_received(b"".join(sent))
+        most = SLICE // min(map(len, sent)) + 1
+        told = b""
+        while told.count(b"HTTP/1.1 200 OK") < len(sent):
+            assert len(connection.protocol.pipeline) <= most
+            await asyncio.sleep(0)
+            told = connection.transport.sent
+        assert [int(number) for number in re.findall(rb"b'(\d+)'\)(?!\])(?:HTTP|$)", told)] == [*range(len(sent))]
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_every_answer_has_the_date_of_now() -> None:
+    """The objects of a request serve the next one with the same head, but its time is another."""
+
+    async def run() -> None:
+        connection = Connection()
+        for day in range(3):
+            connection.protocol.server_state.default_headers = [(b"date", b"day %d" % day)]
+            assert b"date: day %d\r\n" % day in await connection.take([request(b"a")])
+
+    asyncio.run(run())
