@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from app import errors
 from app.metrics import Metrics
 from app.settings import Settings
 from scripts import train
-from tests.servers import ROOT, serve
+from tests.servers import ROOT, Server, serve
 
 README = (ROOT / "README.md").read_text()
 
@@ -140,6 +141,28 @@ def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> 
         np.testing.assert_allclose(got, whole, rtol=1e-4, atol=1e-4)
 
     asyncio.run(both())
+
+
+def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None:
+    """Somebody deletes it: that does not pass, and is no reason to begin anew."""
+    _, code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(code, names)
+
+    async def run(server: Server) -> None:
+        rates = names["follow"](server.url.removeprefix("http://"), names["sensor"]())
+        await anext(rates)
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            (stream,) = (await http.get("/streams")).json()["ids"]
+            await http.delete(f"/streams/{stream}")
+            with pytest.raises(ConnectionClosed) as ended:
+                async for _ in rates:
+                    pass
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 4404
+
+    with serve(ROOT / "model", "--data-dir", str(tmp_path), "--workers", "1") as server:
+        asyncio.run(run(server))
 
 
 def test_the_commands_of_make_are_those_that_are_named() -> None:
