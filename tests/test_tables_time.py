@@ -123,6 +123,12 @@ def test_day_and_month_are_told_apart_by_the_data(tmp_path: Path) -> None:
     assert noted(third, "from 2019-01-01 00:00")
 
 
+def test_two_digits_may_be_a_year_or_a_second(tmp_path: Path) -> None:
+    """`01.01.20` was taken for a time of day, and every day for an hour."""
+    with pytest.raises(DataError, match=r"row 2, column `time`: '01\.01\.20' may be a date or a time of day"):
+        read(write_times(tmp_path, [f"{day:02d}.01.20" for day in range(1, 21)]), time="time")
+
+
 def test_dates_that_could_be_either_are_an_error_that_tells_the_remedy(tmp_path: Path) -> None:
     """A guess would be wrong for half of the world."""
     with pytest.raises(DataError, match=r"'03/04/2020 00:00' may have the day or the month first.*YYYY-MM-DD"):
@@ -132,7 +138,18 @@ def test_dates_that_could_be_either_are_an_error_that_tells_the_remedy(tmp_path:
         read(write_times(tmp_path, mixed))
 
 
-@pytest.mark.parametrize("cell", ["soon", "2020-02-30 05:00:00", "2020-01-01 25:00:00", "2020-01-01 05:00:00 CET"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "soon",
+        "9999-12-31 05:00:00",
+        "1650-01-01 05:00:00",
+        "9999-12-31",
+        "2020-02-30 05:00:00",
+        "2020-01-01 25:00:00",
+        "2020-01-01 05:00:00 CET",
+    ],
+)
 def test_a_time_that_cannot_be_read_is_named(tmp_path: Path, cell: str) -> None:
     """With its row, and with what could be read."""
     cells = hourly(20)

@@ -4,6 +4,7 @@ Owns what numbers in it mean (epochs, seconds, dates without separators) and the
 Knows nothing of how regular the times are.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,11 @@ from scripts.tables.wording import NANOSECONDS, count
 # Seconds since 1970 of times between 1973 and 2100; below, numbers are taken as plain seconds.
 _EPOCH = (1e8, 4.1e9)
 _COUNTED = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
+_DOTTED = re.compile(r"(\d{1,2})\.(\d{2})\.(\d{2})")  # a time of day beside a column of dates
 _LONGEST = 9.2e9  # seconds that fit into 64 bits of nanoseconds
 _FORMATS = (
     "Times may be ISO 8601 (2020-01-31 12:00:00), DD.MM.YYYY HH:MM:SS, DD/MM/YYYY, MM/DD/YYYY, seconds, or an epoch in s, ms, µs"
-    " or ns."
+    f" or ns, of the years {dates.YEARS[0]} to {dates.YEARS[1]}."
 )
 
 
@@ -64,14 +66,19 @@ def read_times(series: pl.Series, sheet: Sheet, column: str, clock: pl.Series | 
             raise DataError(f"{sheet.at(row, column)}: {texts[row]!r} is no number, as the times before it are.")
         return _numbered(found.values, sheet, column)
     if cells.kind_of(str(texts[0]), comma=sheet.comma) == "clock":
-        day = _written("1970-01-01 " + _colons(texts), sheet, column)
+        if _DOTTED.fullmatch(str(texts[0])):
+            raise DataError(
+                f"{sheet.at(0, column)}: {texts[0]!r} may be a date or a time of day. Write the year of a date with four digits,"
+                " and a time of day with colons."
+            )
+        day = _written("1970-01-01 " + texts, sheet, column)
         return Times(day.nanoseconds, dated=False, notes=(f"{sheet.label}: `{column}` is taken as the time of day.",))
     return _written(texts, sheet, column)
 
 
 def _colons(clock: pl.Series) -> pl.Series:
     """18.30.00 as 18:30:00."""
-    return clock.str.replace(r"^(\d{1,2})\.(\d{2})\.(\d{2})$", "$1:$2:$3")
+    return clock.str.replace(rf"^{_DOTTED.pattern}$", "$1:$2:$3")
 
 
 def _typed(series: pl.Series, sheet: Sheet, column: str) -> Times:
@@ -80,7 +87,11 @@ def _typed(series: pl.Series, sheet: Sheet, column: str) -> Times:
         raise DataError(f"{sheet.at(row, column)}: the time is missing ({count(series.null_count(), 'row')} without it).")
     if isinstance(series.dtype, pl.Time):
         return Times(series.cast(pl.Int64).to_numpy(), dated=False)
-    return Times(series.cast(pl.Datetime("ns")).cast(pl.Int64).to_numpy(), dated=True)
+    found = dates.nanoseconds(series)
+    if found.null_count():
+        row = int(found.is_null().arg_max() or 0)
+        raise DataError(f"{sheet.at(row, column)}: the time {series[row]} cannot be read. {_FORMATS}")
+    return Times(found.to_numpy(), dated=True)
 
 
 def _written(texts: pl.Series, sheet: Sheet, column: str) -> Times:
@@ -105,7 +116,7 @@ def _counted(whole: pl.Series, texts: pl.Series, sheet: Sheet, column: str) -> T
 
 def _numbered(values: NDArray[Any], sheet: Sheet, column: str) -> Times:
     low, high = float(values.min()), float(values.max())
-    if "year" in column.casefold() and low >= 1000 and high <= 2261 and (values == np.rint(values)).all():
+    if "year" in column.casefold() and low >= dates.YEARS[0] and high <= dates.YEARS[1] and (values == np.rint(values)).all():
         years = (values.astype(np.int64) - 1970).astype("datetime64[Y]").astype("datetime64[ns]")
         return Times(years.astype(np.int64), dated=True, notes=(f"{sheet.label}: `{column}` is taken as years.",))
     size, words = _unit(max(-low, high), sheet, column)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+YEARS = (1678, 2261)  # of which every moment has its nanoseconds in 64 bits
 _AMBIGUOUS = "{first}{sep}{second}"
 _REST = (
     r"(?P<gap>T|[ ,]+)?"
@@ -80,8 +81,8 @@ def _parsed(texts: pl.Series, match: re.Match[str], template: str, order: str) -
         texts = texts + "-01"
     if not (match["clock"] or match["packed"]):
         if form == "%Y%m%d%H%M%S":
-            return _nanoseconds(texts.str.to_datetime(form, time_unit="ns", strict=False))
-        return _nanoseconds(texts.str.to_date(form, strict=False).cast(pl.Datetime("ns")))
+            return _instants(texts, form)
+        return nanoseconds(texts.str.to_date(form, strict=False))
     form += match["gap"] or ""
     if match["packed"]:
         form += "%H%M%S"
@@ -95,11 +96,18 @@ def _parsed(texts: pl.Series, match: re.Match[str], template: str, order: str) -
         texts = texts.str.replace(r" ?(Z|UTC|GMT)$", "+00:00").str.replace(r" ([+-]\d{2}:?\d{0,2})$", "$1")
         texts = texts.str.replace(r"(:\d{2}(\.\d+)?|T\d{6})([+-]\d{2})$", "$1$3:00")
         form += "%z"
-    return _nanoseconds(texts.str.to_datetime(form, time_unit="ns", strict=False))
+    return _instants(texts, form)
 
 
-def _nanoseconds(instants: pl.Series) -> pl.Series:
-    return instants.cast(pl.Int64)
+def _instants(texts: pl.Series, form: str) -> pl.Series:
+    """In nanoseconds; null where a text has another form, or is of a year that has none: Polars would take it for another."""
+    rough, found = (texts.str.to_datetime(form, time_unit=unit, strict=False) for unit in ("us", "ns"))
+    return pl.select(pl.when(rough.dt.year().is_between(*YEARS)).then(found.cast(pl.Int64))).to_series()
+
+
+def nanoseconds(instants: pl.Series) -> pl.Series:
+    """Of a series of dates or times; null where there are none of that year."""
+    return instants.cast(pl.Datetime("ns"), strict=False).cast(pl.Int64)
 
 
 def _filled(found: pl.Series, open_: pl.Series, parsed: pl.Series) -> pl.Series:

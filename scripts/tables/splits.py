@@ -18,7 +18,7 @@ from scripts.tables.wording import count, instant
 PARTS = ("training", "validation", "test")
 _HOW = (
     "--split takes three fractions such as 0.7,0.15,0.15, three numbers of rows such as 8640,2880,2880, or the three dates on"
-    " which the parts end, such as 2017-07-01,2017-11-01,2018-03-01."
+    f" which the parts end, such as 2017-07-01,2017-11-01,2018-03-01, of the years {dates.YEARS[0]} to {dates.YEARS[1]}."
 )
 
 
