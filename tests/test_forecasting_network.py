@@ -1,5 +1,6 @@
 """A forecast's network: what it must not care about, and that its equations, torch and ONNX Runtime are one function."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -241,12 +242,21 @@ def test_a_period_that_is_not_known_is_not_made_up(tmp_path: Path) -> None:
     assert spec.graphs == {CPU: "model.onnx"}
 
 
-def test_the_golden_sample_is_held_out_and_spread() -> None:
-    """Six contexts of the test part, the first and the last among them."""
+def test_the_golden_sample_is_spread_and_lively() -> None:
+    """Six contexts of the test part, the first and the last among them; and of the training part those where most happens."""
     data = dataset(seasons())
     instances = forecaster(config(), data).golden().instances
     (test,) = data.test
-    assert len(instances) == 6
+    assert len(instances) == 9
     np.testing.assert_array_equal(instances[0].steps, test.features[:CONTEXT])
-    np.testing.assert_array_equal(instances[-1].steps, test.features[-CONTEXT - HORIZON : -HORIZON])
+    np.testing.assert_array_equal(instances[5].steps, test.features[-CONTEXT - HORIZON : -HORIZON])
     assert all(np.abs(a.steps - b.steps).max() > 0 for a, b in pairwise(instances))
+
+
+def test_a_golden_sample_shows_what_the_recurrence_does_though_the_test_part_stands_still() -> None:
+    """A sensor that was switched off: with such windows alone, a graph with other gates would pass for the right one."""
+    data = dataset(seasons())
+    still = tuple(replace(each, features=np.zeros_like(each.features), targets=np.zeros_like(each.targets)) for each in data.test)
+    spreads = [each.steps.std(axis=0) for each in forecaster(config(), replace(data, test=still)).golden().instances]
+    assert sum(spread.max() == 0 for spread in spreads) == 6
+    assert min(spread.min() for spread in spreads[6:]) > 0.5 * max(each.features.std() for each in data.training) / 10

@@ -30,7 +30,7 @@ FITTED = 200_000  # rows that a line is fitted to, at most
 JUDGED = 2000  # windows of the validation part that an epoch is judged by, at most
 CHOSEN = 600  # windows of the validation part that a penalty is chosen by, at most
 DRAWN = 1000  # windows of the test part that the error by rows ahead is drawn from, at most
-SAMPLES = 6  # contexts that are kept for the golden sample
+SAMPLES, LIVELY = 6, 3  # contexts that are kept for the golden sample: spread over the test part, and where most happens
 
 
 class Forecasting:
@@ -61,15 +61,22 @@ class Forecasting:
 
     @property
     def facts(self) -> dict[str, Any]:
-        contexts, _, _ = self._test.take(self._test.evenly(SAMPLES))
+        contexts = [windows.take(places)[0] for windows, places in ((self._test, self._test.evenly(SAMPLES)), self._liveliest())]
         return {
             "framing": self._framing.to_dict(),
             "features": [(column.name, column.unit) for column in self._dataset.features],
             "targets": [(column.name, column.unit) for column in self._dataset.targets],
             "period": self._dataset.period,
             "digest": self._dataset.digest(),
-            "sample": contexts,
+            "sample": torch.cat(contexts),
         }
+
+    def _liveliest(self) -> tuple[Windows, Places]:
+        """Windows of the training part: a test part that stands still would show nothing of what the recurrence does."""
+        places = self._training.evenly(CHOSEN)
+        spreads = torch.cat([self._training.take(some)[0].std(dim=1) for some in self._training.batches(places)])
+        most = (spreads / spreads.amax(dim=0).clamp(min=float(np.finfo(np.float32).tiny))).sum(dim=1)
+        return self._training, places[np.sort(most.topk(min(LIVELY, len(places))).indices.numpy())]
 
     def network(self) -> Network:
         """Its line, and where its quantiles begin, are fitted to the training part."""
