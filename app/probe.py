@@ -1,7 +1,8 @@
 """`python -m app.probe`: asks the service on this machine whether it is ready. For a container's health check.
 
-Exits 0 when it is, 1 when it is not. It asks 127.0.0.1 at RECURVE_PORT, PORT or 8000, over TLS where RECURVE_TLS_CERT is set,
-and sees no flags. Whose the certificate is does not matter: the service is asked by its address.
+Exits 0 when it is, 1 when it is not, and says why. It asks 127.0.0.1 at RECURVE_PORT, PORT or 8000, over TLS where
+RECURVE_TLS_CERT is set, and sees neither flags nor `.env`. Whose the certificate is does not matter: the service is asked by its
+address.
 Needs nothing but the standard library, so it starts in milliseconds.
 """
 
@@ -12,14 +13,19 @@ from http.client import HTTPConnection, HTTPException
 
 def main() -> int:
     port = int(os.environ.get("RECURVE_PORT") or os.environ.get("PORT") or 8000)
-    connection = _over_tls(port) if os.environ.get("RECURVE_TLS_CERT") else HTTPConnection("127.0.0.1", port, timeout=2)
+    tls = bool(os.environ.get("RECURVE_TLS_CERT"))
+    connection = _over_tls(port) if tls else HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/health/ready")
-        return 0 if connection.getresponse().status == 200 else 1
-    except (OSError, HTTPException):
-        return 1
+        status = connection.getresponse().status
+        why = "" if status == 200 else f"it answers {status}"
+    except (OSError, HTTPException) as error:
+        why = str(error) or type(error).__name__
     finally:
         connection.close()
+    if why:
+        print(f"Not ready, at {'https' if tls else 'http'}://127.0.0.1:{port}/health/ready: {why}", file=sys.stderr)
+    return 1 if why else 0
 
 
 def _over_tls(port: int) -> HTTPConnection:

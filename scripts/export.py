@@ -6,7 +6,7 @@
 Writes <model-dir>/<name>/<next version>/ = model.onnx, manifest.json, golden.npz, and model.cuda.onnx for the cell that CUDA
 needs another graph for: whole or not at all, and only when the served graphs equal the equations, whatever the batch and
 however a sequence is split, and every node of the graph for CUDA is known to run there.
-Exits 0 when published, 1 when a check failed (nothing is published), 2 on wrong use.
+Exits 0 when published, 1 when a check failed or the repository cannot be written (nothing is published), 2 on wrong use.
 """
 
 import sys
@@ -17,6 +17,8 @@ from app.engine import Engine
 from scripts import command, problems, results
 from scripts.training import cuda_graph, publish, verify
 from scripts.training.apart import compare
+from scripts.training.checkpoint import Checkpoint
+from scripts.training.problem import Artifact
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +43,26 @@ def main(argv: list[str] | None = None) -> int:
     if "scores" not in checkpoint.facts:
         print(f"The run has not ended: it stands at epoch {checkpoint.epoch} of {checkpoint.config.epochs}, and has no test score.")
 
-    with publish.staging(args.model_dir, checkpoint.config.name) as folder:
+    try:
+        target, checks = _publish(checkpoint, artifact, args.model_dir)
+    except OSError as error:
+        print(f"{args.model_dir} cannot be written: {error.strerror or error}. Nothing was published.", file=sys.stderr)
+        return 1
+    if target is None:
+        failed = sum(not check.holds for check in checks)
+        print(f"Nothing was published: {failed} of {len(checks)} checks failed.", file=sys.stderr)
+        return 1
+    elsewhere = "" if args.model_dir == Path("model") else f" --model-dir {args.model_dir}"
+    default = "" if checkpoint.config.name == "gyro-denoiser" else f" --default-model {checkpoint.config.name}"
+    told = f' ARGS="{(elsewhere + default).strip()}"' if elsewhere or default else ""
+    print(f"Published {target}. Serve it with: make serve{told}")
+    results.write(args.json, {"version": str(target), "checks": {check.name: check.worst for check in checks}})
+    return 0
+
+
+def _publish(checkpoint: Checkpoint, artifact: Artifact, model_dir: Path) -> tuple[Path | None, list[verify.Check]]:
+    """Where it lies now, if all checks hold, and these; OSError where it cannot be written."""
+    with publish.staging(model_dir, checkpoint.config.name) as folder:
         # -- write --------------------------------------------------------------------------------------------------
         artifact.write_graphs(folder)
         golden = artifact.golden()
@@ -56,19 +77,11 @@ def main(argv: list[str] | None = None) -> int:
         checks += cuda_graph.verify(spec, folder, golden)
         for check in checks:
             print(check)
-        failed = [check.name for check in checks if not check.holds]
-        if failed:
-            print(f"Nothing was published: {len(failed)} of {len(checks)} checks failed.", file=sys.stderr)
-            return 1
+        if not all(check.holds for check in checks):
+            return None, checks
 
         # -- publish ------------------------------------------------------------------------------------------------
-        target = publish.publish(folder, lambda version: artifact.spec(version, folder))
-    elsewhere = "" if args.model_dir == Path("model") else f" --model-dir {args.model_dir}"
-    default = "" if checkpoint.config.name == "gyro-denoiser" else f" --default-model {checkpoint.config.name}"
-    told = f' ARGS="{(elsewhere + default).strip()}"' if elsewhere or default else ""
-    print(f"Published {target}. Serve it with: make serve{told}")
-    results.write(args.json, {"version": str(target), "checks": {check.name: check.worst for check in checks}})
-    return 0
+        return publish.publish(folder, lambda version: artifact.spec(version, folder)), checks
 
 
 if __name__ == "__main__":

@@ -167,6 +167,12 @@ def test_export_under_a_name_that_is_no_name_exits_2(run: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_repository_that_cannot_be_written_is_told(run: Path, tmp_path: Path, capsys: Shown) -> None:
+    (tmp_path / "file").write_text("")
+    assert export.main([str(run), "--model-dir", str(tmp_path / "file" / "model")]) == 1
+    assert "cannot be written: Not a directory. Nothing was published." in capsys.readouterr().err
+
+
 def test_a_run_is_never_written_over(run: Path, capsys: Shown) -> None:
     """Hours of work are not lost to a line that was typed twice; the message has the line that goes on."""
     before = (run / "checkpoint.pt").read_bytes()

@@ -17,6 +17,8 @@ import pytest
 from websockets.sync.client import connect
 
 from app.certificates import context_of
+from scripts.evaluation.card import EvaluationError
+from scripts.evaluation.connection import Connection
 from tests.servers import ROOT, Server, serve
 from tests.test_http import STEP, children, wait_for_end
 
@@ -79,6 +81,11 @@ def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
             port = str(address(server.url)[1])
             environment = {**os.environ, "RECURVE_PORT": port, "RECURVE_TLS_CERT": str(files[0])}
             assert subprocess.run(ask, cwd=ROOT, env=environment, check=False).returncode == 0
+            plain = subprocess.run(ask, cwd=ROOT, env={**environment, "RECURVE_TLS_CERT": ""}, stderr=subprocess.PIPE, check=False)
+            assert plain.returncode == 1
+            assert plain.stderr.startswith(f"Not ready, at http://127.0.0.1:{port}/health/ready: ".encode())
+            with pytest.raises(EvaluationError, match=r"is not trusted .* Name it in SSL_CERT_FILE to trust it\."):
+                Connection(server.url).json("GET", "/models")
             with connect(server.url.replace("https", "wss") + "/streams/ws", ssl=trust) as stream:
                 stream.send(json.dumps({"input": [STEP]}))
                 assert json.loads(stream.recv())["seq"] == 1

@@ -7,6 +7,7 @@ a stream that was begun in vain is forgotten by the service.
 
 import json
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from ssl import SSLCertVerificationError
 from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,6 +92,8 @@ class Connection:
 
     def _silent(self, error: Exception) -> EvaluationError:
         why = str(error) or type(error).__name__
+        if isinstance(error, SSLCertVerificationError):
+            return EvaluationError(f"The certificate of {self._url} is not trusted ({why}). Name it in SSL_CERT_FILE to trust it.")
         return EvaluationError(f"No service answers at {self._url} ({why}). Start one with: python -m app --model-dir model")
 
 
