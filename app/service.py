@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Status = Literal["starting", "ok", "degraded", "draining"]
 
+LONGEST = 1000  # characters of a reason, in an answer
 AGAIN = 1.0  # seconds between two attempts to do what was ordered
 EVERYWHERE = 60.0  # seconds that an order may take to reach all workers
 
@@ -112,6 +113,10 @@ class Service:
         if versions := self.catalog.versions(name):
             loaded = f"version {', '.join(map(repr, versions))} {'is' if len(versions) == 1 else 'are'}"
             raise ModelNotFound(f"Version {str(version)[:64]!r} of {name} is not loaded; {loaded}.")
+        if self.catalog.is_off(name):
+            raise ModelNotFound(f"{name} was unloaded: POST /v2/repository/models/{name}/load serves it again.")
+        if refusals := self._refusals(name):
+            raise ModelNotFound(f"No version of {name} can be served. {' '.join(refusals)}"[:LONGEST])
         raise ModelNotFound(f"There is no model {name[:64]!r}; this service has {', '.join(self.catalog.names()) or 'none'}.")
 
     def lease(self) -> Lease:
@@ -204,11 +209,13 @@ class Service:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.catalog.close()
 
+    def _refusals(self, name: str) -> list[str]:
+        return [f"version {each.version}: {each.reason}" for each in self.catalog.refused.values() if each.name == name]
+
     def _why_no_default(self) -> str:
         repository = self.catalog.repository
-        reasons = [f"version {r.version}: {r.reason}" for r in self.catalog.refused.values() if r.name == self.default_model]
-        if reasons:
-            return f"No version of the default model {self.default_model!r} can be served. " + " ".join(reasons)
+        if refusals := self._refusals(self.default_model):
+            return f"No version of the default model {self.default_model!r} can be served. " + " ".join(refusals)
         names = ", ".join(repository.names()) or "no models"
         return (
             f"There is no model {self.default_model!r} in {repository.root.resolve()} (it holds {names}). Set "

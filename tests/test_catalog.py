@@ -346,6 +346,12 @@ def test_the_folder_is_watched(tmp_path: Path) -> None:
         assert [(each["version"], each["ready"]) for each in health["models"]] == [("2", True), ("3", False)]
         assert client.post("/predict", json={"instances": [STEPS]}).json()["version"] == "2"
         assert sum("Refused version 3" in line for line in server.log) == 1
+        spoil(artifacts.build(tmp_path / "aside", name="other"))
+        (tmp_path / "aside" / "other").rename(tmp_path / "other")
+        server.wait_for("Refused version 1 of other")
+        answer = client.post("/predict", json={"instances": [STEPS], "model": "other"})
+        assert answer.status_code == 404
+        assert answer.json()["detail"].startswith("No version of other can be served. version 1: ")
 
 
 def test_orders_that_come_to_several_workers_at_once_reach_all(tmp_path: Path) -> None:

@@ -608,7 +608,7 @@ def test_models_are_unloaded_and_loaded(server: Server, client: triton.Inference
     client.unload_model(CELLS)
     assert everywhere(server, f"/v2/models/{CELLS}/ready") == {404}
     assert [each["state"] for each in client.get_model_repository_index() if each["name"] == CELLS] == ["UNAVAILABLE"]
-    with pytest.raises(InferenceServerException, match="There is no model 'cells'"):
+    with pytest.raises(InferenceServerException, match="cells was unloaded: POST"):
         client.infer(CELLS, [given("x", random(1, graphs.FEATURES))])
     client.load_model(CELLS)
     assert everywhere(server, f"/v2/models/{CELLS}/ready") == {200}
