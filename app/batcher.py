@@ -3,7 +3,7 @@
 Owns the lanes and the promise that every caller is answered exactly once, whatever arrives, fails, is cancelled or
 closes. Which instances run together is queue.py's. Knows nothing of ONNX Runtime or HTTP. Nobody waits for company
 unless the limits say so, but for a few rounds of the event loop where there was some: a lane that is free takes what is there. What
-costs less than `inline` runs on the event loop.
+costs less than `inline` says runs on the event loop.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from app.traces import BatchTraces
 log = logging.getLogger(__name__)
 
 Predict = Callable[[Sequence[Instance]], Sequence[Prediction | Exception]]
+Inline = Callable[[int, int], float]  # how many seconds so many instances, the longest of so many steps, may hold up the event loop
 
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
 MARGIN = 0.3  # of the time until a deadline that may go by in waiting; the urgent may take half, the rest is for errors
@@ -36,7 +37,7 @@ GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 class Batcher:
     """Runs `predict` over what waits, `lanes` batches at once. Must be made inside a running event loop.
 
-    `cost` may have learned already, from a warm-up. `inline`: seconds of work that may hold up the event loop.
+    `cost` may have learned already, from a warm-up.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Batcher:
         limits: Limits,
         *,
         lanes: int,
-        inline: float = HOP,
+        inline: Inline = lambda _size, _steps: HOP,
         cost: CostModel | None = None,
         metrics: ModelMetrics | None = None,
         traces: BatchTraces | None = None,
@@ -136,7 +137,8 @@ class Batcher:
                 break
             self._together = len(entries)
             instances = [entry.instance for entry in entries]
-            if self._experience.predict(len(instances), max([entry.length for entry in entries])) <= self._inline:
+            size, steps = len(instances), max([entry.length for entry in entries])
+            if self._experience.predict(size, steps) <= self._inline(size, steps):
                 self._settle(entries, *self._run(instances))
                 if len(self._queue) and self._time.over(until):
                     self._time.call(rounds=self._rounds())

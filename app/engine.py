@@ -82,6 +82,11 @@ class Engine:
         """One for each provider that a batch may go to."""
         return (self._cpu,) if self._cuda is None else (self._cpu, self._cuda)
 
+    def stays(self, size: int, steps: int) -> bool:
+        """Whether the CPU computes a batch of `size` instances, the longest of `steps` steps, as things are now."""
+        cuda = self._cuda
+        return cuda is None or self._stays(cuda, size, steps)
+
     def lose_cuda(self, reason: str) -> None:
         """Do without CUDA from now on; ProviderUnavailable where that was not to be."""
         if self.provider.requested == "cuda":
@@ -161,7 +166,7 @@ class Engine:
         cuda, tries = self._cuda, self._tries
         if cuda is None:
             return self._cpu.predict(batch)
-        if not self._pays(cuda, batch) or self._clock() < self._again:
+        if self._stays(cuda, *batch.input.shape[:2]):
             return self._cpu.timed(batch)
         try:
             answer = cuda.timed(batch)
@@ -173,9 +178,8 @@ class Engine:
             self._recovered(tries)
         return answer
 
-    def _pays(self, cuda: Runner, batch: Batch) -> bool:
-        size, steps, _ = batch.input.shape
-        return cuda.seconds_now(size, steps) <= self._cpu.seconds_now(size, steps)
+    def _stays(self, cuda: Runner, size: int, steps: int) -> bool:
+        return self._clock() < self._again or cuda.seconds_now(size, steps) > self._cpu.seconds_now(size, steps)
 
     def _failed(self, error: Exception, tries: int) -> None:
         """`tries`: those that had failed when this one began. What fails beside it fails for the same reason: it counts once."""

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from app import golden, manifest
-from app.batcher import HOP, Batcher
+from app.batcher import HOP, Batcher, Inline
 from app.cost import CostModel
 from app.engine import Device, Engine, Provider
 from app.errors import BadArtifact, ProviderUnavailable
@@ -138,6 +138,12 @@ class Loader:
             limits = replace(limits, max_padding_waste=0.0)  # only sequences that are equally long
         return limits
 
+    def _inline(self, engine: Engine) -> Inline:
+        if self.lanes > 1:
+            return lambda _size, _steps: HOP
+        # This process has one CPU: while that computes, waiting is all the loop has to do, and a thread would only cost hops.
+        return lambda size, steps: ALONE if engine.stays(size, steps) else HOP
+
     def _start(self, proved: Proved) -> Model:
         spec, engine, provider = proved.spec, proved.engine, proved.engine.provider
         lanes = self.lanes if provider.in_use == CPU else self.cuda_lanes
@@ -148,10 +154,10 @@ class Loader:
 
         changed(provider)
         engine.on_change = changed
-        # With one lane that computes on this CPU, waiting for it is all the loop has to do: a thread would only cost hops.
-        inline = ALONE if lanes == 1 and provider.in_use == CPU else HOP
         traces = None if self.traces is None else self.traces.batches(spec.name, spec.version)
-        batcher = Batcher(engine.answer, proved.limits, lanes=lanes, inline=inline, cost=proved.cost, metrics=counts, traces=traces)
+        batcher = Batcher(
+            engine.answer, proved.limits, lanes=lanes, inline=self._inline(engine), cost=proved.cost, metrics=counts, traces=traces
+        )
         log.info(
             "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
             "tolerance, %d lanes, in %.0f ms.",

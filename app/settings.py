@@ -19,7 +19,7 @@ from app.keys import HIGHEST, Keys
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
-FOR_A_GPU = 4  # processes, as measured best: each has a copy of the model there, and they take turns
+FOR_A_GPU = 16  # processes: no more were measured, and each takes memory there
 ON_CPU, ON_CUDA = (16, 8192), (256, 131_072)  # instances and padded steps in a batch, as measured best
 LONGEST_TTL = 30 * 86_400.0  # seconds
 SECRETS = {"state_key", "api_keys", "stream_store"}  # what must not be shown, or may hold what must not
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     model_poll_seconds: float = Field(0.0, ge=0, le=86_400, description="how often the repository is looked at; 0: never")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
-        "auto", description="processes; auto: one per CPU, with a GPU 4 at most"
+        "auto", description="processes; auto: one per CPU, with a GPU 16 at most"
     )
     lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
         "auto", description="threads that run batches in each; auto: its share of the CPUs, with CUDA one"

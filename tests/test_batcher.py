@@ -397,7 +397,7 @@ def test_what_fails_is_not_kept(inline: float, together: int, monkeypatch: pytes
     """An error holds the frames that it went through: their entries hold the tickets, and those the error."""
 
     async def scenario() -> None:
-        made = Batcher(Doubler(), LIMITS, lanes=1, inline=inline, cost=CostModel({0: 0.0}, {0: 0.0}))
+        made = Batcher(Doubler(), LIMITS, lanes=1, inline=lambda *_: inline, cost=CostModel({0: 0.0}, {0: 0.0}))
         with pytest.raises(ValueError, match="poison"):
             await made.predict([instance(5, POISON)] * together, timeout=10)
         await made.close()
@@ -552,7 +552,7 @@ def test_work_on_the_event_loop_is_not_put_off_by_those_who_are_read_and_turned_
 
     async def read() -> list[int]:
         nonlocal spent
-        batcher = Batcher(run, replace(LIMITS, max_batch_size=1), lanes=1, inline=math.inf)
+        batcher = Batcher(run, replace(LIMITS, max_batch_size=1), lanes=1, inline=lambda *_: math.inf)
         tickets = [ask(batcher, [instance(3)]) for _ in range(4)]
         done = []
         for _ in range(3):  # in one round of the loop

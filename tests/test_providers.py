@@ -19,13 +19,13 @@ import pytest
 from app import gpu, manifest
 from app.chunked import Chunked, size_for
 from app.engine import Device, Engine, runner_of
-from app.errors import BadArtifact, ProviderUnavailable
+from app.errors import BadArtifact, NotFinite, ProviderUnavailable
 from app.golden import difference
 from app.lifecycle import Loader
 from app.manifest import LengthsSpec, ModelSpec, OutputSpec, StateSpec
 from app.metrics import Executed, Metrics
 from app.runtime import CPU, CUDA, Runtime, Session
-from app.tensors import Batch, Instance
+from app.tensors import Batch, Instance, Prediction
 from tests import artifacts
 from tests.fake_cuda import Driver, FakeCuda
 from tests.graphs import FLOAT, INT64, Builder
@@ -62,6 +62,34 @@ def clock() -> Clock:
 @pytest.fixture
 def cuda() -> FakeCuda:
     return FakeCuda()
+
+
+def test_the_event_loop_computes_what_stays_on_the_only_cpu(folder: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While that computes, the loop has nothing to do but wait; while the GPU does, it has."""
+    threads: list[str] = []
+    answer = Engine.answer
+
+    def told(engine: Engine, instances: Sequence[Instance]) -> Sequence[Prediction | NotFinite]:
+        threads.append(current_thread().name)
+        return answer(engine, instances)
+
+    monkeypatch.setattr(Engine, "answer", told)
+    batch = some(spec, *[500] * 8)
+
+    async def scenario() -> None:
+        limits = replace(LIMITS, max_batch_steps=4000)
+        loader = Loader(device="auto", limits=limits, lanes=1, metrics=Metrics(), runtime=FakeCuda())
+        model = await loader.load(folder)
+        cpu, other = model.engine.runners
+        for slow, used in ((other, CPU), (cpu, CUDA)):
+            other.learn(8, 500, 0.0)
+            slow.learn(8, 500, 1e3)  # seconds
+            assert {each.provider for each in await model.batcher.predict(batch, timeout=60)} == {used}
+        await model.let_go()
+
+    asyncio.run(scenario())
+    assert threads[0] == "MainThread"
+    assert threads[1].startswith("lane")
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], 
         pytest.param([], (cpus.available(), 1), id="auto"),
         pytest.param(["--workers", "1"], (1, cpus.available()), id="one-worker"),
         pytest.param(["--lanes", "3"], (cpus.available(), 3), id="given-lanes"),
-        pytest.param(["--device", "cuda"], (min(4, cpus.available()), max(1, cpus.available() // 4)), id="some-for-a-gpu"),
+        pytest.param(["--device", "cuda"], (min(16, cpus.available()), max(1, cpus.available() // 16)), id="some-for-a-gpu"),
     ],
 )
 def test_auto_gives_every_worker_its_share_of_the_cpus(flags: list[str], expected: tuple[int, int]) -> None:

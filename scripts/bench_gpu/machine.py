@@ -53,6 +53,12 @@ def _gpu() -> Result | None:
     return {"name": name, "memory": memory, "driver": driver}
 
 
+def gpu_memory() -> int | None:
+    """MiB of it that are taken, by whoever."""
+    said = _said("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
+    return None if said is None else int(said.splitlines()[0])
+
+
 def _said(*command: str) -> str | None:
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603  # constants

@@ -13,7 +13,7 @@ SHORT = {"CUDAExecutionProvider": "CUDA", "CPUExecutionProvider": "CPU"}
 
 def service(answer: Result) -> list[Table]:
     says = [
-        "The committed model; sequences have 128 steps unless it says one step; each caller sends when it has its answer.",
+        "Sequences have 128 steps unless it says one step; each caller sends when it has its answer.",
         "The load comes from the same machine, of several generators the worst p50 and p99; * marks a rate at which a generator "
         "had no processor time left, so that the service may do more.",
         "Batches run by: from /metrics, by the provider that ran them; the service sends to the CPU what is done there sooner.",
@@ -23,15 +23,25 @@ def service(answer: Result) -> list[Table]:
         done = rate(point["sequences_per_second"]) + "*" * point["generator_busy"]
         times = [milliseconds(point[each]) for each in ("p50", "p99")]
         ran = _shares(point["batches"])
-        rows.append([point["setup"], point["name"], str(point["callers"]), done, *times, ran, point["status"]])
-    head = ["Service", "Request", "Callers", "Sequences/s", "p50 ms", "p99 ms", "Batches run by", "/health"]
+        rows.append([point["model"], point["setup"], point["name"], str(point["callers"]), done, *times, ran, point["status"]])
+    head = ["Model", "Service", "Request", "Callers", "Sequences/s", "p50 ms", "p99 ms", "Batches run by", "/health"]
     found = [Table("The service over HTTP", head, rows, says)]
-    starts = {point["setup"]: point["cold_start"] for point in answer["points"]}
-    if starts:
-        rows = [[setup, f"{seconds:.1f}"] for setup, seconds in starts.items()]
-        says = ["From the start of the process to the first answered prediction: libraries, golden sample, warm-up."]
-        found.append(Table("The service's start", ["Service", "Seconds"], rows, says))
+    if answer["starts"]:
+        says = [
+            "Seconds from the start of the process to the first answered prediction: libraries, golden sample, warm-up.",
+            "Memory of all processes together (proportional set size) then, and of the GPU after the requests above.",
+        ]
+        rows = [[each["model"], each["setup"], f"{each['cold_start']:.1f}", *_memory_of(each)] for each in answer["starts"]]
+        found.append(Table("The service's start", ["Model", "Service", "Seconds", "MB", "MiB of the GPU"], rows, says))
     return found
+
+
+def _memory_of(start: Result) -> list[str]:
+    pss, before, after = start["pss"], start["gpu_before"], start.get("gpu_after")
+    return [
+        "-" if pss is None else f"{pss / 1e6:,.0f}",
+        "-" if before is None or after is None else f"{after - before:,}",
+    ]
 
 
 def _shares(batches: Mapping[str, int]) -> str:

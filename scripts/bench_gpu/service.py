@@ -1,4 +1,4 @@
-"""The whole service over HTTP, on the GPU and on the CPU, with more or fewer processes.
+"""The whole service over HTTP, on the GPU and on the CPU, with more or fewer processes, for a narrow and a wide model.
 
 Owns how it is started and what it is asked. Knows nothing of what lies below. The load comes from several generators at once
 where there are CPUs for them, so that they are not what is measured; when one had no processor time left, that is told.
@@ -9,20 +9,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import product
 from time import perf_counter, sleep
 
 from app import cpus, manifest
 from app.manifest import ModelSpec
-from scripts.bench import load, scenarios, servers
+from scripts.bench import load, scenarios, servers, tree
 from scripts.bench.job import Job as Load
 from scripts.bench.job import Report
 from scripts.bench.scenarios import Scenario
 from scripts.bench.servers import Running
-from scripts.bench_gpu import child, state
+from scripts.bench_gpu import child, grid, machine, state
 from scripts.bench_gpu.child import Job, Result
 
 WARM = 0.3  # seconds of a point that do not count
+MOST = 16  # workers on CUDA
 GENERATORS, CPUS_EACH, CALLERS_EACH = 4, 4, 16  # at most; and at least for each
 PATIENCE = 30.0  # seconds
 BUSY = 0.9  # CPUs of a generator: it could not send more
@@ -34,27 +35,22 @@ S1, S2, S3, S5 = "one sequence, JSON", "32 sequences, JSON", "one sequence, octe
 class Setup:
     name: str
     flags: tuple[str, ...]
-    lanes: int  # of all its workers
+    workers: int
 
 
 def setups(device: str) -> list[Setup]:
     cpu = [Setup("CPU, a worker for each CPU", ("--device", "cpu"), cpus.available())]
     if device == "cpu":
         return cpu
-    shapes = [(1, 1), (1, 2), (2, 1), (4, 1)]
+    counts = sorted({1, 4, min(MOST, cpus.available())})
     cuda = [
-        Setup(
-            f"CUDA, {workers} worker{'s' * (workers > 1)}, {lanes} lane{'s' * (lanes > 1)}",
-            ("--device", "cuda", "--workers", str(workers), "--lanes", str(lanes)),
-            workers * lanes,
-        )
-        for workers, lanes in shapes
+        Setup(f"CUDA, {count} worker{'s' * (count > 1)}", ("--device", "cuda", "--workers", str(count)), count) for count in counts
     ]
     return cuda + cpu
 
 
 def points(features: int) -> list[Scenario]:
-    """What it is asked, from the scenarios that the service is always measured with; sequences of 128 steps but the last."""
+    """What it is asked, from the scenarios that the service is always measured with; sequences of 128 steps but the last two."""
     loops = scenarios.closed_loops(features)
     by_name = {each.name: each for each in loops}
     octets = next(each for each in loops if each.headers == scenarios.OCTETS)
@@ -70,38 +66,47 @@ def points(features: int) -> list[Scenario]:
 
 
 def measure(job: Job) -> Result:
-    """Of each setup and point the rate, p50 and p99, and which providers ran the batches."""
-    version = Path(job.reference)
-    spec = manifest.read(version)
-    first = scenarios.body(len(spec.features), 1)
+    """Of each model, setup and point the rate, p50 and p99, and which providers ran the batches; and what each setup takes."""
     found: list[Result] = []
+    starts: list[Result] = []
     faults: list[str] = []
-    for setup in setups(job.device):
-        child.say(f"service: {setup.name}")
+    folders = grid.folders(job)
+    for title, setup in product((grid.REFERENCE, grid.LARGE), setups(job.device)):
+        which = {"model": title, "setup": setup.name}
+        child.say(f"service: {title}, {setup.name}")
+        version = folders[title]
+        spec = manifest.read(version)
+        used = machine.gpu_memory()
         try:
-            with servers.service(version, spec, first, *setup.flags) as server:
+            with servers.service(version, spec, scenarios.body(len(spec.features), 1), *setup.flags) as server:
                 _wait_for_all(server, setup)
-                for point in _points(server, spec, job):
-                    found.append({"setup": setup.name, **point})  # noqa: PERF401  # those before a failure are kept
+                starts.append(which | {"cold_start": server.cold_start, "pss": tree.pss(server.pid), "gpu_before": used})
+                for point in _points(server, spec, job, steps=title == grid.REFERENCE):
+                    found.append(which | point)  # noqa: PERF401  # those before a failure are kept
+                starts[-1]["gpu_after"] = machine.gpu_memory()
         except Exception as error:  # it did not start, or answered otherwise than it must; the next may
-            faults.append(f"{setup.name}: {type(error).__name__}: {error}")
-    faults += [f"{each['setup']}, {each['name']}: {each['failed']} requests failed" for each in found if each["failed"]]
-    return {"points": found, "faults": faults}
+            faults.append(f"{title}, {setup.name}: {type(error).__name__}: {error}")
+    failed = [each for each in found if each["failed"]]
+    faults += [f"{each['model']}, {each['setup']}, {each['name']}: {each['failed']} requests failed" for each in failed]
+    return {"points": found, "starts": starts, "faults": faults}
 
 
 def _wait_for_all(server: Running, setup: Setup) -> None:
     """It answers as soon as one of its workers does; RuntimeError where the others do not come."""
     end = perf_counter() + PATIENCE
-    while (lanes := server.counter("recurve_lanes")) != setup.lanes:
+    while (lanes := server.counter("recurve_lanes")) != setup.workers:  # each has one
         if perf_counter() > end:
-            raise RuntimeError(f"{lanes} lanes were there after {PATIENCE:g} s, and not {setup.lanes}")
+            raise RuntimeError(f"{lanes} lanes were there after {PATIENCE:g} s, and not {setup.workers}")
         sleep(0.05)  # a worker says in no other way that it is there
 
 
-def _points(server: Running, spec: ModelSpec, job: Job) -> Iterator[Result]:
+def _points(server: Running, spec: ModelSpec, job: Job, *, steps: bool) -> Iterator[Result]:
+    """`steps`: single ones too."""
     features = len(spec.features)
     (token,) = json.loads(server.ask(scenarios.body(features, 1, return_state=True)))["states"]
     for point in points(features):
+        if point.stateful and not steps:
+            continue
         child.say(f"  {point.name}, {point.callers} callers")
         scenario = point.carrying(token) if point.stateful else point
         before = state.executions(server.port)
@@ -114,7 +119,6 @@ def _points(server: Running, spec: ModelSpec, job: Job) -> Iterator[Result]:
             "batches": dict(ran),
             "status": health.status,
             "reason": health.reason,
-            "cold_start": server.cold_start,
         }
 
 
