@@ -1,6 +1,7 @@
 """The measurement of a GPU, as far as it can be wrong without one: what is counted, read, judged and told."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from app.tensors import Instance, Prediction
 from scripts.bench.job import Answer, Own, Report
 from scripts.bench.job import Job as Load
 from scripts.bench_gpu import __main__ as bench_gpu
-from scripts.bench_gpu import child, grid, memory, parity, placement, report, service
+from scripts.bench_gpu import child, grid, memory, mps, parity, placement, report, service
 from scripts.bench_gpu.child import FAILED, Job
 from scripts.bench_gpu.memory import Request
 from scripts.bench_gpu.parts import NO_GPU, PARTS
@@ -184,6 +185,40 @@ def test_several_generators_are_one_load() -> None:
     found = service.together(many, [seen(0.1, 0.2), seen(0.4, cpus=0.95), seen(0.5, status=503)])
     assert (found["requests_per_second"], found["sequences_per_second"]) == (3.0, 96.0)
     assert (found["p50"], found["p99"], found["failed"], found["generator_busy"]) == (0.4, 0.4, 1, True)
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What NVIDIA's control program was told: one that only writes it down stands in its place."""
+    said = tmp_path / "said"
+    program = tmp_path / mps.CONTROL
+    program.write_text(f'#!/bin/sh\n{{ test -d "$CUDA_MPS_PIPE_DIRECTORY" && echo "$@"; cat; }} >> {said}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return said
+
+
+def test_processes_share_the_gpu_for_as_long_as_it_is_wanted(told: Path) -> None:
+    before = dict(os.environ)
+    with mps.running():
+        assert told.read_text() == "-d\n"
+        assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] != before.get("CUDA_MPS_PIPE_DIRECTORY")
+    assert told.read_text() == "-d\n\nquit -t 5\n"
+    assert dict(os.environ) == before
+
+
+def test_the_daemon_ends_though_the_measurement_fails(told: Path) -> None:
+    with pytest.raises(RuntimeError, match="no answer"), mps.running():
+        raise RuntimeError("no answer")
+    assert told.read_text() == "-d\n\nquit -t 5\n"
+
+
+def test_sharing_the_gpu_is_measured_where_the_driver_brings_it(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (*_, shared, _) = service.setups("cuda")
+    assert (shared.name[-5:], shared.together) == (", MPS", True)
+    (told.parent / mps.CONTROL).unlink()
+    monkeypatch.setenv("PATH", str(told.parent))
+    assert not any(each.together for each in service.setups("cuda"))
 
 
 # -- memory that is gone -----------------------------------------------------------------------------------------------

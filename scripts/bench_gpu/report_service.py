@@ -16,6 +16,7 @@ def service(answer: Result) -> list[Table]:
         "Sequences have 128 steps unless it says one step; each caller sends when it has its answer.",
         "The load comes from the same machine, of several generators the worst p50 and p99; * marks a rate at which a generator "
         "had no processor time left, so that the service may do more.",
+        "MPS: with NVIDIA's Multi-Process Service, by which workers use the GPU at once; without it they do so in turns.",
         "Batches run by: from /metrics, by the provider that ran them; the service sends to the CPU what is done there sooner.",
     ]
     rows = []

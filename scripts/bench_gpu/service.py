@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from time import perf_counter, sleep
@@ -19,7 +20,7 @@ from scripts.bench.job import Job as Load
 from scripts.bench.job import Report
 from scripts.bench.scenarios import Scenario
 from scripts.bench.servers import Running
-from scripts.bench_gpu import child, grid, machine, state
+from scripts.bench_gpu import child, grid, machine, mps, state
 from scripts.bench_gpu.child import Job, Result
 
 WARM = 0.3  # seconds of a point that do not count
@@ -36,6 +37,7 @@ class Setup:
     name: str
     flags: tuple[str, ...]
     workers: int
+    together: bool = False  # through NVIDIA's Multi-Process Service
 
 
 def setups(device: str) -> list[Setup]:
@@ -46,6 +48,8 @@ def setups(device: str) -> list[Setup]:
     cuda = [
         Setup(f"CUDA, {count} worker{'s' * (count > 1)}", ("--device", "cuda", "--workers", str(count)), count) for count in counts
     ]
+    if mps.installed():
+        cuda.append(replace(cuda[-1], name=f"{cuda[-1].name}, MPS", together=True))
     return cuda + cpu
 
 
@@ -78,7 +82,11 @@ def measure(job: Job) -> Result:
         spec = manifest.read(version)
         used = machine.gpu_memory()
         try:
-            with servers.service(version, spec, scenarios.body(len(spec.features), 1), *setup.flags) as server:
+            first = scenarios.body(len(spec.features), 1)
+            with (
+                mps.running() if setup.together else nullcontext(),
+                servers.service(version, spec, first, *setup.flags) as server,
+            ):
                 _wait_for_all(server, setup)
                 starts.append(which | {"cold_start": server.cold_start, "pss": tree.pss(server.pid), "gpu_before": used})
                 for point in _points(server, spec, job, steps=title == grid.REFERENCE):
