@@ -71,7 +71,7 @@ def add_options(parser: ArgumentParser) -> None:
         "--split",
         type=names,
         metavar="TRAIN,VAL,TEST",
-        help=_of("parts in the order of time: fractions, rows, or dates on which each ends", "split"),
+        help=_of("parts in the order of time: fractions, rows, or dates on which each ends, in UTC if times have offsets", "split"),
     )
     data.add_argument("--missing", choices=get_args(Missing), help=_of("empty cells; truth is never filled", "missing"))
     data.add_argument("--irregular", choices=get_args(Irregular), help=_of("rows that are not evenly spaced", "irregular"))

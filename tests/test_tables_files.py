@@ -354,6 +354,7 @@ def test_parquet_of_zones_decimals_booleans_and_nulls(tmp_path: Path) -> None:
         read(tmp_path / "data.parquet")
     dataset = read(tmp_path / "data.parquet", missing="interpolate")
     np.testing.assert_array_equal(everything(dataset)[:, 2], np.arange(20, dtype=np.float32) % 9)
+    assert noted(dataset, "in UTC: 2020-01-01 00:00:00+01:00 is 2019-12-31 23:00.")
 
 
 @pytest.mark.parametrize(

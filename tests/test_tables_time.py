@@ -104,6 +104,17 @@ def test_zones_are_brought_to_utc(tmp_path: Path) -> None:
     assert read(write_times(tmp_path, cells)).period == 3600
 
 
+def test_times_with_an_offset_are_told_and_split_in_utc_and_that_is_said(tmp_path: Path) -> None:
+    """Whoever reads the bounds of the parts, or gives them, must know on which clock they are; UTC itself needs no word."""
+    ahead = write_times(tmp_path, [f"{text}+02:00" for text in hourly(96)])
+    said = "and are read, told and split (--split) in UTC: 2020-01-01 00:00:00+02:00 is 2019-12-31 22:00."
+    for split in ("2020-01-03", "2020-01-04", "2020-01-05"), tuple(f"2020-01-0{day}T02:00+02:00" for day in (3, 4, 5)):
+        dataset = read(ahead, split=split)
+        assert noted(dataset, said)
+        assert noted(dataset, "Validation: 24 rows", "from 2020-01-03 00:00 to 2020-01-03 23:00")
+    assert not noted(read(write_times(tmp_path, [f"{text}Z" for text in hourly(96)])), "offset")
+
+
 def test_times_with_and_without_zone_are_refused_together(tmp_path: Path) -> None:
     """How far apart they are cannot be known."""
     cells = [text + ("Z" if k % 2 else "") for k, text in enumerate(hourly(20))]

@@ -16,7 +16,7 @@ from scripts.tables import cells, dates
 from scripts.tables.recording import DataError
 from scripts.tables.sheet import Sheet
 from scripts.tables.time_column import TIME_UNITS
-from scripts.tables.wording import NANOSECONDS, count
+from scripts.tables.wording import NANOSECONDS, count, instant
 
 # Seconds since 1970 of times between 1973 and 2100; below, numbers are taken as plain seconds.
 _EPOCH = (1e8, 4.1e9)
@@ -91,7 +91,9 @@ def _typed(series: pl.Series, sheet: Sheet, column: str) -> Times:
     if found.null_count():
         row = int(found.is_null().arg_max() or 0)
         raise DataError(f"{sheet.at(row, column)}: the time {series[row]} cannot be read. {_FORMATS}")
-    return Times(found.to_numpy(), dated=True)
+    elsewhere = getattr(series.dtype, "time_zone", None) not in (None, "UTC")
+    notes = (_in_utc(sheet, column, series[0], found[0]),) if elsewhere else ()
+    return Times(found.to_numpy(), dated=True, notes=notes)
 
 
 def _written(texts: pl.Series, sheet: Sheet, column: str) -> Times:
@@ -102,8 +104,16 @@ def _written(texts: pl.Series, sheet: Sheet, column: str) -> Times:
     if found.nanoseconds.null_count():
         row = int(found.nanoseconds.is_null().arg_max() or 0)
         raise DataError(f"{sheet.at(row, column)}: the time {texts[row]!r} cannot be read. {_FORMATS}")
-    notes = (f"{sheet.label}: dates in `{column}` are taken with the {found.order}.",) if found.order else ()
-    return Times(found.nanoseconds.to_numpy(), dated=True, notes=notes)
+    notes = [f"{sheet.label}: dates in `{column}` are taken with the {found.order}."] if found.order else []
+    if found.offset is not None:
+        notes.append(_in_utc(sheet, column, texts[found.offset], found.nanoseconds[found.offset]))
+    return Times(found.nanoseconds.to_numpy(), dated=True, notes=tuple(notes))
+
+
+def _in_utc(sheet: Sheet, column: str, written: object, nanoseconds: int) -> str:
+    """What is said of times with an offset, by one of them as it is written and as it is read."""
+    told = f"{written} is {instant(nanoseconds, dated=True)}"
+    return f"{sheet.label}: times in `{column}` have an offset from UTC, and are read, told and split (--split) in UTC: {told}."
 
 
 def _counted(whole: pl.Series, texts: pl.Series, sheet: Sheet, column: str) -> Times:

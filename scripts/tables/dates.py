@@ -23,6 +23,7 @@ _DATES = (
     (re.compile(r"\d{14}(?P<sep>)(?P<gap>)(?P<clock>)(?P<second>)(?P<fraction>)(?P<half>)(?P<packed>)(?P<zone>)"), "%Y%m%d%H%M%S"),
 )
 _MONTH = re.compile(r"\d{4}-\d{2}")
+_UTC = r"(Z|UTC|GMT|[+-]00(:?00)?)$"
 _EVEN = 1.2  # the longest step by the shortest: months are
 _ROUNDS = 8  # formats that one column may mix
 
@@ -37,6 +38,7 @@ class Dates:
 
     nanoseconds: pl.Series  # Int64
     order: str  # `day first` or `month first` where that had to be decided
+    offset: int | None = None  # the first row whose text has an offset from UTC
 
 
 def parse(texts: pl.Series) -> Dates:
@@ -61,7 +63,10 @@ def parse(texts: pl.Series) -> Dates:
         found = parsed if open_.all() else _filled(found, open_, parsed)
     if zoned and local:
         raise UnclearDate("some of its times tell their zone and others do not: write all of them with it, or none")
-    return Dates(found, order)
+    offset = None
+    if zoned and (ahead := ~texts.str.contains(_UTC)).any():
+        offset = int(ahead.arg_max() or 0)
+    return Dates(found, order, offset)
 
 
 def _shape(text: str) -> tuple[re.Match[str] | None, str]:
