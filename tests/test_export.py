@@ -21,6 +21,8 @@ from scripts import export as export_script
 from scripts.gyro.artifact import Denoised
 from scripts.gyro.model import Denoiser
 from scripts.training import cuda_graph, publish, recurrent, verify
+from scripts.training.exactness import Exactness
+from scripts.training.tolerance import tolerance
 from tests import artifacts
 
 GRID = [
@@ -344,6 +346,17 @@ def test_difference_is_what_the_tolerance_allows() -> None:
     assert of(float("nan"), 0.0) > 1e300
     assert of(10.0, float("nan")) > 1e300
     assert of(10.0, 0.0, steps=3) == float("inf")
+
+
+def test_the_least_tolerance_tells_the_smallest_numbers_apart() -> None:
+    """A model may answer in 1e-31: that half of it is the same would be no proof."""
+    small = np.full((2, 1), 1e-31)
+    assert tolerance([(1e-31, small, small)], roundings=8).atol < 1e-35
+    exact = Exactness(largest=(1e-31,), apart=(0.0,), beyond=0.0)
+    assert exact.tolerance.atol < 1e-35
+    whole, half = ([Prediction((each.astype(np.float32),), ())] for each in (small, small / 2))
+    assert exact.difference(whole, whole) == 0
+    assert exact.difference(half, whole) > 1e4
 
 
 # -- the artifact -----------------------------------------------------------------------------------------------------

@@ -16,8 +16,7 @@ from app.golden import Golden
 from app.tensors import Array, Prediction
 from scripts.training import exactness
 from scripts.training.exactness import tensors
-
-TINY = 1e-30  # stands for a tolerance of 0: nothing but the same numbers
+from scripts.training.tolerance import TINY
 
 
 @dataclass(frozen=True, slots=True)

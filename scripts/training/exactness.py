@@ -17,6 +17,7 @@ import numpy as np
 from app.engine import Engine
 from app.manifest import Tolerance
 from app.tensors import Array, Instance, Prediction
+from scripts.training.tolerance import TINY
 
 SEED = 23
 RELATIVE = 1e-5
@@ -38,14 +39,14 @@ class Exactness:
     def allowed(self) -> tuple[float, ...]:
         """By how much two runs may differ in each tensor."""
         pairs = zip(self.largest, self.apart, strict=True)
-        return tuple(max(RELATIVE * size, min(MARGIN * apart, MOST_AMPLIFIED * size), 1e-30) for size, apart in pairs)
+        return tuple(max(RELATIVE * size, min(MARGIN * apart, MOST_AMPLIFIED * size), TINY) for size, apart in pairs)
 
     @property
     def tolerance(self) -> Tolerance:
         """The one that a manifest has for all tensors: by the smallest of them, as far as the rounding of the others fits."""
         most = max(self.largest)
         smallest = min((size for size in self.largest if size), default=0.0)
-        atol = max(RELATIVE * smallest, LEAST * most, min(self.beyond, MOST_AMPLIFIED * most), 1e-30)
+        atol = max(RELATIVE * smallest, LEAST * most, min(self.beyond, MOST_AMPLIFIED * most), TINY)
         return Tolerance(rtol=RELATIVE, atol=float(f"{atol:.2g}"))
 
     def difference(self, actual: Sequence[Prediction], expected: Sequence[Prediction]) -> float:

@@ -15,6 +15,7 @@ from app.manifest import Tolerance
 Array = NDArray[np.float64]
 
 LAST_BIT = 2.0**-23
+TINY = float(np.finfo(np.float32).tiny)  # what is smaller has fewer digits, or is 0, by the processor: no tolerance is less
 RELATIVE = 4 * LAST_BIT  # of a number: what is added last is rounded once, and so is what it is compared with
 MARGIN = 8  # times what the last bit of the inputs makes
 MOST = 1e-4  # of the terms: a network that carries it farther than this is not to be told from a defect
@@ -30,7 +31,7 @@ def tolerance(found: Iterable[tuple[float, Array, Array]], *, roundings: float) 
 
     roundings: last bits of the terms that products and activations lose at most.
     """
-    allowed = 1e-30
+    allowed = TINY
     for size, answer, moved in found:
         far = float((np.abs(answer - moved) - RELATIVE * np.abs(answer)).max())
         allowed = max(allowed, roundings * LAST_BIT * size, min(MARGIN * far, MOST * size))
