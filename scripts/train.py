@@ -16,7 +16,7 @@ Exits 0 when trained, 1 when it failed, 2 on wrong use, 130 when it was stopped.
 
 import sys
 from argparse import Namespace
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -80,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         except NotInstalled as error:
             print(error, file=sys.stderr)
             return 2
+        except OSError as error:
+            return _unwritten(run, error, f"What was saved before is whole. Once it can, go on with: {again}")
         best = checkpoint.best
         if best is None:
             print(f"Ended: {reason}. No epoch gave a finite validation loss: try a lower --learning-rate.", file=sys.stderr)
@@ -92,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
             return _stopped(
                 f"after the last epoch: what is learned is kept, its scores and pictures are not. Make them with: {again}"
             )
+        except OSError as error:
+            return _unwritten(run, error, f"What is learned is kept. Once it can, make scores and pictures with: {again}")
     return 0
 
 
@@ -136,6 +140,11 @@ def _stopped(where: str) -> int:
     return command.STOPPED
 
 
+def _unwritten(run: Path, error: OSError, remedy: str) -> int:
+    print(f"{run} cannot be written: {error.strerror or error}. {remedy}", file=sys.stderr)
+    return 1
+
+
 def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, Checkpoint]:
     """A new run, held from its first file on."""
     config = flags.config_of(args)
@@ -149,8 +158,14 @@ def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, 
     run.mkdir(parents=True, exist_ok=True)
     held.enter_context(presence.held(run))
     network, checkpoint = fit.start(problem)
-    checkpoint.save(run)
-    (run / "config.toml").write_text(flags.to_toml(config))
+    try:
+        checkpoint.save(run)
+        (run / "config.toml").write_text(flags.to_toml(config))
+    except OSError as error:
+        with suppress(OSError):  # a folder that holds no run is only in the way
+            (run / presence.FILE_NAME).unlink()
+            run.rmdir()
+        raise ValueError(f"{run} cannot be written: {error.strerror or error}. Mend that, or give another --run.") from error
     return run, problem, network, checkpoint
 
 

@@ -235,6 +235,36 @@ def test_ctrl_c_after_the_last_epoch_says_what_is_kept(tmp_path: Path, capsys: S
     assert problems.checkpoint_of(run).history == learned.history
 
 
+def test_a_full_disk_says_how_to_go_on(tmp_path: Path, capsys: Shown) -> None:
+    """The last checkpoint stands, nothing of the next is left, and the line that is printed goes on; so for the pictures."""
+    run = tmp_path / "run"
+    with interruption(after=1):
+        assert train.main([*TINY, "--run", str(run)]) == 130
+    again = command.line("scripts.train", "--resume", run)
+    kept_so = {".checkpoint.pt.tmp": "What was saved before is whole.", "curves.png": "What is learned is kept."}
+    for file, told in kept_so.items():
+        full = run / file
+        full.symlink_to("/dev/full")
+        assert train.main(["--resume", str(run)]) == 1
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert message.startswith(f"{run} cannot be written: No space left on device. {told}")
+        assert message.endswith(f" with: {again}")
+        assert problems.checkpoint_of(run).epoch == (0 if file[0] == "." else 2)
+        full.unlink(missing_ok=True)
+    assert train.main(["--resume", str(run)]) == 0
+    assert not (run / ".checkpoint.pt.tmp").exists()
+
+
+def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path, capsys: Shown) -> None:
+    """A folder without a run would stand in the list of runs, as a broken one."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".checkpoint.pt.tmp").symlink_to("/dev/full")
+    assert train.main([*TINY, "--run", str(run)]) == 2
+    assert "cannot be written: No space left on device. Mend that, or give another --run." in capsys.readouterr().err
+    assert not run.exists()
+
+
 def test_a_run_is_held_and_has_its_threads_until_all_of_it_is_written(tmp_path: Path) -> None:
     """Another process that went on with it meanwhile would write over it; another number of threads rounds otherwise."""
     run, seen = tmp_path / "run", []

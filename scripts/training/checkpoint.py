@@ -7,6 +7,7 @@ Owns the file and that it is never half-written. Knows nothing of how a run is t
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Self
@@ -41,11 +42,19 @@ class Checkpoint:
         return self.history[self.best_epoch - 1] if self.best_epoch else None
 
     def save(self, run: Path) -> None:
-        """Write the checkpoint of the run in this folder; the old one stands until the new one is whole."""
+        """Write the checkpoint of the run in this folder; the old one stands until the new one is whole.
+
+        OSError where it cannot be written: then nothing of the new one is left.
+        """
         content = {name: getattr(self, name) for name in self.__slots__} | {"config": self.config.to_dict()}
         temporary = run / f".{FILE_NAME}.tmp"
-        torch.save(content, temporary)
-        os.replace(temporary, run / FILE_NAME)
+        whole = BytesIO()
+        torch.save(content, whole)  # not into the file: of a full disk torch tells in a RuntimeError, and not why
+        try:
+            temporary.write_bytes(whole.getbuffer())
+            os.replace(temporary, run / FILE_NAME)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, run: Path, config_of: Callable[[dict[str, Any]], RunConfig]) -> Self:
