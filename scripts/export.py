@@ -6,7 +6,8 @@
 Writes <model-dir>/<name>/<next version>/ = model.onnx, manifest.json, golden.npz, and model.cuda.onnx for the cell that CUDA
 needs another graph for: whole or not at all, and only when the served graphs equal the equations, whatever the batch and
 however a sequence is split, and every node of the graph for CUDA is known to run there.
-Exits 0 when published, 1 when a check failed or the repository cannot be written (nothing is published), 2 on wrong use.
+Exits 0 when published, 1 when a check failed or the repository cannot be written (nothing is published), 2 on wrong use, 130 when
+it was stopped.
 """
 
 import sys
@@ -45,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         target, checks = _publish(checkpoint, artifact, args.model_dir)
+    except KeyboardInterrupt:
+        print("\nStopped: nothing was published.", file=sys.stderr)
+        return command.STOPPED
     except OSError as error:
         print(f"{args.model_dir} cannot be written: {error.strerror or error}. Nothing was published.", file=sys.stderr)
         return 1

@@ -340,6 +340,14 @@ def test_export_tells_each_check_and_where_the_version_is(run: Path, tmp_path: P
     assert manifest.read(model_dir / "renamed" / "2").name == "renamed"
 
 
+def test_ctrl_c_stops_an_export_and_nothing_is_published(run: Path, tmp_path: Path, capsys: Shown) -> None:
+    """In a line, and with the status that train has: whoever stopped it knows where."""
+    with interruption(after=0):
+        assert export.main([str(run), "--model-dir", str(tmp_path / "model")]) == 130
+    assert capsys.readouterr().err == "\nStopped: nothing was published.\n"
+    assert list((tmp_path / "model").iterdir()) == []
+
+
 def test_verify_passes_what_was_published(version: Path, tmp_path: Path, capsys: Shown) -> None:
     """What the exporter saw, anyone can see again, on the machine that serves."""
     result = tmp_path / "result.json"
