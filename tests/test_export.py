@@ -1,7 +1,11 @@
 """What is published is what was trained: graph, torch and equations agree, or nothing is published."""
 
 import json
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,15 @@ GRID = [
     pytest.param({"cell": cell}, id=cell.replace(",", "-"))
     for cell in ("lstm,reset_before", "reset_before,lstm", "lstm,reset_after", "reset_after,reset_before", "rnn,lstm")
 ]
+BUILDER = """
+import sys
+from pathlib import Path
+from scripts.training import publish
+with publish.staging(Path(sys.argv[1]), "model") as folder:
+    (folder / "model.onnx").touch()
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
 BATCHES = {"one_step": [1], "alone": [9], "one_step_each": [1, 1, 1], "equal": [6, 6], "ragged": [7, 1, 40, 3, 12]}
 
 
@@ -442,6 +455,14 @@ def test_versions_count_up(tmp_path: Path) -> None:
     assert artifacts.build(tmp_path, name="other").name == "1"
 
 
+@contextmanager
+def building(model_dir: Path) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    """Another process that builds a version of `model` until the block ends, and the folder it does so in."""
+    line = [sys.executable, "-c", BUILDER, str(model_dir)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process, Path(process.stdout.readline().strip())
+
+
 def test_two_publishers_at_once_get_a_version_each(tmp_path: Path) -> None:
     """Both chose version 1 before either had it: the slower takes the next, and its manifest says so."""
     both_have_chosen = threading.Barrier(2)
@@ -477,6 +498,18 @@ def test_each_publisher_has_a_staging_folder_of_its_own(tmp_path: Path) -> None:
         with publish.staging(tmp_path, "model") as second:
             assert second != first
         assert (first / "model.onnx").exists()
+
+
+def test_what_a_killed_publisher_left_goes_with_the_next(tmp_path: Path) -> None:
+    """A SIGKILL leaves no time to tidy up. What a living process builds is not touched."""
+    with building(tmp_path) as (killed, left), building(tmp_path) as (_, living):
+        killed.kill()
+        killed.wait()
+        assert left.exists()
+        with publish.staging(tmp_path, "model") as folder:
+            assert {*folder.parent.iterdir()} == {folder, living}
+        assert (living / "model.onnx").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_version_can_be_read_by_anyone(repository: Path) -> None:

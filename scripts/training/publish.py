@@ -2,14 +2,16 @@
 
 Owns the version number and the rename. Knows nothing of what is in the version. Everything is written to a folder
 beside the versions, whose name is no version; the rename is the moment of publication: a killed process leaves the
-repository as it was.
+repository as it was, but for that folder, which the next one takes away: each locks its own, and the system lets go of the
+locks of a process that has ended.
 """
 
+import fcntl
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from errno import EEXIST
 from hashlib import file_digest
 from pathlib import Path
@@ -18,21 +20,51 @@ from tempfile import mkdtemp
 from app.manifest import FILE_NAME, ModelSpec
 
 MOST = 999_999_999
+STAGING = ".staging-"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")  # as the manifest has it: other folders are no versions
 
 
 @contextmanager
 def staging(model_dir: Path, name: str) -> Iterator[Path]:
     """An empty folder to build a version of the model `name` in; it is gone afterwards, published or not."""
-    (model_dir / name).mkdir(parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix=".staging-", dir=model_dir / name))
-    folder.chmod(0o755)  # mkdtemp's is for one user; the service may run as another
+    model = model_dir / name
+    model.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with _locked(model, wait=True) as alone:  # or a folder that is not locked yet would be taken for a dead one's
+            if alone:
+                _sweep(model)
+            folder = Path(mkdtemp(prefix=STAGING, dir=model))
+            held.enter_context(_locked(folder))
+        folder.chmod(0o755)  # mkdtemp's is for one user; the service may run as another
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # not empty, or another publisher's
+                model.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether the folder's lock is held while the block lasts: another process may have it, or the file system have none."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        yield folder
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        locked = True
+    except OSError:
+        locked = False
+    try:
+        yield locked
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # not empty, or another publisher's
-            folder.parent.rmdir()
+        os.close(handle)
+
+
+def _sweep(model: Path) -> None:
+    """Remove what publishers have left who were killed."""
+    for folder in model.glob(f"{STAGING}*"):
+        with suppress(OSError), _locked(folder) as dead:
+            if dead:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def next_version(model_dir: Path, name: str) -> str:
