@@ -134,10 +134,11 @@ def test_day_and_month_are_told_apart_by_the_data(tmp_path: Path) -> None:
     assert noted(third, "from 2019-01-01 00:00")
 
 
-def test_two_digits_may_be_a_year_or_a_second(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["date", "time"])
+def test_two_digits_may_be_a_year_or_a_second(name: str, tmp_path: Path) -> None:
     """`01.01.20` was taken for a time of day, and every day for an hour."""
-    with pytest.raises(DataError, match=r"row 2, column `date`: '01\.01\.20' may be a date or a time of day"):
-        read(write_times(tmp_path, [f"{day:02d}.01.20" for day in range(1, 21)], name="date"))
+    with pytest.raises(DataError, match=rf"row 2, column `{name}`: '01\.01\.20' may be a date or a time of day"):
+        read(write_times(tmp_path, [f"{day:02d}.01.20" for day in range(1, 21)], name=name))
 
 
 def test_dates_that_could_be_either_are_an_error_that_tells_the_remedy(tmp_path: Path) -> None:

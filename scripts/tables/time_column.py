@@ -63,7 +63,7 @@ def find_clock(sheet: Sheet, time: str) -> str:
         (
             each.name
             for each in sheet.fields.values()
-            if each.kind == "clock" and re.search(r"time|zeit|hour|clock|heure|hora", each.name.casefold())
+            if each.kind == "clock" and each.name != time and re.search(r"time|zeit|hour|clock|heure|hora", each.name.casefold())
         ),
         "",
     )
