@@ -558,6 +558,21 @@ def test_a_key_is_sent_where_one_is_needed(world: Namespace, capsys: Shown) -> N
         assert evaluate.main([server.url, *line, "--key", SECRET]) == 0
 
 
+def test_a_rate_is_told_once_and_is_not_the_speed_of_the_service(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """What goes slowly should say why, and for how long; a figure for the service would be one of the key."""
+    result = tmp_path / "found.json"
+    line = ["--model", "forecast", *lines_of(world, "forecast"), "--every", "40", "--key", SECRET, "--json", str(result)]
+    with serve(world.model_dir, "--default-model", "regress", RECURVE_API_KEYS=f"me:predict@2:{SECRET}") as server:
+        assert evaluate.main([server.url, *line]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("429") == 1
+    assert "The service answers 429: The key me may ask 2 times a second" in shown.err
+    assert " 9 requests take about 4.5 seconds so: a larger --chunk, or of a forecast a larger --every, makes fewer" in shown.err
+    assert "steps/s" not in shown.out
+    assert "by how often the key may ask" in shown.out
+    assert json.loads(result.read_bytes())["steps_per_second"] is None
+
+
 # -- the connection -----------------------------------------------------------------------------------------------------
 
 
@@ -602,9 +617,17 @@ def test_a_busy_service_is_asked_again(busy: int) -> None:
         connection.close()
 
 
+def test_a_request_that_others_go_before_at_a_low_rate_waits_for_long() -> None:
+    """All connections share the rate, and which of them comes next is chance."""
+    with answering([429] * 30 + [200]) as url:
+        connection = Connection(url)
+        assert connection.octets("/predict", b"abc") == b"cba"
+        connection.close()
+
+
 def test_a_service_that_stays_busy_is_not_asked_for_ever() -> None:
     """What it says is told in the end."""
-    statuses = [503] * (TRIES - 1) + [503]
+    statuses = [503] * TRIES[503]
     with answering(statuses) as url:
         connection = Connection(url)
         with pytest.raises(Refused, match=r"503: Too much to do\."):

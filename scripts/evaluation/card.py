@@ -120,14 +120,18 @@ class Model(Protocol):
     def where(self) -> str:
         """In words: what computes the answers."""
 
+    @property
+    def limited(self) -> bool:
+        """Whether it had to be asked less often than it could answer."""
+
     def follow(self, recordings: Sequence[Array], progress: Progress) -> Iterator[Outputs]:
         """The answers to recordings (time, features), each from the zero state and in pieces, as a live stream would be; in order.
 
         Of a model that takes no other than pieces of `time_steps`, what is left at the end of a recording has no answer.
         """
 
-    def answer(self, sequences: Iterable[Array], progress: Progress) -> Iterator[Outputs]:
-        """The answers to whole sequences (time, features), in order."""
+    def answer(self, sequences: Iterable[Array], progress: Progress, *, count: int) -> Iterator[Outputs]:
+        """The answers to whole sequences (time, features), of which there are `count`, in order."""
 
     def close(self) -> None:
         """Let go of what it holds."""

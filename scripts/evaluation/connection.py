@@ -6,6 +6,8 @@ a stream that was begun in vain is forgotten by the service.
 """
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from ssl import SSLCertVerificationError
 from time import sleep
@@ -15,8 +17,8 @@ from urllib.parse import urlsplit
 from scripts.evaluation.card import EvaluationError, WrongUse
 
 TIMEOUT = 60.0  # seconds without a sign of life
-BUSY = (429, 503)
-TRIES = 8  # of a request that a busy service turns away
+LIMITED = 429
+TRIES = {LIMITED: 64, 503: 8}  # of a request that is turned away; the others under way may take what a rate allows before it
 LONGEST_WAIT = 5.0  # seconds between two of them
 OCTETS = "application/octet-stream"
 
@@ -30,9 +32,12 @@ class Refused(EvaluationError):
 
 
 class Connection:
-    """To the service at `url`, whose path is put before every other; for one thread at a time."""
+    """To the service at `url`, whose path is put before every other; for one thread at a time.
 
-    def __init__(self, url: str, key: str = "") -> None:
+    limited: told what the service says whenever a request has come sooner than the key's rate allows.
+    """
+
+    def __init__(self, url: str, key: str = "", *, limited: Callable[[str], None] = lambda _: None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise WrongUse(f"{url!r} is no URL of a service: such as http://127.0.0.1:8000")
@@ -42,6 +47,7 @@ class Connection:
         except ValueError as error:
             raise WrongUse(f"{url!r} is no URL of a service: {error}.") from error
         self._url = url
+        self._limited = limited
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -59,10 +65,14 @@ class Connection:
         self._http.close()
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
-        for tries_left in reversed(range(TRIES)):
+        tries: Counter[int] = Counter()  # by what was answered
+        while True:
             response, answer = self._sent(method, path, body, self._headers | headers)
-            if response.status not in BUSY or not tries_left:
+            tries[response.status] += 1
+            if tries[response.status] >= TRIES.get(response.status, 1):
                 break
+            if response.status == LIMITED:
+                self._limited(_detail(answer, response.reason))
             sleep(min(_seconds(response.getheader("Retry-After")), LONGEST_WAIT))
         if not 200 <= response.status < 300:
             raise Refused(response.status, _detail(answer, response.reason))

@@ -32,7 +32,8 @@ def answered(model: Model, recordings: Sequence[Recording], progress: Progress) 
             )
         return
     cuts = [pieces(len(steps), len(steps), card.time_steps) for steps in features]
-    answers = model.answer((steps[cut] for steps, own in zip(features, cuts, strict=True) for cut in own), progress)
+    sequences = (steps[cut] for steps, own in zip(features, cuts, strict=True) for cut in own)
+    answers = model.answer(sequences, progress, count=sum(map(len, cuts)))
     for steps, own in zip(features, cuts, strict=True):
         given = [(cut, next(answers)) for cut in own]
         yield tuple(

@@ -106,7 +106,7 @@ def evaluate(
     steps = (len(known) + len(coming)) * context
     begin = perf_counter()
     with tqdm(total=steps, desc="forecasting", unit="step", unit_scale=True, disable=None) as bar:
-        answers = model.answer(windows.contexts([*known, *coming]), bar.update)
+        answers = model.answer(windows.contexts([*known, *coming]), bar.update, count=len(known) + len(coming))
         for window, outputs in zip([*known, *coming], answers, strict=True):
             if judge is not None and window in scored:
                 judge.add(window, outputs)
@@ -126,7 +126,7 @@ def evaluate(
         notes.append(f"No seasonal forecast stands beside it: no season fits into a context of {context:,} rows.")
     if coming:
         notes.append("The last window of each recording begins where it ends: it is written without truth, and not scored.")
-    return Found(scores, steps, seconds, tuple(notes))
+    return Found(scores, steps, seconds, tuple(notes), model.limited)
 
 
 def _size(horizon: int, kept: int, asked: int) -> str:

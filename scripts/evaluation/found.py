@@ -17,11 +17,16 @@ class Found:
     steps: int  # that the model has read
     seconds: float  # until the last answer, the reading of the files not counted
     notes: tuple[str, ...] = ()
+    limited: bool = False  # by how often the service may be asked: the seconds are not of its work
 
     @property
     def speed(self) -> str:
-        return f"{self.steps:,} steps in {self.seconds:.2f} s: {self.steps / self.seconds:,.0f} steps/s."
+        took = f"{self.steps:,} steps in {self.seconds:.2f} s"
+        if self.limited:
+            return f"{took}, by how often the key may ask: the service itself may be faster."
+        return f"{took}: {self.steps / self.seconds:,.0f} steps/s."
 
     def to_dict(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"steps": self.steps, "seconds": self.seconds, "steps_per_second": self.steps / self.seconds}
+        speed = None if self.limited else self.steps / self.seconds
+        told: dict[str, Any] = {"steps": self.steps, "seconds": self.seconds, "steps_per_second": speed}
         return told | {"notes": list(self.notes)} | (self.scores.to_dict() if self.scores else {})

@@ -22,6 +22,8 @@ STEPS = 256  # of each recording in one call; the state is carried on
 class Local:
     """A card.Model: the version in `folder`, on the CPU. EvaluationError where it cannot be opened."""
 
+    limited = False
+
     def __init__(self, folder: Path) -> None:
         folder = folder.resolve()
         if not (folder / manifest.FILE_NAME).is_file():
@@ -41,7 +43,13 @@ class Local:
         for first in range(0, len(recordings), SIDE_BY_SIDE):
             yield from self._together(recordings[first : first + SIDE_BY_SIDE], progress)
 
-    def answer(self, sequences: Iterable[Array], progress: Progress) -> Iterator[Outputs]:
+    def answer(
+        self,
+        sequences: Iterable[Array],
+        progress: Progress,
+        *,
+        count: int,  # noqa: ARG002  # a Model's signature
+    ) -> Iterator[Outputs]:
         remaining = iter(sequences)
         while some := [Instance(np.ascontiguousarray(each)) for each in islice(remaining, SIDE_BY_SIDE)]:
             for prediction in self._predicted(some):

@@ -4,24 +4,30 @@ Owns which calls are made: a stream for every recording, its chunks numbered, an
 connections at once, so that the service has something to batch. Knows nothing of files of data or of scores.
 """
 
+import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import numpy as np
+from tqdm import tqdm
 
 from app.tensors import Array
 from scripts.evaluation.card import Card, EvaluationError, Outputs, Progress, WrongUse, pieces
 from scripts.evaluation.connection import Connection, Refused
 from scripts.evaluation.local import joined
-from scripts.tables.wording import listed, nearest
+from scripts.tables.wording import listed, nearest, seconds
 
 CONNECTIONS = 4
 WAITING = 8  # requests for each connection that wait for their turn
+
+_RATE = re.compile(r" may ask ([\d.e+-]+) times a second")  # in what a key with a limited rate is told
 
 T = TypeVar("T")
 
@@ -35,8 +41,11 @@ class Remote:
     def __init__(self, url: str, name: str = "", version: str = "", *, key: str = "", chunk: int = 128) -> None:
         self._url = url
         self._chunk = chunk
+        self._requests = 0
+        self._lock = Lock()
+        self.limited = False
         self._idle: SimpleQueue[Connection] = SimpleQueue()
-        self._connections = [Connection(url, key) for _ in range(CONNECTIONS)]
+        self._connections = [Connection(url, key, limited=self._slowed) for _ in range(CONNECTIONS)]
         for connection in self._connections:
             self._idle.put(connection)
         try:
@@ -51,9 +60,12 @@ class Remote:
             raise
 
     def follow(self, recordings: Sequence[Array], progress: Progress) -> Iterator[Outputs]:
+        cuts = (pieces(len(each), self._chunk, self.card.time_steps) for each in recordings)
+        self._requests = sum(len(cut) + 2 for cut in cuts)  # each stream is begun, and ended
         return self._spread(lambda connection, steps: self._streamed(connection, steps, progress), recordings)
 
-    def answer(self, sequences: Iterable[Array], progress: Progress) -> Iterator[Outputs]:
+    def answer(self, sequences: Iterable[Array], progress: Progress, *, count: int) -> Iterator[Outputs]:
+        self._requests = count
         query = urlencode({"model": self.card.name, "version": self.card.version})
 
         def asked(connection: Connection, steps: Array) -> Outputs:
@@ -66,6 +78,18 @@ class Remote:
     def close(self) -> None:
         for connection in self._connections:
             connection.close()
+
+    def _slowed(self, detail: str) -> None:
+        """Say, once, what limits the requests, and how long they take by that."""
+        with self._lock:
+            known, self.limited = self.limited, True
+        if known:
+            return
+        rate, so = _RATE.search(detail), ""
+        if rate and self._requests:
+            so = f" {self._requests:,} requests take about {seconds(float(f'{self._requests / float(rate[1]):.2g}'))} so:"
+            so += " a larger --chunk, or of a forecast a larger --every, makes fewer of them."
+        tqdm.write(f"The service answers 429: {detail}{so}", file=sys.stderr)
 
     def _told(self, connection: Connection, name: str, version: str) -> dict[str, Any]:
         """What the service says of the model."""

@@ -59,7 +59,7 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
         scores = judge.scores(f"{material.part}, {count(judged_rows, what)}")
     if silent and card.outputs[0].every_step:
         notes.append(f"{count(silent, 'row')} had no answer: the model takes {card.time_steps:,} steps at a time.")
-    return Found(scores, steps, seconds, tuple(notes))
+    return Found(scores, steps, seconds, tuple(notes), model.limited)
 
 
 def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None, list[str]]:
