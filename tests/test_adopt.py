@@ -241,6 +241,17 @@ def test_what_needs_the_whole_sequence_is_not_streamed(name: str, adopted: Path)
     assert not spec_of(adopted, name).causal
 
 
+def test_a_graph_that_keeps_its_states_inside_is_told_how_it_could_be_streamed(tmp_path: Path, capsys: Shown) -> None:
+    """It looks at nothing that comes later: only its export lacks something."""
+    file = graphs.torch_export(tmp_path / "m.onnx", graphs.network(torch.nn.LSTM, stateful=False))
+    assert run(tmp_path / "model", file, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "whole sequences only, no streams" in shown
+    assert "because it has no states to carry" in shown
+    assert "export those of its recurrent layers (h and c of an LSTM) as inputs and outputs" in shown
+    assert "not causal" not in shown
+
+
 def test_outputs_for_a_step_and_for_a_sequence_are_told_apart(adopted: Path) -> None:
     """And what is no float is left out."""
     spec = spec_of(adopted, "several-outputs")

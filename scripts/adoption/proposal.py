@@ -151,7 +151,8 @@ def _causal(chosen: Hypothesis, trial: Trial, *, given: bool, backwards: bool) -
             f"the answer to a step depends on later steps: changing the last moved others by {_share(trial.future)}",
         )
     if not spec.states:
-        return not_causal, "it has no states to carry from one piece of a sequence to the next"
+        mend = "to stream it, export those of its recurrent layers (h and c of an LSTM) as inputs and outputs"
+        return not_causal, f"it has no states to carry from one piece of a sequence to the next: {mend}"
     if spec.time_steps == 1:
         return _of_one_step(spec, not_causal, backwards=backwards)
     if spec.time_steps and trial.future is not None:

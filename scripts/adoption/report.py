@@ -55,7 +55,7 @@ def _parts(spec: ModelSpec, proposal: Proposal, roles: Roles, placement: str) ->
     batch = "one sequence a run" if spec.max_batch_size == 1 else "sequences run together"
     ragged = "" if spec.ragged or spec.max_batch_size == 1 else " if they are equally long"
     yield "batches", batch + ragged, proposal.batch
-    yield "time", "causal: it can be streamed" if spec.causal else "not causal: whole sequences only, no streams", proposal.causal
+    yield "time", "causal: it can be streamed" if spec.causal else "whole sequences only, no streams", proposal.causal
     yield "runs on", placement, ""
 
 
