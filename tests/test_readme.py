@@ -45,6 +45,15 @@ def test_every_setting_is_listed_with_its_default(monkeypatch: pytest.MonkeyPatc
     assert listed == {name: shown.get(type(value), str)(value) for name, value in values.items()}
 
 
+def test_what_the_examples_write_is_no_change_of_the_clone(tmp_path: Path) -> None:
+    """Who has followed the README finds nothing of it in `git status`, but a new version of the committed model."""
+    (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    written = ["load.csv", "body.json", "out.png", "runs/load/checkpoint.pt", "model/load-forecast/1/manifest.json"]
+    line = ["git", "-C", tmp_path, "check-ignore", *written, "model/gyro-denoiser/2/manifest.json", "model/README.md"]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout.split() == written
+
+
 def test_every_metric_is_listed() -> None:
     """A dashboard is built from this table."""
     families = [line.split()[2:4] for line in Metrics().render().decode().splitlines() if line.startswith("# TYPE")]
