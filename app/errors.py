@@ -17,6 +17,7 @@
     ├── NotFinite                   422  the model's answer overflows float32
     ├── RateLimited                 429  a key's requests came too fast, and when to come back
     ├── HeadTooLarge                431  over the limit of a request's head
+    ├── UnsupportedTransfer         501  the body is coded for its transfer in a way that is not known
     ├── Unavailable                 503  and when to come back
     │   ├── QueueFull
     │   ├── Overloaded                   the deadline could not be kept
@@ -138,6 +139,10 @@ class RateLimited(RecurveError):
 
 class HeadTooLarge(RecurveError):
     status, code, title = 431, "head-too-large", "Request head too large"
+
+
+class UnsupportedTransfer(RecurveError):
+    status, code, title = 501, "unsupported-transfer", "Unsupported transfer coding"
 
 
 class Unavailable(RecurveError):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import HeadTooLarge, MalformedRequest, RecurveError
+from app.errors import HeadTooLarge, MalformedRequest, RecurveError, UnsupportedTransfer
 
 SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
 
@@ -62,9 +62,9 @@ class ParsingProtocol(HttpToolsProtocol):
         self._loose += len(piece)
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             if self._listens() and self._loose <= self._most:
-                self._refuse(MalformedRequest("What came is not a request of HTTP/1.1."))
+                self._refuse(_meant(error))
         except httptools.HttpParserUpgrade as offer:
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
@@ -101,16 +101,31 @@ class ParsingProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """ValueError, uvicorn's way to say that the parser is to give up: of a head that is too large, or asks for a tunnel."""
+        """Raises, so that the parser gives up: of a head that is too large, asks for a tunnel, or may mean two things."""
         if self._loose > self._most:
             size = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
             if size > self._most:
                 raise ValueError(size)
         if self.parser.get_method() == b"CONNECT":
             raise ValueError("CONNECT")
+        self._check()
         if not self._declines():
             super().on_headers_complete()
             self._came, self._loose, self._body = "body", 0, 0
+
+    def _check(self) -> None:
+        """Take no head that a proxy before the service may read in another way: RFC 9112, sections 3.2 and 6.1."""
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise MalformedRequest(f"A request of HTTP/1.1 has one Host header, got {hosts or 'none'}.")
+        if b"transfer-encoding" in names:
+            codings = b", ".join(value for name, value in self.headers if name == b"transfer-encoding")
+            if codings.strip().lower() != b"chunked":
+                shown = codings.decode("latin-1")[:64]
+                raise UnsupportedTransfer(
+                    f"A body may come with Transfer-Encoding: chunked, got {shown}; say with Content-Encoding how it is packed."
+                )
 
     def on_body(self, body: bytes) -> None:
         self._loose = 0
@@ -121,3 +136,9 @@ class ParsingProtocol(HttpToolsProtocol):
         if not self._declines():
             super().on_message_complete()
             self._came = "all"
+
+
+def _meant(error: httptools.HttpParserError) -> RecurveError:
+    """What was raised while the parser called back, where that is known to say more."""
+    raised = error.__context__
+    return raised if isinstance(raised, RecurveError) else MalformedRequest("What came is not a request of HTTP/1.1.")

@@ -89,6 +89,7 @@ def left_by(server: Server, visit: Callable[[], None]) -> str:
         pytest.param(request(CHUNK, b"/streams/none/predict"), b"404", id="chunk, no such stream"),
         pytest.param(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"200", id="health"),
         pytest.param(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"404", id="no such page"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", b"400", id="no host"),
         pytest.param(b"no HTTP\r\n\r\n", b"400", id="no HTTP"),
         pytest.param(UPGRADE % b"/streams/b/ws", b"101", id="WebSocket"),
         pytest.param(UPGRADE % b"/streams/none/ws", b"101", id="WebSocket, no such stream"),

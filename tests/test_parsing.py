@@ -76,6 +76,33 @@ def test_a_head_that_means_nothing_is_told_so_and_harms_nobody_before_it(head: b
         assert (statuses, closed) == ([b"200", b"200"], True)
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /parts HTTP/1.1\r\n", b"400"),
+        (b"GET /parts HTTP/1.1\r\nHost: x\r\nhost: y\r\n", b"400"),
+        (b"GET /parts HTTP/1.0\r\nHost: x\r\nHost: x\r\n", b"400"),
+        (HANDSHAKE.replace(b"Host: x\r\n", b"")[:-2], b"400"),
+        (b"GET /parts HTTP/1.1\r\n" + OFFERS[0], b"400"),
+        (b"GET /parts HTTP/1.0\r\n", b"200"),
+        (b"GET /parts HTTP/1.1\r\nHost:\r\n", b"200"),
+        (b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n", b"501"),
+        (b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", b"501"),
+        (b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked \r\n", b"200"),
+    ],
+    ids=["no host", "two", "two, long ago", "a websocket", "an offer", "none, long ago", "an empty one", "gzip", "apart", "chunks"],
+)
+def test_a_head_that_may_mean_something_else_to_a_proxy_is_refused(head: bytes, status: bytes) -> None:
+    """Whose request it is, and where its body ends, is not for two to guess."""
+    chunk = b"0\r\n\r\n" if b"Transfer" in head else b""
+    statuses, told, closed = answers(head + b"\r\n" + chunk)
+    assert (statuses, closed) == ([status], status != b"200" or b"1.0" in head)
+    assert b"is not a request" not in told  # it says which header
+    refused = status != b"200"
+    statuses, _, closed = answers(request(b"slow") + head + b"\r\n" + chunk)
+    assert (statuses, closed) == ([b"200"] if refused else [b"200"] * 2, refused or b"1.0" in head)
+
+
 def test_a_body_that_breaks_off_harms_nobody_before_it() -> None:
     broken = b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"
     statuses, told, closed = answers(request(b"slow") + broken)
