@@ -119,13 +119,24 @@ class ParsingProtocol(HttpToolsProtocol):
         hosts = names.count(b"host")
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise MalformedRequest(f"A request of HTTP/1.1 has one Host header, got {hosts or 'none'}.")
-        if b"transfer-encoding" in names:
+        chunked = b"transfer-encoding" in names
+        if chunked:
             codings = b", ".join(value for name, value in self.headers if name == b"transfer-encoding")
             if codings.strip().lower() != b"chunked":
                 shown = codings.decode("latin-1")[:64]
                 raise UnsupportedTransfer(
                     f"A body may come with Transfer-Encoding: chunked, got {shown}; say with Content-Encoding how it is packed."
                 )
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self._check_handshake(chunked=chunked)
+
+    def _check_handshake(self, *, chunked: bool) -> None:
+        """Of a WebSocket: it has no body, and its target may be a whole address (RFC 9112, section 3.2.2)."""
+        if chunked or dict(self.headers).get(b"content-length", b"0") != b"0":
+            raise MalformedRequest("The handshake of a WebSocket has no body: send its first message when it is open.")
+        if not self.url.startswith(b"/"):
+            target = httptools.parse_url(self.url)
+            self.url = b"?".join(part for part in (target.path or b"/", target.query) if part)
 
     def on_body(self, body: bytes) -> None:
         self._loose = 0

@@ -269,6 +269,29 @@ def test_a_websocket_whose_head_its_library_refuses_is_told(server: Server, head
         assert rest(caller).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize(
+    "body", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"], ids=["whole", "in chunks"]
+)
+def test_a_websocket_with_a_body_is_told_what_is_wrong(server: Server, body: bytes) -> None:
+    """Its library takes none either, but says nothing: that would be told as too large a head."""
+    with call(server) as caller:
+        caller.sendall(UPGRADE + body)
+        assert "has no body" in problem(rest(caller), 400)["detail"]
+
+
+@pytest.mark.parametrize("target", [b"http://x/streams/ws", b"http://x/streams/ws?ttl_seconds=9", b"/streams/ws"])
+def test_a_websocket_may_ask_by_a_whole_address(server: Server, target: bytes) -> None:
+    """As a proxy is asked: every server must take it so, by RFC 9112 (section 3.2.2)."""
+    with call(server) as caller:
+        caller.sendall(UPGRADE.replace(b"/streams/ws", target) + b"Content-Length: 0\r\n\r\n")
+        found = caller.recv(65536)
+        assert found.startswith(b"HTTP/1.1 101 ")
+        assert b"recurve-stream: " in found
+    with call(server) as caller:
+        caller.sendall(UPGRADE.replace(b"/streams/ws", b"http://x?a") + b"\r\n")
+        assert caller.recv(65536).startswith(b"HTTP/1.1 404 ")
+
+
 def test_what_is_no_http_is_a_problem_too(server: Server) -> None:
     with call(server) as caller:
         caller.sendall(b"nonsense\r\n\r\n")

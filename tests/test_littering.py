@@ -95,7 +95,7 @@ def left_by(server: Server, visit: Callable[[], None]) -> str:
         pytest.param(UPGRADE % b"/streams/none/ws", b"101", id="WebSocket, no such stream"),
         pytest.param(UPGRADE.replace(b"13", b"12") % b"/streams/b/ws", b"4", id="WebSocket, wrong version"),
         pytest.param(UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"a") % b"/streams/b/ws", b"4", id="WebSocket, bad key"),
-        pytest.param(UPGRADE.replace(b"Host: x", b"Content-Length: 1") % b"/streams/b/ws", b"", id="WebSocket, body"),
+        pytest.param(UPGRADE.replace(b"Host: x", b"Host: x\r\nContent-Length: 1") % b"/streams/b/ws", b"400", id="WebSocket, body"),
         pytest.param(b"", b"", id="nothing"),
         pytest.param(request(GOOD)[:-9], b"", id="a part"),
         pytest.param(request(LONG)[:-9], b"", id="a large part"),
