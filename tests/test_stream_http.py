@@ -220,6 +220,28 @@ def test_a_body_that_is_not_a_chunk_is_refused(
     client.delete(f"/streams/{id}")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("/streams", {"idd": "a"}, "/idd: unknown member; did you mean id?"),
+        ("/streams", {"id": "a b"}, "/id: expected 1 to 128 letters, digits, dots, dashes and underscores, "),
+        ("/streams", {"id": 3}, "/id: expected a string, got 3"),
+        ("/streams", {"ttl_seconds": "soon"}, "/ttl_seconds: expected a number, got 'soon'"),
+        ("/streams", {"ttl_seconds": 0}, "/ttl_seconds: expected a number above 0, got 0"),
+        ("/streams", {"ttl_seconds": 1e9}, "/ttl_seconds: expected a number up to 2592000, got 1000000000.0"),
+        ("/streams", [], "The request: expected an object, got an array"),
+        ("/streams?limit=abc", None, "/limit: expected a whole number, got 'abc'"),
+        ("/streams?limit=0", None, "/limit: expected a number from 1 up, got '0'"),
+        (f"/streams?cursor={'a' * 300}", None, f"/cursor: expected 256 characters at most, got '{'a' * 64}'"),
+        ("/streams/any?state=perhaps", None, "/state: expected true or false, got 'perhaps'"),
+    ],
+)
+def test_what_pydantic_refuses_is_told_in_words_like_all_else(client: httpx.Client, path: str, body: Any, detail: str) -> None:
+    """Its own would be of another hand, and say nothing of what to do."""
+    answer = client.get(path) if body is None else client.post(path, json=body)
+    assert problem(answer, 422)["detail"].startswith(detail)
+
+
 def test_a_stream_that_is_not_used_expires_and_says_so(client: httpx.Client) -> None:
     id = begin(client, ttl_seconds=0.05)
     until = monotonic() + 30

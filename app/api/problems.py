@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.errors import InvalidRequest, RateLimited, RecurveError, StreamConflict, Unauthorized, Unavailable, Violation
+from app.api import violations
+from app.errors import InvalidRequest, RateLimited, RecurveError, StreamConflict, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def install(app: FastAPI) -> None:
 def of(scope: Scope, error: Exception) -> Answer:
     """What a request is answered with that raised this."""
     if isinstance(error, RequestValidationError):  # the framework's own, of a query
-        error = InvalidRequest([Violation(f"/{each['loc'][-1]}", each["msg"]) for each in error.errors()])
+        error = InvalidRequest(violations.of([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
     if isinstance(error, RecurveError) and error.status != 500:
         extra: dict[str, Any] = {}
         headers = []

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.config import JsonDict
 
-from app import errors
-from app.codecs.request import LARGEST_SEQ, MOST_VIOLATIONS, escape
+from app.api import violations
+from app.codecs.request import LARGEST_SEQ
 from app.errors import InvalidRequest
 from app.manifest import NAME_PATTERN
 from app.streams import LONGEST_TTL
@@ -218,9 +218,7 @@ def read(schema: type[Schema], values: object) -> Schema:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:MOST_VIOLATIONS]
-        wrong = [errors.Violation("".join(f"/{escape(str(part))}" for part in each["loc"]), each["msg"]) for each in found]
-        raise InvalidRequest(wrong) from None
+        raise InvalidRequest(violations.of(error.errors(include_url=False), tuple(schema.model_fields))) from None
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
