@@ -242,6 +242,15 @@ def test_what_pydantic_refuses_is_told_in_words_like_all_else(client: httpx.Clie
     assert problem(answer, 422)["detail"].startswith(detail)
 
 
+@pytest.mark.parametrize("kind", ["application/octet-stream", "text/plain", ""])
+def test_what_begins_a_stream_is_json_and_nothing_else_is_offered(client: httpx.Client, kind: str) -> None:
+    for path in ("/streams", "/streams/any/fork"):
+        answer = client.post(path, content=b"{}", headers={"Content-Type": kind})
+        expected = f"The body must be application/json, got {kind or 'no Content-Type'}: send 'Content-Type: application/json'."
+        assert problem(answer, 415)["detail"] == expected
+    assert client.post("/streams", content=b"{}", headers={"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 201
+
+
 def test_a_stream_that_is_not_used_expires_and_says_so(client: httpx.Client) -> None:
     id = begin(client, ttl_seconds=0.05)
     until = monotonic() + 30

@@ -97,11 +97,19 @@ def is_binary(headers: Headers) -> bool:
     if given not in (JSON, OCTETS):  # most say just one of these
         given = given.partition(";")[0].strip().lower()
     if given not in (JSON, OCTETS):
-        allowed = f"{JSON} or {OCTETS}"
-        raise UnsupportedMediaType(
-            f"The body must be {allowed}, got {given[:64] or 'no Content-Type'}: send 'Content-Type: {JSON}'."
-        )
+        raise _unsupported(given, f"{JSON} or {OCTETS}")
     return given == OCTETS
+
+
+def check_json(headers: Headers) -> None:
+    """UnsupportedMediaType for anything but JSON."""
+    given = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if given != JSON:
+        raise _unsupported(given, JSON)
+
+
+def _unsupported(given: str, allowed: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType(f"The body must be {allowed}, got {given[:64] or 'no Content-Type'}: send 'Content-Type: {JSON}'.")
 
 
 def _taken(headers: Headers) -> Coding | None:

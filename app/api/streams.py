@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import chunks, schemas
-from app.api.bodies import JSON, OCTETS, Bodies, is_binary
+from app.api.bodies import JSON, OCTETS, Bodies, check_json
 from app.api.chunks import Chunks
-from app.errors import InvalidRequest, MalformedBody, UnsupportedMediaType, Violation
+from app.errors import InvalidRequest, MalformedBody, Violation
 from app.service import Service
 from app.stream_service import StreamService
 from app.streams import Stream
@@ -37,8 +37,7 @@ class Streams:
         body = await self._bodies.read(request.receive, dict(request.scope["headers"]))
         if not body.strip():
             return {}
-        if is_binary(dict(request.scope["headers"])):
-            raise UnsupportedMediaType(f"The body must be {JSON}.")
+        check_json(dict(request.scope["headers"]))
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
