@@ -50,6 +50,7 @@ SHARED_IN_PACKAGE = {
     "app.api.direct",
     "app.api.guard",
     "app.api.problems",
+    "app.api.queries",
     "app.api.violations",
     "app.api.model_schemas",
     "app.api.v2_schemas",

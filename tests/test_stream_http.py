@@ -220,6 +220,16 @@ def test_a_body_that_is_not_a_chunk_is_refused(
     client.delete(f"/streams/{id}")
 
 
+def test_what_a_query_holds_that_is_not_known_ends_no_stream(client: httpx.Client) -> None:
+    id = begin(client)
+    problem(client.delete(f"/streams/{id}?dry_run=true"), 422)
+    assert problem(client.post("/streams?model=other"), 422)["errors"] == [
+        {"pointer": "", "detail": "the options of an application/json body stand in it, not in the query"}
+    ]
+    assert client.get(f"/streams/{id}?state=true").status_code == 200
+    assert client.delete(f"/streams/{id}").status_code == 204
+
+
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [
@@ -233,6 +243,12 @@ def test_a_body_that_is_not_a_chunk_is_refused(
         ("/streams?limit=abc", None, "/limit: expected a whole number, got 'abc'"),
         ("/streams?limit=0", None, "/limit: expected a number from 1 up, got '0'"),
         (f"/streams?cursor={'a' * 300}", None, f"/cursor: expected 256 characters at most, got '{'a' * 64}'"),
+        ("/streams?bogus=1", None, "/bogus: unknown parameter; those of each route are listed at /docs"),
+        ("/streams/any?stat=true", None, "/stat: unknown parameter; "),
+        ("/models?a", None, "/a: unknown parameter; "),
+        ("/models/gyro-denoiser/example?versoin=2", None, "/versoin: unknown parameter; "),
+        ("/streams?model=other", {}, "The request: the options of an application/json body stand in it, not in the query"),
+        ("/streams/any/fork?id=other", {}, "The request: the options of an application/json body stand in it"),
         ("/streams/any?state=perhaps", None, "/state: expected true or false, got 'perhaps'"),
     ],
 )

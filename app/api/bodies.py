@@ -14,7 +14,7 @@ from starlette.types import Message, Receive
 from app.api.problems import Answer
 from app.codecs import compression
 from app.codecs.compression import Coding
-from app.errors import TooLarge, UnsupportedMediaType
+from app.errors import InvalidRequest, TooLarge, UnsupportedMediaType, Violation
 
 T = TypeVar("T")
 Headers = dict[bytes, bytes]
@@ -106,6 +106,11 @@ def check_json(headers: Headers) -> None:
     given = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if given != JSON:
         raise _unsupported(given, JSON)
+
+
+def misplaced() -> InvalidRequest:
+    """What is wrong with a query beside a body of JSON."""
+    return InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
 
 
 def _unsupported(given: str, allowed: str) -> UnsupportedMediaType:

@@ -8,12 +8,11 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
-from app.api.bodies import JSON, LARGE, OCTETS_ANSWER, Bodies, Headers, is_binary, takes_octets
+from app.api.bodies import LARGE, OCTETS_ANSWER, Bodies, Headers, is_binary, misplaced, takes_octets
 from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import json, octets
 from app.codecs.request import Limits
-from app.errors import InvalidRequest, Violation
 from app.manifest import ModelSpec
 from app.stream_service import StreamService
 from app.streams import Chunk
@@ -53,7 +52,7 @@ class Chunks:
         binary = is_binary(headers)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else []
         if query and not binary:
-            raise InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
+            raise misplaced()
         id = scope["path"].split("/")[2]
         with Caller(scope) as caller:
             body = self._bodies.at_hand(receive, headers) or await self._bodies.read(receive, headers)

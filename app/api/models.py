@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
 from app.api import model_schemas, schemas
+from app.api.queries import NoQuery, WhichQuery
 from app.errors import BadArtifact, NotReady
 from app.golden import Golden
 from app.lifecycle import Model
@@ -24,9 +25,9 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(prefix="/models", tags=["models"])
 
     @routes.get(
-        "", summary="Models, their features and outputs", response_model=model_schemas.Models, responses=schemas.problems(503)
+        "", summary="Models, their features and outputs", response_model=model_schemas.Models, responses=schemas.problems(422, 503)
     )
-    async def models() -> JSONResponse:
+    async def models(_: NoQuery) -> JSONResponse:
         """Every version that is served, the newest of a model first, with names and units as its manifest has them."""
         if not service.ready:
             raise NotReady(f"The service is {service.status}.")
@@ -39,9 +40,9 @@ def router(service: Service) -> APIRouter:
         response_model=model_schemas.Example,
         responses=schemas.problems(401, 404, 422, 503),
     )
-    async def example(model: str, version: str | None = None) -> JSONResponse:
+    async def example(model: str, query: WhichQuery) -> JSONResponse:
         """The longest sequence of its golden sample, in raw units: an instance as POST /predict takes it."""
-        with service.model(model, version) as found:
+        with service.model(model, query.version) as found:
             folder = service.catalog.repository.folder(found.spec.name, found.spec.version)
             try:
                 golden = await asyncio.to_thread(Golden.load, folder, found.spec)

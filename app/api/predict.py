@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from app.api import schemas
-from app.api.bodies import JSON, LARGE, OCTETS, OCTETS_ANSWER, Bodies, Headers, is_binary, takes_octets
+from app.api.bodies import JSON, LARGE, OCTETS, OCTETS_ANSWER, Bodies, Headers, is_binary, misplaced, takes_octets
 from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import json, octets
 from app.codecs.request import Limits, PredictRequest
-from app.errors import DeadlineExceeded, InvalidRequest, Violation
+from app.errors import DeadlineExceeded
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.queue import Ticket
@@ -94,7 +94,7 @@ class Predict:
     def _admit(self, body: bytes, scope: Scope) -> None:
         """Turn away whom it can be told before the body is decoded."""
         if scope["query_string"]:
-            raise InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
+            raise misplaced()
         if self._service.backlog() > BUSY:
             self._service.admit(json.hinted_timeout(body) or self._timeout)
 

@@ -4,15 +4,16 @@ Owns how a stream is shown. Its chunks are chunks.py's and live.py's. Knows noth
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import chunks, schemas
-from app.api.bodies import JSON, OCTETS, Bodies, check_json
+from app.api.bodies import JSON, OCTETS, Bodies, check_json, misplaced
 from app.api.chunks import Chunks
+from app.api.queries import NoQuery, PageQuery, ShowQuery
 from app.errors import InvalidRequest, MalformedBody, Violation
 from app.service import Service
 from app.stream_service import StreamService
@@ -20,7 +21,6 @@ from app.streams import Stream
 from app.tokens import BadToken, Tokens
 
 BINARY = {"type": "string", "format": "binary"}
-LARGEST_PAGE = 1000  # ids
 
 
 class Streams:
@@ -33,7 +33,9 @@ class Streams:
         self._tokens = tokens
 
     async def body(self, request: Request) -> Any:
-        """What a request's body says, in JSON; an empty one says nothing."""
+        """What a request's body says, in JSON; an empty one says nothing. A query is refused."""
+        if request.scope["query_string"]:
+            raise misplaced()
         body = await self._bodies.read(request.receive, dict(request.scope["headers"]))
         if not body.strip():
             return {}
@@ -79,11 +81,8 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         response_model=schemas.StreamPage,
         responses=schemas.problems(401, 422, 503),
     )
-    async def page(
-        cursor: Annotated[str, Query(max_length=256, description="`next` of the page before")] = "",
-        limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="ids, about")] = 100,
-    ) -> schemas.StreamPage:
-        ids, following = await service.keeper.page(cursor, limit=limit)
+    async def page(query: PageQuery) -> schemas.StreamPage:
+        ids, following = await service.keeper.page(query.cursor, limit=query.limit)
         return schemas.StreamPage(
             count=await service.keeper.count(),
             limit=service.keeper.limits.max_streams,
@@ -99,17 +98,19 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         response_model=schemas.Stream,
         responses=schemas.problems(401, 404, 409, 410, 422, 503),
     )
-    async def show(
-        id: str, *, state: Annotated[bool, Query(description="true: with a token of its state")] = False
-    ) -> JSONResponse:
+    async def show(id: str, query: ShowQuery) -> JSONResponse:
         """Looking at it does not keep it alive."""
         stream = await service.find(id)
-        return JSONResponse(_shown(stream, await streams.token(stream) if state else None))
+        return JSONResponse(_shown(stream, await streams.token(stream) if query.state else None))
 
     @routes.delete(
-        "/{id}", summary="End a stream", status_code=204, response_class=Response, responses=schemas.problems(401, 404, 410, 503)
+        "/{id}",
+        summary="End a stream",
+        status_code=204,
+        response_class=Response,
+        responses=schemas.problems(401, 404, 410, 422, 503),
     )
-    async def end(id: str) -> Response:
+    async def end(id: str, _: NoQuery) -> Response:
         """Its state is freed, once the chunks that wait are done."""
         await service.delete(id)
         return Response(status_code=204)
