@@ -170,6 +170,8 @@ def test_a_chunk_that_comes_again_gets_its_answer_again(client: httpx.Client) ->
         pytest.param("POST", "/streams", {"model": "x"}, 404, "has gyro-denoiser", id="model"),
         pytest.param("POST", "/streams", {"version": "9"}, 404, "version '1' is", id="version"),
         pytest.param("POST", "/streams", {"id": "../etc"}, 422, "/id", id="id"),
+        pytest.param("POST", "/streams", {"id": "ws"}, 422, "/id: 'ws' cannot be the id of a stream", id="id-of-the-websocket"),
+        pytest.param("POST", "/streams/{id}/fork", {"id": "ws"}, 422, "/id: 'ws' cannot be", id="fork-of-that-id"),
         pytest.param("POST", "/streams", {"id": "{id}"}, 409, "already", id="taken"),
         pytest.param("POST", "/streams", {"state": "forged"}, 422, "/state: not a state", id="token"),
         pytest.param("POST", "/streams", {"ttl_seconds": 0}, 422, "/ttl_seconds", id="ttl"),
@@ -378,6 +380,7 @@ def test_the_last_step_only_over_a_websocket(server: Server, client: httpx.Clien
         pytest.param("/streams/nobody/ws", None, 4404, "There is no stream 'nobody'.", id="unknown"),
         pytest.param("/streams/{id}/ws?seq=x", None, 4422, "/seq: ", id="query"),
         pytest.param("/streams/ws?id={id}", None, 4409, "There is a stream", id="taken"),
+        pytest.param("/streams/ws?id=ws", None, 4422, "/id: 'ws' cannot be the id", id="id"),
         pytest.param("/streams/{id}/ws?seq=3", bytes(24), 4409, "Chunk 3 cannot be next: 0 is.", id="gap"),
         pytest.param("/streams/{id}/ws", bytes(25), 4400, "The body has 25 bytes", id="size"),
         pytest.param("/streams/{id}/ws", np.full(6, np.inf, "<f4").tobytes(), 4422, "/0/0: ", id="infinity"),
@@ -426,6 +429,15 @@ def test_a_websocket_that_cannot_be_is_refused_at_the_handshake(server: Server, 
     assert refused.value.response.headers["content-type"] == "application/problem+json"
     with websocket(server, "/streams/ws", Origin=server.url):
         pass  # the service's own page may
+
+
+@pytest.mark.parametrize("path", ["/streams/ws", "/streams/any/ws"])
+def test_a_websocket_that_is_asked_for_in_another_way_says_what_it_is(client: httpx.Client, path: str) -> None:
+    """As behind a proxy that does not pass the upgrade on: there is no stream `ws` to be looked for."""
+    answer = client.get(path)
+    assert "let a proxy in between pass on the headers Upgrade and Connection" in problem(answer, 426)["detail"]
+    assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade")  # RFC 9110, section 15.5.22
+    assert client.get(path).status_code == 426  # on the same connection
 
 
 def test_streams_go_on_after_the_server_was_killed(repository: Path, tmp_path: Path) -> None:

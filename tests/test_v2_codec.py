@@ -247,6 +247,7 @@ def test_unknown_members_and_parameters_are_passed_over() -> None:
         (body(INPUT, parameters={"sequence_id": 2**64}), "/parameters/sequence_id"),
         (body(INPUT, parameters={"sequence_id": False}), "/parameters/sequence_id"),
         (body(INPUT, parameters={"sequence_id": "a b"}), "/parameters/sequence_id"),
+        (body(INPUT, parameters={"sequence_id": "ws"}), "/parameters/sequence_id"),
         (body(INPUT, parameters={"sequence_start": True}), "sequence_id, which is missing"),
         (body(INPUT, parameters={"sequence_id": 1, "sequence_start": 1}), "/parameters/sequence_start"),
         (body(INPUT, parameters={"sequence_id": 1}), "has one row, got 2"),

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from app.api import violations
-from app.errors import InvalidRequest, RateLimited, RecurveError, StreamConflict, Unauthorized, Unavailable
+from app.errors import InvalidRequest, RateLimited, RecurveError, StreamConflict, Unauthorized, Unavailable, UpgradeRequired
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ def of(scope: Scope, error: Exception) -> Answer:
             extra["expected"] = error.expected
         if isinstance(error, Unavailable | RateLimited):
             headers.append((b"retry-after", b"%d" % error.retry_after))
+        if isinstance(error, UpgradeRequired):
+            headers += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
         if isinstance(error, Unauthorized):
             headers.append((b"www-authenticate", b"Bearer"))
         return _problem(scope, error.status, error.code, error.title, error.detail, extra, headers)

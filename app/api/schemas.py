@@ -6,11 +6,11 @@ Owns the documentation of the wire format; the codecs own the format itself, whi
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.config import JsonDict
 
 from app.api import violations
-from app.codecs.request import LARGEST_SEQ
+from app.codecs.request import LARGEST_SEQ, TAKEN
 from app.errors import InvalidRequest
 from app.manifest import NAME_PATTERN
 from app.streams import LONGEST_TTL
@@ -36,6 +36,17 @@ EXAMPLE_STREAM: JsonDict = {
     "ttl_seconds": 600.0,
 }
 EXAMPLE_STEP: list[JsonValue] = [0.52, -0.31, 0.08, 0.02, 0.01, 9.81]
+
+
+def _not_taken(id: str | None) -> str | None:
+    if id == TAKEN:
+        raise ValueError(
+            f"{TAKEN!r} cannot be the id of a stream: /streams/{TAKEN} is the WebSocket that begins one; choose another"
+        )
+    return id
+
+
+Id = Annotated[str | None, Field(pattern=NAME_PATTERN, description="made up when absent"), AfterValidator(_not_taken)]
 
 
 class Instance(BaseModel):
@@ -92,7 +103,7 @@ class Begin(BaseModel):
 
     model: Annotated[str | None, Field(description="the default model when absent")] = None
     version: Annotated[str | None, Field(description="the newest ready version when absent")] = None
-    id: Annotated[str | None, Field(pattern=NAME_PATTERN, description="made up when absent")] = None
+    id: Id = None
     state: Annotated[str | None, Field(description="a state token to start from; zeros when absent")] = None
     ttl_seconds: Annotated[float | None, Field(gt=0, le=LONGEST_TTL, description="idle time after which it expires")] = None
 
@@ -102,7 +113,7 @@ class Fork(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: Annotated[str | None, Field(pattern=NAME_PATTERN, description="made up when absent")] = None
+    id: Id = None
     ttl_seconds: Annotated[float | None, Field(gt=0, le=LONGEST_TTL, description="that of the stream when absent")] = None
 
 

@@ -14,7 +14,7 @@ from app.api import chunks, schemas
 from app.api.bodies import JSON, OCTETS, Bodies, check_json, misplaced
 from app.api.chunks import Chunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
-from app.errors import InvalidRequest, MalformedBody, Violation
+from app.errors import InvalidRequest, MalformedBody, UpgradeRequired, Violation
 from app.service import Service
 from app.stream_service import StreamService
 from app.streams import Stream
@@ -90,6 +90,15 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
             store=service.keeper.name,
             ids=ids,
             next=following or None,
+        )
+
+    @routes.get("/ws", include_in_schema=False)  # before the streams: it is none of that id
+    @routes.get("/{id}/ws", include_in_schema=False)
+    async def websocket(request: Request) -> None:
+        """What live.py answers, asked for in another way."""
+        raise UpgradeRequired(
+            f"{request.scope['path']} is a WebSocket, and this request asks for none: use a client for ws:// or wss://, and let a "
+            "proxy in between pass on the headers Upgrade and Connection."
         )
 
     @routes.get(

@@ -18,6 +18,7 @@ INSTANCE_MEMBERS = ("input", "state")
 CHUNK_MEMBERS = ("input", "seq", "return_sequences")
 MOST_VIOLATIONS = 10  # in one answer
 MOST_SHOWN = 64  # characters of what the caller wrote, in a message
+TAKEN = "ws"  # the id of no stream: /streams/ws is the WebSocket that begins one
 LARGEST_SEQ = 2**53  # the largest integer that every reader of JSON can hold
 SHORTEST_TIMEOUT = 1e-300  # ms; what is less may be none at all once it is seconds
 LONGEST_TIMEOUT = 86_400_000  # ms, a day
