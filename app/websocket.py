@@ -22,6 +22,7 @@ SHORT = 2**16 - 1  # bytes of a message that is read here
 BINARY, TEXT, MASKED = 0x82, 0x81, 0x80  # of RFC 6455, section 5.2: the first byte of a frame that is a message, the second
 SINGLE = (BINARY, TEXT)
 UNREADABLE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+NO_TEXT = 1007  # of RFC 6455, section 7.4.1
 CLOSING = 2.0  # seconds for a caller to agree to the end
 
 
@@ -109,12 +110,21 @@ class WebSocket(WebSocketsSansIOProtocol):
         return self.conn.current_size is not None
 
     def send_receive_event_to_app(self) -> None:
-        size = sum(map(len, self.frames))
-        self._ahead = size if self.queue.empty() else self._ahead + size
-        was_paused, self.read_paused = self.read_paused, True  # decided here, not there
-        super().send_receive_event_to_app()
-        self.read_paused = was_paused
-        if not was_paused and (self.queue.qsize() >= AHEAD or self._ahead >= AHEAD_BYTES):
+        """A whole message. A text that is not UTF-8 ends the connection, by RFC 6455 (8.1): no defect, and nothing for the log."""
+        data, self.frames = b"".join(self.frames), []
+        if self.close_sent:  # nobody will ask for it
+            return
+        if self.curr_msg_data_type == "text":
+            try:
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+            except UnicodeDecodeError:
+                self.conn.send_close(NO_TEXT, "a text message must be UTF-8")
+                self.handle_parser_exception()
+                return
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+        self._ahead = len(data) if self.queue.qsize() == 1 else self._ahead + len(data)
+        if not self.read_paused and (self.queue.qsize() >= AHEAD or self._ahead >= AHEAD_BYTES):
             self.read_paused = True
             self.transport.pause_reading()
 

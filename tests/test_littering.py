@@ -116,7 +116,7 @@ def test_nothing_is_left_to_the_garbage_collector(server: Server, sent: bytes, a
     assert left_by(server, visit) == "Left: []."
 
 
-@pytest.mark.parametrize("sent", [CHUNK, b"{", b"x" * 125], ids=["good", "malformed", "no JSON"])
+@pytest.mark.parametrize("sent", [CHUNK, b"{", b"x" * 125, b"\xff"], ids=["good", "malformed", "no JSON", "no text"])
 @pytest.mark.parametrize("leaves", ["in order", "after the answer", "at once"])
 def test_nothing_is_left_by_messages_of_a_websocket(server: Server, sent: bytes, leaves: str) -> None:
     def visit() -> None:

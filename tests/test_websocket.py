@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uvicorn import Config
@@ -16,6 +17,9 @@ from websockets.uri import parse_uri
 from app.websocket import AHEAD, AHEAD_BYTES, WebSocket
 
 MOST = 70_000  # bytes of a message
+NO_TEXT = Frame(Opcode.CLOSE, b"\x03\xef").serialize(mask=False)  # 1007, for which the library gives no reason
+WHY = "a text message must be UTF-8"
+NO_TEXT_TOLD = Frame(Opcode.CLOSE, b"\x03\xef" + WHY.encode()).serialize(mask=False)
 
 
 class Transport(asyncio.Transport):
@@ -133,8 +137,22 @@ def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[
         return await hear(WebSocket, parts), await hear(WebSocketsSansIOProtocol, written)
 
     ours, theirs = asyncio.run(both())
+    if theirs[1].endswith(NO_TEXT):
+        theirs = [[*theirs[0][:-1], {**theirs[0][-1], "reason": WHY}], theirs[1].removesuffix(NO_TEXT) + NO_TEXT_TOLD, theirs[2]]
     assert [str(each)[:300] for each in ours] == [str(each)[:300] for each in theirs]  # first, in short
     assert ours == theirs
+
+
+@pytest.mark.parametrize("parts", [[b"\xff"], [b"{\xe2", b"(\xa1}"]], ids=["one frame", "two"])
+def test_a_text_that_is_none_closes_the_connection_and_says_nothing_in_the_log(
+    parts: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody can send one: a traceback each time would fill the log, and look like a defect."""
+    sent = [Frame(Opcode.CONT if at else Opcode.TEXT, part, part is parts[-1]) for at, part in enumerate(parts)]
+    messages, written, closed = asyncio.run(hear(WebSocket, [each.serialize(mask=True) for each in sent]))
+    assert [each["code"] for each in messages] == [1007]
+    assert (written, closed) == (NO_TEXT_TOLD, True)
+    assert caplog.records == []
 
 
 def test_what_is_sent_is_read_by_a_client_whatever_its_length() -> None:
