@@ -79,11 +79,16 @@ class Service:
         if not self._ready:
             return "starting"
         fallen_back = any(model.engine.provider.fallback_reason for model in self.catalog.loaded)
-        return "degraded" if fallen_back or self.catalog.refused else "ok"
+        return "degraded" if fallen_back or self.catalog.refused or not self.has_default else "ok"
 
     @property
     def ready(self) -> bool:
         return self.status in ("ok", "degraded")
+
+    @property
+    def has_default(self) -> bool:
+        """Whether a request may name no model."""
+        return self.catalog.find(self.default_model) is not None
 
     async def load(self, *, poll: float = 0.0) -> None:
         """Load what is to be served; BadArtifact when the default model cannot be.
@@ -108,16 +113,25 @@ class Service:
             raise NotReady("The models are still being loaded.")
         name = self.default_model if name is None else name
         found = self.catalog.find(name, version)
-        if found is not None:
-            return found
+        if found is None:
+            raise ModelNotFound(self._why_not(name, version))
+        return found
+
+    @property
+    def default_trouble(self) -> str | None:
+        """Why a request that names no model cannot be answered, where that is so though others can."""
+        return None if self.has_default or not self._ready else self._why_not(self.default_model, None)
+
+    def _why_not(self, name: str, version: str | None) -> str:
+        """Why this is not served."""
         if versions := self.catalog.versions(name):
             loaded = f"version {', '.join(map(repr, versions))} {'is' if len(versions) == 1 else 'are'}"
-            raise ModelNotFound(f"Version {str(version)[:64]!r} of {name} is not loaded; {loaded}.")
+            return f"Version {str(version)[:64]!r} of {name} is not loaded; {loaded}."
         if self.catalog.is_off(name):
-            raise ModelNotFound(f"{name} was unloaded: POST /v2/repository/models/{name}/load serves it again.")
+            return f"{name} was unloaded: POST /v2/repository/models/{name}/load serves it again."
         if refusals := self._refusals(name):
-            raise ModelNotFound(f"No version of {name} can be served. {' '.join(refusals)}"[:LONGEST])
-        raise ModelNotFound(f"There is no model {name[:64]!r}; this service has {', '.join(self.catalog.names()) or 'none'}.")
+            return f"No version of {name} can be served. {' '.join(refusals)}"[:LONGEST]
+        return f"There is no model {name[:64]!r}; this service has {', '.join(self.catalog.names()) or 'none'}."
 
     def lease(self) -> Lease:
         """For a request that will say later which model it wants."""

@@ -615,6 +615,25 @@ def test_models_are_unloaded_and_loaded(server: Server, client: triton.Inference
     assert entry in client.get_model_repository_index()
 
 
+def test_without_its_default_model_the_service_says_so_and_goes_on_with_the_others(http: httpx.Client) -> None:
+    """It is ready: whoever names a model is answered."""
+    assert http.get("/health").json()["default_trouble"] is None
+    assert http.get("/models").json()["default"] == GYRO
+    http.post(f"/v2/repository/models/{GYRO}/unload").raise_for_status()
+    try:
+        health = http.get("/health")
+        why = f"{GYRO} was unloaded: POST /v2/repository/models/{GYRO}/load serves it again."
+        assert (health.status_code, health.json()["status"], health.json()["default_trouble"]) == (200, "degraded", why)
+        assert http.get("/health/ready").status_code == 200
+        assert http.get("/models").json()["default"] is None
+        unnamed = http.post("/predict", json={"instances": [[[0.0] * 6]]})
+        assert (unnamed.status_code, unnamed.json()["detail"]) == (404, why)
+        assert http.get(f"/models/{CELLS}/example").status_code == 200
+    finally:
+        http.post(f"/v2/repository/models/{GYRO}/load").raise_for_status()
+    assert http.get("/health").json()["default_trouble"] is None
+
+
 def test_versions_are_served_side_by_side_when_that_is_ordered(server: Server, client: triton.InferenceServerClient) -> None:
     """The order is Triton's version_policy; a client that names no version gets the newest."""
     one = given("input", random(1, 4, 6))

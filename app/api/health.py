@@ -44,6 +44,7 @@ def router(service: Service, keeper: Keeper) -> APIRouter:
         answer = schemas.Health(
             status="degraded" if keeper.trouble and service.status == "ok" else service.status,
             models=[*loaded, *refused],
+            default_trouble=service.default_trouble,
             streams=schemas.StreamHealth(
                 store=keeper.name, alive=keeper.alive, limit=keeper.limits.max_streams, trouble=keeper.trouble
             ),

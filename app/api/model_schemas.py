@@ -90,7 +90,9 @@ class ServedModel(BaseModel):
 class Models(BaseModel):
     """Everything that is served."""
 
-    default: Annotated[str, Field(description="the model of a request that names none")]
+    default: Annotated[
+        str | None, Field(description="the model of a request that names none; null while it is not served: /health says why")
+    ]
     models: list[ServedModel]
 
 

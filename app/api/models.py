@@ -31,7 +31,8 @@ def router(service: Service) -> APIRouter:
         """Every version that is served, the newest of a model first, with names and units as its manifest has them."""
         if not service.ready:
             raise NotReady(f"The service is {service.status}.")
-        answer = model_schemas.Models(default=service.default_model, models=[_told(model) for model in service.catalog.served])
+        default = service.default_model if service.has_default else None
+        answer = model_schemas.Models(default=default, models=[_told(model) for model in service.catalog.served])
         return JSONResponse(answer.model_dump(mode="json"))
 
     @routes.get(

@@ -196,6 +196,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "degraded", "starting", "draining"]
     models: list[ModelHealth]
+    default_trouble: Annotated[str | None, Field(description="why a request that names no model is not answered")] = None
     streams: StreamHealth
     uptime_seconds: float
     version: str

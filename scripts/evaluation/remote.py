@@ -105,7 +105,8 @@ class Remote:
             near = nearest(name, [each["name"] for each in models])
             meant = f" Did you mean {' or '.join(near)}?" if near else ""
             has = listed(dict.fromkeys(each["name"] for each in models)) if models else "none"
-            raise WrongUse(f"{self._url} serves no model {name or default}; it has {has}.{meant}")
+            wanted = f"model {name or default}" if name or default else "default model now, so name one with --model"
+            raise WrongUse(f"{self._url} serves no {wanted}; it has {has}.{meant}")
         if not named:
             has = ", ".join(each["version"] for each in found)
             raise WrongUse(f"{self._url} serves no version {version} of {name or default}; it has {has}.")
