@@ -73,6 +73,14 @@ class Repository:
         found = (folder.name for folder in _folders(self.root / name) if _VERSION.fullmatch(folder.name))
         return sorted(found, key=int, reverse=True)
 
+    def holds(self, name: str, version: str | None = None) -> bool:
+        """Whether this version is there, or any of this model; no where that may not be seen. It reads one folder."""
+        try:
+            versions = self.versions(name) if _NAME.fullmatch(name) else []
+        except BadArtifact:
+            return False
+        return bool(versions) if version is None else version in versions
+
     def folder(self, name: str, version: str) -> Path:
         return self.root / name / version
 

@@ -123,14 +123,18 @@ class Service:
         return None if self.has_default or not self._ready else self._why_not(self.default_model, None)
 
     def _why_not(self, name: str, version: str | None) -> str:
-        """Why this is not served."""
+        """Why this is not served; it may look into the model's folder for that."""
+        holds, load = self.catalog.repository.holds, f"POST /v2/repository/models/{name}/load serves the newest"
         if versions := self.catalog.versions(name):
             loaded = f"version {', '.join(map(repr, versions))} {'is' if len(versions) == 1 else 'are'}"
-            return f"Version {str(version)[:64]!r} of {name} is not loaded; {loaded}."
+            where = f" It is in the repository: {load}, or those that a version_policy names." if holds(name, version) else ""
+            return f"Version {str(version)[:64]!r} of {name} is not loaded; {loaded}.{where}"
         if self.catalog.is_off(name):
             return f"{name} was unloaded: POST /v2/repository/models/{name}/load serves it again."
         if refusals := self._refusals(name):
             return f"No version of {name} can be served. {' '.join(refusals)}"[:LONGEST]
+        if holds(name):
+            return f"{name} is in the repository and not loaded yet: {load}, and so does a restart."
         return f"There is no model {name[:64]!r}; this service has {', '.join(self.catalog.names()) or 'none'}."
 
     def lease(self) -> Lease:

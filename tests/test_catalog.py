@@ -240,6 +240,32 @@ def test_a_model_is_not_let_go_while_it_is_used(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_is_there_and_not_loaded_is_told_so_with_what_loads_it(tmp_path: Path) -> None:
+    """Just exported, or older than what is served: that it is not there would send its owner looking for it."""
+
+    async def main() -> None:
+        artifacts.build(tmp_path)
+        artifacts.build(tmp_path, seed=1)
+        service = await service_over(tmp_path)
+        artifacts.build(tmp_path, name="late")
+        for asked, says in (
+            (("late",), "late is in the repository and not loaded yet: POST /v2/repository/models/late/load serves the newest"),
+            (("gyro-denoiser", "1"), r"'1' of gyro-denoiser is not loaded; version '2' is\. It is in the repository: POST /v2/"),
+            (("gyro-denoiser", "3"), r"'3' of gyro-denoiser is not loaded; version '2' is\.$"),
+            (("later",), "There is no model 'later'"),
+            (("../model", "1"), "There is no model"),
+            (("",), "There is no model ''"),
+        ):
+            with pytest.raises(ModelNotFound, match=says):
+                service.model(*asked)
+        await service.load_model("late")
+        with service.model("late"):
+            pass
+        await service.close()
+
+    asyncio.run(main())
+
+
 def test_the_only_model_of_a_repository_needs_no_name(tmp_path: Path) -> None:
     """Whoever brings a model of their own should not have to learn a setting first; who set it is taken at their word."""
     artifacts.build(tmp_path, name="theirs")
