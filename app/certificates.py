@@ -11,6 +11,7 @@ from time import monotonic
 
 log = logging.getLogger(__name__)
 
+BEGIN = b"-----BEGIN"
 LOOK = 1.0  # seconds at least between two looks at the files
 
 Marks = tuple[tuple[int, int, int] | None, ...]  # what tells the files from others: None where there is none
@@ -65,9 +66,11 @@ def context_of(cert: Path, key: Path) -> ssl.SSLContext:
     """For a server with this certificate, a chain, and its key, in PEM; ValueError says what is wrong with them."""
     for file in (cert, key):
         try:
-            file.read_bytes()
+            content = file.read_bytes()
         except OSError as error:
             raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+        if BEGIN not in content:
+            raise ValueError(f"{file} is not PEM: expected a file with '{BEGIN.decode()} ...' in it")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # TLS 1.2 or later
     context.set_alpn_protocols(["http/1.1"])
 

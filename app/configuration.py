@@ -13,7 +13,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, SettingsError
 
 from app.settings import SECRETS, Settings
 
@@ -24,6 +24,7 @@ COMPOSE = {"RECURVE_PUBLISH", "RECURVE_PUBLISH_SCALED", "RECURVE_PUBLISH_PROMETH
 # Kubernetes tells every pod where each Service of its namespace is, in variables named after it: recurve, recurve-redis.
 LINK = re.compile(r"RECURVE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 LINKED = re.compile(r"(tcp|udp|sctp)://")
+HELP = "python -m app --help lists them all"
 KINDS = {"integer": "a whole number", "number": "a number"}
 
 
@@ -38,12 +39,29 @@ def read(arguments: Sequence[str]) -> Settings:
     except (UnicodeDecodeError, OSError) as error:
         raise WrongSettings(f"{FILE} cannot be read: {error}") from None
     try:
-        settings = CliApp.run(Settings, cli_args=[*arguments])
+        settings = CliApp.run(Settings, cli_args=[*arguments], cli_exit_on_error=False)
+    except SettingsError as error:
+        raise WrongSettings("\n".join([*_unread(str(error)), *wrong])) from None
     except ValidationError as error:
         raise WrongSettings("\n".join([*_mistakes(error), *wrong])) from None
     if wrong:
         raise WrongSettings("\n".join(wrong))
     return settings
+
+
+def _unread(message: str) -> Iterator[str]:
+    """A line for each flag that there is not, or for what else argparse does not take of the command line."""
+    told = message.removeprefix("error parsing CLI: ").replace("one argument", "a value")
+    words = told.removeprefix("unrecognized arguments: ").split()
+    if told.startswith("argument "):
+        yield f"{told.removeprefix('argument ').replace('--recurve-port/', '')}; {HELP}"
+    elif flags := [word.partition("=")[0] for word in words if word.startswith("-")]:
+        known = ["--" + name.replace("_", "-") for name in Settings.model_fields]
+        for flag in flags:
+            near = get_close_matches(flag, known, n=1)
+            yield f"{flag} is not a flag; {f'did you mean {near[0]}?' if near else HELP}"
+    else:
+        yield f"{words[0]} is not a flag and belongs to none; {HELP}"
 
 
 def _file() -> dict[str, str | None]:
@@ -58,7 +76,7 @@ def _strangers(variables: Mapping[str, str | None], *, where: str) -> Iterator[s
         if not ours.startswith(PREFIX) or ours in known or LINK.fullmatch(ours) or LINKED.match(value or ""):
             continue
         near = get_close_matches(ours.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1)
-        advice = f"did you mean {PREFIX}{near[0]}?" if near else "python -m app --help lists them all"
+        advice = f"did you mean {PREFIX}{near[0]}?" if near else HELP
         yield f"{where}{name} is not a setting; {advice}"
 
 
@@ -73,7 +91,7 @@ def _mistakes(error: ValidationError) -> Iterator[str]:
             said = problem["msg"].removeprefix("Value error, ")
         else:
             said = f"expected {_expected(schemas[name])}"
-        got = "" if name in SECRETS else f", got {given!r}"
+        got = "" if name in SECRETS or name == "tls_key" else f", got {given!r}"
         named = variable.removesuffix("_PORT").lower().replace("_", "-")
         link = f": Kubernetes sets it for a Service named {named}; set it yourself, or enableServiceLinks: false"
         yield f"{variable}: {said}{got}{link if LINKED.match(str(given)) else ''}"

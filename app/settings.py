@@ -129,7 +129,8 @@ class Settings(BaseSettings):
     def _certificate_has_its_key(cls, value: Path | None, others: ValidationInfo) -> Path | None:
         cert = others.data.get("tls_cert")
         if (cert is None) != (value is None):
-            raise ValueError("expected RECURVE_TLS_CERT and RECURVE_TLS_KEY, or neither of them")
+            missing = "RECURVE_TLS_CERT" if cert is None else "RECURVE_TLS_KEY"
+            raise ValueError(f"expected RECURVE_TLS_CERT and RECURVE_TLS_KEY, or neither of them; {missing} is not set")
         if cert is not None and value is not None:
             context_of(cert, value)
         return value

@@ -180,6 +180,31 @@ def test_a_name_like_no_other_is_refused_too(monkeypatch: pytest.MonkeyPatch) ->
     assert mistakes() == ["RECURVE_XYZZY is not a setting; python -m app --help lists them all"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--prot", "9000"], ["--prot is not a flag; did you mean --port?"]),
+        (
+            ["--lanse=2", "--xyzzy", "--port", "9000"],
+            ["--lanse is not a flag; did you mean --lanes?", "--xyzzy is not a flag; python -m app --help lists them all"],
+        ),
+        (["9000"], ["9000 is not a flag and belongs to none; python -m app --help lists them all"]),
+        (["--port"], ["--port: expected a value; python -m app --help lists them all"]),
+    ],
+)
+def test_a_flag_that_is_none_is_told_in_a_line(flags: list[str], told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With the one that was meant; twenty lines of usage would stand before it. Its value may be a secret."""
+    assert mistakes(*flags) == told
+    assert capsys.readouterr().err == ""
+
+
+def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        configuration.read(["--help"])
+    assert ended.value.code == 0
+    assert "--max-body-bytes" in capsys.readouterr().out
+
+
 def test_what_others_set_under_our_prefix_is_no_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Compose reads two names of its own from the same file; Kubernetes names every Service to every pod."""
     (tmp_path / ".env").write_text("RECURVE_PUBLISH=0.0.0.0:8000\nRECURVE_PUBLISH_SCALED=8080\nrecurve_max_steps=7\n")

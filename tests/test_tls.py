@@ -190,13 +190,14 @@ def test_what_is_wrong_with_the_files_is_told(tmp_path: Path, files: tuple[Path,
     for pair, said in {
         (cert, tmp_path / "none.pem"): "none.pem cannot be read: No such file",
         (cert, foreign): "is not the key of the certificate in",
-        (text, key): "are not a certificate and its key in PEM",
+        (text, key): "text.pem is not PEM: expected a file with '-----BEGIN",
+        (key, cert): "are not a certificate and its key in PEM",
         locked: "needs a passphrase",
     }.items():
         with pytest.raises(ValueError, match=said):
             context_of(*pair)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    neither = "RECURVE_TLS_KEY: expected RECURVE_TLS_CERT and RECURVE_TLS_KEY"
+    neither = "RECURVE_TLS_KEY: expected RECURVE_TLS_CERT and RECURVE_TLS_KEY, or neither of them; RECURVE_TLS_KEY is not set\n"
     for more, said in {(): neither, ("--tls-key", str(foreign)): "is not the key"}.items():
         command = [sys.executable, "-m", "app", "--tls-cert", str(cert), *more]
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
