@@ -5,14 +5,18 @@ nothing of what is asked then.
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from ssl import SSLError
 from typing import Any
 
 from app.certificates import Certificate
 from app.sockets import port_of
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 TOGETHER = 64  # connections that are accepted in one turn of the loop
@@ -52,6 +56,7 @@ class Arrivals:
         self._gone = gone
         self._tasks: set[asyncio.Task[object]] = set()
         self._listeners: set[socket.socket] = set()
+        self._plain_told = False
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -100,8 +105,12 @@ class Arrivals:
 
     def _arrived(self, protocol: asyncio.Protocol, task: "asyncio.Task[object]") -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception():  # a caller that is gone already, or speaks no TLS, is nobody's error
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error:  # a caller that is gone already, or speaks no TLS, is nobody's error
             protocol.connection_lost(ConnectionAbortedError())
+        if isinstance(error, SSLError) and error.reason == "HTTP_REQUEST" and not self._plain_told:
+            self._plain_told = True  # once: anybody can send one
+            log.warning("A request came in plain HTTP, and this port speaks TLS: ask for it with https:// or wss://.")
 
     async def settle(self) -> None:
         """Take those who have connected, and no more; wait a moment for those who are about to come."""

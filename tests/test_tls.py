@@ -89,11 +89,14 @@ def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
             with connect(server.url.replace("https", "wss") + "/streams/ws", ssl=trust) as stream:
                 stream.send(json.dumps({"input": [STEP]}))
                 assert json.loads(stream.recv())["seq"] == 1
-            with pytest.raises(httpx.TransportError):
-                httpx.post(server.url.replace("https", "http") + "/predict", json=ONE)
+            for _ in range(2 if workers == "1" else 1):
+                with pytest.raises(httpx.TransportError):
+                    httpx.post(server.url.replace("https", "http") + "/predict", json=ONE)
             assert http.post("/predict", json=ONE).status_code == 200
             assert server.stop() == 0
-    assert "Traceback" not in "".join(server.log)
+    logged = "".join(server.log)
+    assert "Traceback" not in logged
+    assert logged.count("A request came in plain HTTP, and this port speaks TLS") == 1
 
 
 @WORKERS
