@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     )
     max_padding_waste: float = Field(0.25, ge=0, lt=1, description="share of a batch that may be padding")
     max_queue_delay: float = Field(0.0, ge=0, le=10, description="seconds that a batch which is not full waits for company")
-    max_queue_size: int = Field(4096, ge=1, description="instances that may wait; more are refused with 503")
+    max_queue_size: int = Field(4096, ge=1, description="instances that may wait; an empty queue takes one request of any size")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
     max_head_bytes: int = Field(2**16, ge=4096, le=2**24, description="bytes of one request's head: path and headers")
     max_instances: int = Field(1024, ge=1, description="instances in one request")
