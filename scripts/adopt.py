@@ -7,7 +7,8 @@
 
 What each input and output is for is found out by running the graph: a row in a batch must equal the row alone, and a
 sequence in pieces the whole. Where that cannot decide it asks for a flag, and flags always win. Needs no PyTorch.
-Exits 0 when published, 1 when the file cannot be adopted (nothing is published), 2 on wrong use.
+Exits 0 when published, 1 when the file cannot be adopted (nothing is published), 2 on wrong use, 130 when it was
+stopped.
 """
 
 import json
@@ -146,4 +147,4 @@ def _rate(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -4,7 +4,8 @@
     python -m scripts.card model/gyro-denoiser/1 --json scores.json    the numbers as JSON too
 
 Everything is measured on recordings that neither training nor tuning has seen. The model runs as it is served: the
-artifact, in ONNX Runtime, on the CPU. Exits 0 when written, 1 when the artifact cannot be measured, 2 on wrong use.
+artifact, in ONNX Runtime, on the CPU. Exits 0 when written, 1 when the artifact cannot be measured, 2 on wrong use, 130 when it was
+stopped.
 """
 
 import sys
@@ -104,4 +105,4 @@ def served(engine: Engine, features: Array) -> Array:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -42,6 +42,15 @@ class Parser(ArgumentParser):
         known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
         alike = get_close_matches(flag, known, n=1)
         return f"there is no {flag}" + (f", but {alike[0]}" if alike else "")
+
+
+def run(main: Callable[[], int]) -> int:
+    """The exit status of a command, whatever ends it; of one that Ctrl-C ends, and that has said nothing of it, STOPPED."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return STOPPED
 
 
 def count(text: str) -> int:

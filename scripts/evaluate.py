@@ -9,7 +9,7 @@ users ask it: streams in chunks, forecasts and whole recordings by /predict. Fea
 the model's manifest has, and what is not said of the data is as in training; a file without the targets is predicted, and nothing
 is scored. A forecaster is scored on every window; --csv writes those that lie end to end, and the one that begins where a recording
 ends.
-Exits 0 when measured, 1 when the model or the service failed, 2 on wrong use.
+Exits 0 when measured, 1 when the model or the service failed, 2 on wrong use, 130 when it was stopped.
 """
 
 import sys
@@ -121,4 +121,4 @@ def _refused(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

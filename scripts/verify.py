@@ -3,7 +3,7 @@
     python -m scripts.verify model/gyro-denoiser/1
     python -m scripts.verify model/gyro-denoiser/1 --device cuda
 
-Exits 0 when everything holds, 1 when something does not, 2 on wrong use.
+Exits 0 when everything holds, 1 when something does not, 2 on wrong use, 130 when it was stopped.
 """
 
 import sys
@@ -46,4 +46,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -88,3 +88,12 @@ def test_an_interpreter_outside_the_folder_has_its_whole_path(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert command.python() == sys.executable
+
+
+def test_a_command_that_ctrl_c_ends_says_so_in_a_line(capsys: Shown) -> None:
+    def stopped() -> int:
+        raise KeyboardInterrupt
+
+    assert command.run(stopped) == command.STOPPED == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
+    assert [command.run(lambda each=each: each) for each in (0, 1)] == [0, 1]

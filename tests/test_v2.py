@@ -414,7 +414,7 @@ def test_a_model_that_needs_the_whole_keeps_no_sequence(http: httpx.Client) -> N
     assert infer(http, plain(STEP, parameters={"sequence_id": 23, "sequence_start": True})).status_code == 200
     start = plain(random(1, 2, graphs.FEATURES), parameters={"sequence_id": 23, "sequence_start": True})
     said = refusal(infer(http, start, WHOLE), 400)
-    assert said.startswith("/parameters/sequence_id: whole version 1 answers whole sequences only")
+    assert said.startswith("/parameters/sequence_id: whole version 1 has no state to go on from")
     assert infer(http, plain(STEP, parameters={"sequence_id": 23, "sequence_end": True})).status_code == 200
 
 

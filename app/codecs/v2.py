@@ -94,7 +94,7 @@ def fit(asked: Asked, spec: ModelSpec, limits: Limits) -> InferRequest:
 def check_kept(spec: ModelSpec) -> None:
     """InvalidRequest unless a sequence of this model can be kept from request to request."""
     if not spec.causal:
-        detail = f"{spec} answers whole sequences only: the answer to a part of one depends on what comes after it"
+        detail = f"{spec} has no state to go on from: it answers whole sequences only, so a sequence cannot come in parts"
         raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
 
 

@@ -8,7 +8,7 @@
 
 Everything is measured once a round, and each figure is divided by one of the same round; what is told is the median over the
 rounds. Ratios can be compared between machines, figures cannot.
-Exits 0 when measured, 1 when something failed or did not hold, 2 on wrong use.
+Exits 0 when measured, 1 when something failed or did not hold, 2 on wrong use, 130 when it was stopped.
 """
 
 import resource
@@ -76,4 +76,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

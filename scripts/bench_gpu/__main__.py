@@ -6,7 +6,7 @@
 
 Every part runs in a process of its own and survives the others' failures; what has been measured is written after each.
 Needs torch, onnx and onnxruntime-gpu. Exits 0 when all was measured and is as it must be, 1 when not, or when CUDA was asked
-for and cannot be had, 2 on wrong use.
+for and cannot be had, 2 on wrong use, 130 when it was stopped.
 """
 
 import shlex
@@ -85,4 +85,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -11,7 +11,7 @@ What to train on them:
     python -m scripts.train --task classify --data bearings.csv --targets state --group run
 
 The same rows, kind and seed write the same file.
-Exits 0 when written, 1 when the file cannot be written, 2 on wrong use.
+Exits 0 when written, 1 when the file cannot be written, 2 on wrong use, 130 when it was stopped.
 """
 
 import sys
@@ -147,4 +147,4 @@ KINDS: dict[str, Callable[[int, np.random.Generator], pl.DataFrame]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))
