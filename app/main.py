@@ -83,6 +83,7 @@ def create_app(
         default_model=settings.default_model,
         catalog=catalog,
         fleet=fleet or Fleet(),
+        tell_default=lambda served: counts.default_missing.set(not served),
     )
     stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
     keeper = Keeper(_store(settings), stream_limits, counts.streams)

@@ -84,6 +84,12 @@ class Metrics:
             registry=own,
             multiprocess_mode="livemax",
         )
+        self.default_missing = Gauge(
+            "recurve_default_model_missing",
+            "1 while the default model is not served, though others may be",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
         self._with_refusals: set[str] = set()  # models that have had any
         self.in_use: dict[tuple[str, str], Gauge] = {}  # of these, by name and version: files that are loaded anew are the same
         self.streams = StreamMetrics(own)

@@ -5,7 +5,7 @@ Owns which of the loaded models answers, and to whom each is promised. Knows not
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal, Self
@@ -65,6 +65,7 @@ class Service:
     default_model: str
     catalog: Catalog
     fleet: Fleet
+    tell_default: Callable[[bool], None] = lambda _served: None  # told whether the default model is served, after every change
     draining: bool = False
     refused_late: int = 0  # instances that were accepted and not come to before the end
     started: float = field(default_factory=monotonic)
@@ -100,7 +101,7 @@ class Service:
             raise BadArtifact(self._why_no_default())
         self._ready = True
         self.fleet.summon = self._carry_out
-        self.fleet.carried_out(number)
+        self._carried_out(number)
         if poll:
             self._watch = asyncio.get_running_loop().create_task(self._poll(poll))
 
@@ -154,9 +155,13 @@ class Service:
             number = await self.catalog.order(name, policy)
         except BadArtifact as error:
             raise NotReady(f"The repository cannot be looked through now: {error}") from None
-        self.fleet.carried_out(number)
+        self._carried_out(number)
         if not await self.fleet.wait_for(number, timeout=EVERYWHERE):
             raise NotReady(f"This is not done in all workers yet, after {EVERYWHERE:g} s: their logs may say why.")
+
+    def _carried_out(self, number: int) -> None:
+        self.fleet.carried_out(number)
+        self.tell_default(self.has_default)
 
     def _carry_out(self) -> None:
         """Do what was ordered of another worker."""
@@ -164,7 +169,7 @@ class Service:
         async def do() -> None:
             while True:  # draining too: until it is cancelled in `close`, requests are answered
                 try:
-                    self.fleet.carried_out(await self.catalog.refresh())
+                    self._carried_out(await self.catalog.refresh())
                     return
                 except Exception:
                     log.exception("What was ordered could not be done; it is tried again in %g s.", AGAIN)
@@ -178,7 +183,7 @@ class Service:
         while True:
             await asyncio.sleep(seconds)
             try:
-                self.fleet.carried_out(await self.catalog.refresh())
+                self._carried_out(await self.catalog.refresh())
             except BadArtifact as error:
                 log.error("The repository could not be looked through: %s", error)
             except Exception:

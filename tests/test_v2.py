@@ -624,6 +624,7 @@ def test_without_its_default_model_the_service_says_so_and_goes_on_with_the_othe
         health = http.get("/health")
         why = f"{GYRO} was unloaded: POST /v2/repository/models/{GYRO}/load serves it again."
         assert (health.status_code, health.json()["status"], health.json()["default_trouble"]) == (200, "degraded", why)
+        assert "recurve_default_model_missing 1.0" in http.get("/metrics").text
         assert http.get("/health/ready").status_code == 200
         assert http.get("/models").json()["default"] is None
         unnamed = http.post("/predict", json={"instances": [[[0.0] * 6]]})
@@ -632,6 +633,7 @@ def test_without_its_default_model_the_service_says_so_and_goes_on_with_the_othe
     finally:
         http.post(f"/v2/repository/models/{GYRO}/load").raise_for_status()
     assert http.get("/health").json()["default_trouble"] is None
+    assert "recurve_default_model_missing 0.0" in http.get("/metrics").text
 
 
 def test_versions_are_served_side_by_side_when_that_is_ordered(server: Server, client: triton.InferenceServerClient) -> None:
