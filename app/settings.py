@@ -14,12 +14,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.certificates import context_of
 from app.cpus import available
-from app.gpu import has_driver
+from app.gpu import has_driver, smallest_memory
 from app.keys import HIGHEST, Keys
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
-FOR_A_GPU = 16  # processes: no more were measured, and each takes memory there
+FOR_A_GPU = 16  # processes at most: no more were measured
+SHARE = 2 * 2**30  # bytes of the GPU's memory for each of them: what one took was 0.7 to 1 GiB
+SMALL = 8 * 2**30  # bytes, where a GPU does not say how many it has
 ON_CPU, ON_CUDA = (16, 8192), (256, 131_072)  # instances and padded steps in a batch, as measured best
 LONGEST_TTL = 30 * 86_400.0  # seconds
 SECRETS = {"state_key", "api_keys", "stream_store"}  # what must not be shown, or may hold what must not
@@ -57,7 +59,7 @@ class Settings(BaseSettings):
     model_poll_seconds: float = Field(0.0, ge=0, le=86_400, description="how often the repository is looked at; 0: never")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto: CUDA if it can be had; cuda: refuse to start without")
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
-        "auto", description="processes; auto: one per CPU, with a GPU 16 at most"
+        "auto", description="processes; auto: one per CPU, with a GPU 16 at most, and one for each 2 GiB that it has"
     )
     lanes: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
         "auto", description="threads that run batches in each; auto: its share of the CPUs, with CUDA one"
@@ -179,7 +181,9 @@ class Settings(BaseSettings):
             return self.workers
         if self.stream_store == "memory":
             return 1
-        return min(available(), FOR_A_GPU) if self.expects_gpu else available()
+        if not self.expects_gpu:
+            return available()
+        return max(1, min(available(), FOR_A_GPU, (smallest_memory() or SMALL) // SHARE))
 
     @property
     def connections_each(self) -> int:

@@ -29,6 +29,36 @@ class Driver:
         return 0
 
 
+class Management:
+    """NVIDIA's management library, of GPUs with so many bytes each; None: one that does not say."""
+
+    def __init__(self, *memories: int | None, code: int = 0) -> None:
+        self.memories, self.code = memories, code
+        self.open = 0
+
+    def nvmlInit_v2(self) -> int:  # their names
+        self.open += not self.code
+        return self.code
+
+    def nvmlShutdown(self) -> int:
+        self.open -= 1
+        return 0
+
+    def nvmlDeviceGetCount_v2(self, number: Any) -> int:
+        number._obj.value = len(self.memories)
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, device: Any) -> int:
+        device._obj.value = 1000 + index.value
+        return 0
+
+    def nvmlDeviceGetMemoryInfo(self, device: Any, its: Any) -> int:
+        if (total := self.memories[device.value - 1000]) is None:
+            return 3  # not supported
+        its._obj.total = total
+        return 0
+
+
 class FakeCuda(Runtime):
     """`refuses`: why there is no CUDA here; `trouble`: what every run raises, for as long as it is set; `delay`: of each."""
 

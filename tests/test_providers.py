@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copy
 from threading import Barrier, Event, current_thread
+from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -27,7 +28,7 @@ from app.metrics import Executed, Metrics
 from app.runtime import CPU, CUDA, Runtime, Session
 from app.tensors import Batch, Instance, Prediction
 from tests import artifacts
-from tests.fake_cuda import Driver, FakeCuda
+from tests.fake_cuda import Driver, FakeCuda, Management
 from tests.graphs import FLOAT, INT64, Builder
 from tests.services import LIMITS, service_over
 
@@ -483,21 +484,25 @@ def test_health_and_metrics_follow_the_provider(folder: Path, spec: ModelSpec, c
         lines = metrics.render().decode().splitlines()
         return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{") and provider in line]
 
+    async def counted(provider: str) -> None:
+        """One batch, a little after it was answered."""
+        for _ in range(10):  # rounds of the loop, by way of a thread or not
+            await asyncio.sleep(0)
+        assert shown("recurve_provider_executions_total", provider) == [1]
+
     async def scenario() -> None:
         service = await service_over(folder.parent.parent, device="auto", runtime=cuda, metrics=metrics)
         model = service.model()
         model.engine.runners[0].learn(1, 40, 100.0)  # seconds: CUDA is quicker
         await service.predict(model, some(spec, 40), timeout=10)
-        await asyncio.sleep(0)  # it is counted when it is answered
+        await counted(CUDA)
         assert service.status == "ok"
         assert (shown("recurve_model_provider", CPU), shown("recurve_model_provider", CUDA)) == ([], [1])
-        assert shown("recurve_provider_executions_total", CUDA) == [1]
         cuda.trouble = MEMORY
         await service.predict(model, some(spec, 40), timeout=10)
-        await asyncio.sleep(0)
+        await counted(CPU)
         assert service.status == "degraded"
         assert (shown("recurve_model_provider", CPU), shown("recurve_model_provider", CUDA)) == ([1], [0])
-        assert shown("recurve_provider_executions_total", CPU) == [1]
         await service.close()
 
     asyncio.run(scenario())
@@ -517,6 +522,21 @@ def test_the_driver_says_what_is_wrong(driver: Driver, reason: str | None) -> No
     """Each of these has another remedy."""
     found = gpu.obstacle(13, driver)
     assert found is None if reason is None else reason in str(found)
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [
+        pytest.param(Management(80 << 30, None, 24 << 30), 24 << 30, id="the-smallest"),
+        pytest.param(Management(None), None, id="unsaid"),
+        pytest.param(Management(), None, id="none"),
+        pytest.param(Management(code=9), None, id="no-driver"),
+        pytest.param(object(), None, id="another-library"),
+    ],
+)
+def test_the_memory_of_a_gpu_is_asked_of_its_driver(library: Any, expected: int | None) -> None:
+    assert gpu.smallest_memory(library) == expected
+    assert getattr(library, "open", 0) == 0
 
 
 @pytest.mark.skipif(gpu.has_driver(), reason="this machine has an NVIDIA driver, and may have its libraries")

@@ -105,12 +105,25 @@ def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], 
         pytest.param([], (cpus.available(), 1), id="auto"),
         pytest.param(["--workers", "1"], (1, cpus.available()), id="one-worker"),
         pytest.param(["--lanes", "3"], (cpus.available(), 3), id="given-lanes"),
-        pytest.param(["--device", "cuda"], (min(16, cpus.available()), max(1, cpus.available() // 16)), id="some-for-a-gpu"),
     ],
 )
 def test_auto_gives_every_worker_its_share_of_the_cpus(flags: list[str], expected: tuple[int, int]) -> None:
     settings = CliApp.run(Settings, cli_args=["--device", "cpu", *flags])
     assert (settings.resolved_workers, settings.resolved_lanes()) == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gib", "expected"),
+    [(2, 80, 2), (16, 80, 16), (64, 80, 16), (16, 12, 6), (16, None, 4), (16, 1, 1)],
+)
+def test_as_many_workers_share_a_gpu_as_it_has_memory_for(
+    cpus: int, gib: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a model and a context of its own there: one that found no room would say that it is degraded."""
+    monkeypatch.setattr("app.settings.available", lambda: cpus)
+    monkeypatch.setattr("app.settings.smallest_memory", lambda: gib and gib << 30)
+    assert CliApp.run(Settings, cli_args=["--device", "cuda"]).resolved_workers == expected
+    assert CliApp.run(Settings, cli_args=["--device", "cpu"]).resolved_workers == cpus
 
 
 @pytest.mark.parametrize(
