@@ -56,7 +56,8 @@ def _gpu() -> Result | None:
 def gpu_memory() -> int | None:
     """MiB of it that are taken, by whoever."""
     said = _said("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
-    return None if said is None else int(said.splitlines()[0])
+    first = (said or "").partition("\n")[0]
+    return int(first) if first.isdecimal() else None
 
 
 def _said(*command: str) -> str | None:
