@@ -89,4 +89,4 @@ def _publish(checkpoint: Checkpoint, artifact: Artifact, model_dir: Path) -> tup
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -42,9 +42,7 @@ def arguments(argv: list[str] | None) -> Namespace:
     parser.add_argument("--run", type=Path, metavar="DIR", help="where the run is written (runs/NAME-TIME)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="the run to go on with; its choices stand")
     parser.add_argument("--tensorboard", action="store_true", help="write curves for TensorBoard too, while it trains")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it trains on (the GPU, if there is one)"
-    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it trains on (the GPU, if any)")
     results.add_option(parser)
     args = parser.parse_args(argv)
     if args.resume and (args.run or args.config or flags.chosen(args)):
@@ -141,7 +139,9 @@ def _stopped(where: str) -> int:
 
 
 def _unwritten(run: Path, error: OSError, remedy: str) -> int:
-    print(f"{run} cannot be written: {error.strerror or error}. {remedy}", file=sys.stderr)
+    if isinstance(error, BrokenPipeError):  # who read what is printed has left
+        raise error
+    print(f"{error.filename or run} cannot be written: {error.strerror or error}. {remedy}", file=sys.stderr)
     return 1
 
 
@@ -159,10 +159,11 @@ def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, 
     held.enter_context(presence.held(run))
     network, checkpoint = fit.start(problem)
     try:
-        checkpoint.save(run)
         (run / "config.toml").write_text(flags.to_toml(config))
+        checkpoint.save(run)  # last: with it the folder holds a run
     except OSError as error:
         with suppress(OSError):  # a folder that holds no run is only in the way
+            (run / "config.toml").unlink(missing_ok=True)
             (run / presence.FILE_NAME).unlink()
             run.rmdir()
         raise ValueError(f"{run} cannot be written: {error.strerror or error}. Mend that, or give another --run.") from error
@@ -195,4 +196,4 @@ def _learned(problem: Problem) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

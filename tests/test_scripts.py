@@ -255,11 +255,12 @@ def test_a_full_disk_says_how_to_go_on(tmp_path: Path, capsys: Shown) -> None:
     assert not (run / ".checkpoint.pt.tmp").exists()
 
 
-def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path, capsys: Shown) -> None:
-    """A folder without a run would stand in the list of runs, as a broken one."""
+@pytest.mark.parametrize("file", [".checkpoint.pt.tmp", "config.toml"])
+def test_a_run_that_cannot_be_begun_leaves_nothing(file: str, tmp_path: Path, capsys: Shown) -> None:
+    """A folder without a run would stand in the list of runs, as a broken one, or in the way of the next try."""
     run = tmp_path / "run"
     run.mkdir()
-    (run / ".checkpoint.pt.tmp").symlink_to("/dev/full")
+    (run / file).symlink_to("/dev/full")
     assert train.main([*TINY, "--run", str(run)]) == 2
     assert "cannot be written: No space left on device. Mend that, or give another --run." in capsys.readouterr().err
     assert not run.exists()

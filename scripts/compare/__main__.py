@@ -100,4 +100,4 @@ def _cells(text: str) -> list[Cell]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))
