@@ -61,7 +61,7 @@ def _unread(message: str) -> Iterator[str]:
             near = get_close_matches(flag, known, n=1)
             yield f"{flag} is not a flag; {f'did you mean {near[0]}?' if near else HELP}"
     else:
-        yield f"{words[0]} is not a flag and belongs to none; {HELP}"
+        yield f"{words[0] if words else 'An empty word'} is not a flag and belongs to none; {HELP}"
 
 
 def _file() -> dict[str, str | None]:

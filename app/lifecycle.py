@@ -141,7 +141,7 @@ class Loader:
     def _inline(self, engine: Engine) -> Inline:
         if self.lanes > 1:
             return lambda _size, _steps: HOP
-        # This process has one CPU: while that computes, waiting is all the loop has to do, and a thread would only cost hops.
+        # With one lane: while this CPU computes, waiting is all the loop has to do, and a thread would only cost hops.
         return lambda size, steps: ALONE if engine.stays(size, steps) else HOP
 
     def _start(self, proved: Proved) -> Model:

@@ -66,6 +66,7 @@ class Service:
     catalog: Catalog
     fleet: Fleet
     tell_default: Callable[[bool], None] = lambda _served: None  # told whether the default model is served, after every change
+    default_trouble: str | None = None  # why a request that names no model cannot be answered, where that is so though others can
     draining: bool = False
     refused_late: int = 0  # instances that were accepted and not come to before the end
     started: float = field(default_factory=monotonic)
@@ -118,11 +119,6 @@ class Service:
             raise ModelNotFound(self._why_not(name, version))
         return found
 
-    @property
-    def default_trouble(self) -> str | None:
-        """Why a request that names no model cannot be answered, where that is so though others can."""
-        return None if self.has_default or not self._ready else self._why_not(self.default_model, None)
-
     def _why_not(self, name: str, version: str | None) -> str:
         """Why this is not served; it may look into the model's folder for that."""
         holds, load = self.catalog.repository.holds, f"POST /v2/repository/models/{name}/load serves the newest"
@@ -162,6 +158,7 @@ class Service:
     def _carried_out(self, number: int) -> None:
         self.fleet.carried_out(number)
         self.tell_default(self.has_default)
+        self.default_trouble = None if self.has_default else self._why_not(self.default_model, None)  # once: it looks into a folder
 
     def _carry_out(self) -> None:
         """Do what was ordered of another worker."""

@@ -202,6 +202,7 @@ def test_a_name_like_no_other_is_refused_too(monkeypatch: pytest.MonkeyPatch) ->
             ["--lanse is not a flag; did you mean --lanes?", "--xyzzy is not a flag; python -m app --help lists them all"],
         ),
         (["9000"], ["9000 is not a flag and belongs to none; python -m app --help lists them all"]),
+        ([""], ["An empty word is not a flag and belongs to none; python -m app --help lists them all"]),
         (["--port"], ["--port: expected a value; python -m app --help lists them all"]),
     ],
 )
