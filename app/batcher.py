@@ -180,6 +180,8 @@ class Batcher:
         self._loop.call_soon_threadsafe(self._finished, entries, results, seconds)
 
     def _finished(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
+        if id(entries) not in self._running:
+            return  # answered when it got no thread: the pool had queued it by then, and another thread came to it
         self._free += 1
         self._settle(entries, results, seconds)
         self._time.call()

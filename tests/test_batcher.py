@@ -494,6 +494,27 @@ def test_closing_finishes_what_waits_and_refuses_what_is_new() -> None:
     asyncio.run(scenario())
 
 
+def test_what_got_no_thread_is_not_answered_twice_nor_keeps_it_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool queues a batch before it asks the system for a thread: the next thread finds it there."""
+    start = threading.Thread.start
+
+    def refuse(_: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        batcher = Batcher(engine := Doubler(), LIMITS, lanes=1, inline=lambda _size, _steps: 0.0)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await ask(batcher, [instance(5)])
+        assert len(await ask(batcher, [instance(3)])) == 1
+        assert engine.batches == [1, 1]
+        async with asyncio.timeout(30):
+            await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_refusing_tells_everyone_who_waits_and_finishes_what_runs() -> None:
     """A caller without an answer would wait for ever."""
 
