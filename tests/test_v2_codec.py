@@ -198,6 +198,7 @@ def test_unknown_members_and_parameters_are_passed_over() -> None:
         (b"[]", "expected an object"),
         (b'{"inputs": [], "inputs": []}', "inputs stands in one object twice"),
         (b'{"inputs": [{"name": "a", "n\\u0061me": "a"}]}', "name stands in one object twice"),
+        (b'{"id": "\\u003a", "inputs": [], "inputs": []}', "inputs stands in one object twice"),  # as many colons as with one
         (b'{"inputs": []}', "the input input is missing"),
         (b'{"x": ' + b"[" * 1100 + b"]" * 1100 + b"}", "JSON"),
         (b'{"x": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", "nested too deeply"),

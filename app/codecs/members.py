@@ -25,7 +25,7 @@ def read_object(text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest([Violation("", f"expected an object, got {kind(value)}")])
     try:
-        if text.count(b":") != _colons(value):  # a member twice, or a colon where this quick look does not see it
+        if b"\\" in text or text.count(b":") != _colons(value):  # a member twice, or a colon where this quick look does not see it
             json.loads(text, object_pairs_hook=_once)
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
