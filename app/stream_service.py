@@ -115,7 +115,7 @@ class StreamService:
             _check_streamed(begin.spec)
         arrived, deadline = self.keeper.now(), monotonic() + min(timeout, self.keeper.limits.timeout)
         turn = _Turn(decoders, caller, deadline, end, most=len(decoders))
-        await self._turns.take(id)
+        await self._turns.take(id, timeout=deadline - monotonic())
         try:
             last, caller.last = caller.last, None
             if last is not None and begin is None and last.id == id and last.expires > arrived:

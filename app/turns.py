@@ -7,8 +7,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 
-from app.errors import QueueFull
+from app.errors import DeadlineExceeded, QueueFull
 
 MOST_WAITING = 256  # for one key
 
@@ -28,7 +29,8 @@ class Turns:
         finally:
             self.give(key)
 
-    async def take(self, key: str) -> None:
+    async def take(self, key: str, *, timeout: float = inf) -> None:
+        """Wait for the turn, which is to be given back; QueueFull, and DeadlineExceeded after so many seconds."""
         waiting = self._waiting.get(key)
         if waiting is None:
             self._waiting[key] = deque()
@@ -38,7 +40,10 @@ class Turns:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(turn)
         try:
-            await turn
+            async with asyncio.timeout(None if timeout == inf else timeout):
+                await turn
+        except TimeoutError:
+            raise DeadlineExceeded("The deadline passed before the request had its turn on the stream.") from None
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it had come, just too late
                 self.give(key)

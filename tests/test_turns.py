@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.errors import QueueFull
+from app.errors import DeadlineExceeded, QueueFull
 from app.turns import MOST_WAITING, Turns
 
 
@@ -37,6 +37,20 @@ def test_keys_do_not_wait_for_each_other() -> None:
         turns = Turns()
         await turns.take("a")
         await asyncio.wait_for(turns.take("b"), 5)
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_does_not_come_in_time_is_the_next_ones() -> None:
+    async def main() -> None:
+        turns = Turns()
+        await turns.take("a")
+        with pytest.raises(DeadlineExceeded, match="had its turn"):
+            await turns.take("a", timeout=0.01)
+        third = asyncio.create_task(turns.take("a"))
+        await settle()
+        turns.give("a")
+        await asyncio.wait_for(third, 5)
 
     asyncio.run(main())
 
