@@ -60,8 +60,8 @@ class Keeper:
                 continue
             if Stream.unpack(begun.id, record).expires > begun.created:
                 raise StreamConflict(f"There is a stream {begun.id} already.")
-            await self._store.remove(begun.id, expected=record[:TAG])
-            self.metrics.ended.labels("expired").inc()
+            if await self._store.remove(begun.id, expected=record[:TAG]):  # else another process was first, and counts it
+                self.metrics.ended.labels("expired").inc()
         self.metrics.opened.inc()
         return begun
 

@@ -732,6 +732,26 @@ def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, 
     runner.run(main())
 
 
+def test_what_expired_is_counted_once_though_two_begin_in_its_place() -> None:
+    """Two processes over one store; where that is far away, each of its answers takes a while."""
+
+    class Far(Memory):
+        async def read(self, key: str) -> bytes | None:
+            await asyncio.sleep(0)
+            return await super().read(key)
+
+    async def main() -> None:
+        clock, store, metrics = Clock(), Far(), StreamMetrics(CollectorRegistry())
+        one, other = (Keeper(store, Limits(ttl=10, max_streams=9, timeout=30), metrics, clock=clock) for _ in range(2))
+        await one.begin("s", "m", "1", b"", None)
+        clock.now += 11
+        results = await asyncio.gather(*(each.begin("s", "m", "1", b"", None) for each in (one, other)), return_exceptions=True)
+        assert sorted(type(each).__name__ for each in results) == ["Stream", "StreamConflict"]
+        assert metrics.ended.labels("expired")._value.get() == 1
+
+    asyncio.run(main())
+
+
 def test_starting_over_is_counted_and_needs_no_more_room(runner: asyncio.Runner, repository: Path) -> None:
     """As many begin as end, what expired as that; and only a new id is one stream more."""
 
