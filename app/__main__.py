@@ -136,7 +136,7 @@ def kept_streams(settings: Settings) -> Iterator[Settings]:
     import app.stores.embedded  # noqa: F401  # here, its memory is shared by all workers
 
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with TemporaryFile(dir=settings.data_dir):
             pass
     except OSError as error:

@@ -530,6 +530,18 @@ def test_embedded_records_and_what_expired_outlive_the_process(tmp_path: Path) -
     run(lambda: Embedded(tmp_path), after)
 
 
+def test_embedded_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """Whoever reads a state knows something of what was measured."""
+
+    async def scenario() -> None:
+        store = Embedded(tmp_path / "data")
+        await store.swap("a", record(1), expected=None, until=LATER)
+        await store.close()
+
+    asyncio.run(scenario())
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "data", tmp_path / "data" / "data.mdb")} == {0}
+
+
 def test_embedded_swap_of_an_existing_key_writes_one_database(tmp_path: Path) -> None:
     """It is what every chunk of every stream costs."""
 

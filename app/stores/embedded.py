@@ -68,9 +68,8 @@ class _Files:
     def open(cls, folder: Path, map_size: int) -> "_Files":
         with (folder / "lock.mdb").open("ab") as lock:  # LMDB maps it as it is: on a full disk that would end the process
             os.posix_fallocate(lock.fileno(), 0, 64 * (READERS + 3))
-        env = lmdb.open(
-            str(folder), map_size, max_dbs=3, max_readers=READERS, max_spare_txns=1, sync=False, metasync=False, readahead=False
-        )
+        unsynced = {"sync": False, "metasync": False, "readahead": False}
+        env = lmdb.open(str(folder), map_size, mode=0o600, max_dbs=3, max_readers=READERS, max_spare_txns=1, **unsynced)
         try:
             env.reader_check()
             with env.begin(write=True, buffers=True) as txn:
@@ -224,7 +223,7 @@ class Embedded:
     def _open(self) -> _Files:
         """Open the files, one process at a time; those that cannot be read are set aside, and it begins anew."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with (self._folder / "opened").open("a+") as last:
                 flock(last, LOCK_EX)  # or a second process would set aside what the first one has just begun
                 boot = BOOT.read_text() if BOOT.exists() else ""
