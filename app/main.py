@@ -113,7 +113,7 @@ def create_app(
         telemetry=SILENT,
     )
     app.state.service = service
-    problems.install(app)
+    problems.install(app, counts.refused)
     tokens = Tokens(settings.state_key.get_secret_value().encode())
     request_limits = RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps)
     bodies = Bodies(settings.max_body_bytes)
@@ -159,7 +159,7 @@ def create_app(
 def _watch(service: Service, keeper: Keeper, counts: Metrics) -> Direct:
     """What is answered on the port for metrics, to whoever may reach it."""
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=SILENT)
-    problems.install(app)
+    problems.install(app, counts.refused)
     app.include_router(health.router(service, keeper))
     app.include_router(metrics.router(counts))
     return Direct(app, {}, live=app, guard=Guard(Keys({}), Rates([])), metrics=counts)

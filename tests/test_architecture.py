@@ -49,6 +49,7 @@ SHARED_IN_PACKAGE = {
     "app.api.request_id",
     "app.api.direct",
     "app.api.guard",
+    "app.api.origins",
     "app.api.problems",
     "app.api.queries",
     "app.api.violations",

@@ -1,5 +1,6 @@
 """Keys: who gets in, who may give orders, and that no secret leaks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -94,6 +95,46 @@ def test_a_file_without_keys_does_not_open_the_service(repository: Path, tmp_pat
         serve(repository, "--api-keys-file", str(tmp_path / "keys")),
     ):
         pass
+
+
+ELSEWHERE = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # what a form of another page can send
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param(ELSEWHERE, 403, id="origin"),
+        pytest.param({"Sec-Fetch-Site": "cross-site"}, 403, id="cross-site"),
+        pytest.param({"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1"}, 403, id="same-site"),
+        pytest.param({"Origin": "null"}, 403, id="opaque"),
+        pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy.example"}, 201, id="same-origin"),
+        pytest.param({"Sec-Fetch-Site": "none"}, 201, id="typed-in"),
+        pytest.param({"Origin": "https://A.example", "Host": "a.example:443"}, 201, id="default-port"),
+        pytest.param({"Origin": "http://a.example:80", "Host": "a.example"}, 201, id="default-port-written"),
+        pytest.param({"Origin": "https://a.example", "Host": "a.example:80"}, 403, id="other-port"),
+        pytest.param({}, 201, id="no-browser"),
+    ],
+)
+def test_without_keys_a_page_of_elsewhere_changes_nothing(open_service: httpx.Client, headers: dict[str, str], status: int) -> None:
+    """A browser sends it in its visitor's name, whose machine may be the only one that gets to the service."""
+    answer = open_service.post("/streams", headers=headers)
+    assert (answer.status_code, "Host header" in answer.text) == (status, status == 403)
+    infer = open_service.post("/v2/models/gyro-denoiser/infer", content=b"{}", headers=headers)
+    assert infer.status_code == (403 if status == 403 else 400)
+    assert open_service.get("/streams", headers=headers).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def open_service(repository: Path) -> Iterator[httpx.Client]:
+    with serve(repository, "--stream-store", "memory") as server, httpx.Client(base_url=server.url) as client:
+        yield client
+
+
+def test_with_keys_a_page_of_elsewhere_needs_one(repository: Path) -> None:
+    """Which its visitor has given it: it may do what any holder of the key may."""
+    with serve(repository, RECURVE_API_KEYS=KEYS) as server, httpx.Client(base_url=server.url) as client:
+        assert client.post("/streams", headers=ELSEWHERE).status_code == 401
+        assert client.post("/streams", headers={**ELSEWHERE, **bearer(READER)}).status_code == 201
 
 
 def test_without_keys_nobody_is_an_administrator(repository: Path) -> None:

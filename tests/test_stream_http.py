@@ -427,8 +427,29 @@ def test_a_websocket_that_cannot_be_is_refused_at_the_handshake(server: Server, 
         pass
     assert refused.value.response.status_code == status
     assert refused.value.response.headers["content-type"] == "application/problem+json"
+    told = json.loads(refused.value.response.body or b"")
+    assert told["instance"] == refused.value.response.headers["x-request-id"]
     with websocket(server, "/streams/ws", Origin=server.url):
         pass  # the service's own page may
+
+
+def test_streams_that_find_no_room_are_counted(repository: Path) -> None:
+    """What the alert is made of; a probe that says no refuses nobody."""
+    flags = ("--workers", "1", "--stream-store", "memory", "--max-streams", "1")
+    with serve(repository, *flags) as server, httpx.Client(base_url=server.url) as client:
+        begin(client)
+        for _ in range(2):
+            assert problem(client.post("/streams"), 503)["type"].endswith("too-many-streams")
+        counted = [line for line in client.get("/metrics").text.splitlines() if line.startswith("recurve_refused_total")]
+    assert counted == ['recurve_refused_total{reason="too-many-streams"} 2.0']
+
+
+def test_no_cache_keeps_what_changes(client: httpx.Client) -> None:
+    """It would show a stream where it stood once, and to whom has no key what it was told one who has."""
+    id = begin(client)
+    for path in (f"/streams/{id}", f"/streams/{id}?state=true", "/streams", "/models", "/health", "/metrics", "/nothing", "/v2"):
+        assert client.get(path).headers["cache-control"] == "no-store", path
+    assert "immutable" in client.get("/" + re.findall(r'"(assets/[^"]+)"', client.get("/").text)[0]).headers["cache-control"]
 
 
 @pytest.mark.parametrize("path", ["/streams/ws", "/streams/any/ws"])

@@ -12,6 +12,7 @@ from time import monotonic
 
 from starlette.types import Scope
 
+from app.api.origins import HOST, SAFE, is_foreign
 from app.errors import Forbidden, RateLimited, Unauthorized
 from app.keys import Key, Keys
 from app.rates import Rates
@@ -37,13 +38,16 @@ class Guard:
     def check(self, scope: Scope) -> None:
         """Unauthorized without a key that is known, Forbidden without the right one, RateLimited where that asks too often.
 
-        Without any keys all is open but what needs an administrator, which nobody is.
+        Without any keys all is open but what needs an administrator, which nobody is, and to pages of elsewhere what changes
+        anything: with keys they can send none that their visitor has not given them.
         """
         path: str = scope["path"]
         admin = path.startswith(ADMIN)
         if not len(self._keys):
             if admin:
                 raise Forbidden(f"Models are loaded and unloaded by administrators only: {NEXT}.")
+            if scope.get("method", "GET") not in SAFE and is_foreign(dict(scope["headers"])):
+                raise Forbidden(f"The page that asks is of another origin than the service, and sends no key; {HOST}.")
             return
         if path in PUBLIC or path.startswith((PUBLIC_FILES, *OPEN)):
             return

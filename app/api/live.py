@@ -7,7 +7,7 @@ order. Knows nothing of how streams are kept, nor of frames.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import takewhile
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -16,8 +16,10 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api import problems, schemas
 from app.api.caller import Caller
 from app.api.chunks import Decoder
+from app.api.direct import reply_of, send_reply
 from app.api.guard import PROTOCOL, Guard
-from app.api.problems import Answer
+from app.api.origins import HOST, is_foreign
+from app.api.request_id import HEADER as REQUEST_ID
 from app.api.streams import Streams
 from app.codecs import json, octets
 from app.errors import Forbidden, RateLimited, RecurveError, Unavailable
@@ -65,10 +67,10 @@ class Live:
         await receive()  # websocket.connect
         path = scope["path"].split("/")
         if scope["path"] != NEW and not (len(path) == 4 and path[1] == "streams" and path[3] == "ws"):
-            await _reject(send, problems.of(scope, HTTPException(404, "There is no WebSocket here.")))
+            await _reject(scope, HTTPException(404, "There is no WebSocket here."), send)
             return
-        if not _same_origin(scope):
-            await _reject(send, problems.of(scope, Forbidden("The page that asks is of another origin than the service.")))
+        if is_foreign(dict(scope["headers"])):  # WebSockets know no CORS
+            await _reject(scope, Forbidden(f"The page that asks is of another origin than the service; {HOST}."), send)
             return
         self._metrics.streams.connections.inc()
         try:
@@ -166,18 +168,9 @@ def _headers(scope: Scope, stream: Stream) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in said.items()]
 
 
-def _same_origin(scope: Scope) -> bool:
-    """Whether it is not a page of somewhere else that asks: a browser would let it, WebSockets know no CORS."""
-    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    try:
-        return b"origin" not in headers or urlsplit(headers[b"origin"]).netloc == headers.get(b"host")
-    except ValueError:  # it is no address at all
-        return False
-
-
-async def _reject(send: Send, answer: Answer) -> None:
-    await send({"type": "websocket.http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "websocket.http.response.body", "body": answer.body})
+async def _reject(scope: Scope, error: Exception, send: Send) -> None:
+    request_id = (REQUEST_ID, scope["state"]["request_id"].encode())
+    await send_reply(scope, reply_of(problems.of(scope, error), request_id), send)
 
 
 async def _close(send: Send, code: int, reason: str) -> None:

@@ -11,7 +11,7 @@ def router(metrics: Metrics) -> APIRouter:
     @routes.get(
         "/metrics", summary="Metrics for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
     )
-    async def scrape() -> Response:
+    def scrape() -> Response:
         """Requests, instances, batches, padding, waiting and computing, in Prometheus' text format."""
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 

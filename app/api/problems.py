@@ -6,6 +6,7 @@ goes to the log. Under /v2 a client's error is 400, whatever it is elsewhere, as
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from app.api import violations
+from app.api.guard import OPEN
 from app.errors import InvalidRequest, RateLimited, RecurveError, StreamConflict, Unauthorized, Unavailable, UpgradeRequired
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,12 @@ class Answer:
         return response
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem."""
+def install(app: FastAPI, refused: Callable[[str], None]) -> None:
+    """Answer every error of `app` with a problem; `refused` is told the codes of those that may come back."""
 
     async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, Unavailable) and not request.scope["path"].startswith(OPEN):  # a probe that says no refuses nobody
+            refused(error.code)
         return of(request.scope, error).response()
 
     for kind in (RecurveError, RequestValidationError, HTTPException, ClientDisconnect, Exception):

@@ -29,11 +29,13 @@ class RequestIds:
 
 
 def with_header(send: Send, header: tuple[bytes, bytes]) -> Send:
-    """`send`, which adds a header to the answer."""
+    """`send`, which adds a header to the answer. No cache may keep it that says nothing of that: what it tells changes."""
 
     async def send_with_header(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message["headers"], header]
+            if not any(name in (b"cache-control", b"etag") for name, _ in message["headers"]):
+                message["headers"].append((b"cache-control", b"no-store"))
         await send(message)
 
     return send_with_header
