@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from math import inf
 from secrets import token_hex
-from time import monotonic, time
+from time import monotonic
 from typing import NamedTuple
 
 from app import streams
@@ -39,21 +39,31 @@ class Place(NamedTuple):  # not a dataclass: one is made for each chunk
 class Keeper:
     """Every stream of a store. Every method raises StoreUnavailable when that cannot be used."""
 
-    def __init__(self, store: Store, limits: Limits, metrics: StreamMetrics, *, clock: Callable[[], float] = time) -> None:
+    def __init__(self, store: Store, limits: Limits, metrics: StreamMetrics, *, clock: Callable[[], float] | None = None) -> None:
         self.limits = limits
         self.metrics = metrics
         self.name = store.name
-        self.now = clock  # seconds since the epoch: records outlive the process
+        self.now = clock or store.now  # seconds since the epoch: records outlive the process
         self.alive: int | None = None  # streams, when they were last counted
         self.trouble: str | None = None  # why they could not be, or could not be written
         metrics.limit.set(limits.max_streams)
+        self._beginning = 0  # streams that are begun at this moment
         self._failed = -inf  # when a chunk could not be stored
         self._store = store
 
     async def begin(self, id: str | None, model: str, version: str, state: bytes, ttl: float | None) -> Stream:
         """A new stream with this state, packed; StreamConflict when the id is alive, TooManyStreams."""
-        await self._check_room()
         begun = self._new(token_hex(12) if id is None else id, model, version, state, ttl)
+        self._beginning += 1
+        try:
+            await self._check_room()
+            await self._begin(begun)
+        finally:
+            self._beginning -= 1
+        self.metrics.opened.inc()
+        return begun
+
+    async def _begin(self, begun: Stream) -> None:
         while not await self.put(begun, expected=None):
             record = await self._store.read(begun.id)
             if record is None:
@@ -62,8 +72,6 @@ class Keeper:
                 raise StreamConflict(f"There is a stream {begun.id} already.")
             if await self._store.remove(begun.id, expected=record[:TAG]):  # else another process was first, and counts it
                 self.metrics.ended.labels("expired").inc()
-        self.metrics.opened.inc()
-        return begun
 
     async def vacate(self, id: str, model: str, version: str) -> Place:
         """A new stream, for the place of whatever stands under this id, which stays as it is until `settle`; TooManyStreams."""
@@ -152,8 +160,9 @@ class Keeper:
         await self._store.close()
 
     async def _check_room(self) -> None:
+        """TooManyStreams, where there is none for one more, with all that this process begins at the moment."""
         count = await self._store.count()
-        if count >= self.limits.max_streams:
+        if count + max(1, self._beginning) > self.limits.max_streams:
             raise TooManyStreams(f"There are {count} streams; at most {self.limits.max_streams} are kept at once.", retry_after=5)
 
     def _new(self, id: str, model: str, version: str, state: bytes, ttl: float | None) -> Stream:

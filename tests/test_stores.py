@@ -991,10 +991,10 @@ class Counted(Redis):
         self.trips = 0
         self.begun = asyncio.Event()
 
-    async def _round_trip(self, asked: Any, *, within: float) -> None:
+    async def _round_trip(self, asked: Any, end: float) -> None:
         self.trips += 1
         self.begun.set()
-        await super()._round_trip(asked, within=within)
+        await super()._round_trip(asked, end)
 
 
 @needs_redis
@@ -1080,8 +1080,8 @@ def test_redis_can_be_killed_and_come_back(tmp_path: Path) -> None:
 
 
 @needs_redis
-def test_redis_that_stands_still_fails_in_time_and_may_wake_up(server: RedisServer) -> None:
-    """The connection is open, and nothing comes."""
+def test_redis_that_stands_still_fails_in_time_and_does_nothing_late(server: RedisServer) -> None:
+    """The connection is open, and nothing comes. Who was told that it failed will ask again: done twice, it would count twice."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Counted) -> None:
@@ -1095,14 +1095,18 @@ def test_redis_that_stands_still_fails_in_time_and_may_wake_up(server: RedisServ
             store.begun.clear()
             await store.begun.wait()
             behind = asyncio.gather(*[store.read("a") for _ in range(300)], return_exceptions=True)
-            errors = [*await asked, *await behind]
+            unknown, *errors = [*await asked, *await behind]
             assert monotonic() - begun < 3.5
             assert {str(error) for error in errors} == {f"Redis at 127.0.0.1:{server.port} did not answer in time."}
+            assert str(unknown) == f"{errors[0]} Whether it was done is not known: with a number a chunk can be sent again."
+            removed = store.remove("a", expected=tag(1))
+            with pytest.raises(StoreUnavailable):
+                await removed
         finally:
             server.signal(signal.SIGCONT)
-        kept = await store.read("a")  # it may have done it, late: then its tag says so
-        assert kept in (record(1), record(2))
-        assert await store.swap("a", record(3), expected=kept[:TAG] if kept else None, until=LATER)
+        assert await store.read("a") == record(1)
+        assert await store.swap("a", record(3), expected=tag(1), until=LATER)
+        assert told(server, "GET", "{recurve}:stream:a") == record(3)
 
     run(lambda: Counted(server.url), scenario)
 
@@ -1261,6 +1265,66 @@ def test_redis_swap_whose_answer_was_lost_is_looked_up(cut: str, happens: bool, 
             await store.close()
 
     asyncio.run(scenario())
+
+
+@needs_redis
+@pytest.mark.parametrize(("cut", "happens"), [("after", True), ("before", False)])
+def test_redis_removal_whose_answer_was_lost_is_looked_up(cut: str, happens: bool, server: RedisServer) -> None:
+    """The last answer of a sequence is lost with it otherwise: whoever asks again is told that there is none."""
+    told(server, "FLUSHALL")
+
+    async def scenario() -> None:
+        proxy = Proxy(server.port)
+        async with listening(proxy) as url:
+            store = Redis(url)
+            assert await store.swap("a", record(1), expected=None, until=LATER)
+            assert not await store.remove("a", expected=tag(9))  # Redis knows the script
+            proxy.cut = cut
+            if happens:
+                assert await store.remove("a", expected=tag(1))
+            else:
+                with pytest.raises(StoreUnavailable):
+                    await store.remove("a", expected=tag(1))
+            assert await store.read("a") == (None if happens else record(1))
+            await store.close()
+
+    asyncio.run(scenario())
+
+
+@needs_redis
+def test_redis_has_the_time_for_all(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service whose clock is wrong would find the streams of others over, or have Redis drop its own at once."""
+    told(server, "FLUSHALL")
+    monkeypatch.setattr("app.stores.redis.time", lambda: time() - 10_800)
+
+    async def scenario(store: Redis) -> None:
+        assert store.now() < time() - 10_000
+        await store.count()
+        assert time() - 1 < store.now() <= time()
+        store._ahead += 3600  # as if Redis's had been set back
+        assert await store.sweep(NOW, limit=1) == 0
+        assert time() - 1 < store.now() <= time()
+
+    run(lambda: Redis(server.url), scenario)
+
+
+@needs_redis
+@pytest.mark.parametrize(
+    ("policy", "most", "warned"), [("allkeys-lru", "100mb", True), ("noeviction", "100mb", False), ("allkeys-lru", "0", False)]
+)
+def test_redis_that_would_drop_streams_is_told_of(
+    policy: str, most: str, warned: bool, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    told(server, "CONFIG", "SET", "maxmemory-policy", policy, "maxmemory", most)
+
+    async def scenario(store: Redis) -> None:
+        await store.count()
+
+    try:
+        run(lambda: Redis(server.url), scenario)
+    finally:
+        told(server, "CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "0")
+    assert ("set noeviction" in caplog.text) == warned
 
 
 @needs_redis

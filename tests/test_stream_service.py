@@ -732,6 +732,23 @@ def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, 
     runner.run(main())
 
 
+def test_no_more_streams_are_begun_at_once_than_there_is_room_for() -> None:
+    """They are counted in one round trip, before the first of them is there."""
+
+    class Far(Memory):
+        async def count(self) -> int:
+            await asyncio.sleep(0)
+            return await super().count()
+
+    async def main() -> None:
+        keeper = Keeper(Far(), Limits(ttl=10, max_streams=20, timeout=30), StreamMetrics(CollectorRegistry()))
+        begun = await asyncio.gather(*(keeper.begin(None, "m", "1", b"", None) for _ in range(200)), return_exceptions=True)
+        assert len([each for each in begun if isinstance(each, Stream)]) == await keeper.count() == 20
+        assert {type(each) for each in begun} == {Stream, TooManyStreams}
+
+    asyncio.run(main())
+
+
 def test_what_expired_is_counted_once_though_two_begin_in_its_place() -> None:
     """Two processes over one store; where that is far away, each of its answers takes a while."""
 

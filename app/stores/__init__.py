@@ -18,6 +18,9 @@ class Store(Protocol):
 
     name: ClassVar[str]
 
+    def now(self) -> float:
+        """What time it is, in seconds since the epoch: the same for everyone who uses the records of this store."""
+
     async def read(self, key: str) -> bytes | None:
         """The record, whether its time is over or not; None where there is none."""
 

@@ -21,7 +21,7 @@ from itertools import islice, takewhile
 from math import ceil
 from pathlib import Path
 from struct import Struct
-from time import time_ns
+from time import time, time_ns
 from typing import ClassVar, TypeAlias, TypeVar
 
 import lmdb
@@ -139,6 +139,9 @@ class Embedded:
         self._waiting: list[tuple[_Write, asyncio.Future[bool]]] = []
         self._closed = False
         self._files: _Files | None = self._open()
+
+    def now(self) -> float:
+        return time()
 
     async def read(self, key: str) -> bytes | None:
         name = key.encode()

@@ -8,6 +8,7 @@ is told.
 import asyncio
 from collections import deque
 from heapq import heapify, heappop, heappush, nsmallest
+from time import time
 from typing import ClassVar, NamedTuple
 
 from app.stores import GONE, TAG
@@ -37,6 +38,9 @@ class Memory:
 
     def __repr__(self) -> str:
         return f"Memory({len(self._kept)} kept, {len(self._due)} due, {len(self._gone)} gone)"
+
+    def now(self) -> float:
+        return time()
 
     async def read(self, key: str) -> bytes | None:
         kept = self._kept.get(key)

@@ -1,21 +1,18 @@
 """Records in Redis, or in Valkey: one store for services on several machines.
 
 Owns the connection, which everything shares: what is asked for while a round trip is under way goes along in the next one.
-Nothing is sent twice; a swap whose answer was lost is looked up. Every change is a script, so it happens as a whole:
-
-    {recurve}:stream:KEY    the record; Redis frees it itself when no service is left to sweep
-    {recurve}:due           the keys, sorted by when their records may be dropped, in milliseconds
-    {recurve}:gone:KEY      that a record of this key was dropped; Redis forgets it after GONE seconds
-
-The braces keep all of them on one node of a cluster. Redis 6.2 is the oldest that knows what is used here.
+Nothing is sent twice. Every change is a script of lua.py, so it happens as a whole, and within the time of its round trip or never:
+so a change whose answer was lost can be looked up. Time is Redis's, for all services alike.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha1
 from math import ceil
+from time import monotonic, time
 from typing import Any, ClassVar, Protocol, cast
 
 from redis.asyncio import ConnectionPool
@@ -23,14 +20,15 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from app.errors import InvalidRequest, StoreUnavailable, Violation
 from app.stores import GONE, TAG
+from app.stores.lua import DUE, MEMORY, RECORD, REMOVE, SWAP, SWEEP, Script
+
+log = logging.getLogger(__name__)
 
 CONNECT = 1.0  # seconds that a connection may take
 ROUND_TRIP = 2.0  # seconds, with the connecting
 MOST_AT_ONCE = 256  # operations in a round trip
-
-DUE = "{recurve}:due"
-RECORD = "{recurve}:stream:"
-MEMORY = "{recurve}:gone:"
+SET_BACK = 1.0  # seconds: what is less may be what a reply took
+UNKNOWN = "Whether it was done is not known: with a number a chunk can be sent again"
 
 
 class _Connection(Protocol):
@@ -46,53 +44,21 @@ class _Connection(Protocol):
     def pack_commands(self, commands: Sequence[Sequence[Any]]) -> Sequence[bytes]: ...
 
 
-class _Script:
-    """Lua that Redis runs as one step. It is sent once; then its digest stands for it, until Redis forgets it."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
-# The first to change anything is what Redis refuses when its memory is full: then nothing has changed.
-_SWAP = _Script("""
-if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[4])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[5])
-if ARGV[1] == '' then redis.call('DEL', KEYS[3]) end
-return 1
-""")
-_REMOVE = _Script("""
-if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[2])
-return 1
-""")
-# To drop is never refused, and who has begun to change something may go on.
-_SWEEP = _Script("""
-local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
-for _, key in ipairs(over) do
-  redis.call('DEL', ARGV[3] .. key)
-  redis.call('ZREM', KEYS[1], key)
-  redis.call('SET', ARGV[4] .. key, '', 'EX', ARGV[5])
-end
-return #over
-""")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
     """A command, and who waits for the reply. Of a script, the command is its keys and arguments."""
 
     command: tuple[Any, ...]
     reply: "asyncio.Future[Any]"
-    script: _Script | None = None
-    leaves: tuple[str, bytes] | None = None  # the key and the tag that a swap leaves behind
+    script: Script | None = None
+    leaves: tuple[str, bytes] | None = None  # a key, and the tag that a change leaves behind; none, where that is no record
 
-    def as_sent(self, *, whole: bool) -> tuple[Any, ...]:
+    def as_sent(self, *, until: int, whole: bool) -> tuple[Any, ...]:
+        """`until`: when a change comes too late, in milliseconds of Redis's clock."""
         if self.script is None:
             return self.command
-        return ("EVAL", self.script.source, *self.command) if whole else ("EVALSHA", self.script.digest, *self.command)
+        sent = ("EVAL", self.script.source, *self.command) if whole else ("EVALSHA", self.script.digest, *self.command)
+        return sent if self.leaves is None else (*sent, until)
 
     def settle(self, reply: Any) -> None:
         if not self.reply.done():
@@ -124,6 +90,12 @@ class Redis:
         self._waiting: list[_Asked] = []
         self._sender: asyncio.Task[None] | None = None
         self._closed = False
+        self._ahead = time() - monotonic()  # seconds that Redis's clock is ahead of the monotonic one, or a little less
+        self._sent = False  # something, in the last round trip
+        self._policy = ""  # by which Redis makes room
+
+    def now(self) -> float:
+        return monotonic() + self._ahead
 
     async def read(self, key: str) -> bytes | None:
         return cast("bytes | None", await self._ask("GET", RECORD + key))
@@ -132,16 +104,20 @@ class Redis:
         end = ceil(until * 1000)
         arguments = (expected or b"", record, end, end + int(GONE * 1000), key)
         asked = (3, RECORD + key, DUE, MEMORY + key, *arguments)
-        return bool(await self._ask(*asked, script=_SWAP, leaves=(key, record[:TAG])))
+        return bool(await self._ask(*asked, script=SWAP, leaves=(key, record[:TAG])))
 
     async def remove(self, key: str, *, expected: bytes) -> bool:
-        return bool(await self._ask(2, RECORD + key, DUE, expected, key, script=_REMOVE))
+        return bool(await self._ask(2, RECORD + key, DUE, expected, key, script=REMOVE, leaves=(key, b"")))
 
     async def expired(self, key: str) -> bool:
         return bool(await self._ask("EXISTS", MEMORY + key))
 
     async def sweep(self, now: float, *, limit: int) -> int:
-        return int(await self._ask(1, DUE, int(now * 1000), limit, RECORD, MEMORY, int(GONE), script=_SWEEP))
+        swept, clock = self._ask(1, DUE, int(now * 1000), limit, RECORD, MEMORY, int(GONE), script=SWEEP), self._ask("TIME")
+        dropped, ahead = int(await swept), _ahead(await clock)
+        if ahead > self._ahead or ahead < self._ahead - SET_BACK:  # nearer than ever; or it was set
+            self._ahead = ahead
+        return dropped
 
     async def count(self) -> int:
         return int(await self._ask("ZCARD", DUE))
@@ -158,7 +134,7 @@ class Redis:
             await asyncio.wait([self._sender])  # whoever waits is answered
         await self._connection.disconnect()
 
-    def _ask(self, *command: Any, script: _Script | None = None, leaves: tuple[str, bytes] | None = None) -> "asyncio.Future[Any]":
+    def _ask(self, *command: Any, script: Script | None = None, leaves: tuple[str, bytes] | None = None) -> "asyncio.Future[Any]":
         """The reply to a command, or to the script with these keys and arguments; StoreUnavailable."""
         if self._closed:
             raise StoreUnavailable(f"The connection to Redis at {self._where} is closed.")
@@ -174,51 +150,81 @@ class Redis:
         while self._waiting:
             asked = [one for one in self._waiting[:MOST_AT_ONCE] if not one.reply.done()]  # or who asked has left
             del self._waiting[:MOST_AT_ONCE]
+            end = monotonic() + ROUND_TRIP
             try:
-                await self._round_trip(asked, within=ROUND_TRIP)
+                await self._round_trip(asked, end)
             except Exception as error:
-                if not await self._look_up([one for one in asked if one.leaves is not None and not one.reply.done()]):
+                lost = [one for one in asked if one.leaves is not None and not one.reply.done()] if self._sent else []
+                if not (lost and await self._look_up(lost, end)):
+                    for one in lost:
+                        one.fail(StoreUnavailable(f"{error} {UNKNOWN}.") if isinstance(error, StoreUnavailable) else error)
                     asked += self._waiting  # nobody is to wait for the same once more
                 for one in asked:
                     one.fail(error)
 
-    async def _look_up(self, lost: list[_Asked]) -> bool:
-        """Answer the swaps that happened, though their replies were lost; whether Redis could be asked.
+    async def _look_up(self, lost: list[_Asked], end: float) -> bool:
+        """Answer the changes that happened, though their replies were lost; whether Redis could be asked.
 
-        Where neither the old record nor the new one stands, another was faster, or came after: who knows.
+        At `end` they have happened or never will. Where neither the old record nor the new one stands, another was faster, or
+        came after: who knows.
         """
         loop = asyncio.get_running_loop()
-        tags = [_Asked(("GETRANGE", RECORD + one.leaves[0], 0, TAG - 1), loop.create_future()) for one in lost if one.leaves]
-        try:
-            await self._round_trip(tags, within=CONNECT)
-        except Exception:
-            return False
-        found = await asyncio.gather(*[tag.reply for tag in tags], return_exceptions=True)
-        for one, tag in zip(lost, found, strict=True):
-            if one.leaves is not None and tag == one.leaves[1]:
-                one.settle(1)
-        return bool(lost)
+        while True:
+            left = end - monotonic()
+            tags = [_Asked(("GETRANGE", RECORD + one.leaves[0], 0, TAG - 1), loop.create_future()) for one in lost if one.leaves]
+            try:
+                await self._round_trip(tags, monotonic() + CONNECT)
+            except Exception:
+                return False
+            found = await asyncio.gather(*[tag.reply for tag in tags], return_exceptions=True)
+            for one, tag in zip(lost, found, strict=True):
+                if one.leaves is not None and tag == one.leaves[1]:
+                    one.settle(1)
+            lost = [one for one in lost if not one.reply.done()]
+            if not lost or left <= 0:
+                return True
+            await asyncio.sleep(left)
 
-    async def _round_trip(self, asked: list[_Asked], *, within: float) -> None:
-        """Answer all of them. StoreUnavailable: those that are not answered may have been done."""
+    async def _round_trip(self, asked: list[_Asked], end: float) -> None:
+        """Answer all of them. StoreUnavailable: those that are not answered may have been done, if anything was sent."""
         if not asked:
             return
+        self._sent = False
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(end - monotonic()):
                 if self._connection.is_connected and await self._connection.can_read():
                     await self._connection.disconnect(nowait=True)  # Redis has closed it since
-                await self._connection.connect()
-                if forgotten := await self._exchange(asked, whole=False):
-                    await self._exchange(forgotten, whole=True)
+                if not self._connection.is_connected:
+                    await self._connection.connect()
+                    await self._greet()
+                if forgotten := await self._exchange(asked, end, whole=False):
+                    await self._exchange(forgotten, end, whole=True)
         except Exception as error:
             await self._connection.disconnect(nowait=True)  # or the next one to ask would get what is still to come
             if isinstance(error, (RedisError, OSError)):
                 raise self._trouble(error) from error
             raise
 
-    async def _exchange(self, asked: list[_Asked], *, whole: bool) -> list[_Asked]:
+    async def _greet(self) -> None:
+        """Learn what time it is there, and whether Redis would drop what it is to keep."""
+        await self._connection.send_packed_command(self._connection.pack_commands([("TIME",), ("INFO", "memory")]))
+        self._ahead = _ahead(await self._connection.read_response(disable_decoding=True))
+        with suppress(ResponseError):  # not everyone may ask
+            said = await self._connection.read_response(disable_decoding=True)
+            told = dict(re.findall(rb"(maxmemory|maxmemory_policy):(\S*)", said))
+            policy = told.get(b"maxmemory_policy", b"").decode()
+            if told.get(b"maxmemory", b"0") != b"0" and policy not in ("noeviction", self._policy):
+                log.warning(
+                    "Redis at %s drops streams when it is full, by maxmemory-policy %s: set noeviction.", self._where, policy
+                )
+            self._policy = policy
+
+    async def _exchange(self, asked: list[_Asked], end: float, *, whole: bool) -> list[_Asked]:
         """Answer all of them but those whose script Redis does not know, and so has not run."""
-        await self._connection.send_packed_command(self._connection.pack_commands([one.as_sent(whole=whole) for one in asked]))
+        until = int(1000 * (end + self._ahead))
+        commands = self._connection.pack_commands([one.as_sent(until=until, whole=whole) for one in asked])
+        self._sent = True
+        await self._connection.send_packed_command(commands)
         forgotten, replica = [], False
         for one in asked:
             try:
@@ -237,3 +243,8 @@ class Redis:
             return StoreUnavailable(f"Redis at {self._where} did not answer in time.")
         code = getattr(error, "status_code", None) or ""  # which redis-py cuts off from what Redis says
         return StoreUnavailable(f"Redis at {self._where} cannot be used: {f'{code} {error}'.strip(' .')}.")
+
+
+def _ahead(told: Sequence[bytes]) -> float:
+    """How far Redis's clock is ahead of the monotonic one, by what it said just now, or a little before: no more than it is."""
+    return int(told[0]) + int(told[1]) / 1e6 - monotonic()
