@@ -36,6 +36,14 @@ class Place(NamedTuple):  # not a dataclass: one is made for each chunk
     ends: str | None = None  # how another one ends that stands there
 
 
+class Origin(NamedTuple):
+    """What a stream begins with, and goes on with."""
+
+    model: str
+    version: str
+    weights: str
+
+
 class Keeper:
     """Every stream of a store. Every method raises StoreUnavailable when that cannot be used."""
 
@@ -51,9 +59,9 @@ class Keeper:
         self._failed = -inf  # when a chunk could not be stored
         self._store = store
 
-    async def begin(self, id: str | None, model: str, version: str, state: bytes, ttl: float | None) -> Stream:
+    async def begin(self, id: str | None, of: Origin, state: bytes, ttl: float | None) -> Stream:
         """A new stream with this state, packed; StreamConflict when the id is alive, TooManyStreams."""
-        begun = self._new(token_hex(12) if id is None else id, model, version, state, ttl)
+        begun = self._new(token_hex(12) if id is None else id, of, state, ttl)
         self._beginning += 1
         try:
             await self._check_room()
@@ -73,9 +81,9 @@ class Keeper:
             if await self._store.remove(begun.id, expected=record[:TAG]):  # else another process was first, and counts it
                 self.metrics.ended.labels("expired").inc()
 
-    async def vacate(self, id: str, model: str, version: str) -> Place:
+    async def vacate(self, id: str, of: Origin) -> Place:
         """A new stream, for the place of whatever stands under this id, which stays as it is until `settle`; TooManyStreams."""
-        begun = self._new(id, model, version, b"", None)
+        begun = self._new(id, of, b"", None)
         record = await self._store.read(id)
         if record is None:
             await self._check_room()
@@ -165,12 +173,13 @@ class Keeper:
         if count + max(1, self._beginning) > self.limits.max_streams:
             raise TooManyStreams(f"There are {count} streams; at most {self.limits.max_streams} are kept at once.", retry_after=5)
 
-    def _new(self, id: str, model: str, version: str, state: bytes, ttl: float | None) -> Stream:
+    def _new(self, id: str, of: Origin, state: bytes, ttl: float | None) -> Stream:
         now = self.now()
         return Stream(
             id=id,
-            model=model,
-            version=version,
+            model=of.model,
+            version=of.version,
+            weights=of.weights,
             ttl=self.limits.ttl if ttl is None else ttl,
             created=now,
             used=now,

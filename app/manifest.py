@@ -1,11 +1,10 @@
 """The manifest of a model version: what the model takes and gives, and how to know that its files are whole.
 
-Owns the format of manifest.json, the one contract between the trainer and the service. Knows nothing of ONNX Runtime,
-of how artifacts are found or served.
+Owns the format of manifest.json, the contract between trainer and service. Knows nothing of how artifacts are found or served.
 """
 
 from functools import cached_property
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from itertools import accumulate
 from math import prod
 from pathlib import Path
@@ -162,8 +161,7 @@ class ModelSpec(_Frozen):
 
     @model_validator(mode="after")
     def _every_file_is_listed(self) -> "ModelSpec":
-        missing = {*self.graphs.values(), GOLDEN_NAME} - set(self.files)
-        if missing:
+        if missing := {*self.graphs.values(), GOLDEN_NAME} - set(self.files):
             raise ValueError(f"files lists no SHA-256 of {', '.join(sorted(missing))}")
         return self
 
@@ -202,6 +200,11 @@ class ModelSpec(_Frozen):
         """Where each state lies when all of one instance's are written one after the other, and its shape."""
         ends = [0, *accumulate(prod(state.shape) for state in self.states)]
         return tuple((slice(*ends[i : i + 2]), state.shape) for i, state in enumerate(self.states))
+
+    @cached_property
+    def weights(self) -> str:
+        """By which they are known, whatever the version is called: a digest of all its files but the golden sample."""
+        return sha256(repr(sorted(self.files.items() - {(GOLDEN_NAME, self.files[GOLDEN_NAME])})).encode()).hexdigest()[:16]
 
     @cached_property
     def state_size(self) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from app import streams
 from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, Violation
-from app.keeper import Keeper, Place
+from app.keeper import Keeper, Origin, Place
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.pins import Pins
@@ -78,7 +78,7 @@ class StreamService:
         """
         _check_streamed(spec)
         begun = streams.pack_arrays(state) if state is not None else b""
-        return await self.keeper.begin(id, spec.name, spec.version, begun, ttl)
+        return await self.keeper.begin(id, _origin(spec), begun, ttl)
 
     async def find(self, id: str) -> Stream:
         """Where a stream stands; StreamNotFound, StreamExpired, StoreUnavailable."""
@@ -178,7 +178,8 @@ class StreamService:
         """A new stream that begins with the state of this one; raises what `find` and `create` raise."""
         async with self._turns.of(id):
             stream = await self.keeper.load(id, self.keeper.now())
-        return await self.keeper.begin(new, stream.model, stream.version, stream.state, stream.ttl if ttl is None else ttl)
+        origin = Origin(stream.model, stream.version, stream.weights)
+        return await self.keeper.begin(new, origin, stream.state, stream.ttl if ttl is None else ttl)
 
     async def delete(self, id: str) -> None:
         """End a stream once what waits for it is done; StreamNotFound, StreamExpired, StoreUnavailable."""
@@ -203,7 +204,7 @@ class StreamService:
             raise DeadlineExceeded("The deadline passed before the stream came to this chunk.")
         if begin is not None:
             begin.follow()
-            return await self.keeper.vacate(id, begin.spec.name, begin.spec.version), begin
+            return await self.keeper.vacate(id, _origin(begin.spec)), begin
         stream = await self.keeper.load(id, arrived)
         return Place(stream, stream.tag), await self._model_of(stream, left)
 
@@ -227,6 +228,10 @@ class StreamService:
             except Exception:
                 log.exception("Streams that expired could not be dropped.")
             await asyncio.sleep(SWEEP)
+
+
+def _origin(spec: ModelSpec) -> Origin:
+    return Origin(spec.name, spec.version, spec.weights)
 
 
 def _check_streamed(spec: ModelSpec) -> None:

@@ -20,14 +20,15 @@ from app.errors import RecurveError, StreamConflict
 from app.manifest import ModelSpec
 from app.tensors import Array, Prediction, State
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, FORMAT)  # the first knew nothing of weights
 MOST_ANSWERS = 32  # that are kept: a caller may have as many chunks under way
 MOST_BYTES = 64 * 2**10  # of them; the last one is kept however long it is
 MOST_JOINED = 256  # steps of chunks that were sent ahead and run as one
 DIGEST = 8  # bytes
 LONGEST_TTL = 30 * 86_400.0  # seconds
 
-# tag, format, seq, steps, created, used, ttl, characters of model and version, bytes of the state, answers
+# tag, format, seq, steps, created, used, ttl, characters of model, version and weights, bytes of the state, answers
 _HEAD = Struct("<16sBQQdddHIB")
 _STEPS = Struct("<I")
 PREFIX = DIGEST + _STEPS.size  # bytes before the outputs of an answer
@@ -99,6 +100,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     state: bytes = b""  # its float32, one array after the other
     answers: bytes = b""  # the last first, each a digest of the chunk, how many steps it had, and the outputs
     sizes: tuple[int, ...] = ()  # of each answer, in bytes
+    weights: str = ""  # that made the state, as ModelSpec.weights; not known of a record of an earlier release
 
     @property
     def expires(self) -> float:
@@ -108,24 +110,24 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     def unpack(cls, id: str, record: bytes) -> Self:
         """The stream in a record that `pack` made; StreamConflict for a format of another release."""
         tag, format, seq, steps, created, used, ttl, characters, state, answers = _HEAD.unpack_from(record)
-        if format != FORMAT:
+        if format not in READABLE:
             raise StreamConflict(f"Stream {id} was kept by another release of this service, in format {format}, not {FORMAT}.")
         begin = _HEAD.size + 4 * answers
         between, end = begin + characters, begin + characters + state
-        model, version = record[begin:between].decode().split("\n")
+        model, version, *weights = record[begin:between].decode().split("\n")
         sizes = unpack_from(f"<{answers}I", record, _HEAD.size)
-        return cls(id, model, version, ttl, created, used, tag, seq, steps, record[between:end], record[end:], sizes)
+        return cls(id, model, version, ttl, created, used, tag, seq, steps, record[between:end], record[end:], sizes, *weights)
 
     def pack(self) -> bytes:
-        name = f"{self.model}\n{self.version}".encode()
-        count = len(self.sizes)
-        head = _HEAD.pack(
-            self.tag, FORMAT, self.seq, self.steps, self.created, self.used, self.ttl, len(name), len(self.state), count
-        )
-        return b"".join((head, pack(f"<{count}I", *self.sizes), name, self.state, self.answers))
+        name = f"{self.model}\n{self.version}\n{self.weights}".encode()
+        lengths = len(name), len(self.state), len(self.sizes)
+        head = _HEAD.pack(self.tag, FORMAT, self.seq, self.steps, self.created, self.used, self.ttl, *lengths)
+        return b"".join((head, pack(f"<{lengths[-1]}I", *self.sizes), name, self.state, self.answers))
 
     def state_of(self, spec: ModelSpec) -> State | None:
-        """The state as the model takes it, or None for zeros; StreamConflict when it is not of this model's layout."""
+        """The state as the model takes it, or None for zeros; StreamConflict when it is not of this model's weights and layout."""
+        if self.weights not in ("", spec.weights):
+            raise StreamConflict(f"Stream {self.id} was begun with other files of {spec} than are served now: begin another.")
         if not self.state:
             return None
         numbers = np.frombuffer(self.state, _FLOAT32).astype(np.float32, copy=False)
@@ -183,6 +185,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             pack_arrays(prediction.state),
             answers,
             sizes,
+            self.weights,
         )
         ends = zip(parts, _ends(chunks), strict=True)
         return stream, [Answer(outputs, self.seq + 1 + index, self.steps + end) for index, (outputs, end) in enumerate(ends)]
@@ -197,8 +200,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             raise StreamConflict(detail, expected=self.seq)
         begin = sum(self.sizes[:back])
         if self.answers[begin : begin + DIGEST] != digest:
-            detail = f"Chunk {seq} was done with other steps than these. Chunk {self.seq} is next."
-            raise StreamConflict(detail, expected=self.seq)
+            raise StreamConflict(f"Chunk {seq} was done with other steps than these. Chunk {self.seq} is next.", expected=self.seq)
         (steps,) = _STEPS.unpack_from(self.answers, begin + DIGEST)
         numbers = np.frombuffer(self.answers[begin + PREFIX : begin + self.sizes[back]], _FLOAT32).astype(np.float32, copy=False)
         outputs, at = [], 0

@@ -1,7 +1,7 @@
 """State tokens: the state of a sequence as opaque text, which its holder can neither read nor change unnoticed.
 
 Owns the format: URL-safe Base64 of the state's float32, little-endian, and then their HMAC-SHA256. Its key is made from
-the secret, the model, its version and the layout of its states: a token fits nothing else. Whoever has the same secret
+the secret, the model, its version, its weights and the layout of its states: a token fits nothing else. Whoever has the same secret
 accepts it, so any replica can go on where another stopped.
 """
 
@@ -61,7 +61,8 @@ class Tokens:
                 raise BadToken
         except (BadToken, ValueError):
             raise BadToken(
-                f"not a state of {spec}: it was changed or cut off, or it belongs to another model, version or signing key"
+                f"not a state of {spec}: it was changed or cut off, or it belongs to another model, version or signing key, "
+                "or to other files of this version"
             ) from None
         numbers = np.frombuffer(signed, FLOAT32, (len(signed) - TAG) // FLOAT32.itemsize).astype(np.float32, copy=False)
         return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
@@ -70,7 +71,7 @@ class Tokens:
         seal = self._seals.get((spec.name, spec.version))
         if seal is None or seal.spec is not spec:
             layout = ";".join(f"{state.input}:{','.join(map(str, state.shape))}" for state in spec.states)
-            purpose = f"recurve state 1|{spec.name}|{spec.version}|{layout}".encode()
+            purpose = f"recurve state 2|{spec.name}|{spec.version}|{spec.weights}|{layout}".encode()
             length = ceil((spec.state_size * FLOAT32.itemsize + TAG) * 4 / 3)
             key = hmac.digest(self._secret, purpose, DIGEST)
             if len(self._seals) >= MOST_SEALS:

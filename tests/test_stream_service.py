@@ -39,7 +39,7 @@ from app.errors import (
     TooManyStreams,
     Violation,
 )
-from app.keeper import Keeper
+from app.keeper import Keeper, Origin
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.metrics import StreamMetrics
@@ -56,6 +56,7 @@ from tests import artifacts
 from tests.services import service_over
 
 LIMITS = Limits(ttl=100.0, max_streams=50, timeout=30.0)
+ORIGIN = Origin("m", "1", "w")
 ZERO = np.zeros((2, 8))
 NETWORK = artifacts.network()
 
@@ -742,7 +743,7 @@ def test_no_more_streams_are_begun_at_once_than_there_is_room_for() -> None:
 
     async def main() -> None:
         keeper = Keeper(Far(), Limits(ttl=10, max_streams=20, timeout=30), StreamMetrics(CollectorRegistry()))
-        begun = await asyncio.gather(*(keeper.begin(None, "m", "1", b"", None) for _ in range(200)), return_exceptions=True)
+        begun = await asyncio.gather(*(keeper.begin(None, ORIGIN, b"", None) for _ in range(200)), return_exceptions=True)
         assert len([each for each in begun if isinstance(each, Stream)]) == await keeper.count() == 20
         assert {type(each) for each in begun} == {Stream, TooManyStreams}
 
@@ -760,9 +761,9 @@ def test_what_expired_is_counted_once_though_two_begin_in_its_place() -> None:
     async def main() -> None:
         clock, store, metrics = Clock(), Far(), StreamMetrics(CollectorRegistry())
         one, other = (Keeper(store, Limits(ttl=10, max_streams=9, timeout=30), metrics, clock=clock) for _ in range(2))
-        await one.begin("s", "m", "1", b"", None)
+        await one.begin("s", ORIGIN, b"", None)
         clock.now += 11
-        results = await asyncio.gather(*(each.begin("s", "m", "1", b"", None) for each in (one, other)), return_exceptions=True)
+        results = await asyncio.gather(*(each.begin("s", ORIGIN, b"", None) for each in (one, other)), return_exceptions=True)
         assert sorted(type(each).__name__ for each in results) == ["Stream", "StreamConflict"]
         assert metrics.ended.labels("expired")._value.get() == 1
 
@@ -842,7 +843,8 @@ def test_a_chunk_is_read_again_when_its_stream_became_one_of_another_model(runne
         record = await store.read("s")
         assert record is not None
         assert await Memory.remove(store, "s", expected=record[:TAG])
-        begun = Stream.unpack("s", record)._replace(model="other", tag=new_tag(), seq=0, steps=0, state=b"", answers=b"", sizes=())
+        begun = Stream.unpack("s", record)._replace(model="other", weights=served.model("other").spec.weights, tag=new_tag())
+        begun = begun._replace(seq=0, steps=0, state=b"", answers=b"", sizes=())
         assert await Memory.swap(store, "s", begun.pack(), expected=None, until=2_000_000.0)
         store.open.set()
         ((answer, done),), model = await going_on

@@ -65,6 +65,27 @@ def test_a_record_holds_all_of_a_stream(lengths: list[int]) -> None:
     assert (stream.seq, stream.steps) == (len(lengths), sum(lengths))
 
 
+def test_a_stream_goes_on_with_the_weights_that_it_began_with() -> None:
+    """A version that was made again, under its old number, would go on with a state that is not its own."""
+    other = SPEC.model_copy(update={"files": {**SPEC.files, "model.onnx": "f" * 64}})
+    sample = SPEC.model_copy(update={"files": {**SPEC.files, GOLDEN_NAME: "f" * 64}})
+    stream = done([3])._replace(weights=SPEC.weights)
+    assert stream.after(prediction(3), [Chunk(chunk(3))], [digest_of(chunk(3))], now=1001.0)[0].weights == SPEC.weights
+    for good in (SPEC, sample):
+        assert stream.state_of(good) is not None
+    with pytest.raises(StreamConflict, match="other files of gyro-denoiser version 1"):
+        stream.state_of(other)
+    assert stream._replace(weights="").state_of(other) is not None  # as an earlier release kept it
+
+
+def test_a_record_of_the_release_before_is_read() -> None:
+    stream = begun(b"state...")
+    record = stream.pack().replace(b"gyro-denoiser\n1\n", b"gyro-denoiser\n1")
+    head = list(streams._HEAD.unpack_from(record))
+    head[1], head[7] = 2, head[7] - 1
+    assert Stream.unpack("a", streams._HEAD.pack(*head) + record[streams._HEAD.size :]) == stream
+
+
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=45))
 def test_a_chunk_that_was_done_is_answered_as_then(lengths: list[int]) -> None:
     """As many as a caller may have under way: after a lost connection it sends them all again."""

@@ -47,12 +47,13 @@ def test_a_token_is_safe_in_a_url_and_a_header() -> None:
     [
         pytest.param(SPEC.model_copy(update={"name": "other"}), id="model"),
         pytest.param(SPEC.model_copy(update={"version": "4"}), id="version"),
+        pytest.param(SPEC.model_copy(update={"files": {**SPEC.files, "model.onnx": "f" * 64}}), id="weights"),
         pytest.param(
             SPEC.model_copy(update={"states": (StateSpec(input="h0", output="hn", shape=(4, 1), batch_axis=1),)}), id="layout"
         ),
     ],
 )
-def test_a_token_fits_nothing_but_its_model_version_and_layout(other: ModelSpec) -> None:
+def test_a_token_fits_nothing_but_its_model_version_weights_and_layout(other: ModelSpec) -> None:
     """Numbers of the right count that mean something else would be answered wrong, without an error."""
     with pytest.raises(BadToken, match="another model, version or signing key"):
         TOKENS.decode(TOKENS.encode(state_of(SPEC), SPEC), other)
