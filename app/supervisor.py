@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+from bisect import insort
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 2048
-PAUSE = 1.0  # seconds before a worker is replaced that died without ever being ready
+PAUSE = 1.0  # seconds before a worker is replaced that was not ready for longer than that
 
 
 class Supervisor:
@@ -122,7 +123,7 @@ class Supervisor:
         if not said:
             self._bury(worker)
             return
-        worker.hear(said)
+        worker.hear(said, now=monotonic())
         if not self._listening and not self._signals and all(each.ready for each in self._workers):
             self._listening = True
             for listener in self._listeners:
@@ -194,7 +195,9 @@ class Supervisor:
             self._stop(signal.SIGTERM)
             return
         log.error("Worker %d ended with exit code %d and is replaced.", worker.pid, code)
-        self._due = sorted([*self._due, monotonic() + (0.0 if worker.ready else PAUSE)])
+        now = monotonic()
+        lived = worker.ready_at is not None and now - worker.ready_at > PAUSE
+        insort(self._due, now if lived else now + PAUSE)
 
     def _on_signals(self) -> None:
         """The first stops the workers in order, after the delay; one that comes meanwhile ends that. The next has them refuse what

@@ -15,7 +15,7 @@ class Worker:
 
     pid: int
     channel: socket.socket
-    ready: bool = False
+    ready_at: float | None = None  # since when it is ready, on the monotonic clock
     handed: int = 0  # connections it was given
     adopted: int = 0  # of them, those that it had got when it last reported
     open: int = 0  # of those, the ones that were open then
@@ -25,14 +25,18 @@ class Worker:
     unfinished: bytes = b""  # a report that has come in part
 
     @property
+    def ready(self) -> bool:
+        return self.ready_at is not None
+
+    @property
     def connections(self) -> int:
         return self.open + self.handed - self.adopted
 
-    def hear(self, said: bytes) -> None:
+    def hear(self, said: bytes, *, now: float) -> None:
         """Take in what it reports, in lines; only the last whole one counts."""
         *reports, self.unfinished = (self.unfinished + said).split(b"\n")
         if reports:
-            self.ready = True
+            self.ready_at = now if self.ready_at is None else self.ready_at
             self.adopted, self.open, self.done = map(int, reports[-1].split(b":"))
 
     def hand(self, connection: socket.socket) -> bool:
