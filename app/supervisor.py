@@ -11,20 +11,18 @@ import os
 import selectors
 import signal
 import socket
-from bisect import insort
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
 
 from app.sockets import LEVEL, SUMMONS, url_of
-from app.worker import Worker
+from app.starts import PATIENCE, Starts
+from app.worker import SIGNALS, Worker, start
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 2048
-PAUSE = 1.0  # seconds before a worker is replaced that was not ready for longer than that
 
 
 class Supervisor:
@@ -50,7 +48,7 @@ class Supervisor:
         self._count = count
         self._ended = ended
         self._workers: list[Worker] = []
-        self._due: list[float] = []  # when the next replacements start
+        self._starts = Starts()
         self._selector = selectors.DefaultSelector()
         self._listening = False
         self._attending = False
@@ -72,28 +70,28 @@ class Supervisor:
         gc.freeze()  # what is shared stays shared: the collector writes into what it visits
         for _ in range(self._count):
             self._start()
-        while self._workers or (self._due and not self._signals):
+        while self._workers or (self._starts.due and not self._signals):
             for key, _ in self._selector.select(self._patience()):
                 key.data()
-            while self._due and self._due[0] <= monotonic() and not self._signals:
-                self._due.pop(0)
+            while not self._signals and self._starts.take(monotonic()):
                 self._start()
             if self._until is not None and self._until <= monotonic():
                 self._accept_no_more()
         return self._failed
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a child must not take the parent's signals for its own
-        pid = os.fork()
-        if pid == 0:
-            os._exit(self._be_worker(ours, theirs))
-        theirs.close()
-        worker = Worker(pid, ours)
+        """A worker more; where the system has no room for one, another attempt after the pause."""
+        try:
+            worker = start(self._be_worker)
+        except OSError as error:
+            if self._starts.failed(str(error.strerror), monotonic()) and not (self._listening or self._workers):
+                log.error("Not one worker could be started in %g s: %s.", PATIENCE, error.strerror)
+                self._failed = 1
+                self._stop(signal.SIGTERM)
+            return
+        self._starts.succeeded()
         self._workers.append(worker)
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(worker))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self._selector.register(worker.channel, selectors.EVENT_READ, lambda: self._hear(worker))
 
     def _be_worker(self, ours: socket.socket, theirs: socket.socket) -> int:
         """In the child: let go of all that is the parent's, then work."""
@@ -195,9 +193,7 @@ class Supervisor:
             self._stop(signal.SIGTERM)
             return
         log.error("Worker %d ended with exit code %d and is replaced.", worker.pid, code)
-        now = monotonic()
-        lived = worker.ready_at is not None and now - worker.ready_at > PAUSE
-        insort(self._due, now if lived else now + PAUSE)
+        self._starts.replace(worker.ready_at, monotonic())
 
     def _on_signals(self) -> None:
         """The first stops the workers in order, after the delay; one that comes meanwhile ends that. The next has them refuse what
@@ -238,7 +234,7 @@ class Supervisor:
                     worker.channel.shutdown(socket.SHUT_WR)  # that was the last: it stops when it has come to this
 
     def _patience(self) -> float | None:
-        due = [] if self._signals else self._due[:1]
+        due = [] if self._signals else self._starts.due[:1]
         if self._until is not None:
             due = [self._until]
         return max(0.0, min(due) - monotonic()) if due else None

@@ -3,10 +3,15 @@
 Owns the counting of its connections. Knows nothing of the other workers, nor of what any of them serves.
 """
 
+import os
+import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.sockets import CONNECTION
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # that stop the service
 
 
 @dataclass(slots=True, eq=False)
@@ -54,3 +59,22 @@ class Worker:
             return self.channel.send(what) == len(what)
         except OSError:
             return False
+
+
+def start(be_worker: Callable[[socket.socket, socket.socket], int]) -> Worker:
+    """Fork a process that ends with the exit code of `be_worker`, which is given the supervisor's end of the channel, then its own,
+    and takes signals again. OSError where the system has no room for one; then nothing is left of it."""
+    ours, theirs = socket.socketpair()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a child must not take the parent's signals for its own
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(be_worker(ours, theirs))
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        theirs.close()
+    ours.setblocking(False)
+    return Worker(pid, ours)

@@ -3,6 +3,7 @@
 Prints what came of the scenario, as JSON; the log goes to stderr.
 """
 
+import errno
 import json
 import logging
 import os
@@ -12,6 +13,9 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from app import supervisor
@@ -47,18 +51,33 @@ class Stepping(selectors.DefaultSelector):
 
 
 def supervise(
-    work: Callable[[socket.socket], int], count: int = 1, *, ended: Callable[[int], None] = lambda _: None
+    work: Callable[[socket.socket], int], workers: int = 1, *, ended: Callable[[int], None] = lambda _: None
 ) -> tuple[Supervisor, Stepping, int]:
     """A supervisor that has not begun, what it waits with, and the port that it is going to listen on."""
     supervisor.monotonic = clock  # type: ignore[attr-defined]  # imported there by name
     listener = bind("127.0.0.1", 0)
-    made = Supervisor([listener], work, count, ended=ended)
+    made = Supervisor([listener], work, workers, ended=ended)
     made._selector = stepping = Stepping()
     return made, stepping, port_of(listener)
 
 
 def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def serve(channel: socket.socket) -> int:
+    """Say hello to whoever comes, until the supervisor has gone or a signal comes."""
+    channel.send(b"0:0:0\n")
+    adopted = 0
+    while True:
+        data, descriptors, *_ = socket.recv_fds(channel, 4096, 64)
+        if not data:
+            return 0
+        for descriptor in descriptors:
+            adopted += 1
+            with socket.socket(fileno=descriptor) as caller:
+                caller.sendall(b"hello")
+            channel.send(b"%d:0:0\n" % adopted)
 
 
 def dying() -> dict[str, Any]:
@@ -84,6 +103,59 @@ def dying() -> dict[str, Any]:
     made, stepping, _ = supervise(work, ended=ended)
     stepping.before = end_the_old
     return {"code": made.run(), "deaths": deaths}
+
+
+def failing(name: str, module: ModuleType, times: list[int]) -> list[float]:
+    """Have the calls of a function with these numbers say that the system has no room; when each of them was."""
+    real, calls, failed = getattr(module, name), count(1), list[float]()
+
+    def call(*arguments: Any) -> Any:
+        if next(calls) in times:
+            failed.append(clock.now)
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return real(*arguments)
+
+    setattr(module, name, call)
+    return failed
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def no_room() -> dict[str, Any]:
+    """One of two workers is killed; then no process can be had for another, then no sockets. A caller comes meanwhile."""
+    open_files: list[int] = []
+    callers: list[socket.socket] = []
+    heard: list[str] = []
+
+    def before() -> None:
+        workers = made._workers
+        if made._listening and not open_files:
+            open_files.append(descriptors())
+            os.kill(workers[0].pid, signal.SIGKILL)
+        elif len(forks) == 1 and not callers:
+            callers.append(socket.create_connection(("127.0.0.1", port)))
+        elif callers and not heard and len(workers) == 2 and all(worker.ready for worker in workers):
+            with callers[0] as caller:
+                heard.append(caller.recv(5).decode())
+            open_files.append(descriptors())
+            stop()
+
+    made, stepping, port = supervise(serve, 2)
+    stepping.before = before
+    forks = failing("fork", os, [3])
+    pairs = failing("socketpair", socket, [5])  # the first is the supervisor's own, the fourth that of the fork that failed
+    code = made.run()
+    blocked = [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]
+    return {"code": code, "forks": forks, "pairs": pairs, "heard": heard, "blocked": blocked, "left": open_files[1] - open_files[0]}
+
+
+def none_at_all() -> dict[str, Any]:
+    """No process can be had for any of two workers."""
+    made, _, _ = supervise(serve, 2)
+    forks = failing("fork", os, [*range(1, 100)])
+    return {"code": made.run(), "forks": forks, "blocked": [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]}
 
 
 if __name__ == "__main__":

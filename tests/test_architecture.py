@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.certificates", "app.probe", "app.sockets", "app.cost", "app.heads"}
     | {"app.counted", "app.extensions", "app.fleet", "app.keys", "app.loop_time", "app.observed", "app.orders"}
-    | {"app.rates", "app.traces"},
+    | {"app.rates", "app.starts", "app.traces"},
     {"app.manifest", "app.runtime", "app.settings", "app.metrics", "app.stores", "app.turns", "app.worker", "app.arrivals"},
     {"app.tensors", "app.configuration", "app.transport"},
     {"app.runner"},

@@ -21,3 +21,19 @@ def test_a_worker_that_dies_as_soon_as_it_is_ready_is_replaced_after_a_pause() -
     """Else the service would do nothing but start workers; one that has lived for long is replaced at once."""
     found, _ = scenario("dying")
     assert found == {"code": 0, "deaths": [0, 1, 2, 103, 103]}
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_on() -> None:
+    """A system that has no processes or files left has some again in a while; a service that ended would be missed until then."""
+    found, log = scenario("no_room")
+    assert found == {"code": 0, "forks": [1], "pairs": [2], "heard": ["hello"], "blocked": [], "left": 0}
+    assert log.count("A worker cannot be started (Resource temporarily unavailable): it is tried again every 1 s.") == 1
+    assert "Traceback" not in log
+
+
+def test_a_service_that_cannot_start_a_single_worker_says_so_and_fails() -> None:
+    """After a while: whoever started it should not take it for one that serves."""
+    found, log = scenario("none_at_all")
+    assert found == {"code": 1, "forks": [each for second in range(5) for each in (second, second)] + [5], "blocked": []}
+    assert log.count("A worker cannot be started") == 1
+    assert "Not one worker could be started in 5 s: Resource temporarily unavailable." in log
