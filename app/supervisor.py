@@ -17,7 +17,7 @@ from functools import partial
 from time import monotonic
 
 from app.sockets import LEVEL, SUMMONS, url_of
-from app.starts import PATIENCE, Starts
+from app.starts import PATIENCE, PAUSE, Starts
 from app.worker import SIGNALS, Worker, start
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Supervisor:
         self._listening = False
         self._attending = False
         self._held: socket.socket | None = None  # a connection that no worker can take now
+        self._again: float | None = None  # when connections are accepted again, while the system has no room for another
         self._signals = 0
         self._delay = delay
         self._until: float | None = None  # when no more connections are accepted, once that is known
@@ -75,6 +76,9 @@ class Supervisor:
                 key.data()
             while not self._signals and self._starts.take(monotonic()):
                 self._start()
+            if self._again is not None and self._again <= monotonic():
+                self._again = None
+                self._attend()
             if self._until is not None and self._until <= monotonic():
                 self._accept_no_more()
         return self._failed
@@ -145,7 +149,7 @@ class Supervisor:
 
     def _attend(self) -> None:
         """Accept connections while there is a worker to take them; else they wait where they are."""
-        wanted = self._listening and self._held is None and any(worker.ready for worker in self._workers)
+        wanted = self._listening and self._held is None and self._again is None and any(worker.ready for worker in self._workers)
         for listener in self._listeners if wanted != self._attending else ():
             if wanted:
                 self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
@@ -157,7 +161,11 @@ class Supervisor:
         while self._held is None:
             try:
                 self._held, _ = listener.accept()
-            except OSError:  # nobody waits any more, or the caller has gone
+            except (BlockingIOError, ConnectionAbortedError):  # nobody waits any more, or the caller has gone
+                return
+            except OSError:  # no file descriptors are left: asked at once again, it would say so again
+                self._again = monotonic() + PAUSE
+                self._attend()
                 return
             self._hand_on()
 
@@ -215,7 +223,8 @@ class Supervisor:
             os.kill(worker.pid, number)
 
     def _accept_no_more(self) -> None:
-        self._until = None
+        self._until = self._again = None
+        self._attend()
         if self._attending:
             for listener in self._listeners:
                 self._accept(listener)  # closing it resets those who wait in it
@@ -235,6 +244,5 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         due = [] if self._signals else self._starts.due[:1]
-        if self._until is not None:
-            due = [self._until]
+        due += [each for each in (self._until, self._again) if each is not None]
         return max(0.0, min(due) - monotonic()) if due else None

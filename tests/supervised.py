@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from app import supervisor
@@ -105,17 +104,17 @@ def dying() -> dict[str, Any]:
     return {"code": made.run(), "deaths": deaths}
 
 
-def failing(name: str, module: ModuleType, times: list[int]) -> list[float]:
+def failing(name: str, of: Any, times: list[int], error: int) -> list[float]:
     """Have the calls of a function with these numbers say that the system has no room; when each of them was."""
-    real, calls, failed = getattr(module, name), count(1), list[float]()
+    real, calls, failed = getattr(of, name), count(1), list[float]()
 
     def call(*arguments: Any) -> Any:
         if next(calls) in times:
             failed.append(clock.now)
-            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+            raise OSError(error, os.strerror(error))
         return real(*arguments)
 
-    setattr(module, name, call)
+    setattr(of, name, call)
     return failed
 
 
@@ -144,8 +143,10 @@ def no_room() -> dict[str, Any]:
 
     made, stepping, port = supervise(serve, 2)
     stepping.before = before
-    forks = failing("fork", os, [3])
-    pairs = failing("socketpair", socket, [5])  # the first is the supervisor's own, the fourth that of the fork that failed
+    forks = failing("fork", os, [3], errno.EAGAIN)
+    pairs = failing(
+        "socketpair", socket, [5], errno.EMFILE
+    )  # the first is the supervisor's own, the fourth that of the fork that failed
     code = made.run()
     blocked = [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]
     return {"code": code, "forks": forks, "pairs": pairs, "heard": heard, "blocked": blocked, "left": open_files[1] - open_files[0]}
@@ -154,8 +155,27 @@ def no_room() -> dict[str, Any]:
 def none_at_all() -> dict[str, Any]:
     """No process can be had for any of two workers."""
     made, _, _ = supervise(serve, 2)
-    forks = failing("fork", os, [*range(1, 100)])
+    forks = failing("fork", os, [*range(1, 100)], errno.EAGAIN)
     return {"code": made.run(), "forks": forks, "blocked": [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]}
+
+
+def no_files() -> dict[str, Any]:
+    """A caller comes while no connection can be accepted."""
+    callers: list[socket.socket] = []
+    heard: list[str] = []
+
+    def before() -> None:
+        if made._listening and not callers:
+            callers.append(socket.create_connection(("127.0.0.1", port)))
+        elif callers and not heard and made._workers[0].handed:
+            with callers[0] as caller:
+                heard.append(caller.recv(5).decode())
+            stop()
+
+    made, stepping, port = supervise(serve)
+    stepping.before = before
+    accepts = failing("accept", socket.socket, [1, 2, 3], errno.ENFILE)
+    return {"code": made.run(), "accepts": accepts, "heard": heard}
 
 
 if __name__ == "__main__":

@@ -37,3 +37,9 @@ def test_a_service_that_cannot_start_a_single_worker_says_so_and_fails() -> None
     assert found == {"code": 1, "forks": [each for second in range(5) for each in (second, second)] + [5], "blocked": []}
     assert log.count("A worker cannot be started") == 1
     assert "Not one worker could be started in 5 s: Resource temporarily unavailable." in log
+
+
+def test_connections_that_cannot_be_accepted_are_left_alone_for_a_while() -> None:
+    """Asked at once again, the system would say so again: a core is lost to that, while others would need it to let files go."""
+    found, _ = scenario("no_files")
+    assert found == {"code": 0, "accepts": [0, 1, 2], "heard": ["hello"]}
