@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: it would start threads when it is imported
 
@@ -27,7 +27,7 @@ import fastapi_offline  # noqa: F401  # imported here, its memory is shared by a
 import numpy as np  # noqa: F401  # likewise
 from pydantic import SecretStr
 
-from app import __version__, configuration, logs
+from app import __version__, configuration, folders, logs
 from app.arrivals import Tls
 from app.certificates import Certificate
 from app.configuration import WrongSettings
@@ -41,6 +41,7 @@ from app.sockets import bind, port_of, room_for, url_of
 from app.supervisor import Supervisor
 from app.terms import Terms
 from app.traces import Traces
+from app.worker import stopping
 
 log = logging.getLogger("app")
 
@@ -54,7 +55,7 @@ def main() -> int:
     except WrongSettings as error:
         print(error, file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stopping():
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
     logs.configure(format=settings.log_format, level=settings.log_level)
     log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
@@ -87,6 +88,8 @@ def main() -> int:
         log.warning("No RECURVE_API_KEYS are set: whoever reaches %s port %d may use the service.", settings.host, settings.port)
     if settings.rate_limit and not settings.api_keys:
         log.warning("RECURVE_RATE_LIMIT=%g limits keys, and no RECURVE_API_KEYS are set: it does nothing.", settings.rate_limit)
+    if left := folders.sweep():
+        log.info("Removed what services have left that were killed: %s.", ", ".join(map(str, left)))
     os.environ.pop(SHARED, None)
     with ExitStack() as stack, kept_streams(settings) as settings:
         for listener in listeners:
@@ -94,7 +97,7 @@ def main() -> int:
         workers = settings.resolved_workers
         if workers == 1:
             return serve(settings, listeners=listeners, tls=tls)
-        with shared_counts() as forget, in_memory("recurve-orders-") as orders:
+        with shared_counts() as forget, folders.shared("orders") as orders:
             rates = Rates([key.rate for key in settings.keys])
 
             def work(channel: socket.socket) -> int:
@@ -145,7 +148,7 @@ def kept_streams(settings: Settings) -> Iterator[Settings]:
             settings.data_dir,
             error.strerror,
         )
-        with in_memory("recurve-streams-") as folder:
+        with folders.shared("streams") as folder:
             yield settings.model_copy(update={"data_dir": folder})
     else:
         yield settings
@@ -154,19 +157,11 @@ def kept_streams(settings: Settings) -> Iterator[Settings]:
 @contextmanager
 def shared_counts() -> Iterator[Callable[[int], None]]:
     """Have all workers count into one folder; yields what takes a dead one out of the gauges."""
-    with in_memory("recurve-metrics-") as folder:
+    with folders.shared("metrics") as folder:
         os.environ[SHARED] = str(folder)  # read when prometheus_client is imported
         from prometheus_client.multiprocess import mark_process_dead
 
         yield mark_process_dead
-
-
-@contextmanager
-def in_memory(prefix: str) -> Iterator[Path]:
-    """A folder that all workers share and that is gone at the end, in memory where the system has a place for that."""
-    memory = Path("/dev/shm")  # noqa: S108  # writable where the file system of a container is not
-    with TemporaryDirectory(prefix=prefix, dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
 
 
 def serve(
@@ -215,6 +210,8 @@ def serve(
 
         async def run() -> None:
             async with app.router.lifespan_context(app):
+                if signal.SIGHUP in stopping():  # uvicorn takes the others
+                    signal.signal(signal.SIGHUP, server.handle_exit)
                 await server.serve(sockets=[*listeners])
 
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:

@@ -5,6 +5,7 @@ Owns what a signal does and how connections come in. Knows nothing of models or 
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -116,6 +117,8 @@ class Server(uvicorn.Server):
 
         Not raised again afterwards, as uvicorn would: a clean stop exits with 0.
         """
+        if sig == signal.SIGHUP and self._signals:  # a terminal that is closed may send it twice, and is in no hurry
+            return
         self._signals += 1
         loop = self._loop
         if self._signals == 1 and self._drain_delay and not self.should_exit and loop is not None:

@@ -18,7 +18,7 @@ from time import monotonic
 
 from app.sockets import LEVEL, SUMMONS, url_of
 from app.starts import PATIENCE, PAUSE, Starts
-from app.worker import SIGNALS, Worker, start
+from app.worker import SIGNALS, Worker, start, stopping
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Supervisor:
         for end in (self._signalled, woken):
             end.setblocking(False)
         signal.set_wakeup_fd(woken.fileno())
-        for number in SIGNALS:
+        for number in stopping():
             signal.signal(number, lambda *_: None)  # what it means is decided in the loop, not between two instructions
         self._selector.register(self._signalled, selectors.EVENT_READ, self._on_signals)
         gc.freeze()  # what is shared stays shared: the collector writes into what it visits
@@ -102,7 +102,7 @@ class Supervisor:
         try:
             os.setsid()  # Ctrl-C reaches the supervisor alone, which passes it on
             signal.set_wakeup_fd(-1)
-            for number in SIGNALS:
+            for number in stopping():
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for end in (*self._listeners, self._signalled, ours, *(worker.channel for worker in self._workers)):
@@ -206,7 +206,9 @@ class Supervisor:
     def _on_signals(self) -> None:
         """The first stops the workers in order, after the delay; one that comes meanwhile ends that. The next has them refuse what
         waits, the last kills them."""
-        for _ in self._signalled.recv(64):
+        for number in self._signalled.recv(64):
+            if number == signal.SIGHUP and self._signals:  # a terminal that is closed may send it twice, and is in no hurry
+                continue
             if self._until is not None:
                 self._accept_no_more()
             else:

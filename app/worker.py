@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.sockets import CONNECTION
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)  # that stop the service
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # that may stop the service
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +59,11 @@ class Worker:
             return self.channel.send(what) == len(what)
         except OSError:
             return False
+
+
+def stopping() -> list[signal.Signals]:
+    """The signals that stop the service: the one of a terminal that is closed is not, where it is ignored, as under nohup."""
+    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def start(be_worker: Callable[[socket.socket, socket.socket], int]) -> Worker:

@@ -343,13 +343,28 @@ def test_the_openapi_document_is_whole_and_its_example_works(client: httpx.Clien
     assert {"/predict", "/health", "/health/live", "/health/ready"} <= document["paths"].keys()
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_stops_it_cleanly(repository: Path, name: str) -> None:
-    """`docker stop` and Ctrl-C are ordinary ends, not failures; a keep-alive connection must not delay them."""
-    with serve(repository) as server, httpx.Client(base_url=server.url) as http:
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_stops_it_cleanly(repository: Path, name: str, workers: str) -> None:
+    """`docker stop`, Ctrl-C and a closed terminal are ordinary ends, not failures; a keep-alive connection must not delay them."""
+    with serve(repository, "--workers", workers) as server, httpx.Client(base_url=server.url) as http:
         assert http.get("/health").status_code == 200
         assert server.stop(getattr(signal, name)) == 0
     assert "everything that was accepted has been answered" in "".join(server.log)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_under_nohup_it_outlives_its_terminal(repository: Path, workers: str) -> None:
+    """Who ignores SIGHUP for it means that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as it is from nohup
+    try:
+        with serve(repository, "--workers", workers) as server:
+            for pid in (server.process.pid, *children(server.process.pid)):
+                os.kill(pid, signal.SIGHUP)
+            assert httpx.get(f"{server.url}/health").status_code == 200
+            assert "Stopping" not in "".join(server.log)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_service_that_cannot_serve_says_why_and_ends(tmp_path: Path) -> None:

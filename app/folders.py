@@ -1,0 +1,70 @@
+"""Folders that the processes of one service share, gone at its end: in memory, where the system has a place for that.
+
+Owns where they are and who removes them. A service holds a lock on each of its own before it uses it, as its workers do with it:
+so what a service left that was killed is told from what is in use. Knows nothing of what is in them.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import rmtree
+from tempfile import gettempdir, mkdtemp
+
+MEMORY = Path("/dev/shm")  # noqa: S108  # writable where the file system of a container is not
+PREFIX = "recurve-shared-"
+
+
+@contextmanager
+def shared(name: str) -> Iterator[Path]:
+    """One that all workers share, who are forked within the block."""
+    folder, held = _held(name)
+    try:
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def sweep() -> list[Path]:
+    """Remove what dead services of this user have left; which."""
+    return [folder for root in _roots() for folder in sorted(root.glob(f"{PREFIX}*")) if _swept(folder)]
+
+
+def _roots() -> list[Path]:
+    """Where one can be made, the better place first."""
+    roots = [MEMORY] if os.access(MEMORY, os.W_OK) else []
+    with suppress(FileNotFoundError):  # there need not be one
+        roots.append(Path(gettempdir()))
+    return roots
+
+
+def _held(name: str) -> tuple[Path, int]:
+    """A new folder, and the descriptor that holds it."""
+    while True:
+        folder = Path(mkdtemp(prefix=f"{PREFIX}{name}-", dir=next(iter(_roots()), None)))
+        with suppress(FileNotFoundError):
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # a file system without locks: there nothing is swept
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, held
+            os.close(held)  # a sweep came between, and took it for one that was left
+
+
+def _swept(folder: Path) -> bool:
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # another user's, or gone
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until it is gone: who has just made it waits here, and sees that
+        if os.fstat(held).st_uid != os.geteuid():  # root may open everybody's
+            return False
+        rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+    except OSError:
+        return False
+    finally:
+        os.close(held)

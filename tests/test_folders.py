@@ -1,0 +1,154 @@
+"""The folders of a service: gone when it ends, swept when it was killed, and never taken from one that lives."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+
+from app import folders
+from tests.servers import ROOT, serve
+from tests.test_http import children, wait_for_end
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from app import folders
+folders.MEMORY = Path(sys.argv[1])
+with folders.shared("test") as folder:
+    (folder / "file").touch()
+    if sys.argv[2] == "with a worker" and os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+    print(folder, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where folders are made and swept: not where those of other tests are."""
+    monkeypatch.setattr(folders, "MEMORY", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def killed(place: Path, what: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(place), what], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_folder_is_gone_at_the_end_and_no_sweep_takes_it_before(place: Path) -> None:
+    with folders.shared("test") as folder:
+        (folder / "file").touch()
+        assert folders.sweep() == []
+        assert (folder / "file").exists()
+    assert [*place.iterdir()] == []
+
+
+def test_what_a_killed_service_has_left_is_swept(place: Path) -> None:
+    """Streams are in it, perhaps, and it is memory that nobody would give back before the next boot."""
+    with killed(place, "alone") as dead:
+        assert dead.wait(timeout=30) == -signal.SIGKILL
+        (left,) = place.iterdir()
+        assert folders.sweep() == [left]
+        assert [*place.iterdir()] == []
+
+
+def test_what_a_worker_still_uses_is_not_swept(place: Path) -> None:
+    """It outlives a supervisor that was killed, until it has answered what it had accepted."""
+    with killed(place, "with a worker") as dead:
+        assert dead.stdout is not None
+        assert dead.stdin is not None
+        left = Path(dead.stdout.readline().rstrip("\n"))
+        assert dead.wait(timeout=30) == -signal.SIGKILL
+        assert folders.sweep() == []
+        assert (left / "file").exists()
+        dead.stdin.close()
+        assert dead.stdout.read() == ""  # the worker has ended
+        assert folders.sweep() == [left]
+
+
+def test_what_is_another_users_or_only_called_so_is_not_swept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may remove everybody's."""
+    (place / "elsewhere").mkdir()
+    for name in ("test-dir", "test-link"):
+        (place / f"{folders.PREFIX}{name}").symlink_to(place / "elsewhere")
+    (place / f"{folders.PREFIX}test-file").touch()
+    (place / "recurve-metrics-of-an-older-one").mkdir()
+    left = place / f"{folders.PREFIX}test-theirs"
+    left.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: -1)
+        assert folders.sweep() == []
+    assert folders.sweep() == [left]
+    assert len([*place.iterdir()]) == 5
+
+
+def test_a_folder_that_is_swept_while_it_is_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its lock is held, it looks like one that was left."""
+    made: list[str] = []
+
+    def making(**where: str) -> str:
+        made.append(tempfile.mkdtemp(**where))
+        if len(made) == 1:
+            assert len(folders.sweep()) == 1
+        return made[-1]
+
+    monkeypatch.setattr(folders, "mkdtemp", making)
+    with folders.shared("test") as folder:
+        assert [str(folder)] == made[1:]
+        assert folder.exists()
+
+
+def test_a_folder_is_made_again_that_a_sweep_holds_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be used in the moment before it is removed."""
+    made: list[str] = []
+    sweeps: list[int] = []
+    begun = threading.Event()
+
+    def making(**where: str) -> str:
+        made.append(tempfile.mkdtemp(**where))
+        if len(made) == 1:
+            sweeps.append(os.open(made[0], os.O_RDONLY))
+            fcntl.flock(sweeps[0], fcntl.LOCK_EX)
+            begun.set()
+        return made[-1]
+
+    def finish() -> None:
+        begun.wait()
+        rmtree(made[0])
+        os.close(sweeps[0])
+
+    monkeypatch.setattr(folders, "mkdtemp", making)
+    sweep = threading.Thread(target=finish)
+    sweep.start()
+    with folders.shared("test") as folder:
+        assert [str(folder)] == made[1:]
+        assert folder.exists()
+    sweep.join()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see what is open")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_service_sweeps_what_one_that_was_killed_has_left(repository: Path, tmp_path: Path, workers: str) -> None:
+    """Its streams, kept in memory because there was no folder for them, and what its workers shared."""
+    (tmp_path / "no-folder").touch()
+    with serve(repository, "--workers", workers, "--data-dir", str(tmp_path / "no-folder")) as server:
+        pid = server.process.pid
+        links = [path.readlink() for path in Path(f"/proc/{pid}/fd").iterdir()]
+        used = {link for link in links if link.name.startswith(folders.PREFIX)}
+        assert len(used) == (1 if workers == "1" else 3)
+        after = children(pid)
+        server.stop(signal.SIGKILL)
+        for worker in after:
+            wait_for_end(worker)
+        with serve(repository, "--workers", "1"):
+            assert not any(folder.exists() for folder in used)
