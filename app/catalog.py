@@ -8,6 +8,7 @@ requests.
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 
 from app.errors import BadArtifact, BadModel, ModelNotFound, ProviderUnavailable
@@ -34,7 +35,7 @@ class Catalog:
         self._loaded: dict[str, dict[str, Model]] = {}  # by name and version, newest first
         self._aside: dict[Key, Model] = {}  # no longer served, but for those who began with it
         self._leaving: dict[asyncio.Task[None], Model] = {}
-        self._done = 0  # the number of the last order that was carried out
+        self.done = 0  # the number of the last order that was carried out
         self._changing = asyncio.Lock()
 
     def names(self) -> list[str]:
@@ -97,27 +98,31 @@ class Catalog:
             return await self._refresh()
 
     async def order(self, name: str, policy: VersionPolicy | None) -> int:
-        """Serve these versions of a model from now on, or none; the number of the last order, once it is carried out here.
+        """Serve these versions of a model from now on, or none; the number of the last order. It is carried out here unless `done`
+        is less: then what was ordered before of other models is not, and `refresh` has to be tried again.
 
-        Raises ModelNotFound, and BadModel when a version that is wanted is refused: then nothing was ordered, and what was
-        served goes on.
+        Raises ModelNotFound, BadModel when a version that is wanted is refused, BadArtifact when the repository cannot be read,
+        and OSError when the order cannot be written down: then nothing was ordered, and what was served goes on.
         """
         async with self._changing:
             versions = (await asyncio.to_thread(self._look)).get(name, {})
             if not versions and name not in self._loaded:
                 raise ModelNotFound(f"There is no model {name[:64]!r} in the repository.")
-            after: dict[str, Model] = {}
-            if policy is not None:
-                after = await self._wanted(name, versions, policy, again=True)
-                if problems := self._problems(name, policy, versions, after):
-                    for model in after.values():
-                        if model not in self.loaded:
-                            self._let_go(model)
+            after = await self._wanted(name, versions, policy, again=True) if policy is not None else {}
+            try:
+                if policy is not None and (problems := self._problems(name, policy, versions, after)):
                     going_on = f" Version {served[0]} goes on." if (served := self.versions(name)) else ""
                     raise BadModel(" ".join(problems) + going_on)
-            await asyncio.to_thread(self._book.give, name, policy)
+                number = await asyncio.to_thread(self._book.give, name, policy)
+            except BaseException:  # it is not given, and nobody needs what was loaded for it
+                for model in after.values():
+                    if model not in self.loaded:
+                        self._let_go(model)
+                raise
             self._serve(name, after)
-            return await self._refresh()
+            with suppress(Exception):  # it is given: what is not done of it now is for the next refresh, which says what is wrong
+                number = await self._refresh()
+            return number
 
     async def keep_aside(self, name: str, version: str) -> Model:
         """A version for those who began with it, loaded when it must be; raises what Loader.load raises."""
@@ -151,13 +156,13 @@ class Catalog:
             policy = orders.get(name, self.policy)
             if policy is None or (name not in on_disk and on_disk):  # an empty repository is one that was not mounted
                 self._serve(name, {})
-            elif after := await self._wanted(name, on_disk.get(name, {}), policy, again=number > self._done):
+            elif after := await self._wanted(name, on_disk.get(name, {}), policy, again=number > self.done):
                 self._serve(name, after)
             # else what is served does not make way for nothing
         for name, version in [*self.refused]:
             if version not in on_disk.get(name, ()):
                 del self.refused[name, version]
-        self._done = number
+        self.done = number
         return number
 
     async def _wanted(

@@ -151,7 +151,10 @@ class Service:
             number = await self.catalog.order(name, policy)
         except BadArtifact as error:
             raise NotReady(f"The repository cannot be looked through now: {error}") from None
-        self._carried_out(number)
+        if self.catalog.done < number:
+            self._carry_out()  # the other workers are called once it is done here
+        else:
+            self._carried_out(number)
         if not await self.fleet.wait_for(number, timeout=EVERYWHERE):
             raise NotReady(f"This is not done in all workers yet, after {EVERYWHERE:g} s: their logs may say why.")
 

@@ -1,6 +1,7 @@
 """Which versions are served: swapped without a request that fails, refused without harm, ordered in all workers."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -15,11 +16,12 @@ import pytest
 
 from app import manifest
 from app.catalog import Catalog
-from app.errors import BadModel, ModelNotFound
+from app.errors import BadArtifact, BadModel, Draining, ModelNotFound, NotReady
 from app.fleet import Fleet
 from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
+from app.repository import Repository
 from app.tensors import Instance
 from tests import artifacts
 from tests.servers import Server, serve
@@ -192,6 +194,63 @@ def test_two_who_give_orders_at_once_each_carry_out_both(tmp_path: Path) -> None
             assert await catalog.refresh() == 2
             assert served(catalog) == {"gyro-denoiser": ["1"]}
             await catalog.close()
+
+    asyncio.run(main())
+
+
+class Blinking(Repository):
+    """A repository on a network that is gone when it is looked at for the time that `gone_at` says."""
+
+    looks, gone_at = 0, 0
+
+    def names(self) -> list[str]:
+        self.looks += 1
+        if self.looks == self.gone_at:
+            raise BadArtifact("model cannot be read: Input/output error.")
+        return super().names()
+
+
+def test_an_order_that_is_given_reaches_all_workers_though_the_repository_is_gone_for_a_moment(tmp_path: Path) -> None:
+    """It would else be served here, not by the others, and its caller told that nothing was done."""
+    artifacts.build(tmp_path / "models")
+
+    async def main() -> None:
+        service = await service_over(tmp_path / "models", book=OrderBook(tmp_path))
+        repository = service.catalog.repository = Blinking(tmp_path / "models")
+        service.fleet.report = lambda: service.fleet.level(service.fleet.done)  # as if the others did it at once
+        repository.gone_at = 2
+        await service.unload_model("gyro-denoiser")
+        assert (repository.looks, service.fleet.done, served(service.catalog)) == (3, 1, {})
+        repository.gone_at = 4
+        with pytest.raises(NotReady, match="Input/output error"):
+            await service.load_model("gyro-denoiser")
+        assert (service.catalog.done, OrderBook(tmp_path).read()[0]) == (1, 1)  # nothing was ordered
+        await service.close()
+
+    asyncio.run(main())
+
+
+class FullBook(OrderBook):
+    """On a disk without room."""
+
+    def give(self, *_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_was_loaded_for_an_order_that_cannot_be_written_down_is_let_go(tmp_path: Path) -> None:
+    """Its memory, and its threads, would be lost with every attempt."""
+    artifacts.build(tmp_path)
+
+    async def main() -> None:
+        catalog = catalog_of(tmp_path, book=FullBook())
+        with pytest.raises(OSError, match="No space left"):
+            await catalog.order("gyro-denoiser", VersionPolicy())
+        assert served(catalog) == {}
+        (model,) = catalog.working  # it finishes its work, of which there is none
+        await catalog.close()
+        assert catalog.working == []
+        with pytest.raises(Draining):
+            model.batcher.admit(1.0)
 
     asyncio.run(main())
 
