@@ -31,7 +31,7 @@ from app import __version__, configuration, folders, logs
 from app.arrivals import Tls
 from app.certificates import Certificate
 from app.configuration import WrongSettings
-from app.errors import BadArtifact, ProviderUnavailable, StoreUnavailable
+from app.errors import BadArtifact, NoRoom, ProviderUnavailable, StoreUnavailable
 from app.fleet import Fleet
 from app.rates import Rates
 from app.repository import Repository
@@ -46,6 +46,8 @@ from app.worker import stopping
 log = logging.getLogger("app")
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
+STREAMS = 2**20  # bytes that have to be free where streams are kept in memory
+COUNTS = 2**19  # the same where a worker counts
 
 
 def main() -> int:
@@ -91,20 +93,24 @@ def main() -> int:
     if left := folders.sweep():
         log.info("Removed what services have left that were killed: %s.", ", ".join(map(str, left)))
     os.environ.pop(SHARED, None)
-    with ExitStack() as stack, kept_streams(settings) as settings:
-        for listener in listeners:
-            stack.enter_context(listener)
-        workers = settings.resolved_workers
-        if workers == 1:
-            return serve(settings, listeners=listeners, tls=tls)
-        with shared_counts() as forget, folders.shared("orders") as orders:
-            rates = Rates([key.rate for key in settings.keys])
+    try:
+        with ExitStack() as stack, kept_streams(settings) as (settings, most):
+            for listener in listeners:
+                stack.enter_context(listener)
+            workers = settings.resolved_workers
+            if workers == 1:
+                return serve(settings, listeners=listeners, tls=tls, most=most)
+            with shared_counts(workers) as forget, folders.shared("orders") as orders:
+                rates = Rates([key.rate for key in settings.keys])
 
-            def work(channel: socket.socket) -> int:
-                return serve(settings, tls=tls, channel=channel, orders=orders, rates=rates)
+                def work(channel: socket.socket) -> int:
+                    return serve(settings, tls=tls, channel=channel, orders=orders, rates=rates, most=most)
 
-            scheme = "http" if tls is None else "https"
-            return Supervisor(listeners, work, workers, ended=forget, delay=settings.drain_delay, scheme=scheme).run()
+                scheme = "http" if tls is None else "https"
+                return Supervisor(listeners, work, workers, ended=forget, delay=settings.drain_delay, scheme=scheme).run()
+    except NoRoom as error:
+        log.error("%s", error)
+        return 1
 
 
 def with_a_default_model(settings: Settings) -> Settings:
@@ -131,36 +137,43 @@ def is_local(host: str) -> bool:
 
 
 @contextmanager
-def kept_streams(settings: Settings) -> Iterator[Settings]:
-    """The settings with a data folder that can be written: where the one that is set cannot, one in memory."""
+def kept_streams(settings: Settings) -> Iterator[tuple[Settings, int | None]]:
+    """The settings with a data folder that can be written: where the one that is set cannot, one in memory, and how many bytes
+    streams may take there."""
     if settings.stream_store != "embedded":
-        yield settings
+        yield settings, None
         return
-    import app.stores.embedded  # noqa: F401  # here, its memory is shared by all workers
+    from app.stores.embedded import MAP_SIZE  # here, its memory is shared by all workers
 
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with TemporaryFile(dir=settings.data_dir):
             pass
     except OSError as error:
-        log.warning(
-            "RECURVE_DATA_DIR=%s cannot be written (%s): streams are kept in memory, and lost when the service ends.",
-            settings.data_dir,
-            error.strerror,
-        )
-        with folders.shared("streams") as folder:
-            yield settings.model_copy(update={"data_dir": folder})
+        with folders.shared("streams", room=STREAMS) as folder:
+            most = min(MAP_SIZE, folders.free(folder) // 2**13 * 2**12)  # half, in whole pages: others share it
+            log.warning(
+                "RECURVE_DATA_DIR=%s cannot be written (%s): streams are kept in %s, up to %g MiB, and lost when the service ends.",
+                settings.data_dir,
+                error.strerror,
+                "memory" if folder.parent == folders.MEMORY else folder.parent,
+                round(most / 2**20, 1),
+            )
+            yield settings.model_copy(update={"data_dir": folder}), most
     else:
-        yield settings
+        yield settings, None
 
 
 @contextmanager
-def shared_counts() -> Iterator[Callable[[int], None]]:
+def shared_counts(workers: int) -> Iterator[Callable[[int], None]]:
     """Have all workers count into one folder; yields what takes a dead one out of the gauges."""
-    with folders.shared("metrics") as folder:
+    with folders.shared("metrics", room=workers * COUNTS) as folder:
         os.environ[SHARED] = str(folder)  # read when prometheus_client is imported
         from prometheus_client.multiprocess import mark_process_dead
 
+        from app import metric_files
+
+        metric_files.install()
         yield mark_process_dead
 
 
@@ -172,10 +185,12 @@ def serve(
     channel: socket.socket | None = None,
     orders: Path | None = None,
     rates: Rates | None = None,
+    most: int | None = None,
 ) -> int:
     """Serve in this process: what comes to the listeners or, in a worker, over the channel; the exit code.
 
-    `orders`: the folder where workers read what was ordered of another; `rates`: what each key has asked of all of them.
+    `orders`: the folder where workers read what was ordered of another; `rates`: what each key has asked of all of them;
+    `most`: bytes that streams may take.
     """
     # Not before: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
     from app.main import create_app
@@ -184,7 +199,7 @@ def serve(
 
     try:
         fleet = Fleet()
-        app = create_app(settings, fleet, orders=orders, rates=rates, traces=Traces.configured(version=__version__))
+        app = create_app(settings, fleet, orders=orders, rates=rates, most=most, traces=Traces.configured(version=__version__))
         server = Server(
             app.state.asgi,
             app.state.service,
@@ -216,7 +231,7 @@ def serve(
 
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(run())
-    except (BadArtifact, ProviderUnavailable, StoreUnavailable) as error:
+    except (BadArtifact, NoRoom, ProviderUnavailable, StoreUnavailable) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -30,6 +30,7 @@
     └── DeadlineExceeded            504
     BadArtifact                     never reaches a caller: a model version that must not be served
     ProviderUnavailable             never reaches a caller: the device asked for cannot be had
+    NoRoom                          never reaches a caller: there is none for what the service shares among its processes
 
 A message is a sentence with the value and the limit in it. Knows nothing of HTTP beyond the numbers.
 """
@@ -198,3 +199,7 @@ class BadArtifact(Exception):
 
 class ProviderUnavailable(Exception):
     """The execution provider that the settings insist on cannot be had; the text says why."""
+
+
+class NoRoom(Exception):
+    """What the processes of the service share has no place; the text says where there is too little, and how much is needed."""

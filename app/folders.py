@@ -6,20 +6,24 @@ so what a service left that was killed is told from what is in use. Knows nothin
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from tempfile import gettempdir, mkdtemp
 
+from app.errors import NoRoom
+
 MEMORY = Path("/dev/shm")  # noqa: S108  # writable where the file system of a container is not
 PREFIX = "recurve-shared-"
+LEAST = 2**16  # bytes
 
 
 @contextmanager
-def shared(name: str) -> Iterator[Path]:
-    """One that all workers share, who are forked within the block."""
-    folder, held = _held(name)
+def shared(name: str, *, room: int = LEAST) -> Iterator[Path]:
+    """One that all workers share, who are forked within the block; NoRoom where so many bytes are free nowhere."""
+    folder, held = _held(name, _place(name, room))
     try:
         yield folder
     finally:
@@ -40,10 +44,28 @@ def _roots() -> list[Path]:
     return roots
 
 
-def _held(name: str) -> tuple[Path, int]:
+def free(folder: Path) -> int:
+    """Bytes that may be written there."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize  # tmpfs without a limit has no blocks
+
+
+def _place(name: str, room: int) -> Path:
+    roots = _roots()
+    for root in roots:
+        if free(root) >= room:
+            return root
+    found = " and ".join(f"{root} has {free(root) / 2**20:.1f} MiB" for root in roots) or "no folder can be written"
+    raise NoRoom(
+        f"There is no room for {name}: {room / 2**20:.1f} MiB are needed, and {found}. Free some; "
+        "docker gives a container more with --shm-size."
+    )
+
+
+def _held(name: str, root: Path) -> tuple[Path, int]:
     """A new folder, and the descriptor that holds it."""
     while True:
-        folder = Path(mkdtemp(prefix=f"{PREFIX}{name}-", dir=next(iter(_roots()), None)))
+        folder = Path(mkdtemp(prefix=f"{PREFIX}{name}-", dir=root))
         with suppress(FileNotFoundError):
             held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             with suppress(OSError):  # a file system without locks: there nothing is swept

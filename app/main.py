@@ -58,13 +58,14 @@ def create_app(
     *,
     orders: Path | None = None,
     rates: Rates | None = None,
+    most: int | None = None,
     traces: Traces | None = None,
 ) -> FastAPI:
     """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served,
     `state.full` what is where there are too many connections.
 
     `fleet`: this worker among others, who share a folder for what is ordered of them, and what each key has asked;
-    `traces`: where spans go.
+    `most`: bytes that the embedded store may take; `traces`: where spans go.
     """
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
@@ -86,7 +87,7 @@ def create_app(
         tell_default=lambda served: counts.default_missing.set(not served),
     )
     stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
-    keeper = Keeper(_store(settings), stream_limits, counts.streams)
+    keeper = Keeper(_store(settings, most), stream_limits, counts.streams)
     streams = StreamService(service, Pins(catalog, drain=settings.drain_streams), keeper)
 
     @asynccontextmanager
@@ -176,7 +177,7 @@ def _limits(settings: Settings, *, cuda: bool) -> Limits:
     )
 
 
-def _store(settings: Settings) -> Store:
+def _store(settings: Settings, most: int | None) -> Store:
     """Where streams are kept. StoreUnavailable; each is imported only where it is used, for the memory that it takes."""
     match settings.stream_store:
         case "memory":
@@ -184,9 +185,9 @@ def _store(settings: Settings) -> Store:
 
             return Memory()
         case "embedded":
-            from app.stores.embedded import Embedded
+            from app.stores.embedded import MAP_SIZE, Embedded
 
-            return Embedded(settings.data_dir)
+            return Embedded(settings.data_dir, map_size=most or MAP_SIZE)
         case url:
             from app.stores.redis import Redis
 

@@ -1,6 +1,6 @@
 """One worker as its supervisor sees it: a process, what it was given, and what it has said of itself.
 
-Owns the counting of its connections. Knows nothing of the other workers, nor of what any of them serves.
+Owns how it is started and the counting of its connections. Knows nothing of the other workers, nor of what any of them serves.
 """
 
 import os

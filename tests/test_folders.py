@@ -1,5 +1,6 @@
 """The folders of a service: gone when it ends, swept when it was killed, and never taken from one that lives."""
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -13,8 +14,13 @@ from shutil import rmtree
 import pytest
 
 from app import folders
+from app.__main__ import kept_streams
+from app.errors import NoRoom
+from app.main import _store
+from app.settings import Settings
 from tests.servers import ROOT, serve
 from tests.test_http import children, wait_for_end
+from tests.test_stores import fill, small_disk
 
 KILLED = """
 import os, sys
@@ -136,6 +142,41 @@ def test_a_folder_is_made_again_that_a_sweep_holds_already(monkeypatch: pytest.M
     sweep.join()
 
 
+def test_a_folder_is_where_there_is_room(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory if it can be; and nobody should have to find out how much is needed."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr(folders, "free", {place: 2**20, disk: 2**22}.__getitem__)
+    for room, where in ((2**20, place), (2**21, disk)):
+        with folders.shared("test", room=room) as folder:
+            assert folder.parent == where
+    with pytest.raises(NoRoom) as raised, folders.shared("test", room=2**23):
+        pass
+    assert f"There is no room for test: 8.0 MiB are needed, and {place} has 1.0 MiB and {disk} has 4.0 MiB. " in str(raised.value)
+    assert "--shm-size" in str(raised.value)
+
+
+def test_streams_in_memory_leave_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full /dev/shm is trouble for all who use it; a store that is full is a 503 that says so."""
+    (tmp_path / "no-folder").touch()
+    settings = Settings(data_dir=tmp_path / "no-folder")
+    with small_disk(tmp_path / "disk"):
+        monkeypatch.setattr(folders, "MEMORY", tmp_path / "disk")
+        before = folders.free(tmp_path / "disk")
+        with kept_streams(settings) as (kept, most):
+            assert most == before // 8192 * 4096
+
+            async def main() -> str:
+                store = _store(kept, most)
+                _, error = await fill(store, 5000)
+                await store.close()
+                return error
+
+            assert f"It may take {most / 2**20:g} MiB; nothing in it was lost." in asyncio.run(main())
+            assert folders.free(tmp_path / "disk") > before / 3
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see what is open")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_service_sweeps_what_one_that_was_killed_has_left(repository: Path, tmp_path: Path, workers: str) -> None:
@@ -146,6 +187,9 @@ def test_a_service_sweeps_what_one_that_was_killed_has_left(repository: Path, tm
         links = [path.readlink() for path in Path(f"/proc/{pid}/fd").iterdir()]
         used = {link for link in links if link.name.startswith(folders.PREFIX)}
         assert len(used) == (1 if workers == "1" else 3)
+        counted = [file.stat() for folder in used for file in folder.glob("*.db")]
+        assert (counted != []) == (workers == "2")
+        assert all(file.st_blocks * 512 >= file.st_size for file in counted)
         after = children(pid)
         server.stop(signal.SIGKILL)
         for worker in after:

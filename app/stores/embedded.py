@@ -140,8 +140,7 @@ class Embedded:
         self._closed = False
         self._files: _Files | None = self._open()
 
-    def now(self) -> float:
-        return time()
+    now = staticmethod(time)
 
     async def read(self, key: str) -> bytes | None:
         name = key.encode()
@@ -221,6 +220,8 @@ class Embedded:
                 self._files.env.close()
                 self._files = None
             advice = " Free space on its disk; nothing in it was lost." if error.code in FULL else ""
+            if isinstance(error, lmdb.MapFullError):
+                advice = f" It may take {self._map_size / 2**20:g} MiB; nothing in it was lost."
             raise StoreUnavailable(f"The store in {self._folder} cannot be used: {error}.{advice}") from error
 
     def _open(self) -> _Files:

@@ -1,0 +1,67 @@
+"""The files that all workers count into, with room for what is written: it is written into memory that is mapped, where there is
+nobody to tell that the disk is full, and the system ends the process (SIGBUS).
+
+Owns how such a file is made and how it grows. Knows nothing of what is counted.
+"""
+
+import logging
+import mmap
+import os
+from pathlib import Path
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+
+log = logging.getLogger(__name__)
+
+LEAST = 4096  # bytes; a file doubles when it is full
+NOT_COUNTED = "There is no room for more metrics in %s (%s): some are not counted."
+_UNSEEN = 16  # bytes at the end of a file, for a count that has no place
+_BESIDE = 28 + _UNSEEN  # that an entry takes at most beside its name
+
+
+class Allotted(MmapedDict):
+    """Counts by name, as prometheus_client keeps them, in a file without holes. Where there is no room for more, new ones go to
+    a place that nobody reads: requests are answered, though not all are counted."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        self._is_full = False
+        if not read_mode and not Path(filename).exists():
+            filename = _made(filename)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # published without types
+
+    def _init_value(self, key: str) -> None:
+        needed = self._used + len(key.encode()) + _BESIDE
+        while needed > self._capacity and not self._is_full:
+            try:
+                with Path(self._fname).open("r+b") as file:  # its own appends: what allots by writing must not
+                    os.posix_fallocate(file.fileno(), 0, 2 * self._capacity)
+            except OSError as error:
+                self._is_full = True  # for good, or that place would be another's
+                log.error(NOT_COUNTED, Path(self._fname).parent, error.strerror)
+            else:
+                self._capacity *= 2
+                self._m = mmap.mmap(self._f.fileno(), self._capacity)
+        if needed > self._capacity:
+            self._positions[key] = self._capacity - _UNSEEN
+        else:
+            super()._init_value(key)  # type: ignore[no-untyped-call]  # published without types
+
+
+def install() -> None:
+    """Have prometheus_client use such files, in this process and those that it forks."""
+    values.MmapedDict = Allotted  # type: ignore[attr-defined]  # it has no setting for that
+
+
+def _made(filename: str) -> str:
+    """The new file, whole before others see it; in its place, where there is no room, one that they do not see."""
+    new = Path(f"{filename}.new")
+    try:
+        with new.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, LEAST)
+        new.rename(filename)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        log.error(NOT_COUNTED, new.parent, error.strerror)
+        return f"/proc/self/fd/{os.memfd_create(new.stem)}"
+    return filename
