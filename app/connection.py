@@ -6,7 +6,6 @@ asked; a connection that becomes a WebSocket is websocket.py's from then on.
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import uvicorn
@@ -15,23 +14,18 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app import websocket
-from app.api import problems
-from app.api.request_id import HEADER as REQUEST_ID
-from app.errors import Draining, MalformedRequest, RecurveError, TooManyConnections, TooSlow
+from app.ending import EndingProtocol
+from app.errors import Draining, MalformedRequest, TooManyConnections, TooSlow
 from app.extensions import ANSWER, ON_DISCONNECT, Reply
-from app.parsing import ParsingProtocol
 from app.terms import Terms
-from app.transport import Corked, Flow, Refused
-from app.wire import complete, packed
+from app.transport import BRIEF, SLOWEST, Flow
+from app.wire import complete
 
-SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
-BRIEF = 2.0  # seconds that one of those has; a caller who was refused, to read the answer; and a head that comes at the very end
-LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent
 
 
-class Protocol(ParsingProtocol):
-    """Sends an answer in one piece, and tells at once that a connection is lost: the application, and `lost`.
+class Protocol(EndingProtocol):
+    """Sends an answer in one piece.
 
     `check` is to be called about once a second: that takes less than a timer for each request.
     """
@@ -47,20 +41,12 @@ class Protocol(ParsingProtocol):
         lost: Callable[[], None] = lambda: None,
         leaving: bool = False,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop, max_head_bytes=terms.max_head_bytes)
-        self._last = leaving  # its next answer is the last
-        self._ending = False  # it takes one more request at most, if that is on its way
-        self._terms = terms
-        self._lost = lost
-        self._leaving: set[Callable[[], None]] = set()
+        super().__init__(config, server_state, app_state, _loop, terms=terms, lost=lost, leaving=leaving)
         self._began = self._heard = self._rested = self.loop.time()  # this part; when something came last; when all was done
         self._unread: tuple[int, float] | None = None  # bytes of answers that the caller does not read, and since when
-        self._full = self._over = False  # one too many; refused
-        self._deaf = False  # what comes is not read, but what came before it is answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        self._corked = Corked(transport, self._terms.departures)
-        super().connection_made(self._corked)  # type: ignore[arg-type]  # a transport in all but its class
+        super().connection_made(transport)
         self.flow = Flow(self.transport, self.pipeline)
         beyond = len(self.connections) - self._terms.max_connections
         if self.server is not None and self.server[1] == self._terms.watch_port:
@@ -79,9 +65,6 @@ class Protocol(ParsingProtocol):
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
         super().data_received(data)
-
-    def _listens(self) -> bool:
-        return super()._listens() and not self._over and not self._deaf
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -106,7 +89,7 @@ class Protocol(ParsingProtocol):
         """As uvicorn's own, but for a timer for each answer: `check` ends what rests for too long."""
         self.server_state.total_requests += 1
         self._heard = self._rested = self.loop.time()
-        if not self.transport.is_closing():
+        if not self._over and not self.transport.is_closing():
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
             elif self._deaf:
@@ -128,46 +111,25 @@ class Protocol(ParsingProtocol):
             together = len(self.tasks) > 1 and reply[0] < 400  # who is alone, or refused, does not wait for others
             complete(cycle, self._corked.write if together else self._corked.write_at_once, reply)
 
-    def leave(self) -> None:
-        """Say with the next answer that it is the last, so that its caller goes elsewhere."""
-        self._last = True
-        if self.cycle is not None:
-            self.cycle.keep_alive = False  # no effect on one that is answered already
-
-    def shutdown(self) -> None:
-        """Answer what has come, and end; a request that is on its way is not cut off."""
-        self.leave()
-        self._ending = True
-        if self._rests():
-            self.loop.call_later(LINGER, self._end)
-
     def handle_websocket_upgrade(self) -> None:
         if not self._rests():
             self._refuse(MalformedRequest("A WebSocket is not begun before the request before it is answered."))
         elif self._ending:
             self._refuse(Draining("The service is stopping, and begins nothing new."))
         else:
-            super().handle_websocket_upgrade()
             self._over = True  # for this protocol
+            super().handle_websocket_upgrade()
             self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
             self._forget()
 
-    def _rests(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
-
-    def _end(self, *, patient: bool = True) -> None:
-        if self._over or not self._rests():
-            return
-        if patient and self._came == "head":
-            self.loop.call_later(BRIEF, partial(self._end, patient=False))
-        else:
-            self.transport.close()
-
     def check(self, now: float) -> None:
         """End what has taken too long; `now` is the loop's time."""
-        if self._over:
+        if self._over and self._lingering is None:
             return
-        if self.transport.is_closing() or self.flow.write_paused:
+        if self._lingering is not None and not self.transport.get_write_buffer_size():
+            self._lingering.check(now)
+            return
+        if self._over or self.transport.is_closing() or self.flow.write_paused:
             self._check_reader(now)
             return
         self._unread = None
@@ -201,45 +163,3 @@ class Protocol(ParsingProtocol):
             self._unread = left, now
         elif now - self._unread[1] > self._terms.keep_alive:
             self.transport.abort()
-
-    def _refuse(self, error: RecurveError) -> None:
-        """Answer what has not come in whole, where that is still possible, and read no more."""
-        self._terms.refused(error.code)
-        cycle, reading = self.cycle, self._came == "body"
-        if not self._rests() and (not reading or self.pipeline):
-            self._deaf = True  # others are under way, and have come in whole
-            if reading:
-                self.pipeline.popleft()
-            return
-        self._over = True
-        self.loop.call_later(BRIEF, self.transport.abort)
-        if reading and (self._rests() or cycle.response_started):
-            self.transport.close()  # it has its answer
-            return
-        scope: dict[str, Any] = {**self.scope} if reading else {"path": "", "headers": [], "state": {}}
-        known = scope["state"].get("request_id")
-        header = self._terms.ids.assign(scope) if known is None else (REQUEST_ID, known.encode())
-        answer = problems.of(scope, error)
-        headers = [*self.server_state.default_headers, *answer.headers, (b"content-length", b"%d" % len(answer.body)), header]
-        self.transport.write(packed(answer.status, headers, answer.body, last=True))
-        self.transport.write_eof()
-        if reading:
-            cycle.disconnected = True  # for the application, its caller has gone
-            cycle.message_event.set()
-            for tell in [*self._leaving]:
-                tell()
-        self.flow.resume_reading()
-        self.transport.set_protocol(Refused(self))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        for tell in [*self._leaving]:
-            tell()
-        self._forget()
-        self._lost()
-
-    def _forget(self) -> None:
-        """Let go of the requests, which hold this connection: else all of it stays until garbage is collected."""
-        self.cycle, self.scope = None, {}  # type: ignore[assignment, typeddict-item]  # as before the first
-        self.pipeline.clear()
-        self._kept = b""

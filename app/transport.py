@@ -1,4 +1,5 @@
-"""What a connection writes to, and when it is read from: answers in one piece, and not more requests than are worked on.
+"""What a connection writes to, and when it is read from: answers in one piece, not more requests than are worked on, and an end
+after which the last answer is not lost.
 
 Knows nothing of HTTP.
 """
@@ -8,6 +9,11 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
+
+SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
+BRIEF = 2.0  # seconds that a caller who was told the last has to take notice of it
+LONGEST = 300.0  # seconds that one has who goes on sending: 32 MiB at a megabit a second
+MOST = 2**27  # bytes of that which are dropped
 
 
 class Departures:
@@ -31,11 +37,15 @@ class Departures:
 
 
 class Corked:
-    """A transport whose writes leave together at the end of the loop's round: an answer's head and body in one packet."""
+    """A transport whose writes leave together at the end of the loop's round: an answer's head and body in one packet.
+
+    Before it is closed, `lingers` is asked whether that is for another to do, later.
+    """
 
     def __init__(self, transport: asyncio.Transport, departures: Departures) -> None:
         self._transport = transport
         self._departures = departures
+        self.lingers: Callable[[], bool] | None = None
         self._held: list[bytes] = []
 
     def write(self, data: bytes) -> None:
@@ -52,14 +62,14 @@ class Corked:
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        if self.lingers is None or not self.lingers():
+            self._transport.close()
 
     def write_eof(self) -> None:
+        """Say no more, where that can be said: with TLS, only `close` says goodbye."""
         self._flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        else:
-            self._transport.close()  # TLS says goodbye and reads on until the caller does
 
     def __getattr__(self, name: str) -> Any:
         """All the rest is the transport's own; found once."""
@@ -85,11 +95,39 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
-class Refused(asyncio.Protocol):
-    """What is left of a connection that was refused: what still comes is dropped, for else the answer would be lost on its way."""
+class Lingering(asyncio.Protocol):
+    """The end of a connection whose caller may still be sending: what comes is dropped, in the place of `connection`.
 
-    def __init__(self, connection: asyncio.Protocol) -> None:
+    Closed at once, the system would answer what comes with a reset, and the caller lose the last answer: RFC 9112, section 9.6.
+    `check` is to be called now and then; durations in seconds.
+    """
+
+    def __init__(self, connection: asyncio.Protocol, transport: Corked, now: float, *, longest: float) -> None:
         self._connection = connection
+        self._transport = transport
+        self._began = self._heard = now
+        self._longest = longest
+        self._dropped, self._new = 0, False  # bytes, and whether some came since the last look
+        transport.write_eof()
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._dropped += len(data)
+        self._new = True
+        if self._dropped > MOST:
+            self._transport.close()
+
+    def hurry(self, now: float) -> None:
+        """Come to the end soon, whatever comes."""
+        self._longest = min(self._longest, now - self._began + BRIEF)
+
+    def check(self, now: float) -> None:
+        """Close what has fallen silent, or takes too long."""
+        if self._new:
+            self._heard, self._new = now, False
+        taken = now - self._began
+        if now - self._heard > BRIEF or taken > min(self._longest, BRIEF + self._dropped / SLOWEST):
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.connection_lost(exc)

@@ -1,10 +1,15 @@
-"""Answers as they go over the wire, each in one piece. Knows nothing of what they say."""
+"""Answers as they go over the wire, each in one piece. Knows nothing of what they say, but to who has not asked in whole."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from app.api import problems
+from app.api.request_id import HEADER as REQUEST_ID
+from app.api.request_id import RequestIds
+from app.errors import RecurveError
 from app.extensions import Header, Reply
 
 
@@ -23,3 +28,13 @@ def packed(status: int, headers: Iterable[Header], body: bytes, *, last: bool) -
     """The bytes of HTTP/1.1; `last`: of its connection. The headers hold the length of the body, and no end of a line."""
     end = b"connection: close\r\n\r\n" if last else b"\r\n"
     return b"".join([STATUS_LINE[status], *[b"%s: %s\r\n" % each for each in headers], end, body])
+
+
+def refusal(error: RecurveError, scope: dict[str, Any] | None, headers: Iterable[Header], ids: RequestIds) -> bytes:
+    """The bytes of a problem, the last of its connection, for a request of which not all came in; `scope`: what did, if any."""
+    scope = {"path": "", "headers": [], "state": {}} if scope is None else {**scope}
+    known = scope["state"].get("request_id")
+    header = ids.assign(scope) if known is None else (REQUEST_ID, known.encode())
+    answer = problems.of(scope, error)
+    length = (b"content-length", b"%d" % len(answer.body))
+    return packed(answer.status, [*headers, *answer.headers, length, header], answer.body, last=True)

@@ -28,6 +28,7 @@ FLOORS = [
     {"app.stream_service"},
     {"app.api"},
     {"app.main", "app.parsing", "app.supervisor", "app.websocket", "app.terms", "app.wire"},
+    {"app.ending"},
     {"app.connection"},
     {"app.calls"},
     {"app.server"},

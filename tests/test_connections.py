@@ -223,6 +223,30 @@ def test_a_caller_who_is_answered_early_may_not_stay_for_ever(server: Server) ->
     assert found.count(b"HTTP/1.1") == 1
 
 
+LARGE = 30_000_000  # bytes: far more than the system takes from a caller before the service reads them
+
+
+def refused_early(caller: socket.socket, path: bytes, *, version: bytes = b"1.1", close: bool = True) -> bytes:
+    """All that comes to a caller who sends a large body to its end before he reads, as most do."""
+    told = b"Connection: close\r\n" if close else b""
+    caller.sendall(b"POST %s HTTP/%s\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n" % (path, version, LARGE, told))
+    caller.sendall(bytes(LARGE))
+    return rest(caller)
+
+
+@pytest.mark.parametrize(("version", "close"), [(b"1.1", True), (b"1.0", False)], ids=["close", "HTTP/1.0"])
+@pytest.mark.parametrize(("path", "status"), [(b"/nope", b"404"), (b"/predict", b"415")], ids=["in messages", "at once"])
+def test_who_is_answered_before_he_has_sent_all_gets_the_answer(
+    server: Server, path: bytes, status: bytes, version: bytes, *, close: bool
+) -> None:
+    """Closed with a body unread, a connection is reset, and its last answer thrown away where it arrives."""
+    with call(server) as caller:
+        found = refused_early(caller, path, version=version, close=close)
+    assert found.startswith(b"HTTP/1.1 %s " % status)
+    assert b"\r\nconnection: close\r\n" in found
+    assert found.endswith(b"}")
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -330,7 +354,9 @@ def test_of_too_many_connections_only_probes_are_answered(repository: Path) -> N
             assert httpx.get(f"{server.url}/health/live").status_code == 200
         with pytest.raises(InvalidStatus, match="503"), connect(f"{url}/streams/ws"):
             pass
-        assert refused(server, "too-many-connections") == 5
+        with call(server) as caller:
+            assert refused_early(caller, b"/predict", close=False).startswith(b"HTTP/1.1 503")
+        assert refused(server, "too-many-connections") == 6
         for socket_ in live:
             socket_.send(bytes(24))
             assert len(socket_.recv()) == 12

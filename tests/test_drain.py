@@ -185,6 +185,23 @@ def test_streams_go_on_within_the_delay_and_are_then_closed_with_a_reason(reposi
         assert server.process.wait(timeout=30) == 0
 
 
+def test_who_is_refused_while_he_sends_hears_of_it_and_does_not_keep_the_service_from_stopping(repository: Path) -> None:
+    """The service says that his answer is the last, and may not close before he has read it; nor wait for him for ever."""
+    with serve(repository, "--workers", "1", "--drain-delay", "3600") as server, ExitStack() as stack:
+        host, port = server.url.removeprefix("http://").split(":")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("Not ready any more")
+        sends, stays = [stack.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(2)]
+        for caller in (sends, stays):
+            caller.sendall(b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n")
+        sends.sendall(bytes(30_000_000))
+        for caller in (sends, stays):
+            answer = read_all(caller)
+            assert answer.startswith(b"HTTP/1.1 404")
+            assert b"connection: close" in answer
+        assert server.stop() == 0
+
+
 def test_a_worker_that_is_stopped_alone_ends_after_the_delay_and_is_replaced(repository: Path) -> None:
     """Its supervisor did not begin the delay, and does not end it."""
     with serve(repository, "--workers", "2", "--drain-delay", "0.2") as server:

@@ -66,6 +66,18 @@ def address(url: str) -> tuple[str, int]:
 # -------------------------------------------------------------------------------------------------------------------- TLS
 
 
+def test_who_is_refused_while_he_sends_gets_the_answer(repository: Path, files: tuple[Path, Path]) -> None:
+    """Encrypted, too, a caller may send all before he reads."""
+    with serve(repository, "--workers", "1", *flags(files)) as server:
+        plain = socket.create_connection(address(server.url), timeout=30)
+        with trusting(files).wrap_socket(plain, server_hostname="127.0.0.1") as caller:
+            caller.sendall(b"POST /nope HTTP/1.0\r\nContent-Length: 30000000\r\n\r\n")
+            caller.sendall(bytes(30_000_000))
+            found = b"".join(iter(lambda: caller.recv(65536), b""))
+        assert found.startswith(b"HTTP/1.1 404 ")
+        assert found.endswith(b"}")
+
+
 @WORKERS
 def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
     repository: Path, files: tuple[Path, Path], workers: str

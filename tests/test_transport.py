@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.transport import Corked, Departures
+from app.transport import BRIEF, LONGEST, MOST, SLOWEST, Corked, Departures, Lingering
 
 
 class Written(asyncio.Transport):
@@ -22,6 +22,14 @@ class Written(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def set_protocol(self, _: asyncio.BaseProtocol) -> None: ...
 
 
 def after(write: Callable[[Corked], None], *, closing: bool = False) -> tuple[list[bytes], list[bytes]]:
@@ -92,3 +100,31 @@ def test_what_one_cannot_send_does_not_keep_the_others_from_leaving(monkeypatch:
 
     assert asyncio.run(run()) == [b"answer", b"next"]
     assert said == ["An answer could not be sent."] * 2
+
+
+def ends_after(each: int, *, longest: float = LONGEST, hurried: float | None = None) -> float:
+    """Seconds until a connection ends whose caller goes on sending so many bytes a second."""
+    transport = Written()
+    lingering = Lingering(asyncio.Protocol(), Corked(transport, Departures()), 0.0, longest=longest)
+    now = 0.0
+    while not transport.closing:
+        now += 1
+        if each:
+            lingering.data_received(bytes(each))
+        if now == hurried:
+            lingering.hurry(now)
+        lingering.check(now)
+    return now
+
+
+def test_a_connection_lingers_as_long_as_its_caller_sends_within_bounds() -> None:
+    """Who falls silent, trickles or never comes to an end would keep its place."""
+    assert ends_after(0) == BRIEF + 1
+    assert ends_after(SLOWEST // 4) == BRIEF + 1
+    assert ends_after(SLOWEST) == LONGEST + 1
+    assert ends_after(MOST // 4) == 5
+    assert ends_after(SLOWEST, longest=BRIEF) == BRIEF + 1
+
+
+def test_a_connection_that_lingers_is_over_soon_when_the_service_stops() -> None:
+    assert ends_after(SLOWEST, hurried=10) == 10 + BRIEF + 1

@@ -13,7 +13,6 @@ from app.errors import TooManyConnections
 from app.metrics import Metrics
 
 LAST = (b"connection", b"close")
-DROPPED = 2**20  # bytes of a body that are read before the answer: who is still sending may not see it
 
 
 class Full:
@@ -32,17 +31,8 @@ class Full:
         request_id = self._ids.assign(scope)
         self._metrics.refused(TooManyConnections.code)
         if scope["type"] == "http":
-            await _drop(receive)
             send = with_header(send, LAST)
         answer = problems.of(
             scope, TooManyConnections(f"All {self._most} connections, RECURVE_MAX_CONNECTIONS, are taken: come back.")
         )
         await send_reply(scope, reply_of(answer, request_id), send)
-
-
-async def _drop(receive: Receive) -> None:
-    left, more = DROPPED, True
-    while more and left > 0:
-        message = await receive()
-        left -= len(message.get("body", b""))
-        more = message.get("more_body", False)
