@@ -8,11 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 from app.errors import RecurveError
 from app.parsing import ParsingProtocol
 from app.terms import Terms
 from app.transport import BRIEF, LONGEST, Corked, Lingering
-from app.wire import refusal
+from app.wire import end_unasked, refusal
 
 LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent
 
@@ -42,6 +45,9 @@ class EndingProtocol(ParsingProtocol):
 
     def _rests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, _asking(cycle, app) if cycle.waiting_for_100_continue else app)
 
     def leave(self) -> None:
         """Say with the next answer that it is the last, so that its caller goes elsewhere."""
@@ -117,3 +123,16 @@ class EndingProtocol(ParsingProtocol):
         self._lingering = None  # and so do these
         if self.transport is not None:
             self._corked.lingers = None
+
+
+def _asking(cycle: RequestResponseCycle, app: Any) -> Any:
+    """`app`, for a request whose caller waits to be asked for the body: answered instead, he is told that it is the end."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            end_unasked(cycle)  # no effect once the answer has begun
+            await send(message)
+
+        await app(scope, receive, send_last)
+
+    return run

@@ -66,9 +66,10 @@ SHARED_IN_PACKAGE = {
 }
 ONLY_IN = {
     "fastapi": {"app.api", "app.main"},
-    "starlette": {"app.api", "app.main", "app.server", "app.connection", "app.calls", "app.terms"},
+    "starlette": {"app.api", "app.main", "app.server", "app.connection", "app.calls", "app.ending", "app.terms"},
     "fastapi_offline": {"app.main", "app.__main__"},
-    "uvicorn": {"app.server", "app.connection", "app.parsing", "app.calls", "app.transport", "app.websocket", "app.wire"},
+    "uvicorn": {"app.server", "app.connection", "app.ending", "app.parsing", "app.calls", "app.transport", "app.websocket"}
+    | {"app.wire"},
     "lmdb": {"app.stores"},
     "redis": {"app.stores"},
     "onnxruntime": {"app.runtime"},

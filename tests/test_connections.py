@@ -247,6 +247,35 @@ def test_who_is_answered_before_he_has_sent_all_gets_the_answer(
     assert found.endswith(b"}")
 
 
+EXPECTING = b" HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize(("path", "status"), [(b"/nope", b"404"), (b"/predict", b"415")], ids=["in messages", "at once"])
+def test_who_is_not_asked_for_his_body_is_told_that_the_connection_ends(server: Server, path: bytes, status: bytes) -> None:
+    """He does not send it, and his next request would be taken for it; or he does, and it would be taken for a request."""
+    with call(server) as caller:
+        caller.sendall(b"POST " + path + EXPECTING % len(GET))
+        found = rest(caller)
+        assert found.startswith(b"HTTP/1.1 %s " % status)
+        assert b"\r\nconnection: close\r\n" in found
+        send(caller, GET * 2)
+        assert rest(caller) == b""
+
+
+def test_who_is_asked_for_his_body_or_sends_it_unasked_keeps_his_connection(server: Server) -> None:
+    with call(server) as caller:
+        caller.sendall(HEAD[:-2].replace(b" HTTP/1.1\r\nHost: x", EXPECTING[:-4] % len(BODY)) + b"\r\n\r\n")
+        assert caller.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        caller.sendall(BODY)
+        assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+        caller.sendall(b"POST /nope" + EXPECTING % 2 + b"{}")
+        found = caller.recv(65536)
+        assert found.startswith(b"HTTP/1.1 404 ")
+        assert b"connection: close" not in found
+        caller.sendall(GET)
+        assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize(
     "sent",
     [
