@@ -43,7 +43,7 @@ class CallingProtocol(Protocol):
         known, between = self._known, self._came in ("nothing yet", "all")
         if known is not None and between and self._rests() and not self._last and not self.flow.write_paused:
             found = known.head.rest_of(data)
-            if found is not None:
+            if found is not None and not self._kept:
                 self._again(known, *found)
                 return
         self._reading, self._piece = True, data if between else b""

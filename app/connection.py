@@ -144,7 +144,7 @@ class Protocol(EndingProtocol):
         elif self._came == "all":
             if answered and now - self._rested > self._terms.keep_alive:
                 self.transport.close()
-        elif self.flow.read_paused or (self._came == "head" and not answered):
+        elif self.flow.read_paused or self.flow.held or (self._came == "head" and not answered):
             self._began = self._heard = now  # it is not the caller who is slow
         elif self._came == "head":
             if taken > timeout:

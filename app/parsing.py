@@ -11,18 +11,22 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import HeadTooLarge, MalformedRequest, RecurveError, UnsupportedTransfer
+from app.transport import Flow
 
 SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
+PIECES = 2**10  # of a body that are parsed in one turn of the event loop, about: what is read at once may hold many thousand chunks
 
 Part = Literal["nothing yet", "head", "body", "all"]
 
 
 class ParsingProtocol(HttpToolsProtocol):
-    """Parses on when no request waits behind another: thousands fit in what is read at once.
+    """Parses on when no request waits behind another, and others have had their turn: thousands fit in what is read at once.
 
     An offer to upgrade to anything but a WebSocket is passed over, as RFC 9110 has it (section 7.8), and the request answered as if
     it had not been made. The parser itself would skip the body, and take that for the next request.
     """
+
+    flow: Flow
 
     def __init__(self, *arguments: Any, max_head_bytes: int, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -30,6 +34,7 @@ class ParsingProtocol(HttpToolsProtocol):
         self._came: Part = "nothing yet"  # of the request that is read; "all" before the next
         self._loose = self._body = 0  # bytes that were parsed since then, and are not of a body; and bytes of it
         self._kept = b""  # what is not parsed yet
+        self._pieces = 0  # of a body, in this turn of the event loop
 
     def data_received(self, data: bytes) -> None:
         self._kept += data
@@ -39,12 +44,20 @@ class ParsingProtocol(HttpToolsProtocol):
         """As far as may be; also when a request has been answered."""
         data, self._kept = self._kept, b""
         at = 0
-        while at < len(data) and not self.pipeline and self._listens():
+        while at < len(data) and self._pieces < PIECES and not self.pipeline and self._listens():
             end = at + max(SLICE, self._missing())
             self._parse(data[at:end])
             at = end
         if at < len(data) and self._listens():
             self._kept = data[at:]
+            if self._pieces >= PIECES and not self.flow.held:
+                self.flow.hold()
+                self.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._pieces = 0
+        self.flow.let_go()
+        self._parse_on()
 
     def _listens(self) -> bool:
         """Whether anything that comes is still read."""
@@ -94,7 +107,7 @@ class ParsingProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._came = "head"
+        self._came, self._pieces = "head", 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._came == "head":  # a trailer is no header: it would count as one, of a key for example
@@ -140,6 +153,7 @@ class ParsingProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._loose = 0
+        self._pieces += 1
         self._body += len(body)
         super().on_body(body)
 

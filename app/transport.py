@@ -84,15 +84,36 @@ class Corked:
 
 
 class Flow(FlowControl):
-    """Does not read on while requests wait for the one before them: what a caller sends ahead would fill the memory."""
+    """Does not read on while requests wait for the one before them: what a caller sends ahead would fill the memory.
+
+    Nor while it is held, whatever else is or is not against it.
+    """
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
         super().__init__(transport)
         self._waiting = waiting
+        self.held = False
+
+    def pause_reading(self) -> None:
+        if not self.held:
+            super().pause_reading()
+        self.read_paused = True
 
     def resume_reading(self) -> None:
         if self.read_paused and not self._waiting:
-            super().resume_reading()
+            if not self.held:
+                super().resume_reading()
+            self.read_paused = False
+
+    def hold(self) -> None:
+        self.held = True
+        if not self.read_paused:
+            self._transport.pause_reading()
+
+    def let_go(self) -> None:
+        self.held = False
+        if not self.read_paused:
+            self._transport.resume_reading()
 
 
 class Lingering(asyncio.Protocol):

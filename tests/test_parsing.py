@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.parsing import SLICE
+from app.parsing import PIECES, SLICE
 from tests.test_heads import Connection, request
 
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -144,6 +144,58 @@ def test_of_a_crowd_that_is_sent_ahead_only_the_next_become_requests() -> None:
         assert [int(number) for number in re.findall(rb"b'(\d+)'\)(?!\])(?:HTTP|$)", told)] == [*range(len(sent))]
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+CRUMBS = PIECES * 8
+CRUMBLED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * CRUMBS + b"0\r\n\r\n"
+MOST_AT_ONCE = PIECES + SLICE // 6 + 1  # in the slice with which they are enough
+
+
+@pytest.mark.parametrize("path", [b"/whole", b"/parts", b"/early"])
+def test_a_body_in_crumbs_leaves_others_their_turn(path: bytes) -> None:
+    """Each costs microseconds, and a megabyte holds many: nobody else would be heard while one sends them."""
+
+    async def run() -> None:
+        connection = Connection()
+        protocol, flow = connection.protocol, connection.protocol.flow
+        protocol.data_received(CRUMBLED % path)
+        assert protocol._body <= MOST_AT_ONCE
+        protocol.data_received(request(b"next"))  # read before, in the same turn
+        parsed = 0
+        while protocol._came != "all":
+            assert 0 < protocol._body - parsed <= MOST_AT_ONCE
+            assert flow.held
+            protocol.check(asyncio.get_running_loop().time() + 61)  # it is not the caller who is slow
+            parsed = protocol._body
+            await asyncio.sleep(0)
+        told = await connection.take([request(b"known")])
+        bodies = [b"" if path == b"/early" else b"x" * CRUMBS, b"next", b"known"]
+        assert re.findall(rb"b'(\w*)'\)(?=HTTP|$)", connection.transport.sent) == bodies
+        assert told.endswith(b"b'known')")
+        assert not flow.held
+        assert not flow.read_paused
+        assert not connection.transport.closed
+
+    asyncio.run(run())
+
+
+def test_a_caller_who_leaves_in_the_middle_of_his_crumbs_leaves_nothing_behind() -> None:
+    async def run() -> None:
+        troubles: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: troubles.append(told))
+        connection = Connection()
+        connection.protocol.data_received(CRUMBLED % b"/parts")
+        connection.protocol.connection_lost(None)
+        assert await connection.take([]) == b""
+        assert connection.protocol._kept == b""
+        assert troubles == []
+
+    asyncio.run(run())
+
+
+def test_a_body_that_breaks_off_among_crumbs_is_told_so() -> None:
+    statuses, _, closed = answers((CRUMBLED % b"/parts")[:-5] + b"no number\r\n", rounds=20)
+    assert (statuses, closed) == ([b"400"], True)
 
 
 def test_every_answer_has_the_date_of_now() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import pytest
 
-from app.transport import BRIEF, LONGEST, MOST, SLOWEST, Corked, Departures, Lingering
+from app.transport import BRIEF, LONGEST, MOST, SLOWEST, Corked, Departures, Flow, Lingering
 
 
 class Written(asyncio.Transport):
@@ -16,6 +17,7 @@ class Written(asyncio.Transport):
         super().__init__()
         self.writes: list[bytes] = []
         self.closing = False
+        self.reads = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writes.append(bytes(data))
@@ -25,6 +27,12 @@ class Written(asyncio.Transport):
 
     def close(self) -> None:
         self.closing = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
 
     def can_write_eof(self) -> bool:
         return False
@@ -128,3 +136,21 @@ def test_a_connection_lingers_as_long_as_its_caller_sends_within_bounds() -> Non
 
 def test_a_connection_that_lingers_is_over_soon_when_the_service_stops() -> None:
     assert ends_after(SLOWEST, hurried=10) == 10 + BRIEF + 1
+
+
+@pytest.mark.parametrize("steps", [*permutations(["pause", "hold", "resume", "let go"])], ids="-".join)
+def test_reading_goes_on_when_nothing_is_against_it(steps: tuple[str, ...]) -> None:
+    """A body that is not asked for yet, and one of which enough was parsed for now: either ends without the other."""
+
+    async def run() -> None:
+        transport = Written()
+        flow = Flow(transport, [])
+        acts = {"pause": flow.pause_reading, "hold": flow.hold, "resume": flow.resume_reading, "let go": flow.let_go}
+        paused = held = False
+        for step in steps:
+            acts[step]()
+            paused = {"pause": True, "resume": False}.get(step, paused)
+            held = {"hold": True, "let go": False}.get(step, held)
+            assert transport.reads == (not paused and not held)
+
+    asyncio.run(run())
