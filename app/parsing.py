@@ -4,6 +4,7 @@ Owns where in a request a connection is, how large a head may be, how much of wh
 trailers and of offers to speak something else. Knows nothing of answers.
 """
 
+import re
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -15,6 +16,12 @@ from app.transport import Flow
 
 SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
 PIECES = 2**10  # of a body that are parsed in one turn of the event loop, about: what is read at once may hold many thousand chunks
+# A Host's value (RFC 9110, section 7.2; RFC 3986, section 3.2.2): a name, or an address in brackets, which may name its zone; and a
+# port. It may be empty. A comma, which a name may have, is where somebody joined two.
+_HOST = re.compile(
+    rb"(?:(?:[\w.~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+(?:%[\w.~-]+)?\]|\[v[0-9a-f]+\.[\w.~!$&'()*+;=:-]+\])(?::[0-9]*)?",
+    re.IGNORECASE | re.ASCII,
+)
 
 Part = Literal["nothing yet", "head", "body", "all"]
 
@@ -129,9 +136,12 @@ class ParsingProtocol(HttpToolsProtocol):
     def _check(self) -> None:
         """Take no head that a proxy before the service may read in another way: RFC 9112, sections 3.2 and 6.1."""
         names = [name for name, _ in self.headers]
-        hosts = names.count(b"host")
-        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
-            raise MalformedRequest(f"A request of HTTP/1.1 has one Host header, got {hosts or 'none'}.")
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise MalformedRequest(f"A request of HTTP/1.1 has one Host header, got {len(hosts) or 'none'}.")
+        if hosts and not _HOST.fullmatch(hosts[0].strip(b" \t")):
+            shown = hosts[0].decode("latin-1")[:64]
+            raise MalformedRequest(f"The Host header names a host, and may name a port, got {shown}.")
         chunked = b"transfer-encoding" in names
         if chunked:
             codings = b", ".join(value for name, value in self.headers if name == b"transfer-encoding")

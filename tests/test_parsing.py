@@ -103,6 +103,30 @@ def test_a_head_that_may_mean_something_else_to_a_proxy_is_refused(head: bytes, 
     assert (statuses, closed) == ([b"200"] if refused else [b"200"] * 2, refused or b"1.0" in head)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [b"a b", b"a,b", b"user@host", b"host/path", b"a:b:c", b"a:80:80", b"[::1", b"::1", b"[::1]x", b"[]", b"\xff", b"%zz", b"a?b"],
+)
+def test_a_host_that_is_none_is_refused(host: bytes) -> None:
+    """Two that read it differently take a request for another's: RFC 9112, section 3.2, asks for a 400."""
+    for version in (b"1.1", b"1.0"):
+        statuses, told, closed = answers(b"GET /parts HTTP/%s\r\nHost: %s\r\n\r\n" % (version, host))
+        assert (statuses, closed) == ([b"400"], True)
+        assert b"The Host header" in told
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(b"", b":80", b"x", b"X.Example.", b"a_b-c.d~e:8000", b"127.0.0.1:", b"%C3%A4.example", b"xn--4ca.example", b"!$&'()*+;="),
+        *(b"[::1]", b"[2001:DB8::1]:443", b"[::ffff:1.2.3.4]", b"[fe80::1%25eth0]:80", b"[fe80::1%eth0]", b"[v1.fe:1]", b"x \t"),
+    ],
+)
+def test_a_host_is_a_host_in_every_form(host: bytes) -> None:
+    statuses, _, closed = answers(b"GET /parts HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
+    assert (statuses, closed) == ([b"200"], False)
+
+
 def test_a_body_that_breaks_off_harms_nobody_before_it() -> None:
     broken = b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"
     statuses, told, closed = answers(request(b"slow") + broken)
