@@ -15,7 +15,7 @@
     ├── UnsupportedMediaType        415
     ├── InvalidRequest              422  well-formed but wrong; says where
     ├── NotFinite                   422  the model's answer overflows float32
-    ├── UpgradeRequired             426  the path is a WebSocket's, and what came is none
+    ├── UpgradeRequired             426  the path is a WebSocket's, and what came is none, or one of another version
     ├── RateLimited                 429  a key's requests came too fast, and when to come back
     ├── HeadTooLarge                431  over the limit of a request's head
     ├── UnsupportedTransfer         501  the body is coded for its transfer in a way that is not known

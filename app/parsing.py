@@ -11,7 +11,7 @@ from typing import Any, Literal
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import HeadTooLarge, MalformedRequest, RecurveError, UnsupportedTransfer
+from app.errors import HeadTooLarge, MalformedRequest, RecurveError, UnsupportedTransfer, UpgradeRequired
 from app.transport import Flow
 
 SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
@@ -29,8 +29,8 @@ Part = Literal["nothing yet", "head", "body", "all"]
 class ParsingProtocol(HttpToolsProtocol):
     """Parses on when no request waits behind another, and others have had their turn: thousands fit in what is read at once.
 
-    An offer to upgrade to anything but a WebSocket is passed over, as RFC 9110 has it (section 7.8), and the request answered as if
-    it had not been made. The parser itself would skip the body, and take that for the next request.
+    An offer to upgrade to anything but a WebSocket, or in HTTP/1.0, is passed over, as RFC 9110 has it (section 7.8), and the
+    request answered as if it had not been made. The parser itself would skip the body, and take that for the next request.
     """
 
     flow: Flow
@@ -94,6 +94,9 @@ class ParsingProtocol(HttpToolsProtocol):
             taken = f"the {self._most} bytes that are taken"
             self._refuse(HeadTooLarge(f"The head of the request, its path and headers, has more than {taken}."))
 
+    def _should_upgrade(self) -> bool:
+        return self.parser.get_http_version() != "1.0" and super()._should_upgrade()
+
     def _declines(self) -> bool:
         return self.parser.should_upgrade() and not self._should_upgrade()
 
@@ -154,9 +157,15 @@ class ParsingProtocol(HttpToolsProtocol):
             self._check_handshake(chunked=chunked)
 
     def _check_handshake(self, *, chunked: bool) -> None:
-        """Of a WebSocket: it has no body, and its target may be a whole address (RFC 9112, section 3.2.2)."""
-        if chunked or dict(self.headers).get(b"content-length", b"0") != b"0":
+        """Of a WebSocket: it has no body, is of the one version (RFC 6455, section 4.4), and its target may be a whole address
+        (RFC 9112, section 3.2.2).
+        """
+        headers = dict(self.headers)
+        if chunked or headers.get(b"content-length", b"0") != b"0":
             raise MalformedRequest("The handshake of a WebSocket has no body: send its first message when it is open.")
+        version = headers.get(b"sec-websocket-version", b"none").strip()
+        if version != b"13":
+            raise UpgradeRequired(f"A WebSocket is begun with Sec-WebSocket-Version: 13, got {version.decode('latin-1')[:64]}.")
         if not self.url.startswith(b"/"):
             target = httptools.parse_url(self.url)
             self.url = b"?".join(part for part in (target.path or b"/", target.query) if part)

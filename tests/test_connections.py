@@ -332,6 +332,28 @@ def test_a_websocket_with_a_body_is_told_what_is_wrong(server: Server, body: byt
         assert "has no body" in problem(rest(caller), 400)["detail"]
 
 
+@pytest.mark.parametrize("version", [b"8", b"13, 8", b""])
+def test_a_websocket_of_another_version_is_told_which_is_spoken(server: Server, version: bytes) -> None:
+    """By RFC 6455 (section 4.4); who speaks several comes back with that."""
+    with call(server) as caller:
+        caller.sendall(UPGRADE.replace(b"Version: 13", b"Version: " + version) + b"\r\n")
+        found = rest(caller)
+    assert found.startswith(b"HTTP/1.1 426 ")
+    for header in (b"sec-websocket-version: 13", b"upgrade: websocket", b"content-type: application/problem+json"):
+        assert b"\r\n%s\r\n" % header in found
+    assert b"got %s." % version in found
+
+
+def test_there_is_no_websocket_in_an_older_http(server: Server) -> None:
+    """RFC 9110 has an upgrade in HTTP/1.0 ignored (section 7.8): what answers may not understand a connection that goes on."""
+    with call(server) as caller:
+        caller.sendall(UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n")
+        assert rest(caller).startswith(b"HTTP/1.1 426 ")
+    with call(server) as caller:
+        caller.sendall(UPGRADE.replace(b"/streams/ws HTTP/1.1", b"/health/live HTTP/1.0") + b"\r\n")
+        assert rest(caller).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("target", [b"http://x/streams/ws", b"http://x/streams/ws?ttl_seconds=9", b"/streams/ws"])
 def test_a_websocket_may_ask_by_a_whole_address(server: Server, target: bytes) -> None:
     """As a proxy is asked: every server must take it so, by RFC 9112 (section 3.2.2)."""

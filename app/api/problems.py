@@ -69,7 +69,7 @@ def of(scope: Scope, error: Exception) -> Answer:
         if isinstance(error, Unavailable | RateLimited):
             headers.append((b"retry-after", b"%d" % error.retry_after))
         if isinstance(error, UpgradeRequired):
-            headers += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
+            headers += [(b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-version", b"13")]
         if isinstance(error, Unauthorized):
             headers.append((b"www-authenticate", b"Bearer"))
         return _problem(scope, error.status, error.code, error.title, error.detail, extra, headers)
