@@ -526,6 +526,36 @@ def test_head_is_told_what_get_is_but_the_body(client: httpx.Client, path: str) 
 HEAVY: dict[str, Any] = {"instances": [[STEP] * 5000] * 10, "return_sequences": False}  # tens of milliseconds of work for one lane
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/predict", "POST"),
+        ("/health", "GET, HEAD"),
+        ("/streams/a", "GET, DELETE, HEAD"),
+        ("/v2/models/a/versions/1/infer", "POST"),
+        ("/docs", "GET, HEAD"),
+    ],
+)
+def test_options_tells_what_may_be_asked_of_a_path(client: httpx.Client, path: str, allowed: str) -> None:
+    """Of all its routes, and the refusal of another method says the same; nothing is said to pages of other origins."""
+    answer = client.options(path, headers={"Origin": "http://elsewhere", "Access-Control-Request-Method": "POST"})
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["allow"] == allowed
+    assert "content-length" not in answer.headers
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    refused = client.patch(path)
+    problem(refused, 405)
+    assert refused.headers["allow"] == allowed
+
+
+def test_options_of_nothing_in_particular_is_answered(server: Server, client: httpx.Client) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as caller:
+        caller.sendall(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"".join(iter(lambda: caller.recv(65536), b"")).startswith(b"HTTP/1.1 204 ")
+    problem(client.options("/nope"), 404)
+
+
 def test_who_goes_away_is_not_worked_for(repository: Path) -> None:
     """Callers with short patience and automatic retries would bury a service that works for the dead."""
     flags = ("--workers", "1", "--lanes", "1", "--max-batch-size", "1", "--log-level", "debug")

@@ -44,6 +44,9 @@ class Direct:
             await self._app(scope, receive, send)
             return
         request_id = self._ids.assign(scope)
+        if scope["path"] == "*" and scope.get("method") == "OPTIONS":  # of the service, not of anything in it: whether it answers
+            await send_reply(scope, (204, [request_id], b""), send)
+            return
         refusal = self._refusal(scope)
         if refusal is not None:
             await send_reply(scope, reply_of(refusal, request_id), send)

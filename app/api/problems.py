@@ -1,4 +1,4 @@
-"""Every error as application/problem+json (RFC 9457), 404 and 405 included.
+"""Every error as application/problem+json (RFC 9457), 404 and 405 included; and OPTIONS, which the framework takes for one.
 
 Owns how an error looks on the wire. What an error means is errors.py's; a defect shows a generic text, its traceback
 goes to the log. Under /v2 a client's error is 400, whatever it is elsewhere, as clients of that protocol expect.
@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api import violations
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 V2 = "/v2/"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 NOT_400 = {401, 403, 404, 405, 408, 429, 431}  # under /v2
 
 
@@ -49,10 +51,21 @@ def install(app: FastAPI, refused: Callable[[str], None]) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, Unavailable) and not request.scope["path"].startswith(OPEN):  # a probe that says no refuses nobody
             refused(error.code)
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            error.headers = allow = {"Allow": ", ".join(_methods(app, request.scope["path"]))}  # of all routes, not of one
+            if request.method == "OPTIONS":
+                return Response(status_code=HTTPStatus.NO_CONTENT, headers=allow)
         return of(request.scope, error).response()
 
     for kind in (RecurveError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, handle)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """Those that are answered there."""
+    asked: list[Scope] = [{"type": "http", "path": path, "root_path": "", "headers": [], "method": method} for method in METHODS]
+    found = [scope["method"] for scope in asked if any(route.matches({**scope})[0] == Match.FULL for route in app.routes)]
+    return [*found, "HEAD"] if "GET" in found else found
 
 
 def of(scope: Scope, error: Exception) -> Answer:
