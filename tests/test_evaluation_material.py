@@ -12,6 +12,7 @@ from app.manifest import Signal
 from scripts.evaluation.card import Card, Output
 from scripts.evaluation.choice import Wish
 from scripts.evaluation.material import Material
+from scripts.series.config import WARM_UP
 from scripts.tables.recording import DataError, Irregular, Missing
 from tests.tables import noted, read, table, write
 
@@ -73,7 +74,7 @@ def test_the_test_part_is_training_s(tmp_path: Path, card: Card, missing: Missin
     """Bit for bit, and what is said of it too: whatever is missing or uneven."""
     choices: dict[str, Any] = {"missing": missing, "irregular": irregular}
     path = uneven(tmp_path)
-    features, lead = tuple(signal.name for signal in card.features), card.time_steps or 0
+    features, lead = tuple(signal.name for signal in card.features), card.time_steps or WARM_UP
     trained = read(path, task=card.task, features=features, targets=("y",), lead=lead, **choices)
     found = material(card, path, part="test", **choices)
     assert len(found.recordings) == len(trained.test)

@@ -13,6 +13,7 @@ import numpy as np
 from scripts.evaluation.card import Card, Task
 from scripts.evaluation.choice import Wish, classes_of, features_of, targets_of, targets_without_truth, task_of, units_of
 from scripts.evaluation.times import Clock, Times
+from scripts.series.config import WARM_UP
 from scripts.tables.cleaning import Cleaned, clean, opened
 from scripts.tables.parting import part, whole
 from scripts.tables.recording import Column, Recording, Wanted
@@ -56,17 +57,18 @@ class Material:
             missing=wish.missing,
             irregular=wish.irregular,
             period=wish.period,
-            lead=(card.time_steps or 0) if task == "forecast" else 0,
         )
         split = parse_split(wish.split) if wish.part == "test" else None
         cleaned = clean(sheets, reading, split, truth=bool(targets))
         gathered = cleaned.gathered
-        recordings, parted = _recordings(cleaned, reading, split)
+        by_recording = task == "classify" and _by_recording(card, cleaned)
+        needed = (card.time_steps or 0) if task == "forecast" else 0
+        follows = task != "forecast" and card.streamable and not by_recording
+        recordings, parted = _recordings(cleaned, split, lead=WARM_UP if follows else needed, needed=needed)
         clock = Clock(cleaned.tracks, cleaned.roles, resampled=wish.irregular == "resample")
         columns = (
             tuple(sheets[0].fields[name].column for name in gathered.targets) if targets else targets_without_truth(card, task)
         )
-        by_recording = task == "classify" and _by_recording(card, cleaned)
         notes += [*cleaned.found, *cleaned.done, *parted, *(_several(recordings) if by_recording else [])]
         return cls(
             task=task,
@@ -110,12 +112,12 @@ def _several(recordings: Sequence[Recording]) -> list[str]:
     ]
 
 
-def _recordings(cleaned: Cleaned, reading: Wanted, split: Split | None) -> tuple[tuple[Recording, ...], list[str]]:
-    """Every whole piece of what was read, or those of the test part; and where it lies."""
+def _recordings(cleaned: Cleaned, split: Split | None, *, lead: int, needed: int) -> tuple[tuple[Recording, ...], list[str]]:
+    """Every whole piece of what was read, or those of the test part; and where it lies. lead, needed: as of `part`."""
     if split is None:
         return whole(cleaned.tracks, cleaned.gathered.places), []
-    (_, _, test), notes = part(cleaned.tracks, cleaned.gathered.places, split, lead=reading.lead)
-    return test, [note for note in notes if note.startswith("Test")]
+    (_, _, test), notes = part(cleaned.tracks, cleaned.gathered.places, split, lead=lead, needed=needed)
+    return test, [note for note in notes if note.startswith(("Test", "Scored"))]
 
 
 def _without_truth(recording: Recording, targets: int) -> Recording:

@@ -26,7 +26,7 @@ from scripts.tables.wording import count
 
 
 def evaluate(model: Model, material: Material, table: Table, picture: Path | None) -> Found:
-    """Every row of the material, each recording from the zero state."""
+    """Every row of the material, each recording from the zero state at its first row; of its lead nothing is told."""
     card = model.card
     steps = sum(len(recording.features) for recording in material.recordings)
     judge, notes = _judge(card, material)
@@ -37,7 +37,7 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
         answers = answered(model, material.recordings, bar.update)
         for index, (recording, placed) in enumerate(zip(material.recordings, answers, strict=True)):
             rows = judged(placed[0], recording, last=material.label_per_recording)
-            silent += int(np.isnan(placed[0]).any(axis=1).sum())
+            silent += int(np.isnan(placed[0][recording.lead :]).any(axis=1).sum())
             judged_rows += len(rows)
             if len(rows) and isinstance(judge, OfClasses) and places is not None and recording.labels is not None:
                 judge.add(placed[0][rows], places[recording.labels[rows]])
@@ -68,21 +68,23 @@ def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None
         return None, []
     if material.task == "classify":
         return OfClasses(len(material.known_classes)), []
-    deviations, whose = deviations_of(card, [recording.targets for recording in material.recordings])
+    deviations, whose = deviations_of(card, [recording.targets[recording.lead :] for recording in material.recordings])
     methods = [RAW_SIGNAL] if material.task == "denoise" else []
     judge = OfNumbers(material.task or "regress", material.targets, deviations, methods=methods)
     return judge, [f"RMSE and MAE: in units of each target's standard deviation {whose}."] if judge.standardised else []
 
 
 def _write(table: Table, model: Model, material: Material, index: int, placed: Placed) -> None:
-    """A line for each row of the recording, in order, whether it has an answer or not."""
+    """A line for each row of the recording but its lead, in order, whether it has an answer or not."""
     recording, times = material.recordings[index], material.times[index]
-    columns: dict[str, object] = material.names_of(index, len(recording.features))
-    columns[times.name] = times.values
+    own = slice(recording.lead, None)
+    placed = tuple(array[own] for array in placed)
+    columns: dict[str, object] = material.names_of(index, len(recording.features) - recording.lead)
+    columns[times.name] = times.values[own]
     if material.task == "classify":
         columns |= _of_classes(material, recording.labels, placed[0])
     elif material.truth:
-        columns |= {target.name: recording.targets[:, place] for place, target in enumerate(material.targets)}
+        columns |= {target.name: recording.targets[own, place] for place, target in enumerate(material.targets)}
     table.add(columns | _answers(model, material, placed))
 
 
@@ -125,7 +127,9 @@ def _draw(
     if isinstance(judge, OfClasses):
         draw_confusion(judge.counts, material.known_classes, path, title=f"On {material.part}")
         return
-    stretch = most_eventful(recording.targets if material.truth else recording.features)
+    telling = recording.targets if material.truth else recording.features
+    found = most_eventful(telling[recording.lead :])
+    stretch = slice(recording.lead + found.start, recording.lead + found.stop)
     panels = [
         Panel(_title(recording, name, unit), tuple(_lines(material, recording, answers, place, stretch)))
         for place, (name, unit) in enumerate(_named(model, material))

@@ -12,6 +12,8 @@ from scripts.training.config import RunConfig
 Channels = Literal["independent", "joint"]
 Normalise = Literal["last", "instance", "none"]
 
+WARM_UP = 4096  # rows that a stream is followed before what it answers counts, where there are so many
+
 
 @dataclass(frozen=True, slots=True)
 class Config(RunConfig):
@@ -66,7 +68,7 @@ class Config(RunConfig):
 
     def wanted(self) -> Wanted:
         """What is to be read for it."""
-        lead = self.context if self.task == "forecast" else 0
+        lead = self.context if self.task == "forecast" else WARM_UP
         return Wanted(
             task=self.task,
             data=self.data,

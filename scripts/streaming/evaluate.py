@@ -1,4 +1,4 @@
-"""A network's answers to whole recordings, step after step from the zero state, as a live stream would have them.
+"""A network's answers to recordings, step after step from the zero state at their first row, as a live stream would have them.
 
 Owns how recordings of any sizes are gone through in bounded memory and time. Knows nothing of what is made of the answers.
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from scripts.series.config import WARM_UP
 from scripts.streaming.network import Network
 from scripts.streaming.rows import Piece, gather
 from scripts.tables.recording import Recording
@@ -21,7 +22,6 @@ from scripts.tables.recording import Recording
 SIDE_BY_SIDE = 64  # recordings
 STEPS = 256  # of each at once
 LONGEST = 65_536  # rows
-WARM_UP = 4096  # rows
 BAR_AFTER = 3.0  # seconds
 
 

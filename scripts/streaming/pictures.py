@@ -21,7 +21,7 @@ from scripts.training.drawing import save
 
 SHOWN = 400  # rows
 STRIDE = 50  # rows between two beginnings that are tried
-REACH = 50_000  # rows, from the beginning of a recording, in which the stretch is looked for: it is followed up to there
+REACH = 50_000  # rows, from the beginning of a recording's part, in which the stretch is looked for: it is followed up to there
 MOST_SIGNALS = 4
 MOST_NAMED = 12  # classes: with more there is no room for names
 RAW, SIMPLE, MODEL = "#b9bec6", "#4c9be8", "#c8553d"
@@ -43,7 +43,7 @@ def draw(network: Network, data: Dataset, known: Targets | Classes, device: str,
 
 def telling(recordings: Sequence[Recording]) -> Piece:
     """The stretch in which the truth changes most: of targets by their variance, of labels by how often they change."""
-    truths = [truth_of(recording)[recording.lead : REACH].astype(np.float64) for recording in recordings]
+    truths = [truth_of(recording)[recording.lead : recording.lead + REACH].astype(np.float64) for recording in recordings]
     largest = np.max([truth.std(axis=0) for truth in truths if len(truth)], axis=0)
     best, found = -1.0, None
     for index, (recording, truth) in enumerate(zip(recordings, truths, strict=True)):
@@ -115,5 +115,5 @@ def _draw_probabilities(where: Piece, answers: Array, data: Dataset, path: Path)
 
 
 def _axis(where: Piece, data: Dataset) -> tuple[Array, str]:
-    rows = np.arange(where.begin, where.end, dtype=np.float64)
+    rows = np.arange(where.begin, where.end, dtype=np.float64) - data.test[where.recording].lead
     return (rows, "row") if data.period is None else (rows * data.period, "s")

@@ -56,7 +56,7 @@ class Following:
             "label_per_recording": data.label_per_recording,
             "deviations": self._known.deviations,
             "period": data.period,
-            "rows": {part: sum(len(each.features) for each in getattr(data, part)) for part in PARTS},
+            "rows": {part: sum(len(each.features) - each.lead for each in getattr(data, part)) for part in PARTS},
             "digest": data.digest(),
             "sample": torch.from_numpy(sample_of(data.test, self._known.scaling)),  # (rows, features)
         }
@@ -76,7 +76,7 @@ class Following:
         return of(cast("Network", network), self._dataset.training, prepared, device)
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
-        """Loss and rmse, or loss, accuracy and macro_f1, over whole recordings, each from the zero state."""
+        """Loss and rmse, or loss, accuracy and macro_f1, each recording followed from the zero state at its first row."""
         return self._known.validate(cast("Network", network), device)
 
     def scores(self, network: nn.Module, device: str) -> Scores:

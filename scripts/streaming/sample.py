@@ -1,4 +1,4 @@
-"""Typical rows for a golden sample. Owns which rows they are: those about the value that is farthest out."""
+"""Typical rows for a golden sample. Owns which rows they are: those about the value that is farthest out, of the part itself."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ MOST = 512  # rows
 
 def sample_of(recordings: Sequence[Recording], scaling: Scaling) -> NDArray[np.float32]:
     """Successive rows (rows, features) of one recording: there digits are lost first. As many as it has, MOST at most."""
-    longest = max(len(recording.features) for recording in recordings)
-    enough = [index for index, recording in enumerate(recordings) if len(recording.features) >= min(longest, MOST)]
+    lengths = [len(recording.features) - recording.lead for recording in recordings]
+    enough = [index for index, length in enumerate(lengths) if length >= min(max(lengths), MOST)]
     farthest, chosen, moment = -1.0, enough[0], 0
     for piece in blocks([recordings[index] for index in enough]):
         far = np.abs(scaling(recordings[enough[piece.recording]].features[piece.begin : piece.end])).max(axis=1)
         far[far > NEAR] = 0.0  # in a value beyond all measure there are no digits to be lost
         if far.max() > farthest:
             farthest, chosen, moment = float(far.max()), enough[piece.recording], piece.begin + int(far.argmax())
-    features = recordings[chosen].features
-    begin = max(0, min(moment - MOST // 2, len(features) - MOST))
+    features, lead = recordings[chosen].features, recordings[chosen].lead
+    begin = max(lead, min(moment - MOST // 2, len(features) - MOST))
     return np.array(features[begin : begin + MOST])

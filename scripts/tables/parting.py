@@ -32,10 +32,11 @@ def whole(tracks: Sequence[Track], places: Places) -> tuple[Recording, ...]:
     return tuple(_recording(track, span, places) for track in tracks for span in track.spans)
 
 
-def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int) -> tuple[Parts, list[str]]:
+def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int, needed: int) -> tuple[Parts, list[str]]:
     """The three parts, as the tracks' borders have them, and notes on where each of them lies.
 
-    split: how the borders came to be. lead: rows before the validation and the test part that may be read.
+    split: how the borders came to be. lead: rows before the validation and the test part that may be read. needed: rows that
+    every prediction reads before its own.
     """
     tracks = [track for track in tracks if track.spans]
     parts: list[tuple[Recording, ...]] = []
@@ -48,22 +49,27 @@ def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int) ->
             for span in track.spans
             if (common := (max(span[0], limit[0]), min(span[1], limit[1])))[0] < common[1]
         ]
-        parts.append(tuple(piece for piece in pieces if len(piece.features) > lead))
+        parts.append(tuple(piece for piece in pieces if len(piece.features) > needed))
         rows = _rows(parts[-1])
         short = _rows(pieces) - rows
         if short and not rows:
             raise DataError(
-                f"The {name} part has {count(short, 'row')}, in pieces of no more than the {lead:,} rows that a prediction"
+                f"The {name} part has {count(short, 'row')}, in pieces of no more than the {needed:,} rows that a prediction"
                 " reads: choose a shorter --context, another --split, or give more data."
             )
         if short:
             notes.append(
-                f"{count(short, 'row')} of the {name} part left out: in pieces of no more than the {lead:,} rows that a"
+                f"{count(short, 'row')} of the {name} part left out: in pieces of no more than the {needed:,} rows that a"
                 " prediction reads."
             )
         if rows:
             notes.append(_lies(name, tracks, inside, parts[-1]))
     check_filled([len(each) for each in parts], tracks, split)
+    if not needed and (read := max(each.lead for each in (*parts[1], *parts[2]))):
+        notes.append(
+            f"Scored as streams that run already: in each recording up to {count(read, 'row')} before the validation and the test"
+            " part are read first, features only."
+        )
     beyond = sum(len(track) - track.borders[-1] for track in tracks if track.borders[-1])
     if beyond:
         notes.append(f"{count(beyond, 'row')} after the test part not used.")

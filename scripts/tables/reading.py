@@ -36,7 +36,8 @@ def load(wanted: Wanted) -> Dataset:
     notes = [*_files(sheets, gathered.tracks, cleaned.roles), *cleaned.found]
     if wanted.task == "denoise":
         notes.append(pair(gathered.features, gathered.targets))
-    parts, said = part(cleaned.tracks, gathered.places, split, lead=wanted.lead)
+    lead = 0 if cleaned.label_per_recording else wanted.lead  # one that is dealt out whole begins with its part
+    parts, said = part(cleaned.tracks, gathered.places, split, lead=lead, needed=wanted.needed)
     notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
     first = sheets[0]
     return Dataset(
@@ -86,9 +87,14 @@ def _still(training: Sequence[Recording], features: Sequence[str]) -> list[str]:
     return [f"The same value in all rows of the training part: {listed(names)}."] if names else []
 
 
+def _labels(recording: Recording) -> set[int]:
+    """Those of the part itself."""
+    return set() if recording.labels is None else {int(label) for label in np.unique(recording.labels[recording.lead :])}
+
+
 def _unseen(parts: Sequence[Sequence[Recording]], gathered: Gathered) -> list[str]:
     """Classes that are in one part and not in another; DataError where training lacks one of the others'."""
-    held = [{int(label) for each in part_ if each.labels is not None for label in np.unique(each.labels)} for part_ in parts]
+    held = [{label for each in part_ for label in _labels(each)} for part_ in parts]
     missing = sorted((held[1] | held[2]) - held[0])
     if missing:
         names = ", ".join(repr(gathered.classes[label]) for label in missing)

@@ -33,7 +33,12 @@ class Wanted:
     missing: Missing = "error"  # empty cells and NaN of features; drop, and where there is no truth: the recording is cut there
     irregular: Irregular = "error"  # rows that are not evenly spaced in time
     period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
-    lead: int = 0  # rows of the part before that validation and test may read
+    lead: int = 0  # rows before theirs that validation and test may read
+
+    @property
+    def needed(self) -> int:
+        """Rows before its own that a prediction cannot do without."""
+        return self.lead if self.task == "forecast" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Column:
 class Recording:
     """An uninterrupted piece of signal, in raw units and in the order of time, without NaN.
 
-    The first `lead` rows belong to an earlier part: they may be read (a forecast's context begins there), and are not predicted.
+    The first `lead` rows belong to an earlier part: they may be read (a forecast's context begins there, and a stream is followed
+    from there), and are not predicted.
     Of a forecast, neither are windows whose horizon holds a row that is `filled`: one of its targets was missing and was filled in,
     or the row before it was drawn from it. Of the other tasks no target and no label is filled in: recordings are cut there.
     """

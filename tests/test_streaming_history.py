@@ -1,0 +1,184 @@
+"""What a stream has read before the rows that it is judged by: all that its recording has, as it would have in use."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from scripts import evaluate
+from scripts.evaluation.scoring import OfClasses, OfNumbers
+from scripts.series.config import WARM_UP, Config
+from scripts.series.problem import problem_over
+from scripts.streaming.linear import Scaling
+from scripts.streaming.network import Network
+from scripts.streaming.problem import Following
+from scripts.streaming.sample import sample_of
+from scripts.streaming.targets import BACK
+from scripts.tables.reading import load
+from scripts.tables.recording import Dataset
+from scripts.training.scores import Scores
+from tests.recordings import numbered
+from tests.series_files import gestures
+from tests.tables import noted, table, write
+from tests.test_evaluate_command import published, table_of
+
+ROWS, ENDS = 80, (48, 64, 80)  # of each recording, and where its parts end
+SPLIT = ("0.6", "0.2", "0.2")
+Array = NDArray[np.float64]
+
+
+def machines(folder: Path, *, runs: int = 3) -> tuple[Path, Array]:
+    """Recordings of x, of y, the sum of its last 30 values, of a clean z and of a state; and x and y (runs, rows, 2)."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(runs, ROWS)).round(4)
+    y = np.stack([np.convolve(each, np.ones(30))[:ROWS] for each in x]).round(4)
+    columns = {
+        "run": np.repeat(np.arange(runs), ROWS),
+        "x": x.ravel(),
+        "y": y.ravel(),
+        "state": np.where(y.ravel() > 0, "high", "low"),
+    }
+    return write(folder, table(columns)), np.stack([x, y], axis=2)
+
+
+def config_of(path: Path, task: str, **choices: Any) -> Config:
+    target = "state" if task == "classify" else "y"
+    known = {"data": (str(path),), "features": ("x",), "targets": (target,), "group": "run", "split": SPLIT}
+    return Config(**{"task": task, "hidden": 4, "layers": 1, **known, **choices})
+
+
+def problem_of(config: Config) -> tuple[Following, Dataset, Network]:
+    """A network with random weights, whose answers hang on all rows that it has read."""
+    dataset = load(config.wanted())
+    problem = problem_over(config, dataset)
+    assert isinstance(problem, Following)
+    torch.manual_seed(0)
+    network = problem.network()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.uniform_(-0.9, 0.9)
+    return problem, dataset, network
+
+
+def streamed(network: Network, x: Array, begin: int, end: int) -> list[Array]:
+    """What the network answers in these rows to each recording, which it follows from its very first row."""
+    with torch.inference_mode():
+        answers = [network.answers(torch.tensor(each[None, :end, None], dtype=torch.float32))[0][0] for each in x]
+    return [each[begin:].double().numpy() for each in answers]
+
+
+def judged(task: Any, dataset: Dataset, answers: list[Array], truths: list[Array]) -> Scores:
+    """The scores of these answers."""
+    if task == "classify":
+        of_classes = OfClasses(2)
+        for answer, truth in zip(answers, truths, strict=True):
+            of_classes.add(answer, np.array([dataset.classes.index("high" if each > 0 else "low") for each in truth]))
+        return of_classes.scores("")
+    of_numbers = OfNumbers(task, dataset.targets, np.ones(1))
+    for answer, truth in zip(answers, truths, strict=True):
+        of_numbers.add(answer.astype(np.float32), truth[:, None].astype(np.float32), {})
+    return of_numbers.scores("")
+
+
+@pytest.mark.parametrize("task", ["regress", "denoise", "classify"])
+def test_a_part_is_scored_as_a_stream_that_runs_since_its_recording_began(tmp_path: Path, task: str) -> None:
+    """A cold start at every part has errors that no stream has in use, or spares it those that it has."""
+    path, values = machines(tmp_path)
+    problem, dataset, network = problem_of(config_of(path, task))
+    metric, place = ("loss", 2) if task == "classify" else ("rmse", 0)
+    for (begin, end), found in (
+        (ENDS[:2], problem.validate(network, "cpu")[metric]),
+        (ENDS[1:], problem.scores(network, "cpu").model.values[place]),
+    ):
+        answers = streamed(network, values[:, :, 0], begin, end)
+        expected = judged(task, dataset, answers, [*values[:, begin:end, 1]])
+        assert found == pytest.approx(expected.model.values[place], rel=1e-5)
+
+
+def test_lagged_baselines_read_the_same_rows(tmp_path: Path) -> None:
+    """They stand beside the model: what it may read they may. Checked against the same fit of rows laid out by hand."""
+    path, values = machines(tmp_path)
+    problem, _, network = problem_of(config_of(path, "regress"))
+    scores = {row.name: row.values[0] for row in problem.scores(network, "cpu").rows}
+    lagged = np.stack([np.stack([x[np.maximum(np.arange(ROWS) - k, 0)] for k in range(1 + BACK)], axis=1) for x in values[:, :, 0]])
+
+    def rows(begin: int, end: int) -> tuple[Array, Array]:
+        own = lagged[:, begin:end].reshape(-1, 1 + BACK)
+        return np.concatenate([np.ones((len(own), 1)), own], axis=1), values[:, begin:end, 1].ravel()
+
+    errors = {}
+    for penalty in (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        inputs, truth = rows(0, ENDS[0])
+        scale = values[:, : ENDS[0], 0].std()
+        added = penalty * len(inputs) * scale**2 * np.eye(inputs.shape[1])  # of weights of scaled features
+        added[0] = 0
+        centre = np.concatenate([[0], np.full(1 + BACK, values[:, : ENDS[0], 0].mean())])
+        weights = np.linalg.solve((inputs - centre).T @ (inputs - centre) + added, (inputs - centre).T @ truth)
+        validation, test = (
+            float(np.sqrt(np.square((inputs - centre) @ weights - truth).mean()))
+            for inputs, truth in (rows(ENDS[0], ENDS[1]), rows(ENDS[1], ENDS[2]))
+        )
+        errors[validation] = test
+    assert scores[f"linear fit of the last {1 + BACK} rows"] == pytest.approx(errors[min(errors)], rel=1e-4)
+
+
+def test_of_a_long_recording_so_many_rows_are_read_first(tmp_path: Path) -> None:
+    """What a stream has forgotten need not be read again in every epoch; and it is said."""
+    rows = 2 * WARM_UP
+    path = write(tmp_path, table({"x": np.sin(np.arange(rows)).round(4), "y": np.cos(np.arange(rows)).round(4)}))
+    config = config_of(path, "regress", group="")
+    dataset = load(config.wanted())
+    (training,), (validation,), (test,) = dataset.training, dataset.validation, dataset.test
+    assert (training.lead, validation.lead, test.lead) == (0, WARM_UP, WARM_UP)
+    begin = int(0.8 * rows)
+    np.testing.assert_array_equal(test.features[:, 0], np.sin(np.arange(begin - WARM_UP, rows)).round(4).astype(np.float32))
+    assert noted(dataset, "Scored as streams that run already", f"up to {WARM_UP:,} rows before the validation and the test part")
+    problem = problem_over(config, dataset)
+    assert problem.facts["rows"] == {"training": int(0.6 * rows), "validation": begin - int(0.6 * rows), "test": rows - begin}
+
+
+def test_recordings_that_are_dealt_out_whole_have_nothing_before_them(tmp_path: Path) -> None:
+    """Parted by dates they would: but a label of a recording is told of its own rows."""
+    config = Config(task="classify", data=(str(gestures(tmp_path / "g.csv")),), targets=("gesture",), group="trial")
+    dataset = load(config.wanted())
+    assert dataset.label_per_recording
+    assert {each.lead for each in dataset.training + dataset.validation + dataset.test} == {0}
+    assert not noted(dataset, "Scored as streams")
+
+
+def test_a_class_that_only_earlier_rows_have_is_not_in_a_part(tmp_path: Path) -> None:
+    """What is read first is not scored, so that it says nothing of the part."""
+    states = ["a" if k < 40 or k % 2 else "b" for k in range(100)]
+    path = write(tmp_path, table({"x": [k * k % 17 for k in range(100)], "state": [*states[:80], *["a"] * 20]}))
+    dataset = load(config_of(path, "classify", group="").wanted())
+    assert noted(dataset, "The test part has no row of the class 'b'")
+
+
+def test_golden_samples_are_of_rows_that_were_held_out() -> None:
+    """Not of those that are read first, which are training's."""
+    recordings = numbered([90], lead=60)
+    scaling = Scaling(np.zeros(2, np.float32), np.full(2, 1e3, np.float32))
+    assert sample_of(recordings, scaling)[:, 0].tolist() == list(range(61, 91))
+
+
+@pytest.mark.parametrize("task", ["regress", "denoise", "classify"])
+def test_an_evaluation_follows_the_recording_to_its_test_part(tmp_path: Path, task: str) -> None:
+    """A line for each row of the test part, with what a stream over all of the file answers there; and training's scores."""
+    path, _ = machines(tmp_path)
+    trained = published(tmp_path, config_of(path, task, name="model"))
+    tables = {}
+    for part in ("all", "test"):
+        line = [str(tmp_path / "model" / "1"), "--data", str(path), "--part", part, "--csv", str(tmp_path / "out.csv")]
+        assert evaluate.main([*line, "--json", str(tmp_path / "out.json")]) == 0
+        tables[part] = table_of(tmp_path / "out.csv")
+    whole = [row for k, row in enumerate(tables["all"]) if k % ROWS >= ENDS[1]]
+    assert len(whole) == len(tables["test"]) == 3 * (ENDS[2] - ENDS[1])
+    column = "high_probability" if task == "classify" else "y_predicted"
+    found, expected = ([float(row[column]) for row in rows] for rows in (tables["test"], whole))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    told = json.loads((tmp_path / "out.json").read_bytes())["scores"]["the model"]
+    assert list(told.values()) == pytest.approx(trained.model.values, rel=1e-3)
