@@ -91,10 +91,12 @@ def test_the_test_part_is_training_s(tmp_path: Path, card: Card, missing: Missin
 
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 def test_truth_is_not_made_up(tmp_path: Path, missing: Missing) -> None:
-    """Rows without a target are no rows of a regression, and of a forecast they are read only."""
+    """Rows without a target are read only, of a regression and of a forecast."""
     path = write(tmp_path, table({"x": [k * k for k in range(60)], "y": ["" if k in (20, 21) else k % 7 for k in range(60)]}))
-    pieces = material(regressor(), path, missing=missing).recordings
-    assert [each.targets[:, 0].tolist() for each in pieces] == [[k % 7 for k in range(20)], [k % 7 for k in range(22, 60)]]
+    (found,) = material(regressor(), path, missing=missing).recordings
+    assert np.flatnonzero(~found.told()).tolist() == [20, 21]
+    assert np.isnan(found.targets[20:22]).all()
+    assert found.targets[found.told(), 0].tolist() == [k % 7 for k in range(60) if k not in (20, 21)]
     (whole,) = material(forecaster(), path, missing=missing).recordings
     assert whole.filled is not None
     assert np.flatnonzero(whole.filled).tolist() == ([20, 21] if missing == "hold" else [20, 21, 22])

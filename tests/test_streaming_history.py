@@ -1,6 +1,7 @@
 """What a stream has read before the rows that it is judged by: all that its recording has, as it would have in use."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from scripts import evaluate
 from scripts.evaluation.scoring import OfClasses, OfNumbers
 from scripts.series.config import WARM_UP, Config
 from scripts.series.problem import problem_over
-from scripts.streaming.linear import Scaling
+from scripts.streaming import linear
+from scripts.streaming.linear import Goal, Scaling
 from scripts.streaming.network import Network
 from scripts.streaming.problem import Following
+from scripts.streaming.rows import Piece
 from scripts.streaming.sample import sample_of
 from scripts.streaming.targets import BACK
 from scripts.tables.reading import load
-from scripts.tables.recording import Dataset
+from scripts.tables.recording import Dataset, Recording
 from scripts.training.scores import Scores
-from tests.recordings import numbered
+from tests.recordings import numbered, of_task
 from tests.series_files import gestures
 from tests.tables import noted, table, write
 from tests.test_evaluate_command import published, table_of
@@ -182,3 +185,99 @@ def test_an_evaluation_follows_the_recording_to_its_test_part(tmp_path: Path, ta
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     told = json.loads((tmp_path / "out.json").read_bytes())["scores"]["the model"]
     assert list(told.values()) == pytest.approx(trained.model.values, rel=1e-3)
+
+
+# -- truth that is there only now and then ------------------------------------------------------------------------------
+
+
+def sparsely(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The same with a truth in every fifth row only: as a table has it, and with absurd values in place of what is not known."""
+
+    def changed(parts: tuple[Recording, ...], *, absurd: bool) -> tuple[Recording, ...]:
+        found = []
+        for each in parts:
+            filled = np.arange(len(each.features)) % 5 != 0
+            targets = np.where(filled[:, None], 1e9 if absurd else np.nan, each.targets).astype(np.float32)
+            labels = None if each.labels is None else np.where(filled, 0 if absurd else -1, each.labels)
+            found.append(replace(each, targets=targets, labels=labels, filled=filled))
+        return tuple(found)
+
+    return tuple(  # type: ignore[return-value]  # of two
+        replace(
+            dataset,
+            training=changed(dataset.training, absurd=absurd),
+            validation=changed(dataset.validation, absurd=absurd),
+            test=changed(dataset.test, absurd=absurd),
+        )
+        for absurd in (False, True)
+    )
+
+
+@pytest.mark.parametrize("task", ["regress", "denoise", "classify"])
+def test_what_is_not_known_changes_nothing(tmp_path: Path, task: str) -> None:
+    """Neither what training begins from, nor a loss, a baseline or a score: the same, finite numbers whatever stands there."""
+    found = []
+    for data in sparsely(of_task(task)):
+        problem = Following(Config(task=task, hidden=4, layers=1, batch=4, chunk=32), data)  # type: ignore[arg-type]  # a task
+        network = problem.network()
+        losses = [float(loss.detach()) for loss in problem.losses(network, problem.prepare(0)[:1], "cpu")]
+        values = [losses, problem.validate(network, "cpu").values(), *(row.values for row in problem.scores(network, "cpu").rows)]
+        found.append((np.concatenate([[*each] for each in values]), problem.scores(network, "cpu")))
+        assert problem.pictures(network, "cpu", tmp_path)
+    (first, scores), (second, _) = found
+    np.testing.assert_array_equal(first, second)
+    assert np.isfinite([row.values[0] for row in scores.rows]).all()
+    told = sum(int(each.told().sum()) for each in sparsely(of_task(task))[0].test)
+    assert scores.data == f"the test part, {told:,} rows"
+
+
+def test_baselines_are_fitted_to_the_rows_with_a_truth() -> None:
+    """As least squares over these rows alone, each beside those before it, whether they have one or not."""
+    data = sparsely(of_task("regress"))[0]
+    (recording,) = data.training
+    fitted = linear.fit(Goal("regress"), Scaling.of([recording]), 3, training=[recording], validation=[recording])
+    rows = np.flatnonzero(recording.told())
+    scaled = Scaling.of([recording])(recording.features)
+    inputs = np.concatenate([np.ones((len(rows), 1)), *(scaled[np.maximum(rows - k, 0)] for k in range(4))], axis=1)
+    expected = inputs @ np.linalg.lstsq(inputs, recording.targets[rows].astype(np.float64), rcond=None)[0]
+    np.testing.assert_allclose(fitted.linear(recording, Piece(0, 0, len(recording.features)))[rows], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("task", ["regress", "classify"])
+def test_history_is_kept_where_truth_is_missing(tmp_path: Path, task: str) -> None:
+    """A lab value every fifth row: the answers are those of a stream over all rows, and those with a truth are scored."""
+    path, values = machines(tmp_path)
+    lines = path.read_text().splitlines()
+    column = 3 if task == "classify" else 2
+    for k, line in enumerate(lines[1:], start=1):
+        cells = line.split(",")
+        lines[k] = ",".join("" if place == column and (k - 1) % 5 else cell for place, cell in enumerate(cells))
+    path.write_text("\n".join(lines) + "\n")
+    config = config_of(path, task, missing="drop", name="model")
+    dataset = load(config.wanted())
+    assert [len(part) for part in (dataset.training, dataset.validation, dataset.test)] == [3, 3, 3]
+    assert noted(dataset, "Test: 48 rows, 9 with a truth, of 3 recordings")
+    problem, _, network = problem_of(config)
+    places = np.arange(ENDS[1], ENDS[2])
+    shown = places[places % 5 == 0]
+    answers = [each[shown - ENDS[1]] for each in streamed(network, values[:, :, 0], *ENDS[1:])]
+    expected = judged(task, dataset, answers, [*values[:, shown, 1]]).model.values[0]
+    assert problem.scores(network, "cpu").model.values[0] == pytest.approx(expected, rel=1e-5)
+
+    trained = published(tmp_path, config)
+    line = [
+        str(tmp_path / "model" / "1"),
+        "--data",
+        str(path),
+        "--csv",
+        str(tmp_path / "out.csv"),
+        "--picture",
+        str(tmp_path / "a.png"),
+    ]
+    assert evaluate.main([*line, "--part", "test", "--json", str(tmp_path / "out.json")]) == 0
+    told = json.loads((tmp_path / "out.json").read_bytes())
+    assert list(told["scores"]["the model"].values()) == pytest.approx(trained.model.values, rel=1e-3)
+    assert told["data"].endswith(", 9 rows")
+    table = table_of(tmp_path / "out.csv")
+    assert len(table) == 48
+    assert sum(row["state" if task == "classify" else "y"] != "" for row in table) == 9

@@ -117,36 +117,67 @@ def test_dropping_every_row_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["drop", "hold", "interpolate"])
-def test_the_recording_is_cut_where_a_label_is_missing(tmp_path: Path, missing: str) -> None:
-    """A label that nobody gave would be learned, and count as right; `none` is one."""
+def test_a_row_whose_label_is_missing_is_read_and_marked(tmp_path: Path, missing: str) -> None:
+    """A label that nobody gave would be learned, and count as right; `none` is one. What is measured there is signal."""
     cells = ["none", "none", "", "on", "on"] * 4
     path = write(tmp_path, table({"x": range(20), "state": cells}))
     with pytest.raises(DataError, match=r"4 cells of 40 are missing \(4 of `state`; first: data\.csv, row 4, column `state`"):
         read(path, task="classify", targets=("state",))
     dataset = read(path, task="classify", targets=("state",), missing=missing, split=("0.5", "0.25", "0.25"))
     every = dataset.training + dataset.validation + dataset.test
-    assert [dataset.classes[label] for each in every if each.labels is not None for label in each.labels] == [
-        label for label in cells if label
-    ]
-    assert [len(each.features) for each in dataset.training] == [2, 4, 2]
-    assert noted(dataset, "4 rows dropped")
+    labels = np.concatenate([each.labels for each in every if each.labels is not None])
+    assert [dataset.classes[label] if label >= 0 else "" for label in labels] == cells
+    assert np.concatenate([each.told() for each in every]).tolist() == [label != "" for label in cells]
+    assert everything(dataset)[:, 0].tolist() == list(range(20))
+    assert [len(each.features) for each in dataset.training] == [10]
+    assert noted(dataset, "4 rows are read, and neither learned from nor scored")
+    assert noted(dataset, "Training: 10 rows, 8 with a truth,")
+
+
+@pytest.mark.parametrize("missing", ["drop", "hold"])
+def test_a_recording_with_one_label_is_cut_where_it_is_missing(tmp_path: Path, missing: str) -> None:
+    """What is said after its last row is to be right: that row must have a label."""
+    columns = {
+        "run": [run for run in range(8) for _ in range(5)],
+        "x": [float(k * k % 17) for k in range(40)],
+        "state": ["" if run == 0 and k > 2 else ["ok", "bad"][run % 2] for run in range(8) for k in range(5)],
+    }
+    dataset = read(write(tmp_path, table(columns)), task="classify", targets=("state",), group="run", missing=missing)
+    assert dataset.label_per_recording
+    assert [len(each.features) for each in dataset.training] == [3, 5, 5, 5]
+    assert noted(dataset, "2 rows dropped")
+
+
+def test_a_piece_without_a_truth_is_not_learned_from(tmp_path: Path) -> None:
+    """Between two holes of a feature there may be none; a part needs some."""
+    cells = {
+        "x": ["" if k in (10, 20) else float(k * k % 17) for k in range(60)],
+        "y": [k % 7 if k > 20 else "" for k in range(60)],
+    }
+    cells["y"][0] = 1
+    dataset = read(write(tmp_path, table(cells)), task="regress", targets=("y",), missing="drop")
+    assert [len(each.features) for each in dataset.training] == [10, 21]
+    assert noted(dataset, "9 rows of the training part left out: in pieces without any truth.")
+    late = {"x": [float(k * k % 17) for k in range(60)], "y": [k % 7 if k > 50 else "" for k in range(60)]}
+    with pytest.raises(DataError, match="The training part has 42 rows, and none with a truth"):
+        read(write(tmp_path, table(late)), task="regress", targets=("y",), missing="drop")
 
 
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 @pytest.mark.parametrize("task", ["denoise", "regress"])
 def test_targets_are_never_filled(tmp_path: Path, task: str, missing: str) -> None:
-    """Features are; where the target is missing the recording is cut, as `drop` cuts it."""
+    """Features are; where the target is missing the row is read, and marked."""
     x, y = [float(k * k) for k in range(40)], [float(k % 7) for k in range(40)]
     cells = {"x": ["" if k == 5 else x[k] for k in range(40)], "y": ["" if k in (10, 11, 33) else y[k] for k in range(40)]}
     path = write(tmp_path, table(cells))
     dataset = read(path, task=task, targets=("y",), missing=missing)
     every = dataset.training + dataset.validation + dataset.test
-    kept = [k for k in range(40) if k not in (10, 11, 33)]
-    assert np.concatenate([each.targets for each in every])[:, 0].tolist() == [y[k] for k in kept]
-    assert [len(each.targets) for each in every] == [10, 16, 5, 6]
+    expected = np.array([np.nan if k in (10, 11, 33) else y[k] for k in range(40)], np.float32)
+    np.testing.assert_array_equal(np.concatenate([each.targets for each in every])[:, 0], expected)
+    assert [len(each.targets) for each in every] == [28, 6, 6]
     assert dataset.training[0].features[5, 0] == (16.0 if missing == "hold" else 26.0)
-    assert all(each.filled is None for each in every)
-    assert noted(dataset, "a target or label is missing, which is never made up", "3 rows dropped, 3 pieces left")
+    assert np.flatnonzero(np.concatenate([~each.told() for each in every])).tolist() == [10, 11, 33]
+    assert noted(dataset, "3 rows are read, and neither learned from nor scored", "which is never made up")
 
 
 @pytest.mark.parametrize(("missing", "untrue"), [("hold", {20, 21, 26}), ("interpolate", {20, 21, 22, 26, 27, 31})])

@@ -53,9 +53,8 @@ def _placed(output: Output, rows: int, given: Sequence[tuple[slice, Array]]) -> 
 
 
 def judged(placed: Array, recording: Recording, *, last: bool) -> NDArray[np.int64]:
-    """The rows whose answers count: those that have one and are no lead, or the last of them where a recording has one answer."""
-    rows = np.flatnonzero(~np.isnan(placed).any(axis=1))
-    rows = rows[rows >= recording.lead]
+    """The rows whose answers count: those that have one and a truth, or the last of them where a recording has one answer."""
+    rows = np.flatnonzero(recording.told() & ~np.isnan(placed).any(axis=1))
     return rows[-1:] if last else rows
 
 

@@ -24,7 +24,7 @@ from scripts.tables.wording import count
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Recordings, as the model takes them. Their targets are NaN where there is no truth."""
+    """Recordings, as the model takes them. Their targets are NaN where there is no truth, in some rows or in all."""
 
     task: Task | None
     truth: bool
@@ -103,7 +103,7 @@ def _by_recording(card: Card, cleaned: Cleaned) -> bool:
 
 def _several(recordings: Sequence[Recording]) -> list[str]:
     """A note where labels change within recordings that are given one answer."""
-    several = sum(each.labels is not None and bool((each.labels != each.labels[0]).any()) for each in recordings)
+    several = sum(each.labels is not None and len(set(each.labels[each.told()].tolist())) > 1 for each in recordings)
     if not several:
         return []
     of = f"{several:,} of {count(len(recordings), 'recording')}"

@@ -42,8 +42,8 @@ def draw(panels: Sequence[Panel], path: Path, *, rows: str) -> None:
     for axes, panel in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
         for line in panel.lines:
             width = 1.0 if line.colour == RAW else 1.5
-            over = np.arange(line.begin, line.begin + len(line.values))
-            axes.plot(over, line.values, color=line.colour, linewidth=width, label=line.name)
+            there = np.flatnonzero(~np.isnan(line.values))  # a truth that is there now and then only is to be seen
+            axes.plot(line.begin + there, line.values[there], color=line.colour, linewidth=width, label=line.name)
         axes.set_title(panel.title, loc="left", fontsize="medium")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, loc="best")

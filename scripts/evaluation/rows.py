@@ -68,7 +68,7 @@ def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None
         return None, []
     if material.task == "classify":
         return OfClasses(len(material.known_classes)), []
-    deviations, whose = deviations_of(card, [recording.targets[recording.lead :] for recording in material.recordings])
+    deviations, whose = deviations_of(card, [recording.targets[recording.told()] for recording in material.recordings])
     methods = [RAW_SIGNAL] if material.task == "denoise" else []
     judge = OfNumbers(material.task or "regress", material.targets, deviations, methods=methods)
     return judge, [f"RMSE and MAE: in units of each target's standard deviation {whose}."] if judge.standardised else []
@@ -82,17 +82,17 @@ def _write(table: Table, model: Model, material: Material, index: int, placed: P
     columns: dict[str, object] = material.names_of(index, len(recording.features) - recording.lead)
     columns[times.name] = times.values[own]
     if material.task == "classify":
-        columns |= _of_classes(material, recording.labels, placed[0])
+        columns |= _of_classes(material, None if recording.labels is None else recording.labels[own], placed[0])
     elif material.truth:
         columns |= {target.name: recording.targets[own, place] for place, target in enumerate(material.targets)}
     table.add(columns | _answers(model, material, placed))
 
 
 def _of_classes(material: Material, labels: NDArray[np.int64] | None, probabilities: Array) -> dict[str, object]:
-    """The right class of so many rows at the end of a recording, where it is known, and the one that is most likely."""
+    """The right class of so many rows, where it is known, and the one that is most likely."""
     columns: dict[str, object] = {}
     if labels is not None:
-        columns[material.targets[0].name] = [material.classes[label] for label in labels[-len(probabilities) :]]
+        columns[material.targets[0].name] = [material.classes[label] if label >= 0 else None for label in labels]
     name = material.targets[0].name if material.targets else "class"
     columns[f"{name}_predicted"] = [_most_likely(row, material.known_classes) for row in probabilities]
     return columns
@@ -112,7 +112,8 @@ def _write_recording(table: Table, model: Model, material: Material, index: int,
     recording = material.recordings[index]
     columns: dict[str, object] = {"recording": [recording.name], "rows": len(recording.features)}
     last = tuple(array if len(array) else np.full((1, array.shape[1]), np.nan, np.float32) for array in told)
-    table.add(columns | _of_classes(material, recording.labels, last[0]) | _answers(model, material, last))
+    labels = None if recording.labels is None else np.append(-1, recording.labels[recording.told()])[-1:]
+    table.add(columns | _of_classes(material, labels, last[0]) | _answers(model, material, last))
 
 
 def _most_likely(probabilities: Array, classes: Sequence[str]) -> str | None:

@@ -44,7 +44,7 @@ class Classes:
         if self._data.label_per_recording:
             labels = [labels_of(recordings)]
         else:
-            labels = [each.labels[each.lead :] for each in recordings if each.labels is not None]
+            labels = [each.labels[each.told()] for each in recordings if each.labels is not None]
         counts = np.sum([np.bincount(own, minlength=self._count) for own in labels], axis=0)
         return np.asarray((counts + 1) / (counts + 1).sum())
 
@@ -116,7 +116,8 @@ class Classes:
     @staticmethod
     def _add(confusion: Confusion, recording: Recording, piece: Piece, values: NDArray[np.floating]) -> None:
         assert recording.labels is not None
-        confusion.add(values, recording.labels[piece.begin : piece.end])
+        told = recording.told(piece.begin, piece.end)
+        confusion.add(values[told], recording.labels[piece.begin : piece.end][told])
 
 
 def _row(name: str, found: Confusion, *, probabilities: bool) -> Row:

@@ -41,17 +41,20 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a linear map is to answer: targets, what is to be added to the feature of each, or a 1 for the right class."""
+    """What a linear map is to answer where there is a truth: targets, what is to be added to the feature of each, or a 1 for
+    the right class.
+    """
 
     task: str
     classes: int = 0
 
     def __call__(self, recording: Recording, piece: Piece) -> Array:
-        """(rows, targets or classes)"""
+        """(rows with a truth, targets or classes)"""
+        told = recording.told(piece.begin, piece.end)
         if recording.labels is not None:
-            return np.asarray(np.eye(self.classes)[recording.labels[piece.begin : piece.end]])
+            return np.asarray(np.eye(self.classes)[recording.labels[piece.begin : piece.end][told]])
         targets = recording.targets[piece.begin : piece.end].astype(np.float64)
-        return targets - self.base(recording, piece)
+        return np.asarray((targets - self.base(recording, piece))[told])
 
     def base(self, recording: Recording, piece: Piece) -> Array:
         """What the map's answer is added to."""
@@ -95,7 +98,8 @@ def fit(goal: Goal, scaling: Scaling, back: int, *, training: Sequence[Recording
         moments = Moments((1 + back) * len(scaling.mean), len(of.mean))
         for piece in pieces(recordings, most=MOST_FITTED):
             recording = recordings[piece.recording]
-            moments.add(lagged(scaling, recording, piece, back), (goal(recording, piece) - of.mean) / of.scale)
+            told = recording.told(piece.begin, piece.end)
+            moments.add(lagged(scaling, recording, piece, back)[told], (goal(recording, piece) - of.mean) / of.scale)
         sums.append(moments)
     weights = best(*sums)
     residual = np.sqrt(sums[0].errors(weights)) * of.scale

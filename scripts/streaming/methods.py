@@ -88,8 +88,9 @@ def class_means(scaling: Scaling, recordings: Sequence[Recording], classes: int)
     for piece in blocks(recordings, most=MOST_FITTED):
         recording = recordings[piece.recording]
         assert recording.labels is not None
-        member = np.eye(classes)[recording.labels[piece.begin : piece.end]]  # (rows, classes)
-        sums += member.T @ scaling(recording.features[piece.begin : piece.end])
+        told = recording.told(piece.begin, piece.end)
+        member = np.eye(classes)[recording.labels[piece.begin : piece.end][told]]  # (rows, classes)
+        sums += member.T @ scaling(recording.features[piece.begin : piece.end][told])
         counts += member.sum(axis=0)[:, None]
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
@@ -100,5 +101,5 @@ def _squares(method: Predict, recordings: Sequence[Recording]) -> Array:
     for piece in blocks(recordings, most=MOST_FITTED):
         recording = recordings[piece.recording]
         errors = method(recording, piece) - recording.targets[piece.begin : piece.end]
-        total += np.square(errors).sum(axis=0)
+        total += np.square(errors[recording.told(piece.begin, piece.end)]).sum(axis=0)
     return total

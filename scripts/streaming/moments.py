@@ -61,6 +61,8 @@ def spread(blocks: Callable[[], Iterable[Array]]) -> Spread:
     """Of the columns of these blocks (rows, columns), of which there is a row at least; they are gone through twice."""
     first, count, total = None, 0, np.zeros(1)
     for block in blocks():
+        if not len(block):
+            continue
         first = block[0] if first is None else first
         count += len(block)
         total = total + (block - first).sum(axis=0)

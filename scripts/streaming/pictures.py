@@ -43,19 +43,25 @@ def draw(network: Network, data: Dataset, known: Targets | Classes, device: str,
 
 def telling(recordings: Sequence[Recording]) -> Piece:
     """The stretch in which the truth changes most: of targets by their variance, of labels by how often they change."""
-    truths = [truth_of(recording)[recording.lead : recording.lead + REACH].astype(np.float64) for recording in recordings]
+    masks = [recording.told(recording.lead, min(recording.lead + REACH, len(recording.features))) for recording in recordings]
+    truths = [
+        truth_of(recording)[recording.lead :][: len(told)][told].astype(np.float64)
+        for recording, told in zip(recordings, masks, strict=True)
+    ]
     largest = np.max([truth.std(axis=0) for truth in truths if len(truth)], axis=0)
     best, found = -1.0, None
-    for index, (recording, truth) in enumerate(zip(recordings, truths, strict=True)):
+    for index, (recording, told, truth) in enumerate(zip(recordings, masks, truths, strict=True)):
         if recording.labels is None:
-            moved = (truth - truth.mean(axis=0)) / np.where(largest > 0, largest, 1.0)
+            moved = (truth - truth.mean(axis=0)) / np.where(largest > 0, largest, 1.0) if len(truth) else truth
         else:
             moved = np.diff(truth, prepend=truth[:1])[:, None] != 0
-        for begin in range(0, max(1, len(truth) - SHOWN + 1), STRIDE):
-            shown = moved[begin : begin + SHOWN]
-            score = len(shown) * float(shown.var(axis=0).sum())  # a short recording shows little
-            if len(shown) and score > best:
-                best, found = score, Piece(index, recording.lead + begin, recording.lead + begin + len(shown))
+        before = np.concatenate([[0], np.cumsum(told)])  # rows with a truth before each
+        for begin in range(0, max(1, len(told) - SHOWN + 1), STRIDE):
+            end = min(begin + SHOWN, len(told))
+            shown = moved[before[begin] : before[end]]
+            score = len(shown) * float(shown.var(axis=0).sum()) if len(shown) else -1.0  # a short recording shows little
+            if score > best:
+                best, found = score, Piece(index, recording.lead + begin, recording.lead + end)
     assert found is not None
     return found
 
@@ -72,7 +78,8 @@ def _answered(network: Network, recordings: Sequence[Recording], device: str) ->
 
 def _draw_signals(where: Piece, answers: Array, simple: Array, data: Dataset, path: Path) -> Path:
     recording = data.test[where.recording]
-    truth = recording.targets[where.begin : where.end]
+    told = recording.told(where.begin, where.end)
+    truth = recording.targets[where.begin : where.end][told]
     shown = data.targets[:MOST_SIGNALS]
     figure = Figure(figsize=(11, 1 + 2.6 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2, sharex=True, squeeze=False, width_ratios=(3, 2))
@@ -81,11 +88,11 @@ def _draw_signals(where: Piece, answers: Array, simple: Array, data: Dataset, pa
         if data.task == "denoise":
             raw = recording.features[where.begin : where.end, k]
             signals.plot(across, raw, color=RAW, linewidth=0.8, label="raw signal")
-            errors.plot(across, raw - truth[:, k], color=RAW, linewidth=0.8)
-        signals.plot(across, truth[:, k], color="black", linewidth=1.4, label="truth")
+            errors.plot(across[told], raw[told] - truth[:, k], color=RAW, linewidth=0.8)
+        signals.plot(across[told], truth[:, k], color="black", linewidth=1.4, label="truth")
         for values, colour, name in ((simple, SIMPLE, "linear fit of the row"), (answers, MODEL, "the model")):
             signals.plot(across, values[:, k], color=colour, linewidth=1.0, label=name)
-            errors.plot(across, values[:, k] - truth[:, k], color=colour, linewidth=1.0)
+            errors.plot(across[told], values[told, k] - truth[:, k], color=colour, linewidth=1.0)
         signals.set(ylabel=str(column))
         errors.set(ylabel="error" + (f", {column.unit}" if column.unit else ""))
     for axes in grid[-1]:
@@ -105,7 +112,7 @@ def _draw_probabilities(where: Piece, answers: Array, data: Dataset, path: Path)
     across, label = _axis(where, data)
     above.stackplot(across, answers.T, labels=data.classes, alpha=0.8)
     above.set(ylabel="probability", ylim=(0, 1), title=f"A stretch of the test part: {recording.name}")
-    right = np.eye(len(data.classes))[labels]
+    right = np.eye(len(data.classes))[labels] * recording.told(where.begin, where.end)[:, None]
     below.stackplot(across, right.T, alpha=0.8)
     below.set(ylabel="truth", yticks=[], ylim=(0, 1), xlabel=label)
     below.set_xlim(across[0], across[-1] if len(across) > 1 else across[0] + 1)

@@ -94,7 +94,7 @@ def _check(config: Config, data: Dataset) -> None:
         raise DataError(f"The data were read for the task {data.task}, and the run's is {config.task}: read them anew for it.")
     for part in PARTS:
         recordings: tuple[Recording, ...] = getattr(data, part)
-        if not any(len(each.features) > each.lead for each in recordings):
+        if not any(each.told().any() for each in recordings):
             raise DataError(f"No rows are left for {part}: give it a larger share with --split, or give more data.")
     if data.task == "classify" and len(data.classes) < 2:
         raise DataError(f"There is one class only, {', '.join(data.classes)}: a classifier needs two classes or more.")

@@ -33,12 +33,14 @@ class Rows:
 
     features: Tensor  # (batch, time, features), raw units
     targets: Tensor  # (batch, time, targets), raw units; (batch, time) labels where there are classes
-    counts: Tensor  # (batch, time), bool: whether the row is one that is predicted, neither padding nor lead
+    counts: Tensor  # (batch, time), bool: whether the row has a truth to be predicted, neither padding nor lead
     lengths: Tensor | None  # (batch,) on the CPU, from 1 up; None where every row of the batch is full
 
 
 def gather(recordings: Sequence[Recording], pieces: Sequence[Piece], device: str) -> Rows:
-    """The rows of these pieces, one or more of recordings that are alike. An empty piece has one row that does not count."""
+    """The rows of these pieces, one or more of recordings that are alike. An empty piece has one row that does not count; a truth
+    that is not known is 0.
+    """
     width = max([1, *map(len, pieces)])
     first = recordings[pieces[0].recording]
     features = np.zeros((len(pieces), width, first.features.shape[1]), np.float32)
@@ -49,7 +51,9 @@ def gather(recordings: Sequence[Recording], pieces: Sequence[Piece], device: str
         recording = recordings[piece.recording]
         features[row, : len(piece)] = recording.features[piece.begin : piece.end]
         targets[row, : len(piece)] = truth_of(recording)[piece.begin : piece.end]
-        counts[row, max(0, recording.lead - piece.begin) : len(piece)] = True
+        if recording.filled is not None:
+            targets[row, : len(piece)][recording.filled[piece.begin : piece.end]] = 0  # a NaN that does not count would, in a sum
+        counts[row, : len(piece)] = recording.told(piece.begin, piece.end)
     lengths = [max(1, len(piece)) for piece in pieces]
     return Rows(
         features=torch.from_numpy(features).to(device),
@@ -60,25 +64,26 @@ def gather(recordings: Sequence[Recording], pieces: Sequence[Piece], device: str
 
 
 def truth_of(recording: Recording) -> np.ndarray[tuple[int, ...], np.dtype[np.float32 | np.int64]]:
-    """What is to be predicted: the targets (rows, targets), or the labels (rows,)."""
+    """What is to be predicted: the targets (rows, targets), or the labels (rows,). Where it is not known, NaN or -1."""
     return recording.targets if recording.labels is None else recording.labels
 
 
 def blocks(recordings: Sequence[Recording], *, most: int | None = None) -> Iterator[Piece]:
-    """All rows that are predicted, in pieces of BLOCK at most; where there are more than `most`, as many spread evenly."""
+    """All rows that are predicted, in pieces of BLOCK at most; where more than `most` have a truth, so many spread evenly."""
     found = [
         Piece(index, begin, min(begin + BLOCK, len(recording.features)))
         for index, recording in enumerate(recordings)
         for begin in range(recording.lead, len(recording.features), BLOCK)
     ]
-    total = sum(map(len, found))
-    if most is None or total <= most:
+    if most is None or sum(map(len, found)) <= most:
         yield from found
         return
+    total = sum(int(recording.told().sum()) for recording in recordings)
     before, taken = 0, 0
     for piece in found:
-        before += len(piece)
-        wanted = round(most * before / total) - taken  # so that each part of the data has its share
+        told = np.flatnonzero(recordings[piece.recording].told(piece.begin, piece.end))
+        before += len(told)
+        wanted = round(min(most, total) * before / total) - taken  # so that each part of the data has its share
         if wanted:
             taken += wanted
-            yield Piece(piece.recording, piece.begin, piece.begin + wanted)
+            yield Piece(piece.recording, piece.begin, piece.begin + int(told[wanted - 1]) + 1)

@@ -50,7 +50,12 @@ class Targets:
     @cached_property
     def _of_training(self) -> Spread:
         recordings = self._data.training
-        return spread(lambda: (recordings[p.recording].targets[p.begin : p.end].astype(np.float64) for p in blocks(recordings)))
+        return spread(
+            lambda: (
+                recordings[p.recording].targets[p.begin : p.end][recordings[p.recording].told(p.begin, p.end)].astype(np.float64)
+                for p in blocks(recordings)
+            )
+        )
 
     @property
     def deviations(self) -> list[float]:
@@ -101,7 +106,9 @@ class Targets:
     def _errors(self, recordings: tuple[Recording, ...], answers: Found) -> Errors:
         errors = Errors(len(self._data.targets))
         for piece, values in answers:
-            errors.add(values, recordings[piece.recording].targets[piece.begin : piece.end])
+            told = recordings[piece.recording].told(piece.begin, piece.end)
+            if told.any():
+                errors.add(values[told], recordings[piece.recording].targets[piece.begin : piece.end][told])
         return errors
 
 

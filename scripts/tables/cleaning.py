@@ -58,7 +58,7 @@ def clean(sheets: Sequence[Sheet], wanted: Wanted, split: Split | None, *, truth
         tracks = bordered(tracks, split, gathered.classes)
     tracks, period, said = pace.settle(tracks, wanted)
     done += said
-    tracks, said = gaps.settle(tracks, missing)
+    tracks, said = gaps.settle(tracks, missing, cut=label_per_recording)
     done += said
     found = [*(note for sheet in sheets for note in sheet.notes), *roles.notes, *gathered.notes]
     return Cleaned(roles, gathered, tuple(tracks), label_per_recording, period, tuple(found), tuple(done))

@@ -1,4 +1,4 @@
-"""What is done about cells with nothing in them: in features they may be filled, truth is never made up.
+"""What is done about cells with nothing in them: in features they may be filled, truth is never made up, and a row without it read.
 
 Owns the filling, and which rows are no truth. Knows nothing of files' formats or of time, but for where interpolation stands
 between two rows.
@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.tables.holes import Holes, absent, complete, nothing_left
+from scripts.tables.holes import Holes, absent, nothing_left
 from scripts.tables.recording import DataError
 from scripts.tables.tracks import Track, runs
 from scripts.tables.wording import count, listed
@@ -18,16 +18,17 @@ from scripts.tables.wording import count, listed
 _HOW = {"hold": "filled with the value before", "interpolate": "interpolated, from rows that a live stream has not had yet"}
 
 
-def settle(tracks: Sequence[Track], holes: Holes) -> tuple[list[Track], list[str]]:
-    """Recordings whose spans hold no NaN and no truth that was made up, and notes. Values are changed in place.
+def settle(tracks: Sequence[Track], holes: Holes, *, cut: bool) -> tuple[list[Track], list[str]]:
+    """Recordings whose spans hold no NaN among what is read and no truth that was made up, and notes. Values are changed in place.
 
-    A row is filled from rows of its own part and of earlier ones.
+    A row is filled from rows of its own part and of earlier ones. cut: whether a recording ends where its label is missing, as one
+    does that has a single label; otherwise a row without truth is read, and marked.
     """
     drawn = sum(int(track.drawn.sum()) for track in tracks if track.drawn is not None)
     if not holes.said and not drawn:
         return list(tracks), []
     before = sum(_size(track) for track in tracks)
-    done = [_settled(track, holes) for track in tracks]
+    done = [_settled(track, holes, cut=cut) for track in tracks]
     lost = before - sum(_size(track) for track in done)
     pieces = sum(len(track.spans) for track in done)
     if not pieces:
@@ -35,30 +36,35 @@ def settle(tracks: Sequence[Track], holes: Holes) -> tuple[list[Track], list[str
     left = f"{count(lost, 'row')} dropped, {count(pieces, 'piece')} left"
     notes = []
     judged = bool(holes.truth) or any(track.labels is not None for track in done)
-    cuts = judged and not holes.forecast
+    features = "those of features are " if judged and not holes.forecast else ""
     if drawn and judged:
-        cut = ", and the recording is cut where it would be a target or a label" if cuts else ""
+        ends = ", and the recording is cut where it would be a label" if cut else ""
         notes.append(
             f"{count(drawn, 'row')} of the grid {'lies' if drawn == 1 else 'lie'} in gaps, between rows far apart: what is drawn"
-            f" there is no truth{cut}{f': {left}' if lost and not holes.said else ''}."
+            f" there is no truth{ends}{f': {left}' if lost and not holes.said else ''}."
         )
     if holes.missing == "drop":
-        notes += [f"{holes.said}: {left}."] if holes.said else []
+        notes += [f"{holes.said}{f': {left}' if lost else ''}."] if holes.said else []
     elif holes.said:
         where = "the beginning" if holes.missing == "hold" else "either end, or at the end of a part"
-        truth = ", and where a target or label is missing, which is never made up" if cuts else ""
+        truth = ", and where a label is missing, which is never made up" if cut else ""
         ends = f". Where that cannot be, at {where}{truth}: {left}" if lost else ""
-        notes.append(f"{holes.said}: {'those of features are ' if cuts else ''}{_HOW[holes.missing]}{ends}.")
+        notes.append(f"{holes.said}: {features}{_HOW[holes.missing]}{ends}.")
     if empty := [track.name for track in done if not track.spans]:
         notes.append(f"Nothing is left of {listed(empty)}.")
-    return done, [*notes, *_no_truth(done)]
+    return done, [*notes, *_no_truth(done, forecast=holes.forecast)]
 
 
-def _no_truth(tracks: Sequence[Track]) -> list[str]:
-    """Of a forecast, which rows are only read."""
+def _no_truth(tracks: Sequence[Track], *, forecast: bool) -> list[str]:
+    """Which rows are only read."""
     rows = sum(int(track.filled[start:stop].sum()) for track in tracks if track.filled is not None for start, stop in track.spans)
     if not rows:
         return []
+    if not forecast:
+        return [
+            f"{count(rows, 'row')} {'is' if rows == 1 else 'are'} read, and neither learned from nor scored: a target or label is"
+            " missing there, which is never made up."
+        ]
     return [
         f"{count(rows, 'row')} {'is' if rows == 1 else 'are'} read and never forecast, since a target there is made up or told by"
         " the row before: a window with one in its horizon is neither learned from nor scored."
@@ -69,12 +75,12 @@ def _size(track: Track) -> int:
     return sum(stop - start for start, stop in track.spans)
 
 
-def _settled(track: Track, holes: Holes) -> Track:
+def _settled(track: Track, holes: Holes, *, cut: bool) -> Track:
     drawn = track.drawn
     if drawn is not None and not holes.forecast:
         for index in holes.truth:
             track.values[drawn, index] = np.nan
-    filled = _filled(track, holes) if holes.forecast else None
+    filled = _filled(track, holes) if holes.forecast else _untold(track, holes)
     for start, stop in track.spans:
         where = np.arange(stop - start) if track.nanoseconds is None else track.nanoseconds[start:stop] - track.nanoseconds[start]
         borders = [border - start for border in track.borders if start < border < stop]
@@ -83,7 +89,19 @@ def _settled(track: Track, holes: Holes) -> Track:
             bad = np.isnan(column)
             if bad.any() and not bad.all():
                 column[:] = _held(column, ~bad) if holes.missing == "hold" else _drawn(column, ~bad, where, borders)
-    return replace(track, spans=runs(complete(track), track.spans), filled=filled)
+    read = [column for column in range(track.values.shape[1]) if holes.forecast or column not in holes.truth]
+    whole = ~absent(track, read)
+    if cut and track.labels is not None:
+        whole &= track.labels >= 0
+    return replace(track, spans=runs(whole, track.spans), filled=filled)
+
+
+def _untold(track: Track, holes: Holes) -> NDArray[np.bool_] | None:
+    """Rows that miss a target or their label."""
+    rows = absent(track, holes.truth)
+    if track.labels is not None:
+        rows |= track.labels < 0
+    return rows if rows.any() else None
 
 
 def _filled(track: Track, holes: Holes) -> NDArray[np.bool_] | None:

@@ -16,6 +16,8 @@ from scripts.tables.splits import PARTS, Split, check_filled
 from scripts.tables.tracks import Span, Track
 from scripts.tables.wording import NANOSECONDS, count
 
+_ELSE = "another --split, or give more data."
+
 Parts = tuple[tuple[Recording, ...], tuple[Recording, ...], tuple[Recording, ...]]
 
 
@@ -49,21 +51,27 @@ def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int, ne
             for span in track.spans
             if (common := (max(span[0], limit[0]), min(span[1], limit[1])))[0] < common[1]
         ]
-        parts.append(tuple(piece for piece in pieces if len(piece.features) > needed))
-        rows = _rows(parts[-1])
-        short = _rows(pieces) - rows
+        long = [piece for piece in pieces if len(piece.features) > needed]
+        # of training nothing is learned from the others; of validation and test they are read at least
+        parts.append(tuple(piece for piece in long if index or needed or piece.told().any()))
+        rows, told = _rows(parts[-1]), _told(parts[-1])
+        short, silent = _rows(pieces) - _rows(long), _rows(long) - rows
         if short and not rows:
             raise DataError(
                 f"The {name} part has {count(short, 'row')}, in pieces of no more than the {needed:,} rows that a prediction"
-                " reads: choose a shorter --context, another --split, or give more data."
+                f" reads: choose a shorter --context, {_ELSE}"
             )
         if short:
             notes.append(
                 f"{count(short, 'row')} of the {name} part left out: in pieces of no more than the {needed:,} rows that a"
                 " prediction reads."
             )
+        if (rows or silent) and not needed and not told:
+            raise DataError(f"The {name} part has {count(rows + silent, 'row')}, and none with a truth: choose {_ELSE}")
+        if silent:
+            notes.append(f"{count(silent, 'row')} of the {name} part left out: in pieces without any truth.")
         if rows:
-            notes.append(_lies(name, tracks, inside, parts[-1]))
+            notes.append(_lies(name, tracks, inside, parts[-1], "" if needed or told == rows else f", {told:,} with a truth,"))
     check_filled([len(each) for each in parts], tracks, split)
     if not needed and (read := max(each.lead for each in (*parts[1], *parts[2]))):
         notes.append(
@@ -80,11 +88,16 @@ def _rows(recordings: Sequence[Recording]) -> int:
     return sum(len(each.features) - each.lead for each in recordings)
 
 
-def _lies(name: str, tracks: Sequence[Track], inside: Sequence[Span], recordings: Sequence[Recording]) -> str:
-    """From when to when a part goes."""
+def _told(recordings: Sequence[Recording]) -> int:
+    """Rows with a truth."""
+    return sum(int(each.told().sum()) for each in recordings)
+
+
+def _lies(name: str, tracks: Sequence[Track], inside: Sequence[Span], recordings: Sequence[Recording], told: str) -> str:
+    """From when to when a part goes. told: what is to be said of its truth."""
     held = [(track, start, stop) for track, (start, stop) in zip(tracks, inside, strict=True) if start < stop]
     pieces = f" in {count(len(recordings), 'piece')}" if len(recordings) > len(held) else ""
-    text = f"{name.capitalize()}: {count(_rows(recordings), 'row')}{pieces}"
+    text = f"{name.capitalize()}: {count(_rows(recordings), 'row')}{told}{pieces}"
     if len(held) > 1:
         text += f" of {count(len(held), 'recording')}"
     timed = [each for each in held if each[0].nanoseconds is not None]

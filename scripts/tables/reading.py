@@ -88,8 +88,8 @@ def _still(training: Sequence[Recording], features: Sequence[str]) -> list[str]:
 
 
 def _labels(recording: Recording) -> set[int]:
-    """Those of the part itself."""
-    return set() if recording.labels is None else {int(label) for label in np.unique(recording.labels[recording.lead :])}
+    """Those of the part itself, as far as they are known."""
+    return set() if recording.labels is None else {int(label) for label in np.unique(recording.labels[recording.told()])}
 
 
 def _unseen(parts: Sequence[Sequence[Recording]], gathered: Gathered) -> list[str]:

@@ -30,7 +30,7 @@ class Wanted:
     targets: tuple[str, ...] = ()  # columns; of a forecast, the features
     group: str = ""  # the column that tells recordings apart; otherwise each file is one
     split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
-    missing: Missing = "error"  # empty cells and NaN of features; drop, and where there is no truth: the recording is cut there
+    missing: Missing = "error"  # empty cells and NaN of features; drop: the recording is cut there
     irregular: Irregular = "error"  # rows that are not evenly spaced in time
     period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
     lead: int = 0  # rows before theirs that validation and test may read
@@ -54,12 +54,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """An uninterrupted piece of signal, in raw units and in the order of time, without NaN.
+    """An uninterrupted piece of signal, in raw units and in the order of time. Its features have no NaN.
 
     The first `lead` rows belong to an earlier part: they may be read (a forecast's context begins there, and a stream is followed
     from there), and are not predicted.
     Of a forecast, neither are windows whose horizon holds a row that is `filled`: one of its targets was missing and was filled in,
-    or the row before it was drawn from it. Of the other tasks no target and no label is filled in: recordings are cut there.
+    or the row before it was drawn from it. Of the other tasks no target and no label is filled in: a row that misses one (NaN, -1)
+    is among the `filled` ones too, which are read, and neither learned from nor scored.
     """
 
     name: str  # of its file, and of its group
@@ -69,6 +70,12 @@ class Recording:
     seconds: NDArray[np.float64] | None = None  # (rows,), since the first row of the file, where there is a column of time
     lead: int = 0
     filled: NDArray[np.bool_] | None = None  # (rows,), that may be read and are no truth; None where all are
+
+    def told(self, begin: int = 0, end: int | None = None) -> NDArray[np.bool_]:
+        """Which of these rows have a truth to be predicted: neither those of the lead nor those that are `filled`."""
+        end = len(self.features) if end is None else end
+        found = np.arange(begin, end) >= self.lead
+        return found if self.filled is None else found & ~self.filled[begin:end]
 
     @property
     def measured(self) -> "Recording":

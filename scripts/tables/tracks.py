@@ -33,7 +33,7 @@ class Track:
     spans: tuple[Span, ...] = ()  # the pieces that are whole, in order
     borders: tuple[int, ...] = ()  # rows at which training, validation and test end; empty where there are no parts
     drawn: NDArray[np.bool_] | None = None  # (rows,), whose values were drawn between rows far apart
-    filled: NDArray[np.bool_] | None = None  # (rows,), that are no truth, of a forecast
+    filled: NDArray[np.bool_] | None = None  # (rows,), that may be read and are no truth
 
     def __len__(self) -> int:
         return len(self.rows)
