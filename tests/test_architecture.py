@@ -41,6 +41,7 @@ WITHIN = {"scripts.bench.expiry"}
 # Within the packages that hold several floors of their own, who may be imported by their siblings.
 SHARED_IN_PACKAGE = {
     "app.stores",
+    "app.stores.files",
     "app.api.schemas",
     "app.api.bodies",
     "app.api.caller",

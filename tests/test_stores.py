@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRequest, StoreUnavailable
 from app.stores import GONE, TAG, Store
-from app.stores.embedded import BOOT, Embedded
+from app.stores.embedded import Embedded
+from app.stores.files import BOOT
 from app.stores.memory import Memory
 from app.stores.redis import Redis
 from tests.redis_server import RedisServer, free_port, needs_redis, redis_server

@@ -1,0 +1,148 @@
+"""The files of the embedded store: opened by one process after the other, and what is done within one transaction.
+
+Owns who looks through them: LMDB trusts them, and those of a machine that lost its power may be damaged, so the first process
+after a boot does. Times are milliseconds, 8 bytes, big-endian: they sort.
+
+    records   key -> until, due, record; using it moves `until` alone, which writes to this database only
+    due       due, key -> nothing: when to look at a record, never after its `until`, or at the memory of one
+    gone      key -> when it may be forgotten that a record of this key was dropped
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
+from itertools import islice, takewhile
+from math import ceil
+from pathlib import Path
+from struct import Struct
+from time import time_ns
+from typing import TypeAlias
+
+import lmdb
+from lmdb import _Database
+from lmdb.verify import VerifyError, verify
+
+from app.errors import StoreUnavailable
+from app.stores import GONE, TAG
+
+log = logging.getLogger(__name__)
+
+MAP_SIZE = 2**38  # bytes of address space; the file is as large as what was in it at once
+READERS = 1024  # processes
+PREFIX = 16  # bytes before a record
+SLICE = 128  # entries that are looked at in one transaction, before others have their turn
+DAMAGED = (VerifyError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+_BEGINNING = Struct(f"8s8s{TAG}s")  # until, due, the record's tag
+_problems: Callable[[str], list[str]] = verify  # which lacks types
+Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # what it gives is valid until its next write
+
+
+def stamp_of(seconds: float) -> bytes:
+    return ceil(seconds * 1000).to_bytes(8, "big")
+
+
+# One swap, or a removal where the record is None: key, record, the tag expected, until. A bare tuple: there is one for each chunk.
+Write: TypeAlias = tuple[bytes, bytes | None, bytes | None, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The open environment and its databases: what is done within one transaction."""
+
+    env: lmdb.Environment
+    records: _Database
+    due: _Database
+    gone: _Database
+
+    @classmethod
+    def open(cls, folder: Path, map_size: int) -> "Files":
+        """Open the files, one process at a time; those that cannot be read are set aside, and it begins anew. StoreUnavailable."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "opened").open("a+") as last:
+                flock(last, LOCK_EX)  # or a second process would set aside what the first one has just begun
+                boot = BOOT.read_text() if BOOT.exists() else ""
+                last.seek(0)
+                try:
+                    looked_through = last.read() == boot or not (folder / "data.mdb").exists()
+                    if not looked_through and (problems := _problems(str(folder))):  # LMDB would trust it, to the death
+                        raise VerifyError(problems[0])
+                    files = cls._open(folder, map_size)
+                except DAMAGED as error:
+                    aside = f"damaged-{time_ns()}"
+                    for file in folder.glob("*.mdb"):
+                        os.replace(file, f"{file}.{aside}")
+                    log.error("%s cannot be read (%s). It is kept as data.mdb.%s; streams begin anew.", folder, error, aside)
+                    files = cls._open(folder, map_size)
+                last.truncate(0)
+                last.write(boot)
+                return files
+        except (OSError, lmdb.Error) as error:
+            raise StoreUnavailable(f"Streams cannot be kept in {folder}, which has to be writable: {error}.") from error
+
+    @classmethod
+    def _open(cls, folder: Path, map_size: int) -> "Files":
+        with (folder / "lock.mdb").open("ab") as lock:  # LMDB maps it as it is: on a full disk that would end the process
+            os.posix_fallocate(lock.fileno(), 0, 64 * (READERS + 3))
+        env = lmdb.open(
+            str(folder), map_size, max_dbs=3, max_readers=READERS, max_spare_txns=1, sync=False, metasync=False, readahead=False
+        )
+        try:
+            env.reader_check()
+            with env.begin(write=True, buffers=True) as txn:
+                return cls(env, *(env.open_db(name, txn) for name in (b"records", b"due", b"gone")))
+        except BaseException:
+            env.close()
+            raise
+
+    def write(self, txn: Transaction, write: Write) -> bool:
+        key, record, expected, until = write
+        kept = txn.get(key)
+        if kept is not None:
+            _, due, tag = _BEGINNING.unpack_from(kept)
+            if tag != expected:
+                return False
+        elif expected is not None or record is None:
+            return False
+        elif (forget := txn.get(key, db=self.gone)) is not None:
+            txn.delete(bytes(forget) + key, db=self.due)
+            txn.delete(key, db=self.gone)
+        if record is None:
+            return txn.delete(due + key, db=self.due) and txn.delete(key)
+        if kept is None or until < due:  # it is new, or its time was shortened
+            if kept is not None:
+                txn.delete(due + key, db=self.due)
+            due = until
+            txn.put(due + key, b"", db=self.due)
+        return txn.put(key, until + due + record)
+
+    def after(self, txn: Transaction, key: bytes, most: int) -> list[str]:
+        cursor = txn.cursor(self.records)
+        found = cursor.set_range(key + b"\0")  # or it would stand at the first
+        return [bytes(key).decode() for key in islice(cursor.iternext(values=False), most)] if found else []
+
+    def drop(self, txn: Transaction, now: float, most: int) -> tuple[int, int]:
+        """How many entries were due, of as many as were looked at, and how many records were dropped."""
+        stamp, forget = int(now * 1000).to_bytes(8, "big"), stamp_of(now + GONE)
+        first = map(bytes, islice(txn.cursor(self.due).iternext(values=False), min(most, SLICE)))
+        entries = list(takewhile(lambda entry: entry[:8] <= stamp, first))
+        dropped = 0
+        for entry in entries:
+            due, key = entry[:8], entry[8:]
+            txn.delete(entry, db=self.due)
+            kept = txn.get(key)
+            if kept is None or kept[8:16] != due:
+                txn.delete(key, db=self.gone)
+            elif (until := bytes(kept[:8])) > stamp:
+                txn.put(key, until + until + bytes(kept[16:]))
+                txn.put(until + key, b"", db=self.due)
+            else:
+                txn.delete(key)
+                txn.put(key, forget, db=self.gone)
+                txn.put(forget + key, b"", db=self.due)
+                dropped += 1
+        return len(entries), dropped
