@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -24,7 +25,6 @@ from hypothesis import strategies as st
 from app.errors import InvalidRequest, StoreUnavailable
 from app.stores import GONE, TAG, Store
 from app.stores.embedded import Embedded
-from app.stores.files import BOOT
 from app.stores.memory import Memory
 from app.stores.redis import Redis
 from tests.redis_server import RedisServer, free_port, needs_redis, redis_server
@@ -809,9 +809,8 @@ def test_embedded_opens_its_files_again_after_lmdb_has_given_up(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [b"no database at all " * 1000, b"short", b"", None], ids=["other", "short", "zeros", "cut"])
-@pytest.mark.parametrize("booted", [True, False], ids=["booted", "running"])
 def test_embedded_files_that_cannot_be_read_are_set_aside(
-    content: bytes | None, booted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A service that does not start helps nobody; what was there is kept for whoever wants to look."""
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
@@ -819,8 +818,6 @@ def test_embedded_files_that_cannot_be_read_are_set_aside(
         content = (tmp_path / "data.mdb").read_bytes()[:8192]
     content = content.ljust(2**22, b"\0")  # or LMDB would touch what is not there
     (tmp_path / "data.mdb").write_bytes(content)
-    if booted:
-        (tmp_path / "opened").write_text("another boot\n")
 
     async def scenario(store: Embedded) -> None:
         assert await store.count() == 0
@@ -849,26 +846,75 @@ async def main():
 
 asyncio.run(main())
 """
+HOLD = """
+import sys
+from pathlib import Path
+from app.stores.embedded import Embedded
+
+store = Embedded(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.readline()
+"""
 
 
-def test_embedded_files_are_looked_through_once_after_a_boot(tmp_path: Path) -> None:
-    """A machine that lost its power can leave files over which LMDB ends the process: no service would start any more."""
-
+def test_embedded_files_are_looked_through_by_who_opens_them_first(tmp_path: Path) -> None:
+    """A power cut, a disk that was full and a copy that was put back leave files over which LMDB ends process after process."""
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
     whole = (tmp_path / "data.mdb").read_bytes()
     half = len(whole) // 2
     stale = whole[:half] + whole[half - 4096 : half] + whole[half + 4096 :]
     for content in (whole, whole[:8192], whole[:half], whole[:-4096], stale):
-        for file in tmp_path.iterdir():
-            file.unlink()
-        (tmp_path / "data.mdb").write_bytes(content)
-        (tmp_path / "opened").write_text("another boot\n")
+        (tmp_path / "data.mdb").write_bytes(content)  # beside what the last process left there
         process = python(OPEN, str(tmp_path), "new")
         answer, _ = process.communicate("open\n", timeout=30)
         assert process.returncode == 0
         assert int(answer.removeprefix("here")) == (501 if content is whole else 1)
-        assert len(list(tmp_path.glob("data.mdb.damaged-*"))) == (0 if content is whole else 1)
-        assert (tmp_path / "opened").read_text() == BOOT.read_text()
+        damaged = list(tmp_path.glob("data.mdb.damaged-*"))
+        assert len(damaged) == (0 if content is whole else 1)
+        for file in damaged:
+            file.unlink()
+
+
+def test_embedded_files_that_another_process_has_open_are_not_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes meanwhile, and they would seem to be damaged. Once it is killed, who opens them is the first again."""
+    looked: list[str] = []
+
+    def problems(folder: str) -> list[str]:
+        looked.append(folder)
+        return []
+
+    monkeypatch.setattr("app.stores.files._problems", problems)
+    other = python(HOLD, str(tmp_path))
+    assert line_of(other) == "open"
+    for _ in range(2):  # its lock outlives that of who comes and goes
+        run(lambda: Embedded(tmp_path), lambda store: store.count())
+        assert looked == []
+    other.kill()
+    other.communicate()
+    run(lambda: Embedded(tmp_path), lambda store: store.count())
+    assert looked == [str(tmp_path)]
+
+
+def test_embedded_folder_that_was_removed_while_a_process_waited_for_it_is_made_anew(tmp_path: Path) -> None:
+    """Who waits for a file that is gone is alone nowhere."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with (folder / "opened").open("ab") as gate:
+        flock(gate, LOCK_EX)
+        process = python(OPEN, str(folder), "a")
+        assert line_of(process) == "here"
+        assert process.stdin is not None
+        process.stdin.write("open\n")
+        process.stdin.flush()
+        while not any("->" in lock and f" {process.pid} " in lock for lock in Path("/proc/locks").read_text().splitlines()):
+            assert process.poll() is None
+        shutil.rmtree(folder)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    run(lambda: Embedded(folder), lambda store: fill(store, 10, most=1))
+    assert (folder / "data.mdb").exists()
 
 
 def test_embedded_files_are_set_aside_by_one_of_the_processes_that_open_them(tmp_path: Path) -> None:
@@ -876,7 +922,6 @@ def test_embedded_files_are_set_aside_by_one_of_the_processes_that_open_them(tmp
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 500, most=5000))  # to look through them takes a while
     with (tmp_path / "data.mdb").open("r+b") as file:
         file.truncate((tmp_path / "data.mdb").stat().st_size - 4096)
-    (tmp_path / "opened").write_text("another boot\n")
     processes = [python(OPEN, str(tmp_path), key) for key in "abcd"]
     for process in processes:
         assert line_of(process) == "here"

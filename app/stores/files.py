@@ -1,7 +1,8 @@
 """The files of the embedded store: opened by one process after the other, and what is done within one transaction.
 
-Owns who looks through them: LMDB trusts them, and those of a machine that lost its power may be damaged, so the first process
-after a boot does. Times are milliseconds, 8 bytes, big-endian: they sort.
+Owns who looks through them: LMDB trusts them to the death, and they may be damaged, by a machine that lost its power as by a
+copy that was put back. So whoever opens them while nobody else has them open does. Times are milliseconds, 8 bytes,
+big-endian: they sort.
 
     records   key -> until, due, record; using it moves `until` alone, which writes to this database only
     due       due, key -> nothing: when to look at a record, never after its `until`, or at the memory of one
@@ -10,15 +11,16 @@ after a boot does. Times are milliseconds, 8 bytes, big-endian: they sort.
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from fcntl import LOCK_EX, flock
+from fcntl import LOCK_EX, LOCK_NB, flock, lockf
 from itertools import islice, takewhile
 from math import ceil
 from pathlib import Path
 from struct import Struct
 from time import time_ns
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import lmdb
 from lmdb import _Database
@@ -34,7 +36,6 @@ READERS = 1024  # processes
 PREFIX = 16  # bytes before a record
 SLICE = 128  # entries that are looked at in one transaction, before others have their turn
 DAMAGED = (VerifyError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _BEGINNING = Struct(f"8s8s{TAG}s")  # until, due, the record's tag
 _problems: Callable[[str], list[str]] = verify  # which lacks types
@@ -62,31 +63,24 @@ class Files:
     def open(cls, folder: Path, map_size: int) -> "Files":
         """Open the files, one process at a time; those that cannot be read are set aside, and it begins anew. StoreUnavailable."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "opened").open("a+") as last:
-                flock(last, LOCK_EX)  # or a second process would set aside what the first one has just begun
-                boot = BOOT.read_text() if BOOT.exists() else ""
-                last.seek(0)
+            with _alone_in(folder):  # or a second process would set aside what the first one has just begun
                 try:
-                    looked_through = last.read() == boot or not (folder / "data.mdb").exists()
-                    if not looked_through and (problems := _problems(str(folder))):  # LMDB would trust it, to the death
-                        raise VerifyError(problems[0])
-                    files = cls._open(folder, map_size)
+                    return cls._open(folder, map_size)
                 except DAMAGED as error:
                     aside = f"damaged-{time_ns()}"
                     for file in folder.glob("*.mdb"):
                         os.replace(file, f"{file}.{aside}")
                     log.error("%s cannot be read (%s). It is kept as data.mdb.%s; streams begin anew.", folder, error, aside)
-                    files = cls._open(folder, map_size)
-                last.truncate(0)
-                last.write(boot)
-                return files
+                    return cls._open(folder, map_size)
         except (OSError, lmdb.Error) as error:
             raise StoreUnavailable(f"Streams cannot be kept in {folder}, which has to be writable: {error}.") from error
 
     @classmethod
     def _open(cls, folder: Path, map_size: int) -> "Files":
-        with (folder / "lock.mdb").open("ab") as lock:  # LMDB maps it as it is: on a full disk that would end the process
+        with (folder / "lock.mdb").open("ab") as lock:
+            if not _is_in_use(lock):
+                _look_through(folder)
+            # LMDB maps it as it is: on a full disk that would end the process
             os.posix_fallocate(lock.fileno(), 0, 64 * (READERS + 3))
         env = lmdb.open(
             str(folder), map_size, max_dbs=3, max_readers=READERS, max_spare_txns=1, sync=False, metasync=False, readahead=False
@@ -146,3 +140,43 @@ class Files:
                 txn.put(forget + key, b"", db=self.due)
                 dropped += 1
         return len(entries), dropped
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time; the folder is made where there is none."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "opened").open("ab") as gate:
+            flock(gate, LOCK_EX)
+            if _mark(gate.fileno()) == _mark(folder / "opened"):  # else it was removed meanwhile, and others take the new one
+                yield
+                return
+
+
+def _is_in_use(lock: IO[bytes]) -> bool:
+    """Whether another process has the files open: LMDB keeps the first byte locked for as long, and the lock dies with it.
+
+    Not to be asked by a process that has them open itself: its own lock would be gone.
+    """
+    try:
+        lockf(lock, LOCK_EX | LOCK_NB, 1)
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
+
+
+def _look_through(folder: Path) -> None:
+    """VerifyError unless all is well: a thousand streams take some 30 ms."""
+    data = folder / "data.mdb"
+    if data.exists() and data.stat().st_size and (problems := _problems(str(folder))):  # empty: it was never begun
+        raise VerifyError(problems[0])
+
+
+def _mark(file: Path | int) -> tuple[int, int] | None:
+    """By which a file is known, whatever its name is by now; None where there is none."""
+    try:
+        found = os.stat(file)  # noqa: PTH116  # or a descriptor
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
