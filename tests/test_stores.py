@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 from time import monotonic, time
@@ -778,13 +778,14 @@ def test_embedded_store_that_has_reached_its_size_says_so_and_goes_on_when_strea
 
 
 @dataclass(slots=True)
-class Panicking:
-    """What is left of an environment whose disk failed in the middle of a commit."""
+class Failing:
+    """What is left of an environment whose disk failed in the middle of a commit, or whose file was damaged."""
 
     env: lmdb.Environment
+    error: type[lmdb.Error]
 
     def begin(self, *_: Any) -> Any:
-        error = lmdb.PanicError("mdb_txn_begin")
+        error = self.error("mdb_txn_begin")
         error.code = -30795  # type: ignore[misc]  # which only LMDB itself sets
         raise error
 
@@ -792,20 +793,112 @@ class Panicking:
         self.env.close()
 
 
-def test_embedded_opens_its_files_again_after_lmdb_has_given_up(tmp_path: Path) -> None:
+async def given_up(store: Embedded, error: type[lmdb.Error] = lmdb.CorruptedError) -> None:
+    """LMDB says something of the files after which it may never say anything else."""
+    files = store._files
+    assert files is not None
+    store._files = replace(files, env=Failing(files.env, error))  # type: ignore[arg-type]  # a stand-in
+    with pytest.raises(StoreUnavailable, match="cannot be used: mdb_txn_begin"):
+        await store.read("a")
+
+
+@pytest.mark.parametrize("error", [lmdb.PanicError, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.CorruptedError])
+def test_embedded_opens_its_files_again_after_lmdb_has_given_up(error: type[lmdb.Error], tmp_path: Path) -> None:
     """From then on the environment says nothing else, so without that the service would have to be restarted."""
 
     async def scenario(store: Embedded) -> None:
         await store.swap("a", record(1), expected=None, until=SOON)
-        files = store._files
-        assert files is not None
-        store._files = type(files)(Panicking(files.env), files.records, files.due, files.gone)  # type: ignore[arg-type]  # a stand-in
-        with pytest.raises(StoreUnavailable, match="cannot be used: mdb_txn_begin"):
-            await store.read("a")
+        await given_up(store, error)
         assert await store.read("a") == record(1)
         assert await store.swap("a", record(2), expected=tag(1), until=SOON)
 
     run(lambda: Embedded(tmp_path), scenario)
+
+
+def test_embedded_files_that_are_damaged_while_they_are_in_use_are_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By whoever LMDB tells, though others have them open: these find that out, and come along."""
+    run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=50))
+    other = python(FOLLOW, str(tmp_path))
+    assert line_of(other) == "50"
+
+    async def scenario(store: Embedded) -> None:
+        with (tmp_path / "data.mdb").open("r+b") as file:
+            file.seek((tmp_path / "data.mdb").stat().st_size // 2)
+            file.write(bytes(4096))
+        await given_up(store)
+        assert await store.count() == 0
+        assert await store.swap("a", record(1), expected=None, until=SOON)
+        assert other.communicate("count\n")[0] == "1\n"
+
+    run(lambda: Embedded(tmp_path), scenario)
+    (aside,) = tmp_path.glob("data.mdb.damaged-*")
+    (message,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert aside.name in message
+
+
+def test_embedded_goes_on_when_what_its_files_begin_with_is_overwritten(tmp_path: Path) -> None:
+    """One process that is told so for ever beside another that has begun anew would be two stores in one service."""
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        with (tmp_path / "data.mdb").open("r+b") as file:
+            file.write(b"\xff" * 8192)
+        with pytest.raises(StoreUnavailable, match="MDB_"):
+            await store.count()
+        assert await store.swap("a", record(2), expected=None, until=SOON)
+        assert await store.count() == 1
+
+    run(lambda: Embedded(tmp_path), scenario)
+
+
+@pytest.mark.parametrize("happens", ["removed", "moved", "replaced", "unlocked"])
+def test_embedded_files_that_are_not_there_any_more_are_opened_anew(
+    happens: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or the next process begins files of its own, and one id is two streams."""
+    folder = tmp_path / "data"
+    run(lambda: Embedded(tmp_path / "copy"), lambda store: fill(store, 10, most=1))
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        assert await store.read("a") == record(1)
+        if happens == "removed":
+            shutil.rmtree(folder)
+        elif happens == "moved":
+            folder.rename(tmp_path / "elsewhere")
+        elif happens == "replaced":
+            (tmp_path / "copy" / "data.mdb").replace(folder / "data.mdb")
+        else:
+            (folder / "lock.mdb").unlink()
+        kept = 1 if happens in ("replaced", "unlocked") else 0
+        assert not await store.swap("a", record(2), expected=tag(1 if happens != "unlocked" else 9), until=LATER)
+        assert await store.count() == kept
+        assert await store.swap("b", record(3), expected=None, until=LATER)
+        process = python(OPEN, str(folder), "c")
+        assert (await asyncio.to_thread(process.communicate, "open\n"))[0] == f"here\n{kept + 2}\n"
+        assert await store.count() == kept + 2
+
+    run(lambda: Embedded(folder, look=0.0), scenario)
+    (message,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert message.startswith(f"The files in {folder} were removed or replaced while they were in use: streams begin anew")
+
+
+def test_embedded_folder_that_is_gone_for_good_is_an_error_until_it_can_be_made(tmp_path: Path) -> None:
+    folder = tmp_path / "mounted" / "data"
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        shutil.rmtree(tmp_path / "mounted")
+        (tmp_path / "mounted").touch()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="Streams cannot be kept in"):
+                await store.swap("a", record(2), expected=tag(1), until=LATER)
+        (tmp_path / "mounted").unlink()
+        assert await store.swap("a", record(1), expected=None, until=LATER)
+
+    run(lambda: Embedded(folder, look=0.0), scenario)
 
 
 @pytest.mark.parametrize("content", [b"no database at all " * 1000, b"short", b"", None], ids=["other", "short", "zeros", "cut"])
@@ -843,6 +936,19 @@ async def main():
     assert await store.swap(sys.argv[2], bytes(16), expected=None, until=2e9)
     print(await store.count())
     await store.close()
+
+asyncio.run(main())
+"""
+FOLLOW = """
+import asyncio, sys
+from pathlib import Path
+from app.stores.embedded import Embedded
+
+async def main():
+    store = Embedded(Path(sys.argv[1]), look=0.0)
+    print(await store.count(), flush=True)
+    sys.stdin.readline()
+    print(await store.count())
 
 asyncio.run(main())
 """

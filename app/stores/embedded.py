@@ -1,7 +1,8 @@
 """Records in an LMDB database: a folder that all processes of one machine use at once, and that outlives them.
 
 Owns what is asked for: writes that come in one turn of the event loop share a transaction. What was written survives the
-death of any process at any moment. Only `close` forces it to the disk.
+death of any process at any moment. Only `close` forces it to the disk. Files that were removed, replaced or damaged under
+it are opened again.
 """
 
 import asyncio
@@ -9,16 +10,19 @@ import logging
 from collections.abc import Callable
 from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from functools import partial
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar, TypeVar
 
 import lmdb
 
 from app.errors import StoreUnavailable
-from app.stores.files import MAP_SIZE, PREFIX, Files, Transaction, Write, stamp_of
+from app.stores.files import DOUBTFUL, MAP_SIZE, PREFIX, Files, Transaction, Write, stamp_of
 
 log = logging.getLogger(__name__)
 
+LOOK = 0.1  # seconds between two looks for the files: one takes longer than to write a record
 FULL = {ENOSPC, EDQUOT, EFBIG, EIO}  # LMDB says EIO of a write that was cut short
 
 _Answer = TypeVar("_Answer")
@@ -29,10 +33,13 @@ class Embedded:
 
     name: ClassVar[str] = "embedded"
 
-    def __init__(self, folder: Path, *, map_size: int = MAP_SIZE) -> None:
+    def __init__(self, folder: Path, *, map_size: int = MAP_SIZE, look: float = LOOK) -> None:
         """StoreUnavailable where the folder cannot be used."""
         self._folder = folder
         self._map_size = map_size
+        self._look = look
+        self._looked = -inf  # when the files were last found where they are
+        self._doubted = False  # LMDB has said that something is wrong with them
         self._waiting: list[tuple[Write, asyncio.Future[bool]]] = []
         self._closed = False
         self._files: Files | None = Files.open(self._folder, self._map_size)
@@ -74,8 +81,7 @@ class Embedded:
                 self._files.env.sync(True)
             except lmdb.Error as error:
                 log.error("%s could not be forced to the disk: %s", self._folder, error)
-            self._files.env.close()
-            self._files = None
+            self._let_go(self._files)
 
     def _later(self, key: bytes, record: bytes | None, expected: bytes | None, until: bytes) -> "asyncio.Future[bool]":
         loop = asyncio.get_running_loop()
@@ -107,12 +113,32 @@ class Embedded:
         try:
             if self._closed:
                 raise StoreUnavailable(f"The store in {self._folder} is closed.")
-            files = self._files = self._files or Files.open(self._folder, self._map_size)
+            files = self._opened()
             with files.env.begin(files.records, None, write, True) as txn:
                 return act(files, txn)
         except lmdb.Error as error:
-            if isinstance(error, lmdb.PanicError) and self._files is not None:  # it will never say anything else
-                self._files.env.close()
-                self._files = None
+            if isinstance(error, DOUBTFUL) and self._files is not None:
+                self._let_go(self._files)
+                self._doubted = True
             advice = " Free space on its disk; nothing in it was lost." if error.code in FULL else ""
             raise StoreUnavailable(f"The store in {self._folder} cannot be used: {error}.{advice}") from error
+
+    def _opened(self) -> Files:
+        """The files, opened again where LMDB has given up, or where they are not those that other processes find."""
+        now = monotonic()
+        if self._files is not None and now - self._looked > self._look:
+            self._looked = now
+            if not self._files.are_there():
+                detail = (
+                    "The files in %s were removed or replaced while they were in use: streams begin anew with what is there now."
+                )
+                log.error(detail, self._folder)
+                self._let_go(self._files)
+        if self._files is None:
+            self._files = Files.open(self._folder, self._map_size, doubted=self._doubted)
+            self._doubted = False
+        return self._files
+
+    def _let_go(self, files: Files) -> None:
+        files.env.close()
+        self._files = None

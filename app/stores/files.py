@@ -36,6 +36,7 @@ READERS = 1024  # processes
 PREFIX = 16  # bytes before a record
 SLICE = 128  # entries that are looked at in one transaction, before others have their turn
 DAMAGED = (VerifyError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
+DOUBTFUL = (*DAMAGED, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.PanicError)  # after these LMDB may never say anything else
 
 _BEGINNING = Struct(f"8s8s{TAG}s")  # until, due, the record's tag
 _problems: Callable[[str], list[str]] = verify  # which lacks types
@@ -54,18 +55,23 @@ Write: TypeAlias = tuple[bytes, bytes | None, bytes | None, bytes]
 class Files:
     """The open environment and its databases: what is done within one transaction."""
 
+    folder: Path
+    marks: tuple[object, object]  # of the files that are open
     env: lmdb.Environment
     records: _Database
     due: _Database
     gone: _Database
 
     @classmethod
-    def open(cls, folder: Path, map_size: int) -> "Files":
-        """Open the files, one process at a time; those that cannot be read are set aside, and it begins anew. StoreUnavailable."""
+    def open(cls, folder: Path, map_size: int, *, doubted: bool = False) -> "Files":
+        """Open the files, one process at a time; those that cannot be read are set aside, and it begins anew.
+
+        They must not be open in this process. `doubted`: they are looked through whoever else has them open. StoreUnavailable.
+        """
         try:
             with _alone_in(folder):  # or a second process would set aside what the first one has just begun
                 try:
-                    return cls._open(folder, map_size)
+                    return cls._open(folder, map_size, doubted=doubted)
                 except DAMAGED as error:
                     aside = f"damaged-{time_ns()}"
                     for file in folder.glob("*.mdb"):
@@ -76,7 +82,7 @@ class Files:
             raise StoreUnavailable(f"Streams cannot be kept in {folder}, which has to be writable: {error}.") from error
 
     @classmethod
-    def _open(cls, folder: Path, map_size: int) -> "Files":
+    def _open(cls, folder: Path, map_size: int, *, doubted: bool = False) -> "Files":
         with (folder / "lock.mdb").open("ab") as lock:
             if not _is_in_use(lock):
                 _look_through(folder)
@@ -88,10 +94,16 @@ class Files:
         try:
             env.reader_check()
             with env.begin(write=True, buffers=True) as txn:
-                return cls(env, *(env.open_db(name, txn) for name in (b"records", b"due", b"gone")))
+                if doubted:
+                    _look_through(folder)  # nobody writes meanwhile
+                return cls(folder, _marks(folder), env, *(env.open_db(name, txn) for name in (b"records", b"due", b"gone")))
         except BaseException:
             env.close()
             raise
+
+    def are_there(self) -> bool:
+        """Whether these are the files that others find under their names. If not, each process goes on by itself."""
+        return None not in self.marks and _marks(self.folder) == self.marks
 
     def write(self, txn: Transaction, write: Write) -> bool:
         key, record, expected, until = write
@@ -174,9 +186,13 @@ def _look_through(folder: Path) -> None:
 
 
 def _mark(file: Path | int) -> tuple[int, int] | None:
-    """By which a file is known, whatever its name is by now; None where there is none."""
+    """By which a file is known, whatever its name is by now; None where there is none that can be found."""
     try:
         found = os.stat(file)  # noqa: PTH116  # or a descriptor
-    except FileNotFoundError:
+    except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _marks(folder: Path) -> tuple[object, object]:
+    return _mark(folder / "data.mdb"), _mark(folder / "lock.mdb")
