@@ -21,7 +21,8 @@ from app.streams import Limits, Stream
 
 log = logging.getLogger(__name__)
 
-FORGIVEN = 10.0  # seconds after a write that failed
+FORGIVEN = 10.0  # seconds after a chunk that could not be stored, though other writes succeed
+PROOF = 1.5  # seconds without a write, after which the store has to prove that it can be written
 SLICE = 256  # streams that are dropped before others have their turn
 
 _ID = re.compile(NAME_PATTERN)
@@ -48,6 +49,8 @@ class Keeper:
         self.trouble: str | None = None  # why they could not be, or could not be written
         metrics.limit.set(limits.max_streams)
         self._failed = -inf  # when a chunk could not be stored
+        self._written = -inf  # when one was, or the store has proved that it could be
+        self._unproved = False  # it was to, and has not
         self._store = store
 
     async def begin(self, id: str | None, model: str, version: str, state: bytes, ttl: float | None) -> Stream:
@@ -112,8 +115,10 @@ class Keeper:
             self._failed = monotonic()
             self._is_in_trouble(error)
             raise
-        if self.trouble is not None:
-            self._is_well()
+        if written:
+            self._written = monotonic()
+            if not self._unproved:  # or a full disk in which small ones fit would be well and not well in turn
+                self._is_well()
         return written
 
     async def remove(self, stream: Stream) -> bool:
@@ -137,13 +142,18 @@ class Keeper:
         return dropped
 
     async def sweep(self) -> None:
-        """Drop what has expired, a slice at a time, and count what is left."""
+        """Drop what has expired, a slice at a time, count what is left, and see that it can be written."""
         try:
             while await self.drop_expired():  # noqa: ASYNC110  # it waits for nothing: others have their turn
                 await asyncio.sleep(0)
             self.alive = await self._store.count()
             self.metrics.alive.set(self.alive)
-            if monotonic() - self._failed > FORGIVEN:  # a full disk can still be read
+            if self._unproved or monotonic() - self._written > PROOF:  # a full disk can still be read
+                self._unproved = True
+                await self._store.prove()
+                self._unproved = False
+                self._written = monotonic()
+            if monotonic() - self._failed > FORGIVEN:
                 self._is_well()
         except StoreUnavailable as error:
             self._is_in_trouble(error)

@@ -315,6 +315,19 @@ def test_a_record_may_hold_any_bytes_and_a_key_128_characters(opened: Opened) ->
     run(opened, scenario)
 
 
+def test_a_store_that_can_be_written_proves_it_and_keeps_nothing_of_that(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        await asyncio.gather(store.prove(), store.prove())
+        assert await store.count() == 1
+        assert await store.page("", limit=10) == (["a"], "")
+        assert await store.sweep(LATER - 1, limit=10) == 0
+        if isinstance(store, Embedded):
+            assert databases(store)["gone"] == []
+
+    run(opened, scenario)
+
+
 def test_a_caller_who_leaves_takes_nobody_along(opened: Opened) -> None:
     """They share a transaction, or a round trip."""
 
@@ -712,7 +725,10 @@ def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[P
         for key in range(kept):
             assert await store.read(f"{key}") == record(key, bytes(size))
         assert await store.read(f"{kept}") is None
+        with pytest.raises(StoreUnavailable, match="Free space on its disk"):
+            await store.prove()  # which goes on to say so, though pages that were used before can be written
         relief()
+        await store.prove()
         assert await store.swap(f"{kept}", record(kept, bytes(size)), expected=None, until=SOON)
         assert await store.swap("0", record(7), expected=tag(0), until=LATER)
         assert await store.sweep(SOON, limit=100_000) == kept
@@ -1282,8 +1298,9 @@ def test_redis_address_that_is_none_is_refused() -> None:
     [
         (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], "OOM .*maxmemory"),
         (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], "READONLY"),
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"], "NOREPLICAS"),
     ],
-    ids=["full", "replica"],
+    ids=["full", "replica", "alone"],
 )
 def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
     trouble: list[str], relief: list[str], said: str, server: RedisServer
@@ -1300,9 +1317,12 @@ def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
             assert isinstance(error, StoreUnavailable)
             assert re.search(said, error.detail)
             assert others == [record(1), 1]
-            assert store._connection.is_connected == ("OOM" in said)  # the name may lead to the new primary by now
+            assert store._connection.is_connected == (said != "READONLY")  # the name may lead to the new primary by now
+            with pytest.raises(StoreUnavailable, match=said):
+                await store.prove()
         finally:
             told(server, *relief)
+        await store.prove()
         assert await store.swap("a", record(2), expected=tag(1), until=LATER)
 
     run(lambda: Redis(server.url), scenario)

@@ -39,7 +39,7 @@ from app.errors import (
     TooManyStreams,
     Violation,
 )
-from app.keeper import Keeper
+from app.keeper import FORGIVEN, PROOF, Keeper
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.metrics import StreamMetrics
@@ -624,11 +624,74 @@ class Full(Memory):
     """A store that can be read and, while it is full, not written."""
 
     full = False
+    proofs = 0
 
     async def swap(self, key: str, record: bytes, *, expected: bytes | None, until: float) -> bool:
         if self.full:
             raise StoreUnavailable("The disk is full.")
         return await super().swap(key, record, expected=expected, until=until)
+
+    async def prove(self) -> None:
+        self.proofs += 1
+        if self.full:
+            raise StoreUnavailable("The disk is full.")
+
+
+def test_a_store_that_cannot_be_written_is_known_before_the_first_chunk_and_until_it_can(
+    runner: asyncio.Runner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operators look at /health of a service that rests, too: what is read says nothing of it."""
+    clock = Clock()
+    monkeypatch.setattr("app.keeper.monotonic", clock)
+
+    async def main() -> None:
+        keeper = (streams := streams_of(served := await service_over(repository), store := Full())).keeper
+        await keeper.sweep()
+        assert (keeper.trouble, store.proofs) == (None, 1)
+        store.full = True
+        clock.now += PROOF + 1
+        for proofs in (2, 3, 4):
+            await keeper.sweep()
+            assert (keeper.trouble, store.proofs) == ("The disk is full.", proofs)
+            clock.now += FORGIVEN + 1
+        with pytest.raises(StoreUnavailable):
+            await streams.create(served.model().spec)
+        store.full = False
+        await streams.create(served.model().spec)
+        assert keeper.trouble == "The disk is full."  # there is room for this one, which may be smaller than others
+        store.full = True
+        with pytest.raises(StoreUnavailable):
+            await streams.create(served.model().spec)
+        store.full = False
+        await keeper.sweep()
+        assert keeper.trouble == "The disk is full."  # there is room for a proof, which may be smaller than a chunk
+        clock.now += FORGIVEN + 1
+        await keeper.sweep()
+        assert keeper.trouble is None
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_store_that_is_written_has_nothing_to_prove(
+    runner: asyncio.Runner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("app.keeper.monotonic", clock)
+
+    async def main() -> None:
+        streams = streams_of(served := await service_over(repository), store := Full())
+        for _ in range(3):
+            await streams.create(served.model().spec)
+            clock.now += PROOF
+            await streams.keeper.sweep()
+        assert store.proofs == 0
+        clock.now += 1
+        await streams.keeper.sweep()
+        assert store.proofs == 1
+        await served.close()
+
+    runner.run(main())
 
 
 def test_a_store_that_cannot_be_written_is_known_until_it_can(runner: asyncio.Runner, repository: Path) -> None:

@@ -73,6 +73,10 @@ class Embedded:
         keys = self._within(lambda files, txn: files.after(txn, cursor.encode(), limit + 1))
         return keys[:limit], keys[limit - 1] if len(keys) > limit else ""
 
+    async def prove(self) -> None:
+        for put in (True, False):
+            self._within(partial(Files.prove, put=put), write=True)
+
     async def close(self) -> None:
         self._commit()
         self._closed = True

@@ -6,7 +6,7 @@ big-endian: they sort.
 
     records   key -> until, due, record; using it moves `until` alone, which writes to this database only
     due       due, key -> nothing: when to look at a record, never after its `until`, or at the memory of one
-    gone      key -> when it may be forgotten that a record of this key was dropped
+    gone      key -> when it may be forgotten that a record of this key was dropped; for a moment, what `prove` writes
 """
 
 import logging
@@ -37,6 +37,8 @@ PREFIX = 16  # bytes before a record
 SLICE = 128  # entries that are looked at in one transaction, before others have their turn
 DAMAGED = (VerifyError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 DOUBTFUL = (*DAMAGED, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.PanicError)  # after these LMDB may never say anything else
+PROOF = [b"\0%d" % number for number in range(8)]  # keys that no stream has
+USUAL = 1500  # bytes of a record
 
 _BEGINNING = Struct(f"8s8s{TAG}s")  # until, due, the record's tag
 _problems: Callable[[str], list[str]] = verify  # which lacks types
@@ -125,6 +127,14 @@ class Files:
             due = until
             txn.put(due + key, b"", db=self.due)
         return txn.put(key, until + due + record)
+
+    def prove(self, txn: Transaction, *, put: bool) -> None:
+        """Write as much as some records are, or remove it: pages that one transaction takes and gives back are not written."""
+        for key in PROOF:
+            if put:
+                txn.put(key, bytes(USUAL), db=self.gone)
+            else:
+                txn.delete(key, db=self.gone)
 
     def after(self, txn: Transaction, key: bytes, most: int) -> list[str]:
         cursor = txn.cursor(self.records)

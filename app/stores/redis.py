@@ -152,6 +152,9 @@ class Redis:
         following, found = await self._ask("ZSCAN", DUE, cursor or "0", "COUNT", limit)
         return [key.decode() for key in found[::2]], "" if following == b"0" else following.decode()
 
+    async def prove(self) -> None:
+        await self._ask("SET", "{recurve}:proof", "", "PX", 1000)
+
     async def close(self) -> None:
         self._closed = True
         if self._sender is not None:
