@@ -61,10 +61,11 @@ class Keeper:
             record = await self._store.read(begun.id)
             if record is None:
                 continue
-            if Stream.unpack(begun.id, record).expires > begun.created:
+            found = _known(begun.id, record)
+            if found is not None and found.expires > begun.created:
                 raise StreamConflict(f"There is a stream {begun.id} already.")
             await self._store.remove(begun.id, expected=record[:TAG])
-            self.metrics.ended.labels("expired").inc()
+            self.metrics.ended.labels("deleted" if found is None else "expired").inc()
         self.metrics.opened.inc()
         return begun
 
@@ -92,18 +93,8 @@ class Keeper:
         return settled
 
     async def load(self, id: str, arrived: float) -> Stream:
-        """The stream as it was for someone who came then; StreamNotFound, StreamExpired."""
-        if not _ID.fullmatch(id):
-            raise StreamNotFound(f"There is no stream {id[:64]!r}.")
-        record = await self._store.read(id)
-        if record is not None:
-            stream = Stream.unpack(id, record)
-            if stream.expires > arrived:
-                return stream
-            raise StreamExpired(f"Stream {id} was idle for more than {stream.ttl:g} s and has expired.")
-        if await self._store.expired(id):
-            raise StreamExpired(f"Stream {id} was idle for longer than it lives, and has expired.")
-        raise StreamNotFound(f"There is no stream {id!r}.")
+        """The stream as it was for someone who came then; StreamNotFound, StreamExpired, StreamConflict: another release's."""
+        return _alive(Stream.unpack(id, await self._record(id)), arrived)
 
     async def put(self, stream: Stream, *, expected: bytes | None) -> bool:
         """Store it in the place of the one with this tag; False when another stands there."""
@@ -121,9 +112,12 @@ class Keeper:
                 self._is_well()
         return written
 
-    async def remove(self, stream: Stream) -> bool:
-        """End a stream; False when it is not any more where this is."""
-        removed = await self._store.remove(stream.id, expected=stream.tag)
+    async def remove(self, id: str) -> bool:
+        """End a stream, whichever release keeps it; False when a chunk was done meanwhile. StreamNotFound, StreamExpired."""
+        record = await self._record(id)
+        if (found := _known(id, record)) is not None:
+            _alive(found, self.now())
+        removed = await self._store.remove(id, expected=record[:TAG])
         if removed:
             self.metrics.ended.labels("deleted").inc()
         return removed
@@ -161,6 +155,16 @@ class Keeper:
     async def close(self) -> None:
         await self._store.close()
 
+    async def _record(self, id: str) -> bytes:
+        if not _ID.fullmatch(id):
+            raise StreamNotFound(f"There is no stream {id[:64]!r}.")
+        record = await self._store.read(id)
+        if record is not None:
+            return record
+        if await self._store.expired(id):
+            raise StreamExpired(f"Stream {id} was idle for longer than it lives, and has expired.")
+        raise StreamNotFound(f"There is no stream {id!r}.")
+
     async def _check_room(self) -> None:
         count = await self._store.count()
         if count >= self.limits.max_streams:
@@ -192,8 +196,20 @@ class Keeper:
         self.trouble = None
 
 
-def _is_over(id: str, record: bytes, now: float) -> bool:
+def _alive(stream: Stream, now: float) -> Stream:
+    if stream.expires > now:
+        return stream
+    raise StreamExpired(f"Stream {stream.id} was idle for more than {stream.ttl:g} s and has expired.")
+
+
+def _known(id: str, record: bytes) -> Stream | None:
+    """None: only another release can read it, and knows whether it is over."""
     try:
-        return Stream.unpack(id, record).expires <= now
-    except StreamConflict:  # another release knows
-        return False
+        return Stream.unpack(id, record)
+    except StreamConflict:
+        return None
+
+
+def _is_over(id: str, record: bytes, now: float) -> bool:
+    found = _known(id, record)
+    return found is not None and found.expires <= now

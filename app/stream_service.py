@@ -183,7 +183,7 @@ class StreamService:
     async def delete(self, id: str) -> None:
         """End a stream once what waits for it is done; StreamNotFound, StreamExpired, StoreUnavailable."""
         async with self._turns.of(id):
-            while not await self.keeper.remove(await self.keeper.load(id, self.keeper.now())):
+            while not await self.keeper.remove(id):
                 pass  # a chunk was done in another process
 
     def start(self) -> None:

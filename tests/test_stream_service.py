@@ -773,6 +773,38 @@ def test_a_stream_that_cannot_start_over_leaves_the_one_before_it(runner: asynci
     runner.run(main())
 
 
+def test_what_another_release_keeps_can_be_ended_and_begun_anew(runner: asyncio.Runner, repository: Path) -> None:
+    """Its owner would have to wait until it expires, and can do nothing else with it."""
+
+    async def main() -> None:
+        streams = streams_of(served := await service_over(repository), store := Memory())
+        model = served.model()
+
+        async def keep() -> None:
+            kept = await store.read((await streams.create(model.spec, id="s")).id)
+            assert kept is not None
+            await store.swap("s", bytes(TAG) + bytes([99]) + kept[TAG + 1 :], expected=kept[:TAG], until=2_000_000.0)
+            with pytest.raises(StreamConflict, match="another release"):
+                await predict(streams, "s", chunk(1, 1))
+
+        await keep()
+        await streams.delete("s")
+        with pytest.raises(StreamNotFound):
+            await streams.find("s")
+        await keep()
+        await streams.create(model.spec, id="s")
+        assert (await predict(streams, "s", chunk(1, 1), 0)).seq == 1
+        with pytest.raises(StreamConflict, match="already"):
+            await streams.create(model.spec, id="s")
+        await streams.delete("s")
+        await keep()
+        assert (await predict(streams, "s", chunk(1, 1), begin=model)).seq == 1
+        assert counted(streams) == {"opened": 5, "deleted": 4}
+        await served.close()
+
+    runner.run(main())
+
+
 def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, repository: Path) -> None:
     """Another process starts over while the end is under way: the end comes after it, with its state, or not at all."""
 
