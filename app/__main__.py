@@ -133,12 +133,13 @@ def kept_streams(settings: Settings) -> Iterator[Settings]:
     if settings.stream_store != "embedded":
         yield settings
         return
-    import app.stores.embedded  # noqa: F401  # here, its memory is shared by all workers
+    from app.stores.files import room  # here, its memory is shared by all workers
 
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=settings.data_dir):
-            pass
+        with TemporaryFile(dir=settings.data_dir) as probe:
+            if needed := room(settings.data_dir):
+                os.posix_fallocate(probe.fileno(), 0, needed)
     except OSError as error:
         log.warning(
             "RECURVE_DATA_DIR=%s cannot be written (%s): streams are kept in memory, and lost when the service ends.",

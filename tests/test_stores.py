@@ -766,6 +766,33 @@ def test_embedded_store_that_could_not_begin_can_do_so_later(tmp_path: Path) -> 
     assert raised.value.__traceback__  # it was held all the time, and all that it refers to
 
 
+LIMITED = """
+import asyncio, resource, sys
+from pathlib import Path
+from app.stores.embedded import Embedded
+
+async def main():
+    with open("/proc/self/statm") as statm:
+        taken = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[2]), resource.RLIM_INFINITY))
+    store = Embedded(Path(sys.argv[1]))
+    assert await store.swap("a", bytes(5000), expected=None, until=2e9)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("left", [2**30, 2**23], ids=["much", "nothing"])
+def test_embedded_store_takes_a_part_of_an_address_space_that_is_limited(left: int, tmp_path: Path) -> None:
+    """Containers and shells limit it (ulimit -v); what does not fit must not be called a folder that cannot be written."""
+    process = python(LIMITED, str(tmp_path), str(left), stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=30)
+    assert "The address space is limited (ulimit -v): streams may take" in said
+    assert process.returncode == (0 if left == 2**30 else 1)
+    assert (left == 2**23) == ("Cannot allocate memory. It needs more address space than this process may have" in said)
+
+
 def test_embedded_write_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
     """Its neighbours in the transaction are written."""
 

@@ -8,7 +8,6 @@ it are opened again.
 import asyncio
 import logging
 from collections.abc import Callable
-from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -18,12 +17,11 @@ from typing import ClassVar, TypeVar
 import lmdb
 
 from app.errors import StoreUnavailable
-from app.stores.files import DOUBTFUL, MAP_SIZE, PREFIX, Files, Transaction, Write, stamp_of
+from app.stores.files import DOUBTFUL, MAP_SIZE, PREFIX, Files, Transaction, Write, advice, stamp_of
 
 log = logging.getLogger(__name__)
 
 LOOK = 0.1  # seconds between two looks for the files: one takes longer than to write a record
-FULL = {ENOSPC, EDQUOT, EFBIG, EIO}  # LMDB says EIO of a write that was cut short
 
 _Answer = TypeVar("_Answer")
 
@@ -124,8 +122,7 @@ class Embedded:
             if isinstance(error, DOUBTFUL) and self._files is not None:
                 self._let_go(self._files)
                 self._doubted = True
-            advice = " Free space on its disk; nothing in it was lost." if error.code in FULL else ""
-            raise StoreUnavailable(f"The store in {self._folder} cannot be used: {error}.{advice}") from error
+            raise StoreUnavailable(f"The store in {self._folder} cannot be used: {error}.{advice(error)}") from error
 
     def _opened(self) -> Files:
         """The files, opened again where LMDB has given up, or where they are not those that other processes find."""

@@ -14,10 +14,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EDQUOT, EFBIG, EIO, ENOMEM, ENOSPC
 from fcntl import LOCK_EX, LOCK_NB, flock, lockf
 from itertools import islice, takewhile
 from math import ceil
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
 from struct import Struct
 from time import time_ns
 from typing import IO, TypeAlias
@@ -33,8 +35,10 @@ log = logging.getLogger(__name__)
 
 MAP_SIZE = 2**38  # bytes of address space; the file is as large as what was in it at once
 READERS = 1024  # processes
+ROOM = 2**18  # bytes on the disk, without which nothing is begun
 PREFIX = 16  # bytes before a record
 SLICE = 128  # entries that are looked at in one transaction, before others have their turn
+FULL = {ENOSPC, EDQUOT, EFBIG, EIO}  # LMDB says EIO of a write that was cut short
 DAMAGED = (VerifyError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 DOUBTFUL = (*DAMAGED, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.PanicError)  # after these LMDB may never say anything else
 PROOF = [b"\0%d" % number for number in range(8)]  # keys that no stream has
@@ -81,7 +85,7 @@ class Files:
                     log.error("%s cannot be read (%s). It is kept as data.mdb.%s; streams begin anew.", folder, error, aside)
                     return cls._open(folder, map_size)
         except (OSError, lmdb.Error) as error:
-            raise StoreUnavailable(f"Streams cannot be kept in {folder}, which has to be writable: {error}.") from error
+            raise StoreUnavailable(f"Streams cannot be kept in {folder}: {error}.{advice(error)}") from error
 
     @classmethod
     def _open(cls, folder: Path, map_size: int, *, doubted: bool = False) -> "Files":
@@ -91,7 +95,14 @@ class Files:
             # LMDB maps it as it is: on a full disk that would end the process
             os.posix_fallocate(lock.fileno(), 0, 64 * (READERS + 3))
         env = lmdb.open(
-            str(folder), map_size, max_dbs=3, max_readers=READERS, max_spare_txns=1, sync=False, metasync=False, readahead=False
+            str(folder),
+            _fitting(map_size),
+            max_dbs=3,
+            max_readers=READERS,
+            max_spare_txns=1,
+            sync=False,
+            metasync=False,
+            readahead=False,
         )
         try:
             env.reader_check()
@@ -162,6 +173,31 @@ class Files:
                 txn.put(forget + key, b"", db=self.due)
                 dropped += 1
         return len(entries), dropped
+
+
+def room(folder: Path) -> int:
+    """Bytes that have to be free on the folder's disk for the files to be opened, which are made where there are none."""
+    files = (folder / "data.mdb", folder / "lock.mdb")
+    return 0 if all(file.exists() and file.stat().st_size for file in files) else ROOM
+
+
+def advice(error: OSError | lmdb.Error) -> str:
+    """What can be done about it; empty where that is not known."""
+    code = error.errno if isinstance(error, OSError) else error.code
+    if code in FULL:
+        return " Free space on its disk; nothing in it was lost."
+    if code == ENOMEM:
+        return " It needs more address space than this process may have: see ulimit -v."
+    return ""
+
+
+def _fitting(map_size: int) -> int:
+    """As much of it as leaves others three quarters of the address space that this process may have."""
+    limit, _ = getrlimit(RLIMIT_AS)
+    if limit == RLIM_INFINITY or map_size <= limit // 4:
+        return map_size
+    log.warning("The address space is limited (ulimit -v): streams may take %d MiB at most.", limit // 2**22)
+    return limit // 2**22 * 2**20  # whole pages
 
 
 @contextmanager
