@@ -175,9 +175,10 @@ class StreamService:
         return True
 
     async def fork(self, id: str, *, new: str | None = None, ttl: float | None = None) -> Stream:
-        """A new stream that begins with the state of this one; raises what `find` and `create` raise."""
+        """A new stream that begins with the state of this one; raises what `find`, `state` and `create` raise."""
         async with self._turns.of(id):
             stream = await self.keeper.load(id, self.keeper.now())
+        await self.state(stream)  # or it would be one that cannot go on
         return await self.keeper.begin(new, stream.model, stream.version, stream.state, stream.ttl if ttl is None else ttl)
 
     async def delete(self, id: str) -> None:

@@ -576,6 +576,10 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
         streams = streams_of(second, store, drain=0.0)  # the time is over
         with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
             await predict(streams, id, chunk(1, 3))
+        before = await store.count()
+        with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
+            await streams.fork(id)
+        assert await store.count() == before
         streams._pins.retire()
         assert [str(model.spec) for model in second.catalog.loaded] == ["gyro-denoiser version 2"]
         assert (await streams.find(id)).seq == 2
