@@ -143,12 +143,13 @@ def kept_streams(settings: Settings) -> Iterator[tuple[Settings, int | None]]:
     if settings.stream_store != "embedded":
         yield settings, None
         return
-    from app.stores.embedded import MAP_SIZE  # here, its memory is shared by all workers
+    from app.stores.files import MAP_SIZE, room  # here, its memory is shared by all workers
 
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with TemporaryFile(dir=settings.data_dir):
-            pass
+        with TemporaryFile(dir=settings.data_dir) as probe:
+            if needed := room(settings.data_dir):
+                os.posix_fallocate(probe.fileno(), 0, needed)
     except OSError as error:
         with folders.shared("streams", room=STREAMS) as folder:
             most = min(MAP_SIZE, folders.free(folder) // 2**13 * 2**12)  # half, in whole pages: others share it

@@ -21,7 +21,8 @@ from app.streams import Limits, Stream
 
 log = logging.getLogger(__name__)
 
-FORGIVEN = 10.0  # seconds after a write that failed
+FORGIVEN = 10.0  # seconds after a chunk that could not be stored, though other writes succeed
+PROOF = 1.5  # seconds without a write, after which the store has to prove that it can be written
 SLICE = 256  # streams that are dropped before others have their turn
 
 _ID = re.compile(NAME_PATTERN)
@@ -57,6 +58,8 @@ class Keeper:
         metrics.limit.set(limits.max_streams)
         self._beginning = 0  # streams that are begun at this moment
         self._failed = -inf  # when a chunk could not be stored
+        self._written = -inf  # when one was, or the store has proved that it could be
+        self._unproved = False  # it was to, and has not
         self._store = store
 
     async def begin(self, id: str | None, of: Origin, state: bytes, ttl: float | None) -> Stream:
@@ -76,7 +79,10 @@ class Keeper:
             record = await self._store.read(begun.id)
             if record is None:
                 continue
-            if Stream.unpack(begun.id, record).expires > begun.created:
+            found = _known(begun.id, record)
+            if found is None:
+                raise StreamConflict(f"There is a stream {begun.id} already, kept by another release: DELETE ends it.")
+            if found.expires > begun.created:
                 raise StreamConflict(f"There is a stream {begun.id} already.")
             if await self._store.remove(begun.id, expected=record[:TAG]):  # else another process was first, and counts it
                 self.metrics.ended.labels("expired").inc()
@@ -105,18 +111,8 @@ class Keeper:
         return settled
 
     async def load(self, id: str, arrived: float) -> Stream:
-        """The stream as it was for someone who came then; StreamNotFound, StreamExpired."""
-        if not _ID.fullmatch(id):
-            raise StreamNotFound(f"There is no stream {id[:64]!r}.")
-        record = await self._store.read(id)
-        if record is not None:
-            stream = Stream.unpack(id, record)
-            if stream.expires > arrived:
-                return stream
-            raise StreamExpired(f"Stream {id} was idle for more than {stream.ttl:g} s and has expired.")
-        if await self._store.expired(id):
-            raise StreamExpired(f"Stream {id} was idle for longer than it lives, and has expired.")
-        raise StreamNotFound(f"There is no stream {id!r}.")
+        """The stream as it was for someone who came then; StreamNotFound, StreamExpired, StreamConflict: another release's."""
+        return _alive(Stream.unpack(id, await self._record(id)), arrived)
 
     async def put(self, stream: Stream, *, expected: bytes | None) -> bool:
         """Store it in the place of the one with this tag; False when another stands there."""
@@ -128,13 +124,18 @@ class Keeper:
             self._failed = monotonic()
             self._is_in_trouble(error)
             raise
-        if self.trouble is not None:
-            self._is_well()
+        if written:
+            self._written = monotonic()
+            if not self._unproved:  # or a full disk in which small ones fit would be well and not well in turn
+                self._is_well()
         return written
 
-    async def remove(self, stream: Stream) -> bool:
-        """End a stream; False when it is not any more where this is."""
-        removed = await self._store.remove(stream.id, expected=stream.tag)
+    async def remove(self, id: str) -> bool:
+        """End a stream, whichever release keeps it; False when a chunk was done meanwhile. StreamNotFound, StreamExpired."""
+        record = await self._record(id)
+        if (found := _known(id, record)) is not None:
+            _alive(found, self.now())
+        removed = await self._store.remove(id, expected=record[:TAG])
         if removed:
             self.metrics.ended.labels("deleted").inc()
         return removed
@@ -153,19 +154,34 @@ class Keeper:
         return dropped
 
     async def sweep(self) -> None:
-        """Drop what has expired, a slice at a time, and count what is left."""
+        """Drop what has expired, a slice at a time, count what is left, and see that it can be written."""
         try:
             while await self.drop_expired():  # noqa: ASYNC110  # it waits for nothing: others have their turn
                 await asyncio.sleep(0)
             self.alive = await self._store.count()
             self.metrics.alive.set(self.alive)
-            if monotonic() - self._failed > FORGIVEN:  # a full disk can still be read
+            if self._unproved or monotonic() - self._written > PROOF:  # a full disk can still be read
+                self._unproved = True
+                await self._store.prove()
+                self._unproved = False
+                self._written = monotonic()
+            if monotonic() - self._failed > FORGIVEN:
                 self._is_well()
         except StoreUnavailable as error:
             self._is_in_trouble(error)
 
     async def close(self) -> None:
         await self._store.close()
+
+    async def _record(self, id: str) -> bytes:
+        if not _ID.fullmatch(id):
+            raise StreamNotFound(f"There is no stream {id[:64]!r}.")
+        record = await self._store.read(id)
+        if record is not None:
+            return record
+        if await self._store.expired(id):
+            raise StreamExpired(f"Stream {id} was idle for longer than it lives, and has expired.")
+        raise StreamNotFound(f"There is no stream {id!r}.")
 
     async def _check_room(self) -> None:
         """TooManyStreams, where there is none for one more, with all that this process begins at the moment."""
@@ -200,8 +216,20 @@ class Keeper:
         self.trouble = None
 
 
-def _is_over(id: str, record: bytes, now: float) -> bool:
+def _alive(stream: Stream, now: float) -> Stream:
+    if stream.expires > now:
+        return stream
+    raise StreamExpired(f"Stream {stream.id} was idle for more than {stream.ttl:g} s and has expired.")
+
+
+def _known(id: str, record: bytes) -> Stream | None:
+    """None: only another release can read it, and knows whether it is over."""
     try:
-        return Stream.unpack(id, record).expires <= now
-    except StreamConflict:  # another release knows
-        return False
+        return Stream.unpack(id, record)
+    except StreamConflict:
+        return None
+
+
+def _is_over(id: str, record: bytes, now: float) -> bool:
+    found = _known(id, record)
+    return found is not None and found.expires <= now

@@ -185,7 +185,8 @@ def _store(settings: Settings, most: int | None) -> Store:
 
             return Memory()
         case "embedded":
-            from app.stores.embedded import MAP_SIZE, Embedded
+            from app.stores.embedded import Embedded
+            from app.stores.files import MAP_SIZE
 
             return Embedded(settings.data_dir, map_size=most or MAP_SIZE)
         case url:

@@ -175,16 +175,17 @@ class StreamService:
         return True
 
     async def fork(self, id: str, *, new: str | None = None, ttl: float | None = None) -> Stream:
-        """A new stream that begins with the state of this one; raises what `find` and `create` raise."""
+        """A new stream that begins with the state of this one; raises what `find`, `state` and `create` raise."""
         async with self._turns.of(id):
             stream = await self.keeper.load(id, self.keeper.now())
+        await self.state(stream)  # or it would be one that cannot go on
         origin = Origin(stream.model, stream.version, stream.weights)
         return await self.keeper.begin(new, origin, stream.state, stream.ttl if ttl is None else ttl)
 
     async def delete(self, id: str) -> None:
         """End a stream once what waits for it is done; StreamNotFound, StreamExpired, StoreUnavailable."""
         async with self._turns.of(id):
-            while not await self.keeper.remove(await self.keeper.load(id, self.keeper.now())):
+            while not await self.keeper.remove(id):
                 pass  # a chunk was done in another process
 
     def start(self) -> None:

@@ -43,6 +43,7 @@ WITHIN = {"scripts.bench.expiry"}
 # Within the packages that hold several floors of their own, who may be imported by their siblings.
 SHARED_IN_PACKAGE = {
     "app.stores",
+    "app.stores.files",
     "app.stores.lua",
     "app.api.schemas",
     "app.api.bodies",

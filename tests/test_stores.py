@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRequest, StoreUnavailable
 from app.stores import GONE, TAG, Store
-from app.stores.embedded import BOOT, Embedded
+from app.stores.embedded import Embedded
 from app.stores.memory import Memory
 from app.stores.redis import Redis
 from tests.redis_server import RedisServer, free_port, needs_redis, redis_server
@@ -310,6 +311,19 @@ def test_a_record_may_hold_any_bytes_and_a_key_128_characters(opened: Opened) ->
         assert await store.swap(key, odd, expected=tag(5), until=LATER)
         assert await store.swap(key, odd[::-1], expected=odd, until=LATER)
         assert await store.page("", limit=10) == ([key], "")
+
+    run(opened, scenario)
+
+
+def test_a_store_that_can_be_written_proves_it_and_keeps_nothing_of_that(opened: Opened) -> None:
+    async def scenario(store: Store) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        await asyncio.gather(store.prove(), store.prove())
+        assert await store.count() == 1
+        assert await store.page("", limit=10) == (["a"], "")
+        assert await store.sweep(LATER - 1, limit=10) == 0
+        if isinstance(store, Embedded):
+            assert databases(store)["gone"] == []
 
     run(opened, scenario)
 
@@ -723,7 +737,10 @@ def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[P
         for key in range(kept):
             assert await store.read(f"{key}") == record(key, bytes(size))
         assert await store.read(f"{kept}") is None
+        with pytest.raises(StoreUnavailable, match="Free space on its disk"):
+            await store.prove()  # which goes on to say so, though pages that were used before can be written
         relief()
+        await store.prove()
         assert await store.swap(f"{kept}", record(kept, bytes(size)), expected=None, until=SOON)
         assert await store.swap("0", record(7), expected=tag(0), until=LATER)
         assert await store.sweep(SOON, limit=100_000) == kept
@@ -761,6 +778,33 @@ def test_embedded_store_that_could_not_begin_can_do_so_later(tmp_path: Path) -> 
     assert raised.value.__traceback__  # it was held all the time, and all that it refers to
 
 
+LIMITED = """
+import asyncio, resource, sys
+from pathlib import Path
+from app.stores.embedded import Embedded
+
+async def main():
+    with open("/proc/self/statm") as statm:
+        taken = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[2]), resource.RLIM_INFINITY))
+    store = Embedded(Path(sys.argv[1]))
+    assert await store.swap("a", bytes(5000), expected=None, until=2e9)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("left", [2**30, 2**23], ids=["much", "nothing"])
+def test_embedded_store_takes_a_part_of_an_address_space_that_is_limited(left: int, tmp_path: Path) -> None:
+    """Containers and shells limit it (ulimit -v); what does not fit must not be called a folder that cannot be written."""
+    process = python(LIMITED, str(tmp_path), str(left), stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=30)
+    assert "The address space is limited (ulimit -v): streams may take" in said
+    assert process.returncode == (0 if left == 2**30 else 1)
+    assert (left == 2**23) == ("Cannot allocate memory. It needs more address space than this process may have" in said)
+
+
 def test_embedded_write_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
     """Its neighbours in the transaction are written."""
 
@@ -789,13 +833,14 @@ def test_embedded_store_that_has_reached_its_size_says_so_and_goes_on_when_strea
 
 
 @dataclass(slots=True)
-class Panicking:
-    """What is left of an environment whose disk failed in the middle of a commit."""
+class Failing:
+    """What is left of an environment whose disk failed in the middle of a commit, or whose file was damaged."""
 
     env: lmdb.Environment
+    error: type[lmdb.Error]
 
     def begin(self, *_: Any) -> Any:
-        error = lmdb.PanicError("mdb_txn_begin")
+        error = self.error("mdb_txn_begin")
         error.code = -30795  # type: ignore[misc]  # which only LMDB itself sets
         raise error
 
@@ -803,26 +848,117 @@ class Panicking:
         self.env.close()
 
 
-def test_embedded_opens_its_files_again_after_lmdb_has_given_up(tmp_path: Path) -> None:
+async def given_up(store: Embedded, error: type[lmdb.Error] = lmdb.CorruptedError) -> None:
+    """LMDB says something of the files after which it may never say anything else."""
+    files = store._files
+    assert files is not None
+    store._files = replace(files, env=Failing(files.env, error))  # type: ignore[arg-type]  # a stand-in
+    with pytest.raises(StoreUnavailable, match="cannot be used: mdb_txn_begin"):
+        await store.read("a")
+
+
+@pytest.mark.parametrize("error", [lmdb.PanicError, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.CorruptedError])
+def test_embedded_opens_its_files_again_after_lmdb_has_given_up(error: type[lmdb.Error], tmp_path: Path) -> None:
     """From then on the environment says nothing else, so without that the service would have to be restarted."""
 
     async def scenario(store: Embedded) -> None:
         await store.swap("a", record(1), expected=None, until=SOON)
-        files = store._files
-        assert files is not None
-        store._files = type(files)(Panicking(files.env), files.records, files.due, files.gone)  # type: ignore[arg-type]  # a stand-in
-        with pytest.raises(StoreUnavailable, match="cannot be used: mdb_txn_begin"):
-            await store.read("a")
+        await given_up(store, error)
         assert await store.read("a") == record(1)
         assert await store.swap("a", record(2), expected=tag(1), until=SOON)
 
     run(lambda: Embedded(tmp_path), scenario)
 
 
+def test_embedded_files_that_are_damaged_while_they_are_in_use_are_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By whoever LMDB tells, though others have them open: these find that out, and come along."""
+    run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=50))
+    other = python(FOLLOW, str(tmp_path))
+    assert line_of(other) == "50"
+
+    async def scenario(store: Embedded) -> None:
+        with (tmp_path / "data.mdb").open("r+b") as file:
+            file.seek((tmp_path / "data.mdb").stat().st_size // 2)
+            file.write(bytes(4096))
+        await given_up(store)
+        assert await store.count() == 0
+        assert await store.swap("a", record(1), expected=None, until=SOON)
+        assert other.communicate("count\n")[0] == "1\n"
+
+    run(lambda: Embedded(tmp_path), scenario)
+    (aside,) = tmp_path.glob("data.mdb.damaged-*")
+    (message,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert aside.name in message
+
+
+def test_embedded_goes_on_when_what_its_files_begin_with_is_overwritten(tmp_path: Path) -> None:
+    """One process that is told so for ever beside another that has begun anew would be two stores in one service."""
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=SOON)
+        with (tmp_path / "data.mdb").open("r+b") as file:
+            file.write(b"\xff" * 8192)
+        with pytest.raises(StoreUnavailable, match="MDB_"):
+            await store.count()
+        assert await store.swap("a", record(2), expected=None, until=SOON)
+        assert await store.count() == 1
+
+    run(lambda: Embedded(tmp_path), scenario)
+
+
+@pytest.mark.parametrize("happens", ["removed", "moved", "replaced", "unlocked"])
+def test_embedded_files_that_are_not_there_any_more_are_opened_anew(
+    happens: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or the next process begins files of its own, and one id is two streams."""
+    folder = tmp_path / "data"
+    run(lambda: Embedded(tmp_path / "copy"), lambda store: fill(store, 10, most=1))
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        assert await store.read("a") == record(1)
+        if happens == "removed":
+            shutil.rmtree(folder)
+        elif happens == "moved":
+            folder.rename(tmp_path / "elsewhere")
+        elif happens == "replaced":
+            (tmp_path / "copy" / "data.mdb").replace(folder / "data.mdb")
+        else:
+            (folder / "lock.mdb").unlink()
+        kept = 1 if happens in ("replaced", "unlocked") else 0
+        assert not await store.swap("a", record(2), expected=tag(1 if happens != "unlocked" else 9), until=LATER)
+        assert await store.count() == kept
+        assert await store.swap("b", record(3), expected=None, until=LATER)
+        process = python(OPEN, str(folder), "c")
+        assert (await asyncio.to_thread(process.communicate, "open\n"))[0] == f"here\n{kept + 2}\n"
+        assert await store.count() == kept + 2
+
+    run(lambda: Embedded(folder, look=0.0), scenario)
+    (message,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert message.startswith(f"The files in {folder} were removed or replaced while they were in use: streams begin anew")
+
+
+def test_embedded_folder_that_is_gone_for_good_is_an_error_until_it_can_be_made(tmp_path: Path) -> None:
+    folder = tmp_path / "mounted" / "data"
+
+    async def scenario(store: Embedded) -> None:
+        await store.swap("a", record(1), expected=None, until=LATER)
+        shutil.rmtree(tmp_path / "mounted")
+        (tmp_path / "mounted").touch()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="Streams cannot be kept in"):
+                await store.swap("a", record(2), expected=tag(1), until=LATER)
+        (tmp_path / "mounted").unlink()
+        assert await store.swap("a", record(1), expected=None, until=LATER)
+
+    run(lambda: Embedded(folder, look=0.0), scenario)
+
+
 @pytest.mark.parametrize("content", [b"no database at all " * 1000, b"short", b"", None], ids=["other", "short", "zeros", "cut"])
-@pytest.mark.parametrize("booted", [True, False], ids=["booted", "running"])
 def test_embedded_files_that_cannot_be_read_are_set_aside(
-    content: bytes | None, booted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A service that does not start helps nobody; what was there is kept for whoever wants to look."""
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
@@ -830,8 +966,6 @@ def test_embedded_files_that_cannot_be_read_are_set_aside(
         content = (tmp_path / "data.mdb").read_bytes()[:8192]
     content = content.ljust(2**22, b"\0")  # or LMDB would touch what is not there
     (tmp_path / "data.mdb").write_bytes(content)
-    if booted:
-        (tmp_path / "opened").write_text("another boot\n")
 
     async def scenario(store: Embedded) -> None:
         assert await store.count() == 0
@@ -860,26 +994,88 @@ async def main():
 
 asyncio.run(main())
 """
+FOLLOW = """
+import asyncio, sys
+from pathlib import Path
+from app.stores.embedded import Embedded
+
+async def main():
+    store = Embedded(Path(sys.argv[1]), look=0.0)
+    print(await store.count(), flush=True)
+    sys.stdin.readline()
+    print(await store.count())
+
+asyncio.run(main())
+"""
+HOLD = """
+import sys
+from pathlib import Path
+from app.stores.embedded import Embedded
+
+store = Embedded(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.readline()
+"""
 
 
-def test_embedded_files_are_looked_through_once_after_a_boot(tmp_path: Path) -> None:
-    """A machine that lost its power can leave files over which LMDB ends the process: no service would start any more."""
-
+def test_embedded_files_are_looked_through_by_who_opens_them_first(tmp_path: Path) -> None:
+    """A power cut, a disk that was full and a copy that was put back leave files over which LMDB ends process after process."""
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
     whole = (tmp_path / "data.mdb").read_bytes()
     half = len(whole) // 2
     stale = whole[:half] + whole[half - 4096 : half] + whole[half + 4096 :]
     for content in (whole, whole[:8192], whole[:half], whole[:-4096], stale):
-        for file in tmp_path.iterdir():
-            file.unlink()
-        (tmp_path / "data.mdb").write_bytes(content)
-        (tmp_path / "opened").write_text("another boot\n")
+        (tmp_path / "data.mdb").write_bytes(content)  # beside what the last process left there
         process = python(OPEN, str(tmp_path), "new")
         answer, _ = process.communicate("open\n", timeout=30)
         assert process.returncode == 0
         assert int(answer.removeprefix("here")) == (501 if content is whole else 1)
-        assert len(list(tmp_path.glob("data.mdb.damaged-*"))) == (0 if content is whole else 1)
-        assert (tmp_path / "opened").read_text() == BOOT.read_text()
+        damaged = list(tmp_path.glob("data.mdb.damaged-*"))
+        assert len(damaged) == (0 if content is whole else 1)
+        for file in damaged:
+            file.unlink()
+
+
+def test_embedded_files_that_another_process_has_open_are_not_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes meanwhile, and they would seem to be damaged. Once it is killed, who opens them is the first again."""
+    looked: list[str] = []
+
+    def problems(folder: str) -> list[str]:
+        looked.append(folder)
+        return []
+
+    monkeypatch.setattr("app.stores.files._problems", problems)
+    other = python(HOLD, str(tmp_path))
+    assert line_of(other) == "open"
+    for _ in range(2):  # its lock outlives that of who comes and goes
+        run(lambda: Embedded(tmp_path), lambda store: store.count())
+        assert looked == []
+    other.kill()
+    other.communicate()
+    run(lambda: Embedded(tmp_path), lambda store: store.count())
+    assert looked == [str(tmp_path)]
+
+
+def test_embedded_folder_that_was_removed_while_a_process_waited_for_it_is_made_anew(tmp_path: Path) -> None:
+    """Who waits for a file that is gone is alone nowhere."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with (folder / "opened").open("ab") as gate:
+        flock(gate, LOCK_EX)
+        process = python(OPEN, str(folder), "a")
+        assert line_of(process) == "here"
+        assert process.stdin is not None
+        process.stdin.write("open\n")
+        process.stdin.flush()
+        while not any("->" in lock and f" {process.pid} " in lock for lock in Path("/proc/locks").read_text().splitlines()):
+            assert process.poll() is None
+        shutil.rmtree(folder)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    run(lambda: Embedded(folder), lambda store: fill(store, 10, most=1))
+    assert (folder / "data.mdb").exists()
 
 
 def test_embedded_files_are_set_aside_by_one_of_the_processes_that_open_them(tmp_path: Path) -> None:
@@ -887,7 +1083,6 @@ def test_embedded_files_are_set_aside_by_one_of_the_processes_that_open_them(tmp
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 500, most=5000))  # to look through them takes a while
     with (tmp_path / "data.mdb").open("r+b") as file:
         file.truncate((tmp_path / "data.mdb").stat().st_size - 4096)
-    (tmp_path / "opened").write_text("another boot\n")
     processes = [python(OPEN, str(tmp_path), key) for key in "abcd"]
     for process in processes:
         assert line_of(process) == "here"
@@ -1146,8 +1341,9 @@ def test_redis_address_that_is_none_is_refused() -> None:
     [
         (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], "OOM .*maxmemory"),
         (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], "READONLY"),
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"], "NOREPLICAS"),
     ],
-    ids=["full", "replica"],
+    ids=["full", "replica", "alone"],
 )
 def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
     trouble: list[str], relief: list[str], said: str, server: RedisServer
@@ -1164,9 +1360,12 @@ def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
             assert isinstance(error, StoreUnavailable)
             assert re.search(said, error.detail)
             assert others == [record(1), 1]
-            assert store._connection.is_connected == ("OOM" in said)  # the name may lead to the new primary by now
+            assert store._connection.is_connected == (said != "READONLY")  # the name may lead to the new primary by now
+            with pytest.raises(StoreUnavailable, match=said):
+                await store.prove()
         finally:
             told(server, *relief)
+        await store.prove()
         assert await store.swap("a", record(2), expected=tag(1), until=LATER)
 
     run(lambda: Redis(server.url), scenario)

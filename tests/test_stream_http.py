@@ -5,7 +5,7 @@ import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -22,6 +22,7 @@ from app.tensors import Array
 from tests import artifacts
 from tests.servers import Server, serve
 from tests.test_http import problem
+from tests.test_stores import small_disk
 
 OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
 
@@ -474,6 +475,27 @@ def test_streams_go_on_after_the_server_was_killed(repository: Path, tmp_path: P
         assert client.post(f"/streams/{id}/predict", json={"input": steps[:25].tolist(), "seq": 0}).json() == before
         after = client.post(f"/streams/{id}/predict", json={"input": steps[25:].tolist(), "seq": 1}).json()
     np.testing.assert_allclose(after["predictions"], expected[25:], rtol=1e-5, atol=1e-4)
+
+
+def test_a_disk_that_is_full_at_the_first_start_is_replaced_by_memory_and_the_log_says_so(repository: Path, tmp_path: Path) -> None:
+    """Where streams are kept already they stay: a service without them would be the worse one."""
+    data = tmp_path / "disk" / "data"
+    with small_disk(tmp_path / "disk") as relief:
+        filling = tmp_path / "disk" / "filling"
+        for begun in (False, True):
+            with suppress(OSError), filling.open("wb") as file:
+                file.write(bytes(2**22))
+            with serve(repository, "--data-dir", str(data)) as server, httpx.Client(base_url=server.url) as client:
+                in_memory = "cannot be written (No space left on device): streams are kept in memory" in "".join(server.log)
+                assert in_memory == (not begun)
+                assert client.get("/streams/kept").status_code == (200 if begun else 404)
+                if not begun:
+                    begin(client)
+            if not begun:
+                filling.unlink()
+                relief()
+                with serve(repository, "--data-dir", str(data)) as server, httpx.Client(base_url=server.url) as client:
+                    assert client.post("/streams", json={"id": "kept"}).status_code == 201
 
 
 def test_a_data_folder_that_cannot_be_written_is_replaced_by_memory_and_the_log_says_so(repository: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from app.errors import (
     TooManyStreams,
     Violation,
 )
-from app.keeper import Keeper, Origin
+from app.keeper import FORGIVEN, PROOF, Keeper, Origin
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.metrics import StreamMetrics
@@ -575,6 +575,10 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
         streams = streams_of(second, store, drain=0.0)  # the time is over
         with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
             await predict(streams, id, chunk(1, 3))
+        before = await store.count()
+        with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
+            await streams.fork(id)
+        assert await store.count() == before
         streams._pins.retire()
         assert [str(model.spec) for model in second.catalog.loaded] == ["gyro-denoiser version 2"]
         assert (await streams.find(id)).seq == 2
@@ -623,11 +627,74 @@ class Full(Memory):
     """A store that can be read and, while it is full, not written."""
 
     full = False
+    proofs = 0
 
     async def swap(self, key: str, record: bytes, *, expected: bytes | None, until: float) -> bool:
         if self.full:
             raise StoreUnavailable("The disk is full.")
         return await super().swap(key, record, expected=expected, until=until)
+
+    async def prove(self) -> None:
+        self.proofs += 1
+        if self.full:
+            raise StoreUnavailable("The disk is full.")
+
+
+def test_a_store_that_cannot_be_written_is_known_before_the_first_chunk_and_until_it_can(
+    runner: asyncio.Runner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operators look at /health of a service that rests, too: what is read says nothing of it."""
+    clock = Clock()
+    monkeypatch.setattr("app.keeper.monotonic", clock)
+
+    async def main() -> None:
+        keeper = (streams := streams_of(served := await service_over(repository), store := Full())).keeper
+        await keeper.sweep()
+        assert (keeper.trouble, store.proofs) == (None, 1)
+        store.full = True
+        clock.now += PROOF + 1
+        for proofs in (2, 3, 4):
+            await keeper.sweep()
+            assert (keeper.trouble, store.proofs) == ("The disk is full.", proofs)
+            clock.now += FORGIVEN + 1
+        with pytest.raises(StoreUnavailable):
+            await streams.create(served.model().spec)
+        store.full = False
+        await streams.create(served.model().spec)
+        assert keeper.trouble == "The disk is full."  # there is room for this one, which may be smaller than others
+        store.full = True
+        with pytest.raises(StoreUnavailable):
+            await streams.create(served.model().spec)
+        store.full = False
+        await keeper.sweep()
+        assert keeper.trouble == "The disk is full."  # there is room for a proof, which may be smaller than a chunk
+        clock.now += FORGIVEN + 1
+        await keeper.sweep()
+        assert keeper.trouble is None
+        await served.close()
+
+    runner.run(main())
+
+
+def test_a_store_that_is_written_has_nothing_to_prove(
+    runner: asyncio.Runner, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("app.keeper.monotonic", clock)
+
+    async def main() -> None:
+        streams = streams_of(served := await service_over(repository), store := Full())
+        for _ in range(3):
+            await streams.create(served.model().spec)
+            clock.now += PROOF
+            await streams.keeper.sweep()
+        assert store.proofs == 0
+        clock.now += 1
+        await streams.keeper.sweep()
+        assert store.proofs == 1
+        await served.close()
+
+    runner.run(main())
 
 
 def test_a_store_that_cannot_be_written_is_known_until_it_can(runner: asyncio.Runner, repository: Path) -> None:
@@ -704,6 +771,34 @@ def test_a_stream_that_cannot_start_over_leaves_the_one_before_it(runner: asynci
             await predict(streams, "new", overflows, begin=model)
         with pytest.raises(StreamNotFound):
             await streams.find("new")
+        await served.close()
+
+    runner.run(main())
+
+
+def test_what_another_release_keeps_can_be_ended_and_is_not_taken_over_unasked(runner: asyncio.Runner, repository: Path) -> None:
+    """Its owner would have to wait until it expires, and can do nothing else with it."""
+
+    async def main() -> None:
+        streams = streams_of(served := await service_over(repository), store := Memory())
+        model = served.model()
+
+        async def keep() -> None:
+            kept = await store.read((await streams.create(model.spec, id="s")).id)
+            assert kept is not None
+            await store.swap("s", bytes(TAG) + bytes([99]) + kept[TAG + 1 :], expected=kept[:TAG], until=2_000_000.0)
+            with pytest.raises(StreamConflict, match="another release"):
+                await predict(streams, "s", chunk(1, 1))
+
+        await keep()
+        await streams.delete("s")
+        with pytest.raises(StreamNotFound):
+            await streams.find("s")
+        await keep()
+        with pytest.raises(StreamConflict, match="already, kept by another release: DELETE ends it"):
+            await streams.create(model.spec, id="s")
+        assert (await predict(streams, "s", chunk(1, 1), begin=model)).seq == 1
+        assert counted(streams) == {"opened": 3, "deleted": 2}
         await served.close()
 
     runner.run(main())

@@ -49,5 +49,8 @@ class Store(Protocol):
         A key that is there all the while comes once or more. InvalidRequest for a cursor that no page gave, where that shows.
         """
 
+    async def prove(self) -> None:
+        """Write something that is no record, and remove it: StoreUnavailable where no record could be written either."""
+
     async def close(self) -> None:
         """Let go of it. What is kept stays, where the store outlives the process."""

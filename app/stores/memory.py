@@ -85,6 +85,9 @@ class Memory:
         keys = nsmallest(limit + 1, (key for key in self._kept if key > cursor))
         return keys[:limit], keys[limit - 1] if len(keys) > limit else ""
 
+    async def prove(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

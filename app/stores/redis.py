@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from app.errors import InvalidRequest, StoreUnavailable, Violation
 from app.stores import GONE, TAG
-from app.stores.lua import DUE, MEMORY, RECORD, REMOVE, SWAP, SWEEP, Script
+from app.stores.lua import DUE, MEMORY, RECORD, REMOVE, SWAP, SWEEP, Script, ahead_by
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Redis:
 
     async def sweep(self, now: float, *, limit: int) -> int:
         swept, clock = self._ask(1, DUE, int(now * 1000), limit, RECORD, MEMORY, int(GONE), script=SWEEP), self._ask("TIME")
-        dropped, ahead = int(await swept), _ahead(await clock)
+        dropped, ahead = int(await swept), ahead_by(await clock)
         if ahead > self._ahead or ahead < self._ahead - SET_BACK:  # nearer than ever; or it was set
             self._ahead = ahead
         return dropped
@@ -127,6 +127,9 @@ class Redis:
             raise InvalidRequest([Violation("/cursor", "expected `next` of the page before")])
         following, found = await self._ask("ZSCAN", DUE, cursor or "0", "COUNT", limit)
         return [key.decode() for key in found[::2]], "" if following == b"0" else following.decode()
+
+    async def prove(self) -> None:
+        await self._ask("SET", "{recurve}:proof", "", "PX", 1000)
 
     async def close(self) -> None:
         self._closed = True
@@ -208,7 +211,7 @@ class Redis:
     async def _greet(self) -> None:
         """Learn what time it is there, and whether Redis would drop what it is to keep."""
         await self._connection.send_packed_command(self._connection.pack_commands([("TIME",), ("INFO", "memory")]))
-        self._ahead = _ahead(await self._connection.read_response(disable_decoding=True))
+        self._ahead = ahead_by(await self._connection.read_response(disable_decoding=True))
         with suppress(ResponseError):  # not everyone may ask
             said = await self._connection.read_response(disable_decoding=True)
             told = dict(re.findall(rb"(maxmemory|maxmemory_policy):(\S*)", said))
@@ -243,8 +246,3 @@ class Redis:
             return StoreUnavailable(f"Redis at {self._where} did not answer in time.")
         code = getattr(error, "status_code", None) or ""  # which redis-py cuts off from what Redis says
         return StoreUnavailable(f"Redis at {self._where} cannot be used: {f'{code} {error}'.strip(' .')}.")
-
-
-def _ahead(told: Sequence[bytes]) -> float:
-    """How far Redis's clock is ahead of the monotonic one, by what it said just now, or a little before: no more than it is."""
-    return int(told[0]) + int(told[1]) / 1e6 - monotonic()
