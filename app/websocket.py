@@ -11,16 +11,18 @@ from uvicorn import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the fast one, or the one that is always there
+from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # the fast one, or the one that is always there
 from websockets.protocol import OPEN
 
+from app import frames
 from app.extensions import ON_DISCONNECT, STOPPING, WAITING
+from app.frames import BINARY, MASKED, SINGLE
 
 AHEAD = 32  # messages that are taken from a caller before the first of them is answered
 AHEAD_BYTES = 2**20  # the same; and the message with which they become more
+FRAMES = 2**8  # of one connection in one turn of the event loop: then it is the others'
+FRAGMENTS = 2**10  # of a message that are kept one by one
 SHORT = 2**16 - 1  # bytes of a message that is read here
-BINARY, TEXT, MASKED = 0x82, 0x81, 0x80  # of RFC 6455, section 5.2: the first byte of a frame that is a message, the second
-SINGLE = (BINARY, TEXT)
 UNREADABLE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 NO_TEXT = 1007  # of RFC 6455, section 7.4.1
 CLOSING = 2.0  # seconds for a caller to agree to the end
@@ -35,7 +37,9 @@ class WebSocket(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state)
         self.close_timeout = CLOSING
         self._ahead = 0  # bytes that wait
-        self._held = b""  # the beginning of a frame's head
+        self._held = b""  # what is not read yet: the beginning of a frame's head, or what has to wait
+        self._left = FRAMES  # that are read before the next turn
+        self._turn: asyncio.Handle | None = None  # the next turn
         self._rest = 0  # bytes of a frame that the library has begun to read
         self._pongs = b""  # that go out when the caller reads again
         self._short = min(SHORT, config.ws_max_size)
@@ -44,15 +48,24 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.app = self._answer
         self._leaving: set[Callable[[], None]] = set()
 
+    async def receive(self) -> Any:
+        """As uvicorn's own, which knows nothing of what is kept here."""
+        message = await self.queue.get()
+        self._taken()
+        return message
+
     def _next_waiting(self) -> Any:
         """The next message, as `receive` would give it, if there is one."""
         if self.queue.empty():
             return None
         message = self.queue.get_nowait()
+        self._taken()
+        return message
+
+    def _taken(self) -> None:
         if self.read_paused and self.queue.empty():
             self.read_paused = False
-            self.transport.resume_reading()
-        return message
+            self._read_on()
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
@@ -66,20 +79,37 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.scope["extensions"][ON_DISCONNECT] = self._leaving  # type: ignore[assignment]  # functions, not settings
 
     def data_received(self, data: bytes) -> None:
-        """Most messages are one short frame: those are read here, in fewer steps; all else by the library."""
-        data, self._held = self._held + data, b""
+        if self.handshake_complete:
+            self._held += data
+            self._read()
+        elif self.handshake_initiated:  # but not answered
+            self._held += data
+            self.transport.pause_reading()
+        else:
+            super().data_received(data)
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:  # the library has its own limits for a head
+                self.transport.write(UNREADABLE)
+                self.transport.close()
+
+    def _read(self) -> None:
+        """Read what has come, as far as may be now; no more comes before that is done.
+
+        Most messages are one short frame: those are read here, in fewer steps; all else by the library.
+        """
+        data, self._held = self._held, b""
         at = 0
-        while at < len(data) and self.conn.state is OPEN:
+        while at < len(data) and self._left and not self.read_paused and not self.transport.is_closing():
             if self._rest:
                 part = data[at : at + self._rest]
                 self._rest -= len(part)
                 at += len(part)
                 super().data_received(part)
                 continue
-            begin, length = _frame(data, at)
+            begin, length = frames.find(data, at)
             if not begin:
                 self._held = data[at:]
-                return
+                break
+            self._left -= 1
             end = begin + length
             if data[at] in SINGLE and data[at + 1] & MASKED and end <= len(data) and length <= self._short and not self._parted():
                 self.curr_msg_data_type = "bytes" if data[at] == BINARY else "text"
@@ -88,11 +118,21 @@ class WebSocket(WebSocketsSansIOProtocol):
                 at = end
             else:
                 self._rest = end - at
-        if at < len(data) and not self.transport.is_closing():
-            super().data_received(data[at:])
-        if self.conn.handshake_exc is not None and not self.handshake_initiated:  # the library has its own limits for a head
-            self.transport.write(UNREADABLE)
-            self.transport.close()
+        else:
+            if at < len(data) and not self.transport.is_closing():
+                self._held = data[at:]
+                self.transport.pause_reading()
+        if self._left <= FRAMES - AHEAD and self._turn is None:  # not for each message
+            self._turn = self.loop.call_soon(self._next_turn)
+
+    def _read_on(self) -> None:
+        if self._left and not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._read()
+
+    def _next_turn(self) -> None:
+        self._turn, self._left = None, FRAMES
+        self._read_on()
 
     async def send(self, message: Any) -> None:
         payload = message.get("bytes")
@@ -100,14 +140,25 @@ class WebSocket(WebSocketsSansIOProtocol):
             await super().send(message)
             if self.close_sent:
                 self.loop.call_later(CLOSING, self.transport.abort)  # nothing more is said
+            if self._held and self.handshake_complete:
+                self._read_on()  # what came before the handshake was answered; or what may be the answer to the close
         elif self.conn.state is OPEN and not self.disconnected:
-            self.transport.write(_head(len(payload)) + payload)
+            self.transport.write(frames.head(len(payload)) + payload)
         else:
             raise ClientDisconnected
 
     def _parted(self) -> bool:
         """Whether a message is under way that comes in several frames."""
         return self.conn.current_size is not None
+
+    def handle_cont(self, event: Frame) -> None:
+        """A part of a message: parts are kept as they come, so each takes more memory than its bytes."""
+        super().handle_cont(event)
+        if len(self.frames) > FRAGMENTS:
+            whole: Any = self.frames[0]
+            whole = whole if type(whole) is bytearray else bytearray(whole)
+            whole += b"".join(self.frames[1:])
+            self.frames = [whole]
 
     def send_receive_event_to_app(self) -> None:
         """A whole message. A text that is not UTF-8 ends the connection, by RFC 6455 (8.1): no defect, and nothing for the log."""
@@ -173,6 +224,9 @@ class WebSocket(WebSocketsSansIOProtocol):
     def _let_go(self) -> None:
         """Of what holds this connection in turn: else all of it stays until garbage is collected."""
         self.app = self._app
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         if hasattr(self, "scope"):
             self.scope["extensions"].pop(WAITING, None)
         self.conn.parser.close()
@@ -193,23 +247,3 @@ def _forget_frames(error: BaseException | None) -> None:
     """Those that an error went through, and those of what it came of."""
     while error is not None:
         error.__traceback__, error = None, error.__cause__ or error.__context__
-
-
-def _frame(data: bytes, at: int) -> tuple[int, int]:
-    """Where the payload of the frame at this place begins, and its length; 0 where its head is not there in whole."""
-    if len(data) < at + 2:
-        return 0, 0
-    length = data[at + 1] & 0x7F
-    begin = at + 2 + {126: 2, 127: 8}.get(length, 0) + (4 if data[at + 1] & MASKED else 0)
-    if len(data) < begin:
-        return 0, 0
-    if length > 125:
-        length = int.from_bytes(data[at + 2 : at + (4 if length == 126 else 10)], "big")
-    return begin, length
-
-
-def _head(length: int) -> bytes:
-    """Of a frame that is a binary message."""
-    if length < 126:
-        return bytes((BINARY, length))
-    return bytes((BINARY, 126)) + length.to_bytes(2, "big") if length <= SHORT else bytes((BINARY, 127)) + length.to_bytes(8, "big")

@@ -36,6 +36,9 @@ def frame(payload: bytes) -> bytes:
     return bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload
 
 
+PINGS = bytes((0x89, 0x80, 0, 0, 0, 0)) * 2000
+
+
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[Server]:
     flags = ("--workers", "1", "--stream-store", "memory", "--max-body-bytes", "4000000")
@@ -116,14 +119,18 @@ def test_nothing_is_left_to_the_garbage_collector(server: Server, sent: bytes, a
     assert left_by(server, visit) == "Left: []."
 
 
-@pytest.mark.parametrize("sent", [CHUNK, b"{", b"x" * 125, b"\xff"], ids=["good", "malformed", "no JSON", "no text"])
+@pytest.mark.parametrize(
+    "sent",
+    [frame(CHUNK), frame(b"{"), frame(b"x" * 125), frame(b"\xff"), PINGS],
+    ids=["good", "malformed", "no JSON", "no text", "pings"],
+)
 @pytest.mark.parametrize("leaves", ["in order", "after the answer", "at once"])
 def test_nothing_is_left_by_messages_of_a_websocket(server: Server, sent: bytes, leaves: str) -> None:
     def visit() -> None:
         with connected(server) as caller:
             caller.sendall(UPGRADE % b"/streams/b/ws")
             assert b" 101 " in caller.recv(65536)
-            caller.sendall(frame(sent))
+            caller.sendall(sent)
             if leaves != "at once":
                 assert caller.recv(65536)
             if leaves != "in order":

@@ -14,7 +14,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from app.websocket import AHEAD, AHEAD_BYTES, WebSocket
+from app.websocket import AHEAD, AHEAD_BYTES, FRAGMENTS, FRAMES, WebSocket
 
 MOST = 70_000  # bytes of a message
 NO_TEXT = Frame(Opcode.CLOSE, b"\x03\xef").serialize(mask=False)  # 1007, for which the library gives no reason
@@ -50,18 +50,34 @@ class Transport(asyncio.Transport):
         self.closed = self.aborted = True
 
 
+class Counting(WebSocket):
+    """Counts the frames that it handles, and the messages."""
+
+    frames_handled = messages = 0
+
+    def handle_events(self) -> None:
+        self.frames_handled += len(self.conn.events)
+        super().handle_events()
+
+    def send_receive_event_to_app(self) -> None:
+        self.messages += 1
+        super().send_receive_event_to_app()
+
+
 class Peer:
     """A server's end of a connection, an application that does what it is told, and a client's protocol."""
 
     def __init__(self, kind: type[WebSocketsSansIOProtocol]) -> None:
         self.over = asyncio.Event()
+        self.accepting = asyncio.Event()
+        self.accepting.set()
         self.send: Any = None
         self.receive: Any = None
         config = Config(
             self.app, interface="asgi3", log_config=None, ws_max_size=MOST, ws_ping_interval=None, ws_per_message_deflate=False
         )
         config.load()
-        extra = {"lost": lambda: None} if kind is WebSocket else {}
+        extra = {"lost": lambda: None} if issubclass(kind, WebSocket) else {}
         self.server = kind(config, ServerState(), {}, **extra)
         self.transport = Transport()
         self.client = ClientProtocol(parse_uri("ws://localhost/"))
@@ -69,6 +85,7 @@ class Peer:
     async def app(self, _: Any, receive: Any, send: Any) -> None:
         self.receive, self.send = receive, send
         await receive()
+        await self.accepting.wait()
         await send({"type": "websocket.accept"})
         await self.over.wait()
 
@@ -76,6 +93,9 @@ class Peer:
         self.server.connection_made(self.transport)
         self.client.send_request(self.client.connect())
         self.server.data_received(b"".join(self.client.data_to_send()))
+        await self.accepted()
+
+    async def accepted(self) -> None:
         while not self.transport.written:  # noqa: ASYNC110  # a few turns of the loop
             await asyncio.sleep(0)
         self.client.receive_data(self.transport.written)
@@ -113,6 +133,8 @@ async def hear(kind: type[WebSocketsSansIOProtocol], parts: Sequence[bytes]) -> 
     for part in parts:
         if not peer.transport.closed:
             peer.server.data_received(part)
+    for _ in range(len(b"".join(parts)) // FRAMES // 6 + 1):  # turns that the smallest frames could take
+        await asyncio.sleep(0)
     heard = peer.heard()
     await peer.close()
     return heard
@@ -120,6 +142,11 @@ async def hear(kind: type[WebSocketsSansIOProtocol], parts: Sequence[bytes]) -> 
 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(1, 200), max_size=40), st.booleans())
 @example([Frame(Opcode.BINARY, b"abc"), Frame(Opcode.BINARY, bytes(200)), Frame(Opcode.BINARY, bytes(70_001))], [1] * 40, True)
+@example([Frame(Opcode.PING, b""), Frame(Opcode.CONT, b"", False)] * FRAMES, [], True)
+@example(
+    [Frame(Opcode.BINARY, b"a", False), *[Frame(Opcode.CONT, b"b", False)] * FRAGMENTS * 3, Frame(Opcode.CONT, b"c")], [], True
+)
+@example([Frame(Opcode.PING, b"")] * FRAMES * 3 + [Frame(Opcode.CLOSE, b"")], [7] * FRAMES, True)
 @settings(deadline=None)
 def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[Frame], sizes: list[int], masked: bool) -> None:
     """Short and long, fragmented, pings between, too large, unmasked, and cut anywhere: also within a head.
@@ -227,6 +254,145 @@ def test_pings_of_a_caller_who_does_not_read_do_not_fill_the_memory() -> None:
         assert peer.transport.written == before
         peer.server.resume_writing()
         assert peer.transport.written == before + Frame(Opcode.PONG, b"99").serialize(mask=False)
+        await peer.close()
+
+    asyncio.run(main())
+
+
+TINY = {
+    "empty continuations": Frame(Opcode.CONT, b"", False),
+    "pings": Frame(Opcode.PING, b""),
+    "pongs": Frame(Opcode.PONG, b""),
+    "empty messages": Frame(Opcode.BINARY, b""),
+}
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_one_connection_does_not_take_the_whole_turn_of_the_event_loop(kind: str) -> None:
+    """Frames of no bytes are the cheapest way to keep a worker busy: 43,000 of them fit in what is read at once.
+
+    However they are cut, a turn handles so many of one connection, and no more is read before they are done. None is lost.
+    """
+    count = 5 * FRAMES
+    begun = Frame(Opcode.BINARY, b"", False).serialize(mask=True) if TINY[kind].opcode is Opcode.CONT else b""
+    sent = begun + TINY[kind].serialize(mask=True) * count
+
+    async def main() -> None:
+        peer = Peer(Counting)
+        server: Any = peer.server
+        await peer.open()
+        server.frames_handled = server.messages = before = 0
+        for at in range(0, len(sent), 1000):
+            server.data_received(sent[at : at + 1000])
+        while not peer.transport.reading:
+            handled = server.frames_handled + server.messages
+            assert 0 <= handled - before <= FRAMES
+            before = handled
+            while not server.queue.empty():
+                await server.receive()
+            await asyncio.sleep(0)
+        assert before > count - FRAMES
+        assert server.frames_handled + server.messages == count + bool(begun)
+        await peer.close()
+
+    asyncio.run(main())
+
+
+def test_messages_that_were_sent_at_once_are_taken_in_order_as_far_ahead_as_others() -> None:
+    """Also where they came in one read: what is beyond waits as bytes, and goes on when the application has caught up."""
+    count = 300
+
+    async def main() -> None:
+        peer = Peer(WebSocket)
+        await peer.open()
+        peer.server.data_received(b"".join(Frame(Opcode.BINARY, b"%d" % number).serialize(mask=True) for number in range(count)))
+        for number in range(count):
+            assert 0 < peer.server.queue.qsize() <= AHEAD
+            assert (await peer.receive())["bytes"] == b"%d" % number
+            await asyncio.sleep(0)
+        assert peer.transport.reading
+        await peer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("cut", [1, 3, 20])
+def test_what_comes_before_the_handshake_is_answered_is_read_after_it(cut: int) -> None:
+    """The library would read it at once, all of it, and the beginning of a frame so that its end is not known as such."""
+    sent = b"".join(Frame(Opcode.BINARY, b"%d" % number).serialize(mask=True) for number in range(3))
+
+    async def main() -> None:
+        peer = Peer(WebSocket)
+        peer.accepting.clear()
+        peer.server.connection_made(peer.transport)
+        peer.client.send_request(peer.client.connect())
+        peer.server.data_received(b"".join(peer.client.data_to_send()))
+        await asyncio.sleep(0)
+        peer.server.data_received(sent[:cut])
+        assert not peer.transport.reading
+        peer.accepting.set()
+        await peer.accepted()
+        assert peer.transport.reading
+        peer.server.data_received(sent[cut:])
+        assert [(await peer.receive())["bytes"] for _ in range(3)] == [b"0", b"1", b"2"]
+        await peer.close()
+
+    asyncio.run(main())
+
+
+def test_the_answer_to_a_close_is_found_behind_what_was_sent_before_it() -> None:
+    """Turn by turn, too: the application has left."""
+    sent = (TINY["pings"].serialize(mask=True) + TINY["empty messages"].serialize(mask=True)) * FRAMES
+
+    async def main() -> None:
+        peer = Peer(Counting)
+        server: Any = peer.server
+        await peer.open()
+        server.data_received(sent)
+        await peer.send({"type": "websocket.close", "code": 1000})
+        server.data_received(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
+        turns = 0
+        while not peer.transport.closed:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= len(sent) // 12 // FRAMES
+        assert server.messages == FRAMES
+        await peer.close()
+
+    asyncio.run(main())
+
+
+def test_the_parts_of_a_message_are_joined_before_they_are_many() -> None:
+    """A part of one byte takes forty as an object."""
+    count = 10 * FRAGMENTS
+
+    async def main() -> None:
+        peer = Peer(WebSocket)
+        await peer.open()
+        peer.server.data_received(Frame(Opcode.BINARY, b"a", False).serialize(mask=True))
+        for number in range(count):
+            peer.server.data_received(Frame(Opcode.CONT, b"b", number == count - 1).serialize(mask=True))
+            assert len(peer.server.frames) <= FRAGMENTS
+            if not peer.transport.reading:
+                await asyncio.sleep(0)
+        assert (await peer.receive())["bytes"] == b"a" + b"b" * count
+        await peer.close()
+
+    asyncio.run(main())
+
+
+def test_nothing_is_read_on_when_the_connection_is_lost() -> None:
+    """And nothing of it waits for a turn."""
+
+    async def main() -> None:
+        peer = Peer(WebSocket)
+        await peer.open()
+        peer.server.data_received(TINY["pings"].serialize(mask=True) * FRAMES * 3)
+        written = peer.transport.written
+        peer.server.connection_lost(None)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert peer.transport.written == written
         await peer.close()
 
     asyncio.run(main())

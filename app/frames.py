@@ -1,0 +1,24 @@
+"""The frames of a WebSocket as bytes, by RFC 6455, section 5.2. Knows nothing of connections."""
+
+BINARY, TEXT, MASKED = 0x82, 0x81, 0x80  # the first byte of a frame that is a message, and what is set in the second
+SINGLE = (BINARY, TEXT)
+
+
+def find(data: bytes, at: int) -> tuple[int, int]:
+    """Where the payload of the frame at this place begins, and its length; 0 where its head is not there in whole."""
+    if len(data) < at + 2:
+        return 0, 0
+    length = data[at + 1] & 0x7F
+    begin = at + 2 + {126: 2, 127: 8}.get(length, 0) + (4 if data[at + 1] & MASKED else 0)
+    if len(data) < begin:
+        return 0, 0
+    if length > 125:
+        length = int.from_bytes(data[at + 2 : at + (4 if length == 126 else 10)], "big")
+    return begin, length
+
+
+def head(length: int) -> bytes:
+    """Of a frame that is a binary message."""
+    if length < 126:
+        return bytes((BINARY, length))
+    return bytes((BINARY, 126)) + length.to_bytes(2, "big") if length < 2**16 else bytes((BINARY, 127)) + length.to_bytes(8, "big")
