@@ -60,6 +60,7 @@ SHARED_IN_PACKAGE = {
     "app.api.model_schemas",
     "app.api.v2_schemas",
     "app.codecs.request",
+    "app.codecs.pieces",
     "app.codecs.plain",
     "app.codecs.members",
     "app.codecs.tensor_data",

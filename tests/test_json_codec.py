@@ -1,6 +1,7 @@
 """The JSON codec: exact about what is wrong and where, and two decoders that agree."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.codecs import octets, plain
 from app.codecs.json import Decoder, encode, hinted_timeout
+from app.codecs.pieces import MOST_MEMBERS
 from app.codecs.request import Limits, Options, PredictRequest
 from app.errors import InvalidRequest, MalformedBody, ModelNotFound, RecurveError, TooLarge
 from app.manifest import GOLDEN_NAME, Cell, InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
@@ -250,6 +252,106 @@ def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
     """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
     encoded = json.dumps(body).encode()
     assert outcome(decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
+
+
+pieces = st.sampled_from([1, 7, 30, 200])
+
+
+@given(bodies, pieces, st.integers(0, 3), st.sampled_from([None, (", ", ": "), (" , ", " : ")]), st.integers(0, 400))
+@example({"instances": [[[3.4028234663852886e38, 1]]]}, 1, 0, None, 400)
+@example({"instances": [[[340282346638528859811704183484516925441, 1]]]}, 1, 0, None, 400)
+@example({"instances": [[[10**1500, -(10**999)]]]}, 200, 0, None, 10_000)
+@example({"instances": [{"input": [[1, 2]], "state": [{"a": {"a": 1}}]}], "model": {"a": [1]}}, 1, 0, None, 400)
+@example({"instances": [[["],", 2], [1, ",["]]]}, 30, 0, None, 400)
+@example({"instances": [[[1, 2], [3, 4]], [[1, float("nan")]]]}, 7, 2, (" , ", " : "), 400)
+def test_a_body_that_is_read_piece_by_piece_means_the_same(
+    body: dict[str, Any], at_once: int, indent: int, separators: Any, cut: int
+) -> None:
+    """Long ones are: nothing else could be bounded. Wherever it is cut off, too."""
+    encoded = json.dumps(body, indent=indent or None, separators=separators).encode()[:cut]
+    whole = outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=len(encoded) + 1), encoded)
+    assert outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=at_once), encoded) == whole
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 30, 200])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [[[1, 2]]], "version": "3", "version": "4"}',
+        b'{"instances": [{"input": [[1, 2]], "input": [[1, 2]]}], "model": ]}',
+        b'{"instances": [[[1, {"a": 1, "a": 2}]]]}',
+        b'{"instances": [[[1, 2] [3, 4]]]}',
+        b'{"instances": [[[1, 2], nul]]}',
+        b'{"instances": [[[1, 2]]]} x',
+        b'{"instances" [[[1, 2]]]}',
+        b'{"instances": [[[1, 2]]] "model": null}',
+        b'{"instances": [[[1, 2]]], model: null}',
+        b'{"instances": [[[1, 01]]]}',
+        b'{"instances": [[["\\ud800", "\\x"]]]}',
+        b'{"instances": [[[1, 2]], [[1, "2]]]}',
+        b'{"instances": [[[1, ' + b"9" * 5000 + b"]]]}",
+        b'{"instances": [[[1, -' + b"9" * 1200 + b"]]]}",
+        b'\xef\xbb\xbf{"instances": [[[1, 2], [3, true]]]}',
+        b"[[1, 2], [3, 4]]",
+        b" [ ] ",
+        b' { "instances" : [ ] } ',
+        b"{}",
+        b'"instances"',
+        b"[" * 100_000,
+        b'{"instances":[' * 100_000,
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_alike_where_it_is_read_piece_by_piece(body: bytes, at_once: int) -> None:
+    """Line and column, the member that stands there twice, and what comes first of several mistakes."""
+    whole = outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=10**7), body)
+    assert outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=at_once), body) == whole
+
+
+def test_an_object_of_more_members_than_can_be_kept_is_refused_for_that() -> None:
+    """All their names would be kept, to find one that stands there twice."""
+    body = b'{"instances": [{' + b'"":0,' * (MOST_MEMBERS + 1) + b'"a":0}]}'
+    assert isinstance(error := refusal(body), InvalidRequest)
+    assert "too large to look through" in error.violations[0].detail
+
+
+MANY = 2**20
+STEPS = b"[0,0]," * (MANY // 6)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        pytest.param(b'{"instances":[[' + STEPS + b'[0,"x"]]]}', "/instances/0/174762/1", id="a wrong value at the end"),
+        pytest.param(b'{"instances":[[' + STEPS + b"[0,NaN]]]}", "/instances/0/174762/1", id="NaN"),
+        pytest.param(b'{"instances":[[' + STEPS, f"line 1 column {len(STEPS) + 16}", id="cut off"),
+        pytest.param(b'{"instances":[[' + b"[]," * (MANY // 3) + b"[]]]}", "got 0", id="empty steps"),
+        pytest.param(b'{"instances":[[[' + b"[]," * (MANY // 3) + b"[]]]]}", "got 349526", id="a long step"),
+        pytest.param(b'{"instances":[[' + b"0," * (MANY // 2) + b"0]]}", "an array of numbers", id="no steps"),
+        pytest.param(b'{"model":[' + b"[]," * (MANY // 3) + b"[]]}", "/instances is missing", id="no model"),
+        pytest.param(b'{"instances":[[' + STEPS + b"[0,100000000000000000000]]]}", "", id="nothing, but a large integer"),
+    ],
+)
+def test_what_is_wrong_with_a_large_body_is_found_in_little_memory(body: bytes, said: str) -> None:
+    """As Python objects it has twenty times its bytes, and a body of zeros is sent in a thousandth of them."""
+
+    def search() -> str:
+        try:
+            decoded = plain.decode(body, Limits(10, 10**7), choose, TOKENS)
+        except InvalidRequest as error:
+            return f"{error.violations[0].pointer} {error.detail}"
+        except MalformedBody as error:
+            return error.detail
+        assert decoded.instances[0].steps[-1].tolist() == [0, np.float32(1e20)]
+        return ""
+
+    tracemalloc.start()
+    try:
+        found = search()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert said.removeprefix("/instances is ") in found
+    assert most < 6 * len(body)  # the text, a piece of it, and float32
 
 
 chunk_bodies = st.fixed_dictionaries(

@@ -4,12 +4,15 @@ Owns the validation of sequences, and what the format means where there is doubt
 the fast decoder, which must agree with this one.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
+from json import JSONDecodeError
 from typing import Any
 
 import numpy as np
 
+from app.codecs import pieces
+from app.codecs.pieces import AT_ONCE, LONG_INTEGER, Elements
 from app.codecs.request import (
     INSTANCE_MEMBERS,
     MOST_SHOWN,
@@ -30,23 +33,29 @@ from app.streams import Chunk
 from app.tensors import Array, Instance, State
 from app.tokens import BadToken, Tokens
 
+ARRAY = (list, Elements)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 SINGLE = "a single sequence stands in an array of its own: [[[...], ...]]"
 
+TOGETHER = 2**12  # steps that are looked at together
+
 Choose = Callable[[str | None, str | None], ModelSpec]
 
 
-def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens) -> PredictRequest:
-    """Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises for a model and version it has not."""
-    members = _parse(body)
+def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens, *, at_once: int = AT_ONCE) -> PredictRequest:
+    """Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises for a model and version it has not.
+
+    `at_once`: characters that become objects together.
+    """
+    members = _parse(body, at_once)
     if not isinstance(members, dict):
         raise InvalidRequest([Violation("", f"expected an object with the member instances, got {kind(members)}")])
     options = options_of(members)
     spec = choose(options.model, options.version)
     check_state_options(spec, given=options.return_state)
     instances = members["instances"]
-    if not isinstance(instances, list):
+    if not isinstance(instances, ARRAY):
         raise InvalidRequest([Violation("/instances", f"expected an array of sequences, got {kind(instances)}")])
     limits.check_instances(len(instances))
     violations: list[Violation] = []
@@ -64,26 +73,27 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens) -> Predi
                 violations.append(Violation(pointer, "the member input is missing"))
                 continue
             pointer, instance = f"{pointer}/input", instance["input"]
-        found = _violations(instance, pointer, spec, limits)
+        steps, found = _sequence(instance, pointer, spec, limits)
         violations += found
         if len(violations) >= MOST_VIOLATIONS:
             break
-        if not found:
-            decoded.append(Instance(_steps(instance), state))
+        if steps is not None:
+            decoded.append(Instance(steps, state))
     if violations:
         raise InvalidRequest(violations[:MOST_VIOLATIONS])
     return PredictRequest(decoded, options)
 
 
-def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec) -> Chunk:
+def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec, *, at_once: int = AT_ONCE) -> Chunk:
     """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
-    members = _parse(body)
+    members = _parse(body, at_once)
     if not isinstance(members, dict):
         raise InvalidRequest([Violation("", f"expected an object with the member input, got {kind(members)}")])
     options = chunk_options_of(members)
-    if violations := _violations(members["input"], "/input", spec, limits):
+    steps, violations = _sequence(members["input"], "/input", spec, limits)
+    if steps is None:
         raise InvalidRequest(violations[:MOST_VIOLATIONS])
-    return Chunk(_steps(members["input"]), **options)
+    return Chunk(steps, **options)
 
 
 def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
@@ -96,13 +106,13 @@ def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
     return tokens.decode(token, spec)
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, at_once: int) -> Any:
     """JSON, and NaN and Infinity too, so that they can be pointed at."""
     if not body.strip():
         raise MalformedBody("The body is empty.")
     try:
-        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_members, parse_int=_integer)
-    except json.JSONDecodeError as error:
+        return pieces.read(body.decode("utf-8-sig"), _members, at_once=at_once)
+    except JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise MalformedBody(f"The body is not valid JSON: {error.msg} at {where}.") from None
     except UnicodeDecodeError as error:
@@ -121,29 +131,63 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _integer(digits: str) -> int | float:
-    """Python refuses to read an integer of thousands of digits; as a float it is infinite, and said to be too large."""
-    return int(digits) if len(digits) < 1000 else float(digits)
-
-
-def _violations(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) -> list[Violation]:
-    """What is wrong with one sequence, MOST_VIOLATIONS things of it or a few more."""
+def _sequence(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) -> tuple[Array | None, list[Violation]]:
+    """One sequence (time, features), or what is wrong with it, MOST_VIOLATIONS things or a few more."""
     features = len(spec.features)
-    if not isinstance(sequence, list):
-        return [Violation(pointer, f"expected a sequence, an array of time steps, got {kind(sequence)}")]
-    flat = bool(sequence) and isinstance(sequence[0], int | float)
+    if not isinstance(sequence, ARRAY):
+        return None, [Violation(pointer, f"expected a sequence, an array of time steps, got {kind(sequence)}")]
+    flat = isinstance(next(iter(sequence), None), int | float)
     if flat and spec.stepwise:
-        return _wrong_values(sequence, pointer, spec)
+        found = _wrong_values(sequence, pointer, spec)
+        return (None, found) if found else (np.array([[*sequence]], dtype=np.float64).astype(np.float32), [])
     limits.check_steps(len(sequence), pointer)
     if wrong := None if flat else wrong_length(len(sequence), spec):
-        return [Violation(pointer, wrong)]
+        return None, [Violation(pointer, wrong)]
     if flat:
         example = "a single step stands in an array of its own" if pointer.endswith("/input") else SINGLE
-        return [Violation(pointer, f"expected a sequence, an array of time steps, got an array of numbers; {example}")]
+        return None, [Violation(pointer, f"expected a sequence, an array of time steps, got an array of numbers; {example}")]
+    parts: list[Array] = []
+    found, time = [], 0
+    for steps in _blocks(sequence):
+        part = _numbers(steps, features)
+        if part is None:
+            found += _wrong_steps(steps, time, pointer, spec)
+            part = None if found else np.array([[*step] for step in steps], dtype=np.float64)
+        if len(found) >= MOST_VIOLATIONS:
+            break
+        if part is not None:
+            parts.append(part.astype(np.float32))
+        time += len(steps)
+    return (None, found) if found else (np.concatenate(parts), [])
+
+
+def _blocks(sequence: list[Any] | Elements) -> Iterator[list[Any]]:
+    if isinstance(sequence, Elements):
+        return sequence.blocks()
+    return (sequence[at : at + TOGETHER] for at in range(0, len(sequence), TOGETHER))
+
+
+def _numbers(steps: list[Any], features: int) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """(time, features), if it is plain that nothing is wrong with these steps: quicker than to look at one after the other."""
+    if not set(map(type, steps)) <= set(ARRAY) or set(map(len, steps)) != {features}:
+        return None
+    flat = list(chain.from_iterable(steps))
+    if not set(map(type, flat)) <= {int, float}:
+        return None
+    try:
+        values = np.array(flat, dtype=np.float64)
+    except OverflowError:
+        return None
+    return values.reshape(len(steps), features) if np.abs(values).max() < FLOAT32_MAX else None  # NaN is not less
+
+
+def _wrong_steps(steps: list[Any], begin: int, pointer: str, spec: ModelSpec) -> list[Violation]:
+    """What is wrong with some steps of a sequence, the first of which is its step `begin`."""
     found: list[Violation] = []
-    for time, step in enumerate(sequence):
-        if not isinstance(step, list):
-            found.append(Violation(f"{pointer}/{time}", f"expected a time step, an array of {features} numbers, got {kind(step)}"))
+    for time, step in enumerate(steps, begin):
+        if not isinstance(step, ARRAY):
+            expected = f"expected a time step, an array of {len(spec.features)} numbers"
+            found.append(Violation(f"{pointer}/{time}", f"{expected}, got {kind(step)}"))
         else:
             found += _wrong_values(step, f"{pointer}/{time}", spec)
         if len(found) >= MOST_VIOLATIONS:
@@ -151,7 +195,7 @@ def _violations(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) ->
     return found
 
 
-def _wrong_values(step: list[Any], pointer: str, spec: ModelSpec) -> list[Violation]:
+def _wrong_values(step: list[Any] | Elements, pointer: str, spec: ModelSpec) -> list[Violation]:
     """What is wrong with the numbers of one step."""
     if len(step) != len(spec.features):
         return [Violation(pointer, f"expected {len(spec.features)} features, got {len(step)}")]
@@ -163,16 +207,16 @@ def _wrong_values(step: list[Any], pointer: str, spec: ModelSpec) -> list[Violat
     ]
 
 
-def _steps(sequence: list[Any]) -> Array:
-    """(time, features) of a sequence in which nothing is wrong; a single step may stand there flat."""
-    return np.atleast_2d(np.array(sequence, dtype=np.float64)).astype(np.float32)
-
-
 def _problem(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"expected a number, got {kind(value)}"
     if value != value:
         return "expected a finite number, got NaN"
     if abs(value) > FLOAT32_MAX:
-        return f"expected a number within float32, at most 3.4e38, got {str(value)[:MOST_SHOWN]}"
+        return f"expected a number within float32, at most 3.4e38, got {_told(value)}"
     return None
+
+
+def _told(value: float) -> str:
+    digits = str(value)
+    return digits[:MOST_SHOWN] if len(digits) < LONG_INTEGER else str(float("-inf" if value < 0 else "inf"))
