@@ -1,15 +1,19 @@
 """The codec of the Open Inference Protocol: exact about sizes, shapes and numbers, in every layout that a graph may have."""
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.codecs import compression, v2, v2_model
+from app.codecs.members import MOST_MEMBERS, read_object
 from app.codecs.request import Limits
 from app.errors import InvalidRequest, MalformedBody, TooLarge
 from app.manifest import GOLDEN_NAME, ConstantSpec, InputSpec, LengthsSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
@@ -188,6 +192,45 @@ def test_unknown_members_and_parameters_are_passed_over() -> None:
     strange = {"name": "sum", "colon:ed": "a:b", "parameters": {"classification": 3}}
     request = decode(body(INPUT, outputs=[strange], parameters={"priority": 3, "x:y": {"data": [":"]}}, note="a: \\u003a"))
     assert [each.name for each in request.wanted] == ["sum"]
+
+
+def memory(work: Callable[[], object]) -> int:
+    """The most bytes that it has at once."""
+    tracemalloc.start()
+    try:
+        with suppress(InvalidRequest, MalformedBody):
+            work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ends", [b'{"a": 1}', b'{"a": 1, "a": 2}'])
+def test_a_member_that_stands_there_twice_is_looked_for_without_making_objects_of_all_once_more(ends: bytes) -> None:
+    """Objects take twenty times the bytes of what they come of, so those that are needed must do."""
+    text = b'{"data": [":", ' + b"[]," * 2**17 + ends + b"]}"
+    assert text.count(b":") > 2
+    assert memory(lambda: read_object(text)) < memory(lambda: orjson.loads(text)) + 3 * len(text)
+    if b"2" in ends:
+        with pytest.raises(MalformedBody, match="a stands in one object twice"):
+            read_object(text)
+    else:
+        assert len(read_object(text)["data"]) == 2**17 + 2
+
+
+@pytest.mark.parametrize("each", [b'{"a":1},', b"{},"])
+def test_more_members_than_any_request_has_are_refused_before_they_are_made(each: bytes) -> None:
+    """A body of objects takes forty times its bytes, and a thousandth of them as it is sent."""
+    text = b'{"inputs":[' + each * (MOST_MEMBERS // max(1, 2 * each.count(b":"))) + b"{}]}"
+    assert memory(lambda: read_object(text)) < 2 * len(text)
+    with pytest.raises(InvalidRequest, match="too many to look through"):
+        read_object(text)
+
+
+def test_text_of_many_braces_and_colons_is_no_object() -> None:
+    """What only looks like members is none of them."""
+    text = json.dumps({"id": "{:" * MOST_MEMBERS, "inputs": []}).encode()
+    assert read_object(text)["inputs"] == []
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,19 @@
 Owns how such a body is read, quickly where nothing is out of the ordinary. Knows nothing of what the members mean.
 """
 
-import json
+from contextlib import suppress
+from json import JSONDecodeError
 from typing import Any, TypeVar
 
 import orjson
 
+from app.codecs import pieces
 from app.codecs.request import escape, kind
 from app.errors import InvalidRequest, MalformedBody, Violation
 
 T = TypeVar("T")
+
+MOST_MEMBERS = 2**20  # of all objects together, and objects: each takes about 200 bytes
 
 _TYPES = {str: "a string", bool: "true or false", dict: "an object", list: "an array"}
 
@@ -19,16 +23,23 @@ _TYPES = {str: "a string", bool: "true or false", dict: "an object", list: "an a
 def read_object(text: bytes) -> dict[str, Any]:
     """The JSON object of a body; MalformedBody, and so too where a member stands in it twice."""
     try:
+        return _read_object(text)
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply.") from None
+
+
+def _read_object(text: bytes) -> dict[str, Any]:
+    if text.count(b":") + text.count(b"{") > MOST_MEMBERS:  # or they stand in strings
+        with suppress(JSONDecodeError):  # said below
+            _look_through(text)
+    try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise MalformedBody(f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidRequest([Violation("", f"expected an object, got {kind(value)}")])
-    try:
-        if b"\\" in text or text.count(b":") != _colons(value):  # a member twice, or a colon where this quick look does not see it
-            json.loads(text, object_pairs_hook=_once)
-    except RecursionError:
-        raise MalformedBody("The body is nested too deeply.") from None
+    if b"\\" in text or text.count(b":") != _colons(value):  # a member twice, or a colon where this quick look does not see it
+        _look_through(text)
     return value
 
 
@@ -41,13 +52,23 @@ def _colons(value: Any) -> int:
     return value.count(":") if isinstance(value, str) else 0
 
 
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse an object that has a member twice: each reader would take another."""
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise MalformedBody(f"The member {escape(name)} stands in one object twice.")
-        seen.add(name)
+def _look_through(text: bytes) -> None:
+    """Refuse an object that has a member twice: each reader would take another. And more members than can be kept."""
+    left = MOST_MEMBERS
+
+    def look(members: list[tuple[str, Any]]) -> None:
+        nonlocal left
+        left -= 1 + len(members)
+        if left < 0:
+            detail = f"more than {MOST_MEMBERS} objects and members are too many to look through; a tensor needs a few"
+            raise InvalidRequest([Violation("", detail)])
+        seen: set[str] = set()
+        for name, _ in members:
+            if name in seen:
+                raise MalformedBody(f"The member {escape(name)} stands in one object twice.")
+            seen.add(name)
+
+    pieces.read(text.decode(errors="replace"), look)
 
 
 def parameters_of(holder: dict[str, Any], pointer: str) -> dict[str, Any]:
