@@ -22,7 +22,6 @@ Headers = dict[bytes, bytes]
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 LARGE = 2**20  # bytes; smaller ones are read or packed in a few milliseconds
-MOST_PACKED = 2**10  # times that compression can shrink anything
 WORTH_PACKING = 2**10  # bytes
 
 _OCTETS = OCTETS.encode()
@@ -88,7 +87,13 @@ class Bodies:
         if encoding not in CODINGS:
             shown = encoding.decode("latin-1")[:64]
             raise UnsupportedMediaType(f"The body may be encoded with gzip, deflate or not at all, got Content-Encoding: {shown}.")
-        return await self.call(MOST_PACKED * len(body), lambda: compression.inflate(body, self._limit, CODINGS[encoding]))
+        coding = CODINGS[encoding]
+        if len(body) < LARGE < self._limit:  # mostly little comes out, which is known when it has: it does not wait behind others
+            try:
+                return compression.inflate(body, LARGE, coding)
+            except TooLarge:
+                pass
+        return await self.call(self._limit, lambda: compression.inflate(body, self._limit, coding))
 
 
 def is_binary(headers: Headers) -> bool:
