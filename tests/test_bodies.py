@@ -1,18 +1,29 @@
-"""Where the work on a body is done: what is little does not wait behind what is much."""
+"""Where the work on a body is done: what is little does not wait behind what is much, and what takes long holds nobody up."""
 
 import asyncio
 import gzip
+import json
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from random import Random
+from typing import Any, Self
 
 import pytest
 
-from app.api.bodies import LARGE, Bodies, Whole
-from app.errors import TooLarge
+from app.api.bodies import LARGE, SEARCHED, Bodies, Whole
+from app.api.chunks import Decoder
+from app.api.predict import Predict
+from app.codecs import json as codec
+from app.codecs.plain import Choose
+from app.codecs.request import Limits, PredictRequest
+from app.errors import InvalidRequest, TooLarge
+from app.manifest import ModelSpec
+from app.streams import Chunk
+from tests.test_json_codec import SPEC, TOKENS
 
 PACKED = {b"content-encoding": b"gzip"}
 LIMIT = 4 * LARGE
+LIMITS = Limits(1, LIMIT)
 
 
 async def beside_large_work(bodies: Bodies, work: Callable[[], Awaitable[Any]]) -> Any:
@@ -26,12 +37,12 @@ async def beside_large_work(bodies: Bodies, work: Callable[[], Awaitable[Any]]) 
         await other
 
 
-@pytest.mark.parametrize("size", [0, 30_000, LARGE])
-def test_a_small_packed_body_does_not_wait_behind_a_large_one(size: int) -> None:
+@pytest.mark.parametrize("body", [b"", Random(0).randbytes(30_000), bytes(LARGE)], ids=["empty", "dense", "zeros"])
+def test_a_small_packed_body_does_not_wait_behind_a_large_one(body: bytes) -> None:
     """What can become a thousand times as large seldom does."""
     bodies = Bodies(LIMIT)
-    packed = gzip.compress(bytes(size))
-    assert asyncio.run(beside_large_work(bodies, lambda: bodies.read(Whole(packed), PACKED))) == bytes(size)
+    packed = gzip.compress(body)
+    assert asyncio.run(beside_large_work(bodies, lambda: bodies.read(Whole(packed), PACKED))) == body
 
 
 @pytest.mark.parametrize("limit", [1000, LARGE - 1, LARGE, LARGE + 1, LIMIT])
@@ -41,3 +52,68 @@ def test_a_packed_body_is_unpacked_up_to_the_limit_and_no_further(limit: int) ->
     assert len(asyncio.run(bodies.read(Whole(gzip.compress(bytes(limit))), PACKED))) == limit
     with pytest.raises(TooLarge, match=f"than the {limit} that are taken"):
         asyncio.run(bodies.read(Whole(gzip.compress(bytes(limit + 1))), PACKED))
+
+
+class Noting(codec.Decoder):
+    """Notes the threads in which it searches."""
+
+    def __init__(self, threads: list[threading.Thread]) -> None:
+        super().__init__(LIMITS, TOKENS)
+        self._threads = threads
+
+    def exact(self, body: bytes, choose: Choose) -> PredictRequest:
+        self._threads.append(threading.current_thread())
+        return super().exact(body, choose)
+
+    def exact_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
+        self._threads.append(threading.current_thread())
+        return super().exact_chunk(body, spec)
+
+
+class Idle:
+    """A service, as far as a request that is refused needs one; and its lease."""
+
+    def lease(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def backlog(self) -> float:
+        return 0.0
+
+    def choose(self, *_: object) -> ModelSpec:
+        return SPEC
+
+
+SIZES = pytest.mark.parametrize("steps", [1, SEARCHED // 8, LARGE // 8], ids=["small", "middling", "large"])
+
+
+@SIZES
+def test_what_is_wrong_with_a_chunk_is_searched_for_where_that_holds_nobody_up(steps: int) -> None:
+    """It takes many times as long as to read what is good, which is read here."""
+    threads: list[threading.Thread] = []
+    bodies = Bodies(LIMIT)
+    decoder = Decoder(bodies, LIMITS, lambda: Noting(threads))
+    good = json.dumps({"input": [[1, 2]] * steps}).encode()
+    if len(good) < LARGE:
+        assert len(asyncio.run(beside_large_work(bodies, lambda: decoder.from_json(good, SPEC))).steps) == steps
+    assert threads == []
+    with pytest.raises(InvalidRequest, match=f"/input/{steps}/1"):
+        asyncio.run(decoder.from_json(good[:-2] + b', [3, "x"]]}', SPEC))
+    assert [each is threading.main_thread() for each in threads] == [steps == 1]
+
+
+@SIZES
+def test_so_is_what_is_wrong_with_a_request(steps: int) -> None:
+    threads: list[threading.Thread] = []
+    service: Any = Idle()
+    predict = Predict(service, Bodies(LIMIT), limits=LIMITS, timeout=1, tokens=TOKENS, new_parser=lambda: Noting(threads))
+    body = json.dumps({"instances": [[[1, 2]] * steps + [[3, "x"]]]}).encode()
+    scope = {"headers": [(b"content-type", b"application/json")], "query_string": b"", "state": {}}
+    with pytest.raises(InvalidRequest, match=f"/instances/0/{steps}/1"):
+        asyncio.run(predict(scope, Whole(body)))
+    assert [each is threading.main_thread() for each in threads] == [steps == 1]

@@ -21,7 +21,8 @@ Headers = dict[bytes, bytes]
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
-LARGE = 2**20  # bytes; smaller ones are read or packed in a few milliseconds
+LARGE = 2**20  # bytes; smaller ones are unpacked, read or packed in some milliseconds, where nothing is wrong with them
+SEARCHED = 2**16  # bytes; to find out what is wrong with so many takes about as long
 WORTH_PACKING = 2**10  # bytes
 
 _OCTETS = OCTETS.encode()
@@ -74,11 +75,19 @@ class Bodies:
         packed = [*said, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
         return Answer(packed, await self.call(len(body), lambda: compression.deflate(body, coding)))
 
-    async def call(self, size: int, work: Callable[[], T]) -> T:
-        """Do work on `size` bytes: here, or on a thread where it would hold up the event loop."""
-        if size < LARGE:
+    async def call(self, size: int, work: Callable[[], T], *, large: int = LARGE) -> T:
+        """Do work on `size` bytes: here, or from `large` on, where it would hold up the event loop, on a thread.
+
+        That helps as far as it is made of short steps, or lets go of the interpreter's lock, as zlib does. simdjson, orjson and
+        json keep it: while one of them reads a body, or the piece that it is given, nothing else runs.
+        """
+        if size < large:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+    async def search(self, size: int, work: Callable[[], T]) -> T:
+        """The same for work that finds out what is wrong."""
+        return await self.call(size, work, large=SEARCHED)
 
     async def _unpack(self, body: bytes, headers: Headers) -> bytes:
         encoding = headers[b"content-encoding"].strip().lower()

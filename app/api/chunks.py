@@ -30,10 +30,12 @@ class Decoder:
         self._parser = new_parser()
 
     async def from_json(self, body: bytes, spec: ModelSpec) -> Chunk:
+        parser = self._parser
         if len(body) < LARGE:
-            return self._parser.decode_chunk(body, spec)
-        parser = self._new_parser()  # a parser keeps the memory of the largest body it has read
-        return await self._bodies.call(len(body), lambda: parser.decode_chunk(body, spec))
+            quick = parser.quick_chunk(body, spec)
+        else:  # a parser keeps the memory of the largest body it has read: this has its own, which is gone before a search begins
+            quick = await self._bodies.call(len(body), lambda: self._new_parser().quick_chunk(body, spec))
+        return await self._bodies.search(len(body), lambda: parser.exact_chunk(body, spec)) if quick is None else quick
 
     def from_octets(self, body: bytes, query: Sequence[tuple[str, str]], spec: ModelSpec) -> Chunk:
         return octets.decode_chunk(body, query, self._limits, spec)

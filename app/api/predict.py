@@ -72,7 +72,8 @@ class Predict:
                 decoded = self._decode_octets(body, scope, headers, lease)
             else:
                 self._admit(body, scope)
-                decoded = self._parser.decode(body, lease.choose) if len(body) < LARGE else await self._decode_large(body, lease)
+                quick = self._parser.quick(body, lease.choose) if len(body) < LARGE else None
+                decoded = quick or await self._decode_aside(body, lease)
             scope["state"]["model"] = lease.model.spec.name, lease.model.spec.version
             predictions = await self._predict(lease.model, decoded, caller, begin if decoded.options.timeout else arrived)
         spec, provider = lease.model.spec, predictions[0].provider
@@ -98,9 +99,14 @@ class Predict:
         if self._service.backlog() > BUSY:
             self._service.admit(json.hinted_timeout(body) or self._timeout)
 
-    async def _decode_large(self, body: bytes, lease: Lease) -> PredictRequest:
-        parser = self._new_parser()  # its own: a parser keeps the memory of the largest body it has read
-        return await self._bodies.call(len(body), lambda: parser.decode(body, lease.choose))
+    async def _decode_aside(self, body: bytes, lease: Lease) -> PredictRequest:
+        """What is large, or not ordinary."""
+        parser = self._parser
+        if len(body) < LARGE:
+            return await self._bodies.search(len(body), lambda: parser.exact(body, lease.choose))
+        # A parser keeps the memory of the largest body it has read: this has its own, which is gone before a search begins.
+        quick = await self._bodies.call(len(body), lambda: self._new_parser().quick(body, lease.choose))
+        return await self._bodies.search(len(body), lambda: parser.exact(body, lease.choose)) if quick is None else quick
 
     def _decode_octets(self, body: bytes, scope: Scope, headers: Headers, lease: Lease) -> PredictRequest:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else ()

@@ -63,13 +63,27 @@ class Decoder:
 
         Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises.
         """
-        fast = self._try(self._decode, body, choose)
-        return plain.decode(body, self._limits, choose, self._tokens) if fast is None else fast
+        return self.quick(body, choose) or self.exact(body, choose)
+
+    def quick(self, body: bytes, choose: Choose) -> PredictRequest | None:
+        """The same where nothing is out of the ordinary; else None."""
+        return self._try(self._decode, body, choose)
+
+    def exact(self, body: bytes, choose: Choose) -> PredictRequest:
+        """The same whatever is in it, in many times as long; several threads may call it."""
+        return plain.decode(body, self._limits, choose, self._tokens)
 
     def decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
         """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
-        fast = self._try(self._decode_chunk, body, spec)
-        return plain.decode_chunk(body, self._limits, spec) if fast is None else fast
+        return self.quick_chunk(body, spec) or self.exact_chunk(body, spec)
+
+    def quick_chunk(self, body: bytes, spec: ModelSpec) -> Chunk | None:
+        """As `quick`."""
+        return self._try(self._decode_chunk, body, spec)
+
+    def exact_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
+        """As `exact`."""
+        return plain.decode_chunk(body, self._limits, spec)
 
     def _try(self, decode: Callable[..., T], *arguments: Any) -> T | None:
         """What the fast decoder finds; None where it cannot vouch for it."""
