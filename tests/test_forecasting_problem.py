@@ -10,7 +10,7 @@ from forecasts import CONTEXT, HORIZON, NAMES, config, dataset, seasons
 from numpy.typing import NDArray
 
 from app.engine import Engine
-from scripts.forecasting import evaluate, trust
+from scripts.forecasting import evaluate, framing, trust
 from scripts.forecasting.artifact import Forecaster
 from scripts.forecasting.errors import Errors
 from scripts.forecasting.network import Network
@@ -59,6 +59,38 @@ def test_what_no_line_can_tell_the_recurrence_learns(tmp_path: Path) -> None:
     *_, line, model = problem.scores(network, "cpu").rows
     assert line.name == "linear (ridge)"
     assert model.values[0] < 0.7 * line.values[0]
+
+
+def driven(rows: int = 900) -> NDArray[np.float32]:
+    """A column that follows another, seven rows later: what its own past cannot tell."""
+    rng = np.random.default_rng(5)
+    driver = rng.normal(size=rows + HORIZON)
+    return np.column_stack([driver[:rows] + 0.1 * rng.normal(size=rows), driver[HORIZON:]]).astype(np.float32)
+
+
+@pytest.mark.parametrize("normalise", ["last", "instance", "none"])
+def test_the_linear_baseline_and_the_start_of_the_network_read_all_that_it_reads(normalise: str) -> None:
+    """Else a network would seem better than the best line, which sees the driver too."""
+    problem = Forecasting(config(normalise=normalise), dataset(driven(), ("load",)))
+    network, _ = fit.start(problem)
+    scores = problem.scores(network, "cpu")
+    own, line, model = scores.rows[-3:]
+    assert (own.name, line.name) == ("linear (ridge), own past", "linear (ridge)")
+    assert line.values[0] < 0.1 < 0.5 < own.values[0]
+    assert model.values[0] < 0.2
+    if normalise == "last":  # the very same line
+        assert model.values[0] == pytest.approx(line.values[0], rel=1e-3)
+    network.line.zero_()  # type: ignore[operator]  # a buffer
+    assert any("does not beat linear (ridge):" in warning for warning in problem.scores(network, "cpu").warnings())
+
+
+def test_a_line_from_all_columns_that_would_be_too_large_reads_the_own_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its name says so."""
+    monkeypatch.setattr(framing, "COEFFICIENTS", 600)
+    problem = Forecasting(config(), dataset(driven(), ("load",)))
+    network, _ = fit.start(problem)
+    *_, line, _ = problem.scores(network, "cpu").rows
+    assert line.name == "linear (ridge), own past"
 
 
 def test_scores_are_those_of_a_loop_over_all_windows(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from forecasts import CONTEXT, HORIZON, NAMES, config, dataset, seasons
 from numpy.typing import NDArray
 
-from scripts.forecasting import baselines, linear, losses
+from scripts.forecasting import baselines, linear, losses, whole
 from scripts.forecasting.errors import Coverage, Errors, unit_of
 from scripts.forecasting.framing import framing_of, season_of
 from scripts.forecasting.normal import Normal, moments
@@ -193,7 +193,7 @@ def test_repeat_seasonal_and_mean_answer_what_a_loop_would() -> None:
     past = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 12, 2)).astype(np.float32))
     level = torch.tensor([3.0, -1.0])
     repeat, seasonal, mean = (
-        method.run(past) for method in (baselines.repeat(11), baselines.seasonal(11, 5), baselines.mean(11, level))
+        method.run(past, past) for method in (baselines.repeat(11), baselines.seasonal(11, 5), baselines.mean(11, level))
     )
     for window in range(4):
         for ahead in range(11):
@@ -277,9 +277,56 @@ def test_the_linear_baseline_is_relative_to_the_last_value() -> None:
     line = linear.Linear(torch.randn(1, 6, 3), torch.randn(1, 3), 0.1)
     method = baselines.linear(line, torch.tensor([2.0, 5.0]))
     past = torch.randn(4, 6, 2)
-    torch.testing.assert_close(method.run(past + 10), method.run(past) + 10)
+    torch.testing.assert_close(method.run(past + 10, past), method.run(past, past) + 10)
     by_hand = past[1, -1, 1] + 5.0 * (line.offset[0] + ((past[1, :, 1] - past[1, -1, 1]) / 5.0) @ line.weight[0])
-    torch.testing.assert_close(method.run(past)[1, :, 1], by_hand)
+    torch.testing.assert_close(method.run(past, past)[1, :, 1], by_hand)
+
+
+@pytest.mark.parametrize("targets", [(0,), (1, None), (2, 0, None)], ids=["one", "one outside", "three"])
+@pytest.mark.parametrize("weighed", [False, True], ids=["alike", "weighed"])
+def test_the_line_from_all_features_is_the_textbooks(targets: tuple[int | None, ...], weighed: bool) -> None:
+    """Solved by itself for each target and penalty, from nothing and from the own pasts' lines: the best on validation."""
+    rng = np.random.default_rng(len(targets))
+    true = rng.normal(size=(12, 2, len(targets)))  # of 4 rows of 3 features
+
+    def made(count: int) -> linear.Pairs:
+        x = rng.normal(size=(count, 4, 3))
+        y = np.einsum("bi,iht->bht", x.reshape(count, 12), true) + rng.normal(size=(count, 2, len(targets))) + 1.0
+        spread = rng.uniform(0.5, 2, (count, 1, len(targets))) if weighed else np.ones((count, 1, len(targets)))
+        return torch.from_numpy(x).float(), torch.from_numpy(y).float(), torch.from_numpy(spread).float()
+
+    training, validation = made(40), made(30)
+    known = [index for index, source in enumerate(targets) if source is not None]
+    own = linear.Linear(torch.randn(len(known), 4, 2), torch.randn(len(known), 2), 1.0)
+    found = whole.fit([training], [validation], own, targets)
+    assert found.weight.shape == (len(targets), 12, 2)
+
+    def judged(solutions: list[NDArray[np.float64]]) -> float:
+        x, y, spread = (each.double().numpy() for each in validation)
+        answer = np.stack([np.column_stack([x.reshape(30, 12), np.ones(30)]) @ each for each in solutions], axis=-1)
+        return float((((answer - y) * spread) ** 2).sum())
+
+    begins = [np.zeros((len(targets), 13, 2)), np.zeros((len(targets), 13, 2))]
+    for line, target in enumerate(known):
+        begins[1][target, targets[target] : 12 : 3], begins[1][target, 12] = own.weight[line], own.offset[line]
+    x, y, spread = (each.double().numpy() for each in training)
+    flat: Data = x.reshape(40, 12)[..., None].repeat(len(targets), axis=-1), y, spread
+    tried = [[*begins[1]]] + [
+        [solved(flat, [target], penalty, begin[target]) for target in range(len(targets))]
+        for begin in begins
+        for penalty in linear.PENALTIES
+    ]
+    mine = [np.vstack([weight, offset]) for weight, offset in zip(found.weight.numpy(), found.offset.numpy(), strict=True)]
+    assert judged(mine) <= (1 + 1e-5) * min(map(judged, tried))
+
+
+def test_the_line_from_all_features_is_the_own_pasts_where_the_rest_tells_nothing() -> None:
+    """What is noise on validation must not worsen it."""
+    rng = np.random.default_rng(4)
+    x, own = torch.from_numpy(rng.normal(size=(16, 6, 2))).float(), linear.Linear(torch.ones(1, 6, 2), torch.zeros(1, 2), 1.0)
+    y = (x[..., 1] @ own.weight[0])[..., None]
+    found = whole.fit([(x, y + torch.randn(16, 2, 1), torch.ones(16, 1, 1))], [(x, y, torch.ones(16, 1, 1))], own, (1,))
+    torch.testing.assert_close(whole.forecast(found, x), y)
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Judge:
             quantiles = np.stack([each[1] for each in outputs])
             self._coverage.add(torch.from_numpy(quantiles).reshape(*truth.shape, len(self._levels)), truth)
         for method in self._methods:
-            self._errors[method.name].add(method.run(past), truth)
+            self._errors[method.name].add(method.run(past, past), truth)
 
 
 def levels_of(card: Card) -> tuple[float, ...]:

@@ -1,4 +1,5 @@
-"""The simpler forecasts that a network is compared with. Each sees the past of the targets themselves and nothing else.
+"""The simpler forecasts that a network is compared with. Each sees the past of the targets themselves and nothing else, but for
+the line from all that the network reads.
 
 Owns what they answer. Knows nothing of how good they are. None is tuned on anything but training and, where there is something
 to choose, validation.
@@ -10,38 +11,53 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scripts.forecasting import whole
 from scripts.forecasting.linear import Linear
+from scripts.forecasting.normal import Normal
 
 REPEAT, SEASONAL, LINEAR, MEAN = "last value", "seasonal naive", "linear (ridge)", "mean of training"
+OWN = f"{LINEAR}, own past"  # beside a network that reads more
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """The past (batch, context, targets) -> the forecast (batch, horizon, targets), both in raw units."""
+    """The past (batch, context, targets) and the context (batch, context, features) -> the forecast (batch, horizon, targets).
+
+    All in raw units."""
 
     name: str
-    run: Callable[[Tensor], Tensor]
+    run: Callable[[Tensor, Tensor], Tensor]
 
 
 def repeat(horizon: int) -> Method:
-    return Method(REPEAT, lambda past: past[:, -1:].expand(-1, horizon, -1))
+    return Method(REPEAT, lambda past, _: past[:, -1:].expand(-1, horizon, -1))
 
 
 def seasonal(horizon: int, season: int) -> Method:
     """The last season over and over."""
     ahead = torch.arange(horizon) % season
-    return Method(f"{SEASONAL}, {season} rows", lambda past: past[:, past.shape[1] - season + ahead])
+    return Method(f"{SEASONAL}, {season} rows", lambda past, _: past[:, past.shape[1] - season + ahead])
 
 
 def mean(horizon: int, level: Tensor) -> Method:
-    return Method(MEAN, lambda past: level.expand(len(past), horizon, -1))
+    return Method(MEAN, lambda past, _: level.expand(len(past), horizon, -1))
 
 
-def linear(line: Linear, scale: Tensor) -> Method:
+def linear(line: Linear, scale: Tensor, name: str = LINEAR) -> Method:
     """A ridge regression on what is relative to the window's last value, in units of scale (targets,)."""
 
-    def run(past: Tensor) -> Tensor:
+    def run(past: Tensor, _: Tensor) -> Tensor:
         last = past[:, -1:]
         return last + scale * line((past - last) / scale)
+
+    return Method(name, run)
+
+
+def of_all(line: Linear, normal: Normal) -> Method:
+    """A ridge regression on all features, in the numbers that this scaling makes of them."""
+
+    def run(_: Tensor, context: Tensor) -> Tensor:
+        seen, frame = normal.forward(context)
+        return frame.back(whole.forecast(line, seen))
 
     return Method(LINEAR, run)

@@ -43,7 +43,7 @@ def measure(
         for some in windows.batches(places):
             context, past, truth = windows.take(some)
             for method in methods:
-                found[method.name].add(method.run(past), truth)
+                found[method.name].add(method.run(past, context), truth)
             forecast, *quantiles = network(context.to(device))
             found[MODEL].add(forecast, truth)
             if coverage is not None:

@@ -3,7 +3,7 @@
 Owns what is decided once the columns are known. Knows nothing of torch, of rows or of how a forecast is made.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from scripts.series.config import Channels, Config, Normalise
@@ -12,6 +12,8 @@ from scripts.tables.recording import DataError, Dataset
 DAY = 86_400.0  # seconds
 SEASON = 24  # rows, where a day is no whole number of them
 WEEK = 7  # rows of a day each
+# A line from all features is solved for where that is this much at most: products of its inputs, and coefficients
+PRODUCTS, COEFFICIENTS = 2500**2, 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Framing:
     channels: Channels
     normalise: Normalise
     quantiles: tuple[float, ...] = ()
+    wide: bool = False  # whether the line reads all features, not the targets' own past alone
 
     @property
     def targets(self) -> int:
@@ -45,6 +48,16 @@ class Framing:
     def known(self) -> list[bool]:
         """Whether each target is among the features."""
         return [source is not None for source in self.sources]
+
+    @property
+    def solved(self) -> int:
+        """Systems that a line from all features is the solution of: a window's own spread weighs each target otherwise."""
+        return self.targets if self.normalise == "instance" else 1
+
+    @property
+    def coefficients(self) -> int:
+        """Of a line from all features."""
+        return self.targets * self.context * self.features * self.horizon
 
     @property
     def relative(self) -> list[bool]:
@@ -83,7 +96,13 @@ def framing_of(config: Config, dataset: Dataset) -> tuple[Framing, str]:
         normalise=config.normalise,
         quantiles=config.quantiles,
     )
-    return framing, note
+    if channels != "joint":
+        return framing, note
+    small = framing.solved * (framing.context * framing.features) ** 2 <= PRODUCTS and framing.coefficients <= COEFFICIENTS
+    if not small:
+        more = f"A line from all columns would have {framing.coefficients:,} coefficients: it reads each target's own past alone."
+        note = f"{note} {more}".strip()
+    return replace(framing, wide=small), note
 
 
 def season_of(config: Config, period: float | None) -> int | None:

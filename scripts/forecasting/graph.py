@@ -27,8 +27,12 @@ def build(network: Network, name: str) -> onnx.ModelProto:
 
     # -- before the stack ------------------------------------------------------------------------------------------
     seen, frame = _seen(g, network.normal)
-    picked = seen if framing.picked == [*range(framing.features)] else _pick(g, seen, network.normal)
-    own = g.add("Transpose", [picked], "own", perm=[2, 0, 1])  # (targets, batch, context)
+    if framing.wide:
+        rows = np.array([1, -1, framing.context * framing.features])
+        own = g.add("Reshape", [seen, g.constant("shape_of_whole", rows)], "whole")  # (1, batch, context x features)
+    else:
+        picked = seen if framing.picked == [*range(framing.features)] else _pick(g, seen, network.normal)
+        own = g.add("Transpose", [picked], "own", perm=[2, 0, 1])  # (targets, batch, context)
     width = framing.segment * (framing.features if network.joint else 1)
     shape = g.constant("shape_of_steps", np.array([-1, framing.steps, width]))
     steps = g.add("Reshape", [seen if network.joint else own, shape], "steps")

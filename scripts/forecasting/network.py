@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from scripts.forecasting import whole
 from scripts.forecasting.framing import Framing
 from scripts.forecasting.linear import MOST_OWN, Linear, applied
 from scripts.forecasting.normal import Frame, Normal
@@ -49,7 +50,7 @@ class Network(nn.Module):
     number. In training mode trust is 1.
     """
 
-    line: Tensor  # (lines, context, horizon)
+    line: Tensor  # (lines, context, horizon) from the own past; of a wide framing (targets, context x features, horizon)
     offset: Tensor  # (lines, horizon)
     trust: Tensor  # (), from 0 to 1: see trust.py
 
@@ -59,7 +60,9 @@ class Network(nn.Module):
         self.joint = framing.channels == "joint"
         self.normal = Normal(framing)
         lines = 1 if framing.targets > MOST_OWN and all(framing.known) else framing.targets
-        self.register_buffer("line", torch.zeros(lines, framing.context, framing.horizon))
+        inputs = framing.context * (framing.features if framing.wide else 1)
+        lines = framing.targets if framing.wide else lines
+        self.register_buffer("line", torch.zeros(lines, inputs, framing.horizon))
         self.register_buffer("offset", torch.zeros(lines, framing.horizon))
         self.register_buffer("trust", torch.ones(()))
         self.stack = Stack(
@@ -79,8 +82,9 @@ class Network(nn.Module):
                 nn.init.zeros_(head.bias)
 
     def start_from(self, linear: Linear) -> None:
-        """The line of the targets that are among the features; the others have none."""
-        lines = [index for index, known in enumerate(self.framing.known) if known] if len(self.line) > 1 else [0]
+        """The line from all features; else of the targets that are among them, and the others have none."""
+        known = [index for index, known in enumerate(self.framing.known) if known or self.framing.wide]
+        lines = known if len(self.line) > 1 else [0]
         self.line[lines] = linear.weight
         self.offset[lines] = linear.offset
 
@@ -106,7 +110,7 @@ class Network(nn.Module):
         added = self._by_target(self.head(end), batch)
         if not self.training:
             added = self.trust * added
-        numbers = applied(self.line, self.offset, own) + added
+        numbers = applied(self.line, self.offset, whole.rows(seen) if framing.wide else own) + added
         levels = None
         if self.levels is not None:
             raw = self._by_target(self.levels(end), batch, len(framing.quantiles))
@@ -129,9 +133,9 @@ class Network(nn.Module):
     def equations(self, steps: Array) -> tuple[Array, ...]:
         """The same for one context (context, features), by the equations in float64 NumPy."""
         seen, base, level, spread = self.normal.equations(steps)
-        own, ends = self._rows(seen)
+        read, ends = self._rows(seen)
         line, offset = self._lines()
-        numbers = np.einsum("tc,tch->th", own, line) + offset + self.trust.item() * self._laid(_affine(self.head, ends))
+        numbers = np.einsum("tc,tch->th", read, line) + offset + self.trust.item() * self._laid(_affine(self.head, ends))
         values = base + (level + spread * numbers.T)
         if self.levels is None:
             return (values,)
@@ -143,9 +147,9 @@ class Network(nn.Module):
     def terms(self, steps: Array) -> Array:
         """The sum of the sizes of all that each value (horizon, targets) is summed of beside its base: what rounding goes by."""
         seen, _, level, spread = self.normal.equations(steps)
-        own, ends = self._rows(seen)
+        read, ends = self._rows(seen)
         line, offset = map(np.abs, self._lines())
-        linear = np.einsum("tc,tch->th", np.abs(own), line) + offset
+        linear = np.einsum("tc,tch->th", np.abs(read), line) + offset
         sizes: Array = linear + self.trust.item() * self._laid(_affine(self.head, ends, np.abs))
         if self.levels is not None:
             raw = self._laid(_affine(self.levels, ends, np.abs), len(self.framing.quantiles))
@@ -153,15 +157,16 @@ class Network(nn.Module):
         return np.abs(level) + spread * sizes.T
 
     def _rows(self, seen: Array) -> tuple[Array, Array]:
-        """Of one window the targets' own numbers (targets, context), and where the stack ends on each row (rows, hidden)."""
+        """Of one window what each target's line reads (targets, inputs), and where the stack ends on each row (rows, hidden)."""
         framing = self.framing
         own = seen[:, framing.picked].T
         rows = [seen.reshape(framing.steps, -1)] if self.joint else [row.reshape(framing.steps, -1) for row in own]
         start = tuple(np.zeros(shape) for shape in self.stack.shapes)
-        return own, np.stack([self.stack.equations(row, start)[0][-1] for row in rows])
+        read = np.broadcast_to(seen.reshape(1, -1), (framing.targets, seen.size)) if framing.wide else own
+        return read, np.stack([self.stack.equations(row, start)[0][-1] for row in rows])
 
     def _lines(self) -> tuple[Array, Array]:
-        """Of each target (targets, context, horizon) and (targets, horizon)."""
+        """Of each target (targets, inputs, horizon) and (targets, horizon)."""
         line, offset = (array.cpu().double().numpy() for array in (self.line, self.offset))
         targets = self.framing.targets
         return np.broadcast_to(line, (targets, *line.shape[1:])), np.broadcast_to(offset, (targets, *offset.shape[1:]))

@@ -33,7 +33,7 @@ def draw_forecasts(
     context, past, truth = windows.take(places)
     with answering(network):
         forecast, *quantiles = (each.cpu() for each in network(context.to(device)))
-        others = {method.name: method.run(past) for method in methods}
+        others = {method.name: method.run(past, context) for method in methods}
     columns = min(MOST_TARGETS, len(targets))
     figure = Figure(figsize=(1 + 4.6 * columns, 1 + 2.4 * len(places)), layout="constrained")
     grid = figure.subplots(len(places), columns, sharex=True, squeeze=False)

@@ -4,6 +4,7 @@ Owns which windows an epoch trains on, and what is compared with what. Knows not
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scripts.forecasting import baselines, evaluate, linear, losses, pictures, trust
+from scripts.forecasting import baselines, evaluate, lines, losses, pictures, trust
 from scripts.forecasting.baselines import Method
-from scripts.forecasting.framing import framing_of, season_of
-from scripts.forecasting.linear import Linear, Pairs
+from scripts.forecasting.framing import Framing, framing_of, season_of
+from scripts.forecasting.linear import Linear
 from scripts.forecasting.network import Network
 from scripts.forecasting.normal import Normal
 from scripts.forecasting.trust import Answered
@@ -26,9 +27,8 @@ from scripts.training.scores import Scores
 
 UPDATES = 200  # of an epoch, at most: where there are more windows than that takes, each epoch draws some of them
 ROWS = 2048  # of the recurrence in an update, at most: series with hundreds of channels train on fewer windows at a time
-FITTED = 200_000  # rows that a line is fitted to, at most
 JUDGED = 2000  # windows of the validation part that an epoch is judged by, at most
-CHOSEN = 600  # windows of the validation part that a penalty is chosen by, at most
+CHOSEN = 600  # windows of the training part that quantiles and the golden sample are taken from, at most
 DRAWN = 1000  # windows of the test part that the error by rows ahead is drawn from, at most
 SAMPLES, LIVELY = 6, 3  # contexts that are kept for the golden sample: spread over the test part, and where most happens
 
@@ -82,8 +82,8 @@ class Forecasting:
         """Its line, and where its quantiles begin, are fitted to the training part."""
         network = Network(self._config, self._framing)
         network.normal.fit(self._dataset.training)
-        if any(self._framing.known):
-            network.start_from(self._line(network.normal))
+        if self._framing.wide or any(self._framing.known):
+            network.start_from(self._line_of(network.normal, self._framing))
         if self._framing.quantiles:
             network.start_quantiles(self._errors(network))
         return network
@@ -128,7 +128,7 @@ class Forecasting:
 
     def pictures(self, network: nn.Module, device: str, folder: Path) -> list[Path]:
         assert isinstance(network, Network)
-        shown = [each for each in self._methods if each.name == baselines.LINEAR or each.name.startswith(baselines.SEASONAL)]
+        shown = [each for each in self._methods if each.name.startswith((baselines.LINEAR, baselines.SEASONAL))]
         errors, _ = evaluate.measure(network, shown, self._test, self._test.evenly(DRAWN), device=device)
         return [
             pictures.draw_forecasts(network, shown, self._test, self._dataset.targets, folder / "forecasts.png", device=device),
@@ -137,43 +137,32 @@ class Forecasting:
 
     @cached_property
     def _methods(self) -> list[Method]:
-        """What the network is compared with. Each sees the targets' own past."""
+        """What the network is compared with: a line from all that it reads, where there is one, and from the targets' own past."""
         horizon = self._config.horizon
-        normal = Normal(self._framing)
-        normal.fit(self._dataset.training)
+        normal = self._fitted(replace(self._framing, normalise="last"))
         found = [baselines.mean(horizon, normal.target_mean), baselines.repeat(horizon)]
         if self._season is not None:
             found.append(baselines.seasonal(horizon, self._season))
-        line = linear.fit(*(self._pasts(normal.target_scale, *each) for each in self._fitted), own=True)
-        return [*found, baselines.linear(line, normal.target_scale)]
+        scale, joint = normal.target_scale, self._framing.channels == "joint"
+        line = lines.of_pasts(scale, self._framing.targets, self._training, self._validation)
+        found.append(baselines.linear(line, scale, baselines.OWN if joint else baselines.LINEAR))
+        return [*found, baselines.of_all(self._best_line, normal)] if self._framing.wide else found
 
-    @property
-    def _fitted(self) -> tuple[tuple[Windows, Places], tuple[Windows, Places]]:
-        """The windows that a line is fitted to, and those by which its penalty is chosen."""
-        most = max(1, FITTED // self._framing.targets)
-        return (self._training, self._training.evenly(most)), (self._validation, self._validation.evenly(CHOSEN))
+    @cached_property
+    def _best_line(self) -> Linear:
+        """From all features, relative to their last values."""
+        framing = replace(self._framing, normalise="last")
+        return lines.of_network(self._fitted(framing), framing, self._training, self._validation)
 
-    def _line(self, normal: Normal) -> Linear:
-        """The linear part of the network: of the targets that are among the features, as the network sees them."""
-        known = [index for index, each in enumerate(self._framing.known) if each]
-        sources = [self._framing.picked[index] for index in known]
+    def _line_of(self, normal: Normal, framing: Framing) -> Linear:
+        if framing.wide and framing.normalise == "last":  # the same as the baseline's
+            return self._best_line
+        return lines.of_network(normal, framing, self._training, self._validation)
 
-        def pairs(windows: Windows, places: Places) -> Iterator[Pairs]:
-            for some in windows.batches(places):
-                context, _, truth = windows.take(some)
-                seen, frame = normal(context)
-                weight = frame.spread / normal.target_scale
-                yield seen[..., sources], frame.numbers(truth)[..., known], weight[..., known]
-
-        return linear.fit(*(pairs(*each) for each in self._fitted), own=True)
-
-    @staticmethod
-    def _pasts(scale: Tensor, windows: Windows, places: Places) -> Iterator[Pairs]:
-        """What the linear baseline is fitted to: the targets relative to their last value."""
-        for some in windows.batches(places):
-            _, past, truth = windows.take(some)
-            last = past[:, -1:]
-            yield (past - last) / scale, (truth - last) / scale, torch.ones_like(last)
+    def _fitted(self, framing: Framing) -> Normal:
+        normal = Normal(framing)
+        normal.fit(self._dataset.training)
+        return normal
 
     def _errors(self, network: Network) -> Tensor:
         """What the network's forecasts of some windows of the training part are off by, in units of their frames."""
