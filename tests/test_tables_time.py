@@ -231,7 +231,7 @@ def test_times_of_day_alone_are_enough(tmp_path: Path) -> None:
 
 def test_times_with_too_few_digits_are_recognised(tmp_path: Path) -> None:
     """1.600000e+12 is what a spreadsheet makes of milliseconds since 1970."""
-    with pytest.raises(DataError, match="Write the times with more digits"):
+    with pytest.raises(DataError, match="write the times with more digits"):
         read(write_times(tmp_path, [f"{1.6e12 + 20 * k:.6e}" for k in range(40)]))
 
 
@@ -264,6 +264,40 @@ def test_the_end_of_daylight_saving_time_is_recognised(tmp_path: Path) -> None:
             DataError, match=r"data\.csv, row 8: the time goes back from 2020-10-25 02:30 to 2020-10-25 02:00.*daylight"
         ):
             read(path, irregular=choice)
+
+
+@pytest.mark.parametrize("minutes", [15, 60])
+@pytest.mark.parametrize("sort", [False, True], ids=["as logged", "sorted"])
+def test_a_clock_put_back_each_year_is_daylight_saving_time(tmp_path: Path, minutes: int, sort: bool) -> None:
+    """In two years of local times, whether the hour that comes twice was sorted or not."""
+    cells = []
+    for year, last in ((2022, 30), (2023, 29)):
+        start = np.datetime64(f"{year}-10-{last}T00:00", "s")
+        steps = np.arange(0, 180, minutes).tolist() + np.arange(120, 240, minutes).tolist()
+        cells += [str(start + 60 * np.timedelta64(step, "s")).replace("T", " ") for step in (sorted(steps) if sort else steps)]
+    with pytest.raises(DataError, match="daylight saving time"):
+        read(write_times(tmp_path, cells), irregular="keep")
+
+
+@pytest.mark.parametrize("irregular", ["error", "keep"])
+def test_interleaved_machines_are_told_apart_and_no_clock_put_back(tmp_path: Path, irregular: str) -> None:
+    """A few of their rows fall on the same second: resampled, they would be a signal that no machine gave."""
+    times = sorted((60 * k + offset + (k == 30 and offset == 7) * 6, f"M{offset}") for k in range(60) for offset in (0, 7, 13))
+    at = [str(np.datetime64("2024-01-01T00:00:00") + time).replace("T", " ") for time, _ in times]
+    cells = {"time": at, "machine": [name for _, name in times], "x": [round(0.1 * (k * 7 % 11), 1) for k in range(180)]}
+    path = write(tmp_path, table(cells))
+    with pytest.raises(DataError, match="--group: `machine` may name them") as told:
+        read(path, irregular=irregular)
+    assert not any(words in str(told.value) for words in ("daylight", "keeps the first"))
+    assert noted(read(path, irregular="resample"), "left out", "--group: `machine` may name them")
+
+
+def test_rows_that_are_hardly_ever_even_may_be_of_several_machines(tmp_path: Path) -> None:
+    """Though no two of them fall on the same second."""
+    at = [str(np.datetime64("2024-01-01T00:00:00") + 60 * (k // 3) + (0, 7, 13)[k % 3]).replace("T", " ") for k in range(60)]
+    path = write(tmp_path, table({"time": at, "machine": ["a", "b", "c"] * 20, "x": [k * 7 % 11 for k in range(60)]}))
+    with pytest.raises(DataError, match=r"not even in time.*--group: `machine` may name them.*Choose with --irregular"):
+        read(path)
 
 
 def test_times_out_of_order_are_an_error(tmp_path: Path) -> None:

@@ -1,17 +1,15 @@
 """Whether the rows of a recording stand in the order of time.
 
-Owns what is done about those that do not, and the guess at how it came to that. Knows nothing of how even the times are.
+Owns what is done about those that do not. How it came to that is guessed by mixed.py; knows nothing of how even the times are.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.tables import mixed
 from scripts.tables.recording import DataError, Irregular
 from scripts.tables.tracks import Track
-from scripts.tables.wording import NANOSECONDS, count
-
-_HOUR = 3600 * NANOSECONDS
-_FEW = 0.1  # of the steps; a clock is not put back more often
+from scripts.tables.wording import count
 
 
 def in_order(track: Track, irregular: Irregular, notes: list[str]) -> Track:
@@ -31,25 +29,26 @@ def in_order(track: Track, irregular: Irregular, notes: list[str]) -> Track:
         index = int(back.argmax()) + 1
         raise DataError(
             f"{track.at(index)}: the time goes back from {track.when(index - 1)} to {track.when(index)}"
-            f" ({count(int(back.sum()), 'such step')} in {track.name}). {_advice(track, back, by=int(-steps[index - 1]))}"
+            f" ({count(int(back.sum()), 'such step')} in {track.name}). {_advice(track, back | same, by=int(-steps[index - 1]))}"
         )
     if not same.any():
         return track
     index = int(same.argmax()) + 1
     if irregular != "resample":
+        first = "" if mixed.namers(track) else " --irregular resample keeps the first of each."
         raise DataError(
             f"{track.at(index)}: the time {track.when(index)} stands in the row before too ({count(int(same.sum()), 'such row')} in"
-            f" {track.name}). {_advice(track, same, by=0)} --irregular resample keeps the first of each."
+            f" {track.name}). {_advice(track, same, by=0)}{first}"
         )
     told = f"{count(int(same.sum()), 'row')} at a time that the row before has too"
-    notes.append(f"{track.name}: {told}, left out (first: {track.at(index)}).")
+    hint = f" {mixed.groups(track)}" if mixed.namers(track) else ""
+    notes.append(f"{track.name}: {told}, left out (first: {track.at(index)}).{hint}")
     return track.taken(np.flatnonzero(np.concatenate(([True], ~same))))
 
 
 def _advice(track: Track, wrong: NDArray[np.bool_], *, by: int) -> str:
     """What such times are usually about; `by`: nanoseconds that the first goes back."""
-    groups = "Rows of several recordings in one file are told apart with --group."
-    few = float(wrong.mean()) < _FEW or int(wrong.sum()) == 1
-    if track.dated and few and by <= _HOUR:
-        return f"This is what the end of daylight saving time looks like: write times in UTC or with their zone. {groups}"
-    return f"{'Sort the rows by time' if by else 'Write the times with more digits'}. {groups}"
+    assert track.nanoseconds is not None
+    if track.dated and mixed.is_clock_put_back(track.nanoseconds, wrong):
+        return "This is what the end of daylight saving time looks like: write times in UTC or with their zone."
+    return f"{mixed.groups(track)} Else {'sort the rows by time' if by else 'write the times with more digits'}."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scripts.tables.mixed import groups, namers
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.resampling import resample
 from scripts.tables.tracks import Track
@@ -15,6 +16,7 @@ from scripts.tables.wording import NANOSECONDS, count, every, seconds
 
 TOLERANCE = 0.05  # of the period; below, rows count as even
 _NOTICED = 1e-3  # of the period; below, nothing is said
+_MIXED = 0.1  # of the steps; where more are uneven, the rows may be of several recordings
 _DAY = 86_400 * NANOSECONDS
 _CHOICES = (
     "Choose with --irregular: `keep` takes the rows as they follow each other, `resample` interpolates them onto an even grid"
@@ -102,7 +104,10 @@ def settle(tracks: Sequence[Track], wanted: Wanted) -> tuple[list[Track], float 
             if len(said) > 1
             else ""
         )
-        raise DataError(f"{said[0]}{more} {_CHOICES}")
+        track, pace = next(each for each, text in zip(found, trouble, strict=True) if text)
+        mixed = not wanted.group and pace.gaps + pace.uneven > _MIXED * len(track) and namers(track)
+        told = f" {groups(track)}" if mixed else ""
+        raise DataError(f"{said[0]}{more}{told} {_CHOICES}")
     if wanted.period and abs(wanted.period - usual) > TOLERANCE * usual:
         raise DataError(
             f"The rows are {seconds(usual)} apart, and a period of {seconds(wanted.period)} is asked for: add --irregular resample,"

@@ -1,0 +1,52 @@
+"""What times that come twice or go back are usually about: a clock that was put back, or several recordings in one file.
+
+Owns the two patterns and the advice. Knows nothing of what is done about such rows.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.tables.tracks import Track
+from scripts.tables.wording import NANOSECONDS, listed
+
+_BACK = (3600 * NANOSECONDS, 1800 * NANOSECONDS)  # that clocks are put back by at the end of daylight saving time
+_APART = 300 * 86_400 * NANOSECONDS  # less than from one such day to the next
+_OFF = 0.1  # of the rows that a clock put back doubles: a few may be missing
+
+
+def is_clock_put_back(nanoseconds: NDArray[np.int64], wrong: NDArray[np.bool_]) -> bool:
+    """Whether the wrong steps between these times are what the end of daylight saving time leaves.
+
+    That is, once a year at most: a jump by an hour, or half of one, back; or, where rows were sorted since, so many doubled times.
+    """
+    steps = np.diff(nanoseconds)
+    forward = steps[steps > 0]
+    if not len(forward):
+        return False
+    usual = float(np.median(forward))
+    at = np.flatnonzero(wrong)
+    nights = np.split(at, np.flatnonzero(np.diff(nanoseconds[at + 1]) > _BACK[0]) + 1)
+    begins = np.array([int(nanoseconds[each[0] + 1]) for each in nights])
+    if (np.diff(begins) < _APART).any():
+        return False
+    return all(_is_night(steps[each], usual) for each in nights)
+
+
+def _is_night(steps: NDArray[np.int64], usual: float) -> bool:
+    """Of the wrong steps within an hour."""
+    if (steps < 0).any():
+        return len(steps) == 1 and any(abs(int(steps[0]) + by - usual) <= _OFF * usual for by in _BACK)
+    return any(by >= (1 - _OFF) * usual and abs(len(steps) - by / usual) <= _OFF * by / usual for by in _BACK)
+
+
+def groups(track: Track) -> str:
+    """The advice to tell recordings apart, with the columns of text that may name them."""
+    names = namers(track)
+    how = f": {listed(names)} may name them" if names else ""
+    return f"Rows of several recordings in one file are told apart with --group{how}."
+
+
+def namers(track: Track) -> list[str]:
+    """Columns of text that say the same again and again, as a machine's name does."""
+    texts = [each for each in track.sheet.fields.values() if each.kind == "text" and len(set(each.head)) < max(2, len(each.head))]
+    return [each.name for each in sorted(texts, key=lambda each: -len(set(each.head)))]
