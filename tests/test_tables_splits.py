@@ -114,6 +114,37 @@ def test_each_recording_is_cut_by_itself(tmp_path: Path) -> None:
         read(*paths, split=("50", "20", "10"))
 
 
+def monthly(folder: Path, *, months: int = 4, rows: int = 240) -> Path:
+    """One series of hourly rows in several files."""
+    for month in range(months):
+        start = str(np.datetime64("2023-01-01T00:00") + month * rows * np.timedelta64(3600, "s"))
+        cells = {"time": hourly(rows, start=start), "x": [(k * 7 + month) % 11 for k in range(rows)]}
+        write(folder, table(cells), f"m{month}.csv")
+    return folder / "m*.csv"
+
+
+def test_training_that_reaches_past_the_test_part_of_others_is_warned_of(tmp_path: Path) -> None:
+    """Its scores would be of times that it has seen; the split that is advised mends it."""
+    files = monthly(tmp_path)
+    dataset = read(files, lead=24)
+    (told,) = (note for note in dataset.notes if note.startswith("Warning"))
+    assert "training ends on 2023-02-06 23:00, after the test part begins on 2023-01-09 12:00" in told
+    split = tuple(told.split("--split ")[1].split(","))
+    assert split == ("2023-01-29", "2023-02-04", "2023-02-10")
+    mended = read(files, split=split)
+    assert not noted(mended, "Warning")
+    assert noted(mended, "Test: 144 rows")
+
+
+@pytest.mark.parametrize("times", [None, list(range(40))], ids=["none", "seconds"])
+def test_recordings_without_dates_are_not_warned_of(tmp_path: Path, times: list[int] | None) -> None:
+    """Nobody knows which of them was first."""
+    for name in ("a.csv", "b.csv"):
+        cells = {"x": [k * 7 % 11 for k in range(40)]}
+        write(tmp_path, table({"time": times, **cells} if times else cells), name)
+    assert not noted(read(tmp_path / "*.csv"), "Warning")
+
+
 def test_rows_of_groups_may_be_interleaved(tmp_path: Path) -> None:
     """As a logger of many sensors writes them; each group keeps its order and its row numbers."""
     times = [text for text in hourly(40) for _ in range(3)]

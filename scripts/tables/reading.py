@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scripts.tables import pace
+from scripts.tables import overlap, pace
 from scripts.tables.cleaning import clean, opened
 from scripts.tables.gathering import Gathered
 from scripts.tables.labels import check_several
@@ -39,6 +39,8 @@ def load(wanted: Wanted) -> Dataset:
     lead = 0 if cleaned.label_per_recording else wanted.lead  # one that is dealt out whole begins with its part
     parts, said = part(cleaned.tracks, gathered.places, split, lead=lead, needed=wanted.needed)
     notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
+    if not cleaned.label_per_recording:  # those are dealt out whole
+        notes += overlap.warn(cleaned.tracks, split)
     first = sheets[0]
     return Dataset(
         task=wanted.task,

@@ -1,0 +1,50 @@
+"""Whether training reaches past the beginning of the test part in time, where there are several recordings.
+
+Owns the comparison, the warning, and the dates that would part all recordings alike. Knows nothing of how parts are cut.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.tables.borders import limits
+from scripts.tables.splits import Split
+from scripts.tables.tracks import Track
+from scripts.tables.wording import NANOSECONDS, count, instant
+
+_UNITS = tuple(size * NANOSECONDS for size in (86_400, 3600, 60, 1))
+_PARTED = 4  # units that each part has at least, of which the dates are told
+
+
+def warn(tracks: Sequence[Track], split: Split) -> list[str]:
+    """A warning where training ends after the test part begins, of recordings with dates that are parted each by itself."""
+    held = [track for track in tracks if track.spans]
+    if len(held) < 2 or split.dates or not all(track.dated for track in held):
+        return []
+    trained = [_times(track)[limits(track, 0)[1] - 1] for track in held if limits(track, 0)[1]]
+    tested = [_times(track)[limits(track, 2)[0]] for track in held if limits(track, 2)[0] < limits(track, 2)[1]]
+    if not trained or not tested or max(trained) <= min(tested):
+        return []
+    end, begin = (instant(int(each), dated=True) for each in (max(trained), min(tested)))
+    return [
+        f"Warning: training ends on {end}, after the test part begins on {begin}: each of the {count(len(held), 'recording')} is"
+        " parted by itself. Where they are one series, or move together, the model has seen the times that it is tested on, and its"
+        f" scores are better than they will be. Part all of them at the same dates: --split {','.join(_dates(held, split))}"
+    ]
+
+
+def _dates(tracks: Sequence[Track], split: Split) -> list[str]:
+    """On which the parts would end, with as many rows in each as the fractions say, about."""
+    times = np.sort(np.concatenate([_times(track) for track in tracks]))
+    last = int(times[-1])
+    inner = [int(times[min(len(times) - 1, int(len(times) * fraction))]) for fraction in split.fractions[:2]]
+    least = min(b - a for a, b in zip([int(times[0]), *inner], [*inner, last], strict=True))
+    unit = next((unit for unit in _UNITS if least >= _PARTED * unit), _UNITS[-1])
+    ends = [each // unit * unit for each in inner] + [(last // unit + 1) * unit]
+    return [instant(each, dated=True).replace(" 00:00", "").replace(" ", "T") for each in ends]
+
+
+def _times(track: Track) -> NDArray[np.int64]:
+    assert track.nanoseconds is not None
+    return track.nanoseconds
