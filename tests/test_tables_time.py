@@ -84,6 +84,24 @@ def test_plain_numbers_are_seconds_unless_the_header_tells_otherwise(tmp_path: P
     assert seconds_of(dataset)[3] == pytest.approx(3 * period)
 
 
+@pytest.mark.parametrize("minutes", [1, 5, 15, 30, 60, 120])
+@pytest.mark.parametrize("digits", [5, 6, 10])
+def test_days_as_a_spreadsheet_counts_them_are_refused(tmp_path: Path, minutes: int, digits: int) -> None:
+    """A row every 0.0417 seconds would be taken for the truth, with a season of 24 rows of an hour each."""
+    cells = [f"{45292 + k * minutes / 1440:.{digits}f}" for k in range(1, 41)]
+    with pytest.raises(DataError, match=r"row 2, column `time`: 45292\.\d+ is the number that a spreadsheet has for 2024-01-01 0"):
+        read(write_times(tmp_path, cells))
+    assert read(write_times(tmp_path, cells, "time [d]")).period == pytest.approx(60 * minutes, rel=0.02)
+
+
+@pytest.mark.parametrize("step", [1, 2, 0.1, 0.5, 0.25, 0.125, 0.02, 0.001])
+def test_seconds_of_that_size_are_seconds(tmp_path: Path, step: float) -> None:
+    """A counter that has run for six hours."""
+    assert read(
+        write_times(tmp_path, [f"{20000 + k * step:.6g}" if step >= 1 else f"{20000 + k * step:.4f}" for k in range(40)])
+    ).period == pytest.approx(step)
+
+
 def test_fractions_of_seconds_keep_their_digits(tmp_path: Path) -> None:
     """At 8 kHz a row lasts 125 µs."""
     start = np.datetime64("2020-01-01T00:00:00", "ns")

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from scripts.tables import cells, dates
+from scripts.tables import cells, dates, serial
 from scripts.tables.recording import DataError
 from scripts.tables.sheet import Sheet
 from scripts.tables.time_column import TIME_UNITS
@@ -130,6 +130,13 @@ def _numbered(values: NDArray[Any], sheet: Sheet, column: str) -> Times:
         years = (values.astype(np.int64) - 1970).astype("datetime64[Y]").astype("datetime64[ns]")
         return Times(years.astype(np.int64), dated=True, notes=(f"{sheet.label}: `{column}` is taken as years.",))
     size, words = _unit(max(-low, high), sheet, column)
+    if words == "seconds" and serial.is_serial(values):
+        date = serial.as_date(float(values[0]))
+        raise DataError(
+            f"{sheet.at(0, column)}: {values[0]:.12g} is the number that a spreadsheet has for {date}, in days, and would be read"
+            " as seconds. Export the column with its dates written out (2024-01-31 12:00:00); or tell its unit in the header:"
+            f" `{column} [d]`, or `{column} [s]` where it does hold seconds."
+        )
     if max(-low, high) * size > _LONGEST:
         raise DataError(f"{sheet.label}, column `{column}`: {max(-low, high):g} is beyond all dates. {_FORMATS}")
     step = size * NANOSECONDS

@@ -1,0 +1,32 @@
+"""Times as a spreadsheet counts them: days since the end of 1899, with the time of day behind the point.
+
+Owns how they are told from seconds. Knows nothing of files.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.tables.wording import NANOSECONDS, instant
+
+_DAYS = (20_000, 60_000)  # of the years 1954 to 2064
+_MINUTES = 1440  # of a day
+_WRITTEN = 2e-5  # of a day: how coarsely such numbers may be written
+_THOUSANDTH = 1e-3  # that seconds are counted in: steps of whole ones, 0.125 too, may be either
+_EPOCH = 25_569  # days of 1970-01-01
+
+
+def is_serial(values: NDArray[Any]) -> bool:
+    """Whether numbers (rows,) that could be seconds are days: their usual step is one of minutes, and of no thousandths."""
+    if len(values) < 2 or not (_DAYS[0] <= values.min() and values.max() <= _DAYS[1]):
+        return False
+    step = abs(float(np.median(np.diff(values.astype(np.float64)))))
+    minutes = round(step * _MINUTES)
+    if not 1 <= minutes < _MINUTES or abs(step - minutes / _MINUTES) > _WRITTEN:
+        return False
+    return abs(step - round(step / _THOUSANDTH) * _THOUSANDTH) > _WRITTEN
+
+
+def as_date(value: float) -> str:
+    return instant(round((value - _EPOCH) * _MINUTES) * 60 * NANOSECONDS, dated=True)
