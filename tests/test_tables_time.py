@@ -355,6 +355,16 @@ def test_small_jitter_is_a_note_and_large_jitter_an_error(tmp_path: Path) -> Non
     assert noted(dataset, "They are kept as they are")
 
 
+def test_many_uneven_recordings_are_summed_up(tmp_path: Path) -> None:
+    """Thirty sentences of one kind hide the one of another."""
+    names_ = [f"M{machine}" for machine in range(9) for _ in range(20)]
+    at = [str(np.datetime64("2024-01-01T00:00:00") + 60 * k + 20 * (k == 7)).replace("T", " ") for _ in range(9) for k in range(20)]
+    cells = {"time": at, "machine": names_, "x": [k * 7 % 11 for k in range(180)]}
+    dataset = read(write(tmp_path, table(cells)), group="machine", irregular="keep")
+    assert sum("kept as they are" in note for note in dataset.notes) == 3
+    assert noted(dataset, "It is so with 6 more recordings.")
+
+
 def test_missing_rows_are_counted_and_located(tmp_path: Path) -> None:
     """The first place and the whole extent, so that the user can judge."""
     cells = [text for k, text in enumerate(hourly(60)) if k not in {10, 30, 31, 32}]

@@ -19,6 +19,7 @@ from scripts.tables.sheet import Sheet
 from scripts.tables.splits import Split
 from scripts.tables.text_sheet import open_separated
 from scripts.tables.tracks import Track
+from scripts.tables.wording import few
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ def clean(sheets: Sequence[Sheet], wanted: Wanted, split: Split | None, *, truth
     # before rows are moved, so that it is the files' cells that are counted
     missing = holes.find(gathered.tracks, gathered.columns, judged, wanted.missing, forecast=forecast)
     usable, done = holes.usable(gathered.tracks, missing)
-    tracks = [in_order(track, wanted.irregular, done) for track in usable]
+    moved: list[str] = []
+    tracks = [in_order(track, wanted.irregular, moved) for track in usable]
+    done += few(moved)
     label_per_recording = bool(gathered.classes) and one_label_each(tracks)
     if split is not None:
         tracks = bordered(tracks, split, gathered.classes)

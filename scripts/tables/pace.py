@@ -12,7 +12,7 @@ from scripts.tables.mixed import groups, namers
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.resampling import resample
 from scripts.tables.tracks import Track
-from scripts.tables.wording import NANOSECONDS, count, every, seconds
+from scripts.tables.wording import NANOSECONDS, count, every, few, seconds
 
 TOLERANCE = 0.05  # of the period; below, rows count as even
 _NOTICED = 1e-3  # of the period; below, nothing is said
@@ -113,7 +113,7 @@ def settle(tracks: Sequence[Track], wanted: Wanted) -> tuple[list[Track], float 
             f"The rows are {seconds(usual)} apart, and a period of {seconds(wanted.period)} is asked for: add --irregular resample,"
             " or leave out --period."
         )
-    notes += [f"{text} They are kept as they are." for text in said]
+    notes += few(f"{text} They are kept as they are." for text in said)
     worst = max((pace.jitter for _, pace in found), default=0.0)
     if worst > _NOTICED:
         notes.append(f"Times waver by up to {worst:.1%} of the period: the rows are taken as even.")

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 
 NANOSECONDS = 1_000_000_000
+_ALIKE = 24  # characters by which two notes are of one kind
 _UNITS = ((86_400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
@@ -37,6 +38,20 @@ def nearest(asked: str, names: Sequence[str]) -> list[str]:
     near = get_close_matches(asked.casefold(), list(folded), n=3, cutoff=0.6)
     within = [name for name in folded if asked.casefold() in name] if asked else []
     return [folded[name] for name in dict.fromkeys([*near, *within])][:3]
+
+
+def few(notes: Iterable[str], *, limit: int = 3) -> list[str]:
+    """Of notes that differ in their recordings and numbers only, the first few, and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for note in notes:
+        kind = re.sub(r"\d[\d,.:]*", "#", note.split(": ", 1)[-1])
+        kinds.setdefault(re.sub(r"s\b", "", kind)[:_ALIKE], []).append(note)
+    told = []
+    for alike in kinds.values():
+        told += alike[:limit]
+        if (more := len(alike) - limit) > 0:
+            told.append(f"It is so with {count(more, 'more recording')}.")
+    return told
 
 
 def seconds(value: float) -> str:
