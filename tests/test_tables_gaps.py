@@ -44,6 +44,16 @@ def test_missing_cells_are_an_error_with_counts_and_the_first_place(tmp_path: Pa
         read_holes(tmp_path, spelled)
 
 
+def test_where_truth_alone_is_missing_no_filling_is_offered(tmp_path: Path) -> None:
+    """It would not be done; of a forecast, whose targets are read too, it would."""
+    path = write(tmp_path, table({"a": [k * 7 % 11 for k in range(40)], "y": [k * 3 % 5 if k % 4 else "" for k in range(40)]}))
+    with pytest.raises(DataError, match="truth, which is never filled in: --missing drop cuts") as told:
+        read(path, task="regress", targets=("y",))
+    assert "Choose" not in str(told.value)
+    with pytest.raises(DataError, match="Choose with --missing"):
+        read(path, targets=("y",))
+
+
 def test_missing_cells_of_columns_that_are_not_used_do_not_matter(tmp_path: Path) -> None:
     """Only what is learned from has to be whole."""
     assert len(everything(read(write_holes(tmp_path), features=("b",)))) == 20

@@ -17,6 +17,10 @@ _CHOICES = (
     "Choose with --missing: `drop` cuts the recording there, `hold` carries the last value on, `interpolate` draws a straight line"
     " between the neighbours."
 )
+_TRUTH = (
+    "All of that is truth, which is never filled in: --missing drop cuts the recording there, and so would `hold` and"
+    " `interpolate`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ def find(tracks: Sequence[Track], columns: Sequence[str], truth: Sequence[str], 
     every = sum(map(len, tracks)) * len(names)
     said = f"{count(total, 'cell')} of {every:,} {'is' if total == 1 else 'are'} missing ({per_column}; first: {where})"
     if missing == "error":
-        raise DataError(f"{said}. {_CHOICES}")
+        only = not forecast and all(name in truth for name, number in zip(names, counts, strict=True) if number)
+        raise DataError(f"{said}. {_TRUTH if only else _CHOICES}")
     return Holes(missing, said, places, forecast, names[int(counts.argmax())])
 
 
