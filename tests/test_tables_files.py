@@ -276,6 +276,29 @@ def test_booleans_are_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(everything(dataset)[:, 1], np.array([1, 0] * 10, dtype=np.float32))
 
 
+@pytest.mark.parametrize("word", ["True", "false", "TRUE"])
+def test_a_boolean_among_decimals_is_a_word(tmp_path: Path, word: str) -> None:
+    """It is no measurement, and 1 would pass for one."""
+    cells = [f"{k * 7 % 11}.5" for k in range(40)]
+    path = write(tmp_path, table({"a": [*cells[:17], word, *cells[17:]], "b": [k * 5 % 7 for k in range(41)]}))
+    with pytest.raises(DataError, match=rf"row 19, column `a` holds '{word}', which is no number"):
+        read(path)
+
+
+def test_a_file_of_one_row_is_told_so(tmp_path: Path) -> None:
+    """Not that its features are all the same in all rows."""
+    with pytest.raises(DataError, match=r"data\.csv has one row of data"):
+        read(write(tmp_path, "time,a,b\n2024-01-01 00:00,1.5,2\n"))
+
+
+def test_a_target_of_zeros_and_ones_is_better_classified(tmp_path: Path) -> None:
+    """Its error as a number says little."""
+    cells = {"a": [k * 7 % 11 for k in range(40)], "fail": [k * 3 % 5 % 2 for k in range(40)], "y": [k * 3 % 5 for k in range(40)]}
+    path = write(tmp_path, table(cells))
+    assert noted(read(path, task="regress", targets=("fail",)), "`fail` is 0 or 1 throughout", "--task classify")
+    assert not noted(read(path, task="regress", targets=("y",)), "--task classify")
+
+
 def test_values_beyond_float32_are_an_error_and_too_many_digits_a_note(tmp_path: Path) -> None:
     """Infinity would train to NaN; lost digits look like steps."""
     with pytest.raises(DataError, match=r"row 8, column `a`: 1e\+39 is beyond"):

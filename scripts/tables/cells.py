@@ -75,15 +75,16 @@ def numbers(texts: pl.Series, *, comma: bool) -> Numbers:
         return _numbers(texts, comma=True)
     plain = texts.cast(pl.Float64, strict=False)
     odd = plain.is_null()
-    found = _numbers(texts.filter(odd), comma=False)  # these alone: it takes longer than all else
+    others = bool((plain.is_not_null() & plain.is_finite() & ~plain.is_in([0.0, 1.0])).any())
+    found = _numbers(texts.filter(odd), comma=False, others=others)  # these alone: it takes longer than all else
     array = plain.to_numpy().astype(np.float64)
     array[odd.to_numpy()] = found.values
     array[~np.isfinite(array)] = np.nan
     return Numbers(array, found.words, int(odd.arg_true()[found.first]) if found.words else -1, found.word)
 
 
-def _numbers(texts: pl.Series, *, comma: bool) -> Numbers:
-    """In all spellings."""
+def _numbers(texts: pl.Series, *, comma: bool, others: bool = False) -> Numbers:
+    """In all spellings; `others`: the column has numbers besides 0 and 1, so that true and false are none."""
     texts = stripped(texts)
     missing = is_missing(texts)
     plain = texts.str.replace(_MINUS, "-", literal=True)
@@ -95,7 +96,8 @@ def _numbers(texts: pl.Series, *, comma: bool) -> Numbers:
     if (words := values.is_null() & ~missing).any():
         folded = plain.str.to_lowercase()
         truth = folded.replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
-        values = pl.select(pl.coalesce(values, truth)).to_series()
+        if not others and not (values.is_not_null() & ~values.is_in([0.0, 1.0])).any():  # beside other numbers it is a word
+            values = pl.select(pl.coalesce(values, truth)).to_series()
         words = values.is_null() & ~missing
     total = int(words.sum())
     first = int(words.arg_max() or 0) if total else -1

@@ -106,6 +106,8 @@ def _settled(roles: Roles, contents: Sequence[Content], targets: Sequence[str], 
     if rising:
         notes.append(_told(rising, kept=not chosen, timed=bool(roles.time)))
         chosen = chosen or tuple(rising)
+    if not chosen and sum(each.rows for each in contents) == 1:
+        raise DataError(f"{contents[0].sheet.label} has one row of data, and nothing follows from one: give more rows.")
     if not chosen:
         raise DataError(f"No feature is left: {' '.join(notes[-3:])}")
     return chosen

@@ -39,6 +39,8 @@ def load(wanted: Wanted) -> Dataset:
     lead = 0 if cleaned.label_per_recording else wanted.lead  # one that is dealt out whole begins with its part
     parts, said = part(cleaned.tracks, gathered.places, split, lead=lead, needed=wanted.needed)
     notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
+    if wanted.task == "regress":
+        notes += _switches(parts[0], gathered.targets)
     if not cleaned.label_per_recording:  # those are dealt out whole
         notes += overlap.warn(cleaned.tracks, split)
     first = sheets[0]
@@ -92,6 +94,19 @@ def _still(training: Sequence[Recording], features: Sequence[str]) -> list[str]:
 def _labels(recording: Recording) -> set[int]:
     """Those of the part itself, as far as they are known."""
     return set() if recording.labels is None else {int(label) for label in np.unique(recording.labels[recording.told()])}
+
+
+def _switches(training: Sequence[Recording], targets: Sequence[str]) -> list[str]:
+    """Targets that are 0 or 1 throughout."""
+    found = [
+        name
+        for place, name in enumerate(targets)
+        if all(np.isin(each.targets[each.told(), place], (0, 1)).all() for each in training)
+    ]
+    if not found:
+        return []
+    are = "are" if len(found) > 1 else "is"
+    return [f"{listed(found)} {are} 0 or 1 throughout: --task classify learns the probability of each, and is scored by it."]
 
 
 def _unseen(parts: Sequence[Sequence[Recording]], gathered: Gathered) -> list[str]:
