@@ -412,6 +412,13 @@ def test_a_dry_run_publishes_nothing(tmp_path: Path, capsys: Shown) -> None:
     assert all(worst <= 1 for worst in told["checks"].values())
 
 
+def test_the_line_that_serves_it_makes_it_the_default(tmp_path: Path, capsys: Shown) -> None:
+    """Of a repository with several models the service starts with no other."""
+    assert run(tmp_path / "model", graphs.simple(tmp_path / "m.onnx")) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Serve it:"))
+    assert line.split(maxsplit=2)[2] == f"make serve ARGS='--model-dir {tmp_path / 'model'} --default-model m'"
+
+
 def test_flags_beat_inference(tmp_path: Path) -> None:
     """The user knows the model."""
     flags = ["--features", "a,b,c,d", "--outputs", "summary", "--description", "A test.", "--sample-rate", "100"]

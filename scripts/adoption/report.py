@@ -86,7 +86,8 @@ def how_to_ask(spec: ModelSpec, model_dir: Path) -> str:
     """Two lines that work as they stand."""
     steps = spec.time_steps or (1 if len(spec.features) > 8 else 3)
     numbers = steps * len(spec.features)
-    serve = "make serve" if model_dir == Path("model") else f"make serve ARGS={quote(f'--model-dir {model_dir}')}"
+    elsewhere = "" if model_dir == Path("model") else f"--model-dir {model_dir} "
+    serve = f"make serve ARGS={quote(f'{elsewhere}--default-model {spec.name}')}"  # of several, one must be the default
     if numbers <= FEW:
         step = f"[{','.join(['0.1'] * len(spec.features))}]"
         body = f'{{"model": "{spec.name}", "instances": [[{",".join([step] * steps)}]]}}'
