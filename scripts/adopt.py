@@ -131,6 +131,8 @@ def _features(text: str) -> tuple[str, ...] | int:
     names = tuple(name.strip() for name in text.split(","))
     if text.isdecimal() and int(text) > 0:
         return int(text)
+    if fullmatch(r"[+-]?\d+(\.\d*)?", text):
+        raise ArgumentTypeError(f"{text!r} is no number of features: there is 1 at least")
     if not all(names) or len(set(names)) < len(names):
         raise ArgumentTypeError(f"{text!r} must be different names with commas between, or a number of features from 1 up")
     return names

@@ -62,7 +62,11 @@ def test_a_cell_for_each_layer_says_how_many_there_are() -> None:
         ("--hidden 0", "hidden must be above 0, got 0"),
         ("--seed -1", "seed must not be negative"),
         ("--data a.csv --split 0.5,0.5", "split must be three"),
-        ("--data a.csv --context 100 --segment 24", "segment must divide the context of 100 rows, got 24"),
+        (
+            "--data a.csv --context 100 --segment 24",
+            "segment must divide the context of 100 rows, got 24: --segment 20 would do, or",
+        ),
+        ("--data a.csv --context 20000", "--segment 20 would do, or --context 19992; both need recordings that are longer"),
         ("--data a.csv --quantiles 0.9,0.1", "quantiles must rise"),
         ("--config nowhere.toml", "nowhere.toml cannot be read"),
     ],

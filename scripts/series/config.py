@@ -55,8 +55,10 @@ class Config(RunConfig):
             raise ValueError(f"split must be three numbers or dates, TRAIN,VAL,TEST, got {','.join(self.split)!r}")
         if self.task == "forecast" and self.context % self.segment:
             fits = max(1, self.context // self.segment) * self.segment
+            divides = next(each for each in range(min(self.segment, self.context), 0, -1) if not self.context % each)
             raise ValueError(
-                f"segment must divide the context of {self.context} rows, got {self.segment}: --context {fits} would do"
+                f"segment must divide the context of {self.context} rows, got {self.segment}: --segment {divides} would do, or"
+                f" --context {fits}; both need recordings that are longer than the context"
             )
         if any(not 0 < level < 1 for level in self.quantiles) or list(self.quantiles) != sorted(set(self.quantiles)):
             raise ValueError(f"quantiles must rise and lie between 0 and 1, got {self.quantiles}")
