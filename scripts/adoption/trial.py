@@ -2,8 +2,8 @@
 
 Owns the measure by which readings are told apart: the largest difference in units of float32 rounding, each tensor by
 its own size, so that a small state beside a large output is not overlooked. What is no number cannot be asked, and says
-nothing. What depends on what is asked at smaller sizes of input too: large ones saturate a network, which then looks at
-nothing but the present step. Knows nothing of how readings come about.
+nothing. What depends on what is asked at other sizes of input too: large ones saturate a network, which then looks at
+nothing but the present step, and a graph may look at the whole only where it is loud. Knows nothing of how readings come about.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ UNIT = 1e-5  # of the largest number in a tensor
 EQUAL = 100.0  # units: right readings stay below 1 unless they are long, wrong ones are off by 10,000 and more
 MOVED = 1.0  # units: what does not depend on a step does not change with it, to the bit
 DISTURBED = 0.9
+SIZES = (0.1, 10.0, 1000.0)  # times the typical ones
 SMALLER = 1e-2  # from one size of input to the next
 SMALLEST = 1e-4
 SEED = 21
@@ -84,7 +85,7 @@ def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
         together = None if spec.max_batch_size == 1 else engine.predict([each for each, _ in asked])
         batch = None if together is None else units(together, [answer for _, answer in asked])
         split = None if spec.time_steps else _split(engine, asked, rng)
-        sizes = [(asked, steps), *_smaller(engine, steps, rng)]
+        sizes = [(asked, steps), *(_sized(engine, steps, size, rng) for size in _sizes(steps))]
         if batch is not None:
             batch = max(batch, _largest(_beside(engine, some, like) for some, like in sizes) or 0.0)
         future, past = (_largest(_moved(engine, some, like, last=last) for some, like in sizes) for last in (True, False))
@@ -106,14 +107,21 @@ def _instances(engine: Engine, steps: Array, rng: np.random.Generator) -> list[I
     return [*found, *(Instance(each.steps, state) for each, state in zip(found, disturbed, strict=False))]
 
 
-def _smaller(engine: Engine, steps: Array, rng: np.random.Generator) -> Iterator[tuple[Asked, Array]]:
-    """Instances of the same steps at smaller sizes, each from a state that such steps lead to, and those steps."""
-    size, time = float(np.abs(steps).mean()), engine.spec.time_steps
-    while size > SMALLEST:
-        size, steps = size * SMALLER, (steps * SMALLER).astype(np.float32)
-        found = reached(engine, steps, (time,) * 2 if time else (6, 6, 11), rng)
-        answers = [engine.predict([each])[0] for each in found]
-        yield [(each, answer) for each, answer in zip(found, answers, strict=True) if _is_number(answer)], steps
+def _sizes(steps: Array) -> Iterator[float]:
+    """Beside that of typical steps: a few around it, and ever smaller ones."""
+    yield from SIZES
+    least, size = float(np.abs(steps).mean()), 1.0
+    while least * size > SMALLEST:
+        size *= SMALLER
+        yield size
+
+
+def _sized(engine: Engine, steps: Array, size: float, rng: np.random.Generator) -> tuple[Asked, Array]:
+    """Instances of the same steps at another size, each from a state that such steps lead to, and those steps."""
+    steps, time = (steps * size).astype(np.float32), engine.spec.time_steps
+    found = reached(engine, steps, (time,) * 2 if time else (6, 6, 11), rng)
+    answers = [engine.predict([each])[0] for each in found]
+    return [(each, answer) for each, answer in zip(found, answers, strict=True) if _is_number(answer)], steps
 
 
 def _split(engine: Engine, asked: Asked, rng: np.random.Generator) -> float:
