@@ -155,7 +155,6 @@ def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, 
         raise ValueError(f"{run} holds a study of scripts.tune: name another folder for the run.")
     held.enter_context(threads.limited(config.threads))
     problem = problems.problem_of(config)
-    run.mkdir(parents=True, exist_ok=True)
     held.enter_context(presence.held(run))
     network, checkpoint = fit.start(problem)
     try:

@@ -7,7 +7,7 @@
 Takes the flags of scripts.train for your own data; what a flag or --config says stays as it is. A trial is a short run, judged by
 its loss on the validation part; what is worse than the median of the trials before it is ended early. The test part is never
 looked at. The same line goes on with a study that was stopped, when --study names it; scripts.runs DIR shows its trials.
-Exits 0 when done, 1 when no trial succeeded, 2 on wrong use, 130 when it was stopped.
+Exits 0 when done, 1 when no trial succeeded or the study cannot be written, 2 on wrong use, 130 when it was stopped.
 """
 
 import sys
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         done = study.ended
         if done:
             print(f"{done} trials are done already.")
-        stopped = False
+        stopped, unwritten = False, ""
         try:
             suggested = study.go_on(
                 problems.of, lambda trial: space.suggest(trial, config, names), trials=args.trials, end=end, device=device
@@ -79,12 +79,19 @@ def main(argv: list[str] | None = None) -> int:
                 print(_told(outcome, names, study.best))
         except KeyboardInterrupt:
             stopped = True
+        except BrokenPipeError:  # who read what is printed has left
+            raise
+        except (OSError, study.unwritable) as error:
+            unwritten = _why(error, folder)
         best, outcomes = study.best, study.outcomes
 
     # -- tell -----------------------------------------------------------------------------------------------------
     on = f"Go on with the same line and --study {folder}"
     if best is not None and best.config is not None:
-        (folder / "best.toml").write_text(flags.to_toml(best.config))
+        try:
+            (folder / "best.toml").write_text(flags.to_toml(best.config))
+        except OSError as error:
+            unwritten = unwritten or _why(error, folder)
         print(f"\nBest of {_counted(outcomes)}: trial {best.number}, validation loss {best.loss:.6g}.")
         print(f"\n{flags.to_toml(best.config)}\nTrain with these choices (also in {folder / 'best.toml'}):")
         print(f"\n{line_of(best.config)}")
@@ -92,9 +99,19 @@ def main(argv: list[str] | None = None) -> int:
     if stopped:
         print(f"\nStopped. {on}", file=sys.stderr)
         return command.STOPPED
+    if unwritten:
+        print(f"\n{unwritten} The trials that have ended are kept. Once it can be: {on[0].lower()}{on[1:]}", file=sys.stderr)
+        return 1
     if best is None:
         print(f"\nThere is no best among {_counted(outcomes)}. {_remedy(outcomes, on)}", file=sys.stderr)
     return int(best is None)
+
+
+def _why(error: Exception, folder: Path) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or folder} cannot be written: {error.strerror or error}."
+    cause = getattr(error.__cause__, "orig", None) or error
+    return f"{folder} cannot be written: {cause}."
 
 
 def _fixed(args: Namespace) -> set[str]:

@@ -255,6 +255,15 @@ def test_a_full_disk_says_how_to_go_on(tmp_path: Path, capsys: Shown) -> None:
     assert not (run / ".checkpoint.pt.tmp").exists()
 
 
+def test_a_run_where_nothing_can_be_written_is_told_with_the_remedy(tmp_path: Path, capsys: Shown) -> None:
+    """Of a read-only folder as of a file in the way."""
+    (tmp_path / "file").touch()
+    assert train.main([*TINY, "--run", str(tmp_path / "file" / "run")]) == 2
+    told = capsys.readouterr().err
+    assert "run cannot be written: Not a directory. Make its folder writable, or name another." in told
+    assert "Errno" not in told
+
+
 @pytest.mark.parametrize("file", [".checkpoint.pt.tmp", "config.toml"])
 def test_a_run_that_cannot_be_begun_leaves_nothing(file: str, tmp_path: Path, capsys: Shown) -> None:
     """A folder without a run would stand in the list of runs, as a broken one, or in the way of the next try."""

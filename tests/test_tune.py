@@ -215,6 +215,27 @@ def test_a_study_does_not_go_into_a_run(line: list[str], tmp_path: Path, capsys:
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
 
 
+def test_a_study_where_nothing_can_be_written_is_told_with_the_remedy(line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """Not as an errno, nor in a database's words."""
+    (tmp_path / "file").touch()
+    assert tune.main([*line, "--study", str(tmp_path / "file" / "study")]) == 2
+    assert "study cannot be written: Not a directory. Make its folder writable, or name another." in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_a_study_that_goes_on(line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """What has ended is kept, and the line to go on is told."""
+    study = tmp_path / "study"
+    assert tune.main([*line, "--trials=1"]) == 0
+    full = study / "trial-0001" / ".checkpoint.pt.tmp"
+    full.parent.mkdir()
+    full.symlink_to("/dev/full")
+    assert tune.main([*line, "--trials=3"]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot be written: No space left on device. The trials that have ended are kept." in told
+    assert told.endswith(f"go on with the same line and --study {study}")
+    assert tune.main([*line, "--trials=3"]) == 0
+
+
 def test_a_time_too_short_for_a_trial_is_named(line: list[str], tmp_path: Path, capsys: Shown) -> None:
     """None has failed then: with more time they would have ended."""
     assert tune.main([*line, "--trials=3", "--timeout=1e-9"]) == 1

@@ -54,7 +54,7 @@ class Study:
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         if (folder / FILE_NAME).exists():
             raise ValueError(f"{folder} holds a training run and no study: give another folder with --study.")
-        folder.mkdir(parents=True, exist_ok=True)
+        presence.made(folder)
         self.folder = folder
         self._clock = clock
         self._storage = self._optuna.storages.RDBStorage(f"sqlite:///{(folder / DATABASE).resolve()}")
@@ -77,6 +77,12 @@ class Study:
     def close(self) -> None:
         """Close the database; it is not used again."""
         self._storage.engine.dispose()
+
+    @property
+    def unwritable(self) -> type[Exception]:
+        """What is raised where the database cannot be written."""
+        error: type[Exception] = self._optuna.exceptions.StorageInternalError
+        return error
 
     @property
     def outcomes(self) -> list[Outcome]:
