@@ -193,7 +193,7 @@ def test_the_test_part_has_the_scores_that_training_gives_it(name: str, world: N
     """What is published, measured through its graph, is as good as the network was said to be; so are the baselines."""
     told, _ = ran([str(world.model_dir / name / "1"), *lines_of(world, name), "--part", "test"], tmp_path, "test")
     trained = world.trained[name].to_dict()["scores"]
-    renamed = {"majority class": "most frequent class"}
+    renamed = {"majority class of these rows": "most frequent class"}
     assert len(told["scores"]) == {"regress": 1, "denoise": 2, "classify": 2, "forecast": 3, "one": 3}[name]
     for method, values in told["scores"].items():
         expected = trained[renamed.get(method, method)]

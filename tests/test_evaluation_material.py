@@ -10,7 +10,7 @@ import pytest
 
 from app.manifest import Signal
 from scripts.evaluation.card import Card, Output
-from scripts.evaluation.choice import Wish
+from scripts.evaluation.choice import Wish, measured
 from scripts.evaluation.material import Material
 from scripts.series.config import WARM_UP
 from scripts.tables.recording import DataError, Irregular, Missing
@@ -52,6 +52,20 @@ def uneven(folder: Path) -> Path:
         "y": ["" if holes[k, 1] else k * k % 13 for k in kept],
     }
     return write(folder, table(columns))
+
+
+def test_other_units_than_the_models_are_warned_of_and_stand_in_the_header(tmp_path: Path) -> None:
+    """Training refuses files that differ so; an error of kW less MW is in neither."""
+    load = Signal(name="load", unit="MW")
+    card = replace(forecaster(), features=(load,), outputs=(Output("output", (6, 1), every_step=False, signals=(load,)),))
+    path = write(tmp_path, table({"load [kW]": [k * k % 17 for k in range(60)]}))
+    found = material(card, path, features=("load",), targets=("load",))
+    assert any("Warning: the unit of `load` is kW in data.csv" in note and "is MW in the model" in note for note in found.notes)
+    assert [column.unit for column in measured(card, found.targets)] == ["kW beside MW"]
+    same = write(tmp_path, table({"load [MW]": [k * k % 17 for k in range(60)]}))
+    found = material(card, same, features=("load",), targets=("load",))
+    assert not any("Warning" in note for note in found.notes)
+    assert [column.unit for column in measured(card, found.targets)] == ["MW"]
 
 
 def test_cells_are_counted_in_the_file_and_not_on_the_grid(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Owns the choice where the user has made none, and the refusal of choices that do
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scripts.evaluation.card import Card, Task, WrongUse
@@ -86,10 +86,26 @@ def classes_of(card: Card) -> tuple[str, ...]:
 
 
 def units_of(card: Card, features: Sequence[str], sheet: Sheet) -> list[str]:
-    """A note for each feature whose unit is another than the model's."""
-    notes = []
-    for name, signal in zip(features, card.features, strict=True):
-        unit = sheet.fields[sheet.find(name, role="a feature")].column.unit
-        if unit and signal.unit and unit != signal.unit:
-            notes.append(f"`{name}` is in {unit} in {sheet.label}, and the model takes {signal.name} in {signal.unit}.")
-    return notes
+    """A warning for each column whose unit is another than the model's; training refuses such files."""
+    read = [sheet.find(name, role="a feature") for name in features]
+    pairs = dict(zip(read, card.features, strict=True))
+    pairs |= {each.name: each for each in card.outputs[0].signals if each.name in sheet.fields and each.name not in pairs}
+    return [
+        f"Warning: the unit of `{name}` is {unit} in {sheet.label}, and that of {signal.name} is {signal.unit} in the model: bring"
+        " them to the same unit. Answers and errors here mix the two."
+        for name, signal in pairs.items()
+        if (unit := sheet.fields[name].column.unit) and signal.unit and unit != signal.unit
+    ]
+
+
+def measured(card: Card, targets: Sequence[Column]) -> tuple[Column, ...]:
+    """The targets as errors tell them: the unit of one whose truth and answers have different ones is both."""
+    signals = card.outputs[0].signals
+    if len(signals) != len(targets):
+        return tuple(targets)
+    return tuple(
+        replace(column, unit=f"{column.unit} beside {signal.unit}")
+        if column.unit and signal.unit and column.unit != signal.unit
+        else column
+        for column, signal in zip(targets, signals, strict=True)
+    )

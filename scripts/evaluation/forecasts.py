@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from app.tensors import Array
 from scripts.evaluation.card import Card, Model, Outputs
+from scripts.evaluation.choice import measured
 from scripts.evaluation.found import Found
 from scripts.evaluation.material import Material
 from scripts.evaluation.pictures import MODEL as MODEL_COLOUR
@@ -37,7 +38,7 @@ class Judge:
     """Forecasts beside simple ones, on the same windows."""
 
     def __init__(self, card: Card, material: Material, windows: Windows, methods: list[Method]) -> None:
-        self._windows, self._methods, self._targets = windows, methods, material.targets
+        self._windows, self._methods, self._targets = windows, methods, measured(card, material.targets)
         self._levels = levels_of(card)
         deviations, whose = deviations_of(card, [recording.measured.targets for recording in material.recordings])
         self.note = f"Standardised: in units of each target's standard deviation {whose}."

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from app.tensors import Array
 from scripts.evaluation.card import Card, Model
+from scripts.evaluation.choice import measured
 from scripts.evaluation.following import Placed, answered, judged, names_of
 from scripts.evaluation.found import Found
 from scripts.evaluation.material import Material
@@ -70,7 +71,7 @@ def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None
         return OfClasses(len(material.known_classes)), []
     deviations, whose = deviations_of(card, [recording.targets[recording.told()] for recording in material.recordings])
     methods = [RAW_SIGNAL] if material.task == "denoise" else []
-    judge = OfNumbers(material.task or "regress", material.targets, deviations, methods=methods)
+    judge = OfNumbers(material.task or "regress", measured(card, material.targets), deviations, methods=methods)
     return judge, [f"RMSE and MAE: in units of each target's standard deviation {whose}."] if judge.standardised else []
 
 

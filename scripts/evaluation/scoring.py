@@ -90,7 +90,7 @@ class OfClasses:
         present = self.counts.sum(axis=1)
         majority = Confusion(len(present))
         majority.add(np.tile(present / present.sum(), (int(present.sum()), 1)), np.repeat(np.arange(len(present)), present))
-        rows = [_row("majority class", majority), _row(MODEL, self._confusion)]
+        rows = [_row("majority class of these rows", majority), _row(MODEL, self._confusion)]
         return Scores(data, (Metric("accuracy", higher=True), Metric("macro F1", higher=True), Metric("log loss")), tuple(rows))
 
 
