@@ -101,6 +101,7 @@ def _material(model: Model, args: Namespace, reading: Mapping[str, Any]) -> Mate
         targets=args.targets,
         group=reading["group"],
         missing=reading["missing"],
+        na=reading["na"],
         irregular=reading["irregular"],
         period=reading["period"],
         part=args.part,

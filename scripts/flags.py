@@ -74,6 +74,7 @@ def add_options(parser: ArgumentParser) -> None:
         help=_of("parts in the order of time: fractions, rows, or dates on which each ends, in UTC if times have offsets", "split"),
     )
     data.add_argument("--missing", choices=get_args(Missing), help=_of("empty cells; truth is never filled", "missing"))
+    data.add_argument("--na", type=numbers, metavar="N,M", help="numbers that mean a missing value (--na=-999,9999)")
     data.add_argument("--irregular", choices=get_args(Irregular), help=_of("rows that are not evenly spaced", "irregular"))
     data.add_argument("--period", type=float, help="seconds between rows after resampling (the median of what was found)")
     data.add_argument("--batch", type=int, help=_of("sequences of an update", "batch"))
@@ -144,7 +145,7 @@ def from_toml(path: Path) -> dict[str, Any]:
             value = float(value)
         if isinstance(default, tuple) and isinstance(value, list):
             value = tuple(str(each) if name == "split" else each for each in value)
-        of = float if name == "quantiles" else str
+        of = float if name in {"quantiles", "na"} else str
         if type(value) is not type(default) or (isinstance(value, tuple) and not all(type(each) is of for each in value)):
             raise ValueError(f"{path}: {spelled} must be {_KINDS[type(default)]}, got {value!r}")
         values[name] = value
@@ -163,7 +164,7 @@ _KINDS = {
     float: "a number",
     str: "a text",
     bool: "true or false",
-    tuple: "a list (of numbers: quantiles)",
+    tuple: "a list (of numbers: quantiles, na)",
 }
 
 

@@ -12,6 +12,7 @@ from app.manifest import Signal
 from scripts.evaluation.card import Card, Output
 from scripts.evaluation.choice import Wish, measured
 from scripts.evaluation.material import Material
+from scripts.evaluation.training import READING, Training
 from scripts.series.config import WARM_UP
 from scripts.tables.recording import DataError, Irregular, Missing
 from tests.tables import noted, read, table, write
@@ -66,6 +67,18 @@ def test_other_units_than_the_models_are_warned_of_and_stand_in_the_header(tmp_p
     found = material(card, same, features=("load",), targets=("load",))
     assert not any("Warning" in note for note in found.notes)
     assert [column.unit for column in measured(card, found.targets)] == ["MW"]
+
+
+def test_numbers_that_mean_a_missing_value_are_read_as_in_training(tmp_path: Path) -> None:
+    """Else they would be measured with the model, as loud as they are."""
+    path = write(tmp_path, table({"x": [-999 if k == 7 else k * k % 17 for k in range(60)], "y": [k % 5 for k in range(60)]}))
+    found = material(regressor(), path, na=(-999.0,), missing="drop", targets=("y",))
+    assert min(float(each.features.min()) for each in found.recordings) == 0
+    config = {"split": ["0.7", "0.15", "0.15"], "na": [-999.0]}
+    said = dict.fromkeys(READING)
+    reading, (note,) = Training.of({"config": config}).settled(said, parted=False)
+    assert reading["na"] == (-999.0,)
+    assert "As in training: --na=-999 (" in note
 
 
 def test_cells_are_counted_in_the_file_and_not_on_the_grid(tmp_path: Path) -> None:

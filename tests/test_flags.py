@@ -82,6 +82,7 @@ def test_what_cannot_be_is_told(line: str, says: str) -> None:
     [
         "--part MPU-6050 --no-bias --cell lstm,rnn",
         "--data a.csv b.csv --quantiles 0.1,0.9 --split 2020-01-01,2021-01-01,2022-01-01",
+        "--data a.csv --na=-999,9999",
     ],
 )
 def test_a_config_comes_back_from_its_file(tmp_path: Path, line: str) -> None:

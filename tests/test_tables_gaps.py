@@ -44,6 +44,26 @@ def test_missing_cells_are_an_error_with_counts_and_the_first_place(tmp_path: Pa
         read_holes(tmp_path, spelled)
 
 
+@pytest.mark.parametrize("cell", ["-999", "-999.0", "-9.99e2"])
+@pytest.mark.parametrize("word", [False, True], ids=["numbers", "beside words"])
+def test_numbers_that_mean_a_missing_value_are_missing(tmp_path: Path, cell: str, word: bool) -> None:
+    """In features and in truth; where another cell is spelled NA too."""
+    a = [cell if k == 7 else "NA" if word and k == 9 else k * 7 % 11 for k in range(40)]
+    path = write(tmp_path, table({"a": a, "y": [cell if k == 30 else k * 3 % 5 for k in range(40)]}))
+    count = 3 if word else 2
+    with pytest.raises(DataError, match=rf"{count} cells of 80 are missing \({count - 1} of `a`, 1 of `y`"):
+        read(path, task="regress", targets=("y",), na=(-999.0,))
+    assert everything(read(path, task="regress", targets=("y",), na=(-999.0,), missing="hold")).min() == 0
+    assert not noted(read(path, na=(-999.0,), missing="hold"), "-999")
+
+
+def test_a_number_that_means_a_missing_value_is_no_label(tmp_path: Path) -> None:
+    """-1 is what many call a row without one."""
+    path = write(tmp_path, table({"x": [k * 7 % 11 for k in range(60)], "state": [(-1, 0, 1)[k // 2 % 3] for k in range(60)]}))
+    dataset = read(path, task="classify", targets=("state",), na=(-1.0,), missing="drop")
+    assert dataset.classes == ("0", "1")
+
+
 def test_where_truth_alone_is_missing_no_filling_is_offered(tmp_path: Path) -> None:
     """It would not be done; of a forecast, whose targets are read too, it would."""
     path = write(tmp_path, table({"a": [k * 7 % 11 for k in range(40)], "y": [k * 3 % 5 if k % 4 else "" for k in range(40)]}))

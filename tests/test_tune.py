@@ -415,7 +415,16 @@ def test_the_framing_is_searched_for_forecasts_only() -> None:
     [
         Config(name="x", task="forecast", data=("/tmp/a b.csv", "/tmp/it's.csv"), features=("load, kW", 'the "heat"'), season=12),
         Config(name="x", task="denoise", data=("/a",), features=("raw",), targets=("clean",), bias=False, chunk=7, clip=0.1),
-        Config(name="x", task="forecast", data=("/a",), quantiles=(0.1, 0.9), normalise="none", channels="joint", period=0.02),
+        Config(
+            name="x",
+            task="forecast",
+            data=("/a",),
+            quantiles=(0.1, 0.9),
+            normalise="none",
+            channels="joint",
+            period=0.02,
+            na=(-999.0, 9999.0),
+        ),
         Config(name="x", task="regress", data=("/a",), cell="lstm,reset_before", split=("2017-01-01", "2018-01-01", "2019-01-01")),
         Config(name="x", task="classify", data=("/a",), targets=("y",), group="trial", learning_rate=1.23456789e-4, seed=3),
     ],

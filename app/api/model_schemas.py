@@ -58,6 +58,7 @@ class Reading(BaseModel):
     time: Annotated[str, Field(description="the column of the time")]
     group: Annotated[str, Field(description="the column that tells recordings apart")]
     missing: Annotated[str, Field(description="what became of empty cells")]
+    na: Annotated[list[float], Field(description="numbers that mean a missing value")] = []
     irregular: Annotated[str, Field(description="what became of rows that are not evenly spaced")]
     period: Annotated[float, Field(description="seconds between rows after resampling")]
     split: Annotated[list[str], Field(description="where training, validation and test part: fractions, rows or dates")]

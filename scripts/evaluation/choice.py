@@ -26,6 +26,7 @@ class Wish:
     targets: tuple[str, ...] = ()
     group: str = ""
     missing: Missing = "error"
+    na: tuple[float, ...] = ()
     irregular: Irregular = "error"
     period: float = 0.0
     part: Part = "all"

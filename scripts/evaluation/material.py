@@ -55,6 +55,7 @@ class Material:
             group=wish.group,
             split=wish.split,
             missing=wish.missing,
+            na=wish.na,
             irregular=wish.irregular,
             period=wish.period,
         )

@@ -38,6 +38,7 @@ def add(parser: ArgumentParser) -> None:
         choices=get_args(Missing),
         help="empty cells of what is read: drop cuts the recording, the truth is never filled (error)",
     )
+    data.add_argument("--na", type=flags.numbers, metavar="N,M", help="numbers that mean a missing value (none)")
     data.add_argument("--irregular", choices=get_args(Irregular), help="rows not evenly spaced in time (error)")
     data.add_argument("--period", type=_seconds, metavar="SECONDS", help="between rows after resampling (0: the median)")
     data.add_argument("--part", choices=get_args(Part), default="all", help="all rows, or the test part of --split (all)")

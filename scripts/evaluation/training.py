@@ -11,7 +11,7 @@ from typing import Any, Self
 from scripts.series.config import Config
 from scripts.training.scores import Scores
 
-READING = ("time", "group", "missing", "irregular", "period", "split", "season")
+READING = ("time", "group", "missing", "na", "irregular", "period", "split", "season")
 DEFAULTS = {name: getattr(Config(), name) for name in READING}
 FITTED = {
     "forecast": "ridge regression, the mean of training",
@@ -43,7 +43,7 @@ class Training:
         taken = [name for name in READING if said[name] is None and name in own and (parted or name != "split")]
         notes = []
         if taken:
-            flags = " ".join(f"--{name} {quote(_spelled(found[name]))}" for name in taken)
+            flags = " ".join(_flag(name, _spelled(found[name])) for name in taken)
             none = "".join(f', --{name} "" for none' for name in taken if name in ("time", "group"))
             notes.append(f"As in training: {flags} (a flag of your own takes its place{none}).")
         if self.reading is None and None in (said[name] for name in READING if parted or name != "split"):
@@ -79,6 +79,10 @@ def _scores(told: object) -> Scores | None:
         return None
 
 
+def _flag(name: str, value: str) -> str:
+    return f"--{name}{'=' if value.startswith('-') else ' '}{quote(value)}"
+
+
 def _spelled(value: object) -> str:
     """As a flag has it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    return ",".join(map(_spelled, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -28,6 +28,7 @@ class Config(RunConfig):
     group: str = ""  # the column that tells recordings apart; otherwise each file is one
     split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
     missing: Missing = "error"  # what becomes of empty cells and NaN; drop: the recording is cut there
+    na: tuple[float, ...] = ()  # numbers that mean a missing value
     irregular: Irregular = "error"  # what becomes of rows that are not evenly spaced in time
     period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
     # the framing of a forecast
@@ -80,6 +81,7 @@ class Config(RunConfig):
             group=self.group,
             split=self.split,
             missing=self.missing,
+            na=self.na,
             irregular=self.irregular,
             period=self.period,
             lead=lead,

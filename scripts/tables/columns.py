@@ -35,8 +35,8 @@ class Values:
     note: str = ""
 
 
-def values(series: pl.Series, sheet: Sheet, name: str, *, named: bool) -> Values | None:
-    """The numbers of a column; None where it holds text and was not asked for by name.
+def values(series: pl.Series, sheet: Sheet, name: str, *, named: bool, na: Sequence[float] = ()) -> Values | None:
+    """The numbers of a column; None where it holds text and was not asked for by name. na: numbers that mean nothing is there.
 
     DataError names the first cell that is no number, in a column that was asked for or that holds numbers otherwise.
     """
@@ -56,6 +56,8 @@ def values(series: pl.Series, sheet: Sheet, name: str, *, named: bool) -> Values
         raw = found.values
     else:
         raw = series.to_numpy(writable=True)
+    if na:
+        raw[np.isin(raw, na)] = np.nan
     return _rounded(raw, sheet, name)
 
 
@@ -104,7 +106,7 @@ def _sentinel(raw: NDArray[np.float64], present: NDArray[np.float64], low: float
             row = int((raw == suspect).argmax())
             return (
                 f"{sheet.label}: `{name}` is {suspect:g} in {count(times, 'row')} (first: row {sheet.row(row):,}), far from all its"
-                " other values: if that stands for a missing value, empty those cells."
+                " other values: if that stands for a missing value, add --na={suspect:g}."
             )
     return ""
 

@@ -3,7 +3,7 @@
 Owns which of its columns are read, and as what. Knows nothing of other files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,9 +61,17 @@ def read(sheet: Sheet, roles: Roles, wanted: Wanted) -> Content:
         raise DataError(
             f"{sheet.at(row, roles.group)}: the group is missing. Name the recording that the row is of, or remove the row."
         )
-    found = {name: columns.values(frame[name], sheet, name, named=name in roles.named) for name in numeric}
+    found = {name: columns.values(frame[name], sheet, name, named=name in roles.named, na=wanted.na) for name in numeric}
     pieces = None if groups is None else _pieces(groups)
-    return Content(sheet, len(frame), found, times, groups, pieces, frame[label] if label else None)
+    return Content(sheet, len(frame), found, times, groups, pieces, _labels(frame[label], wanted.na) if label else None)
+
+
+def _labels(series: pl.Series, na: Sequence[float]) -> pl.Series:
+    """Without those that are a number which means nothing is there."""
+    if not na:
+        return series
+    nothing = series.cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False).is_in(list(na)).fill_null(value=False)
+    return pl.select(pl.when(nothing).then(None).otherwise(series)).to_series()
 
 
 def _texts(series: pl.Series) -> pl.Series:

@@ -31,6 +31,7 @@ class Wanted:
     group: str = ""  # the column that tells recordings apart; otherwise each file is one
     split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
     missing: Missing = "error"  # empty cells and NaN of features; drop: the recording is cut there
+    na: tuple[float, ...] = ()  # numbers that mean a missing value
     irregular: Irregular = "error"  # rows that are not evenly spaced in time
     period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
     lead: int = 0  # rows before theirs that validation and test may read

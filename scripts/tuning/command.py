@@ -24,6 +24,8 @@ def arguments_of(config: Config) -> list[str]:
             words.append(f"--no-{field.name}")
         elif field.name == "data":
             words += [flag, *value]
+        elif _told(value).startswith("-"):  # apart, it would pass for a flag
+            words.append(f"{flag}={_told(value)}")
         else:
             words += [flag, _told(value)]
     return words
