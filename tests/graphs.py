@@ -326,12 +326,12 @@ def dependent_rows(path: Path) -> Path:
     return g.save(path)
 
 
-def loud(path: Path, *, axis: int) -> Path:
-    """Scales its input by the largest number along an axis, batch (0) or time (1), where that is above 50."""
+def loud(path: Path, *, axis: int, louder: bool = False) -> Path:
+    """Scales its input by the largest number along an axis, batch (0) or time (1), where that is above 50: down, or up."""
     g = Builder(13)
     x, limit = g.input("x", ["batch", "time", FEATURES]), g.constant(50, np.float32)
     largest = g.add("Max", [g.add("ReduceMax", [g.add("Abs", [x])], axes=[axis], keepdims=1), limit])
-    scaled = g.add("Mul", [x, g.add("Div", [limit, largest])])
+    scaled = g.add("Mul", [x, g.add("Div", [largest, limit] if louder else [limit, largest])])
     y, final, _ = g.cell(g.add("Transpose", [scaled], perm=[1, 0, 2]), g.input("h", [1, "batch", HIDDEN]))
     g.output("y", ["batch", "time", HIDDEN], g.add("Transpose", [y], perm=[1, 0, 2]))
     g.output("h_out", [1, "batch", HIDDEN], final)

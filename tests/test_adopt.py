@@ -318,9 +318,10 @@ def test_what_large_input_hides_is_seen_at_smaller_sizes(
 
 
 @pytest.mark.parametrize(("axis", "causal", "together"), [(0, True, 1), (1, False, None)], ids=["batch", "time"])
-def test_what_shows_in_loud_input_only_is_seen(axis: int, causal: bool, together: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("louder", [False, True], ids=["down", "up"])
+def test_what_shows_in_loud_input_only_is_seen(axis: int, causal: bool, together: int | None, louder: bool, tmp_path: Path) -> None:
     """Noise about 1 would call it causal, or its rows independent, and the first loud stream would be answered wrongly."""
-    assert run(tmp_path / "model", graphs.loud(tmp_path / "m.onnx", axis=axis)) == 0
+    assert run(tmp_path / "model", graphs.loud(tmp_path / "m.onnx", axis=axis, louder=louder)) == 0
     spec = spec_of(tmp_path / "model", "m")
     assert (spec.causal, spec.max_batch_size) == (causal, together)
 

@@ -85,7 +85,8 @@ def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
         together = None if spec.max_batch_size == 1 else engine.predict([each for each, _ in asked])
         batch = None if together is None else units(together, [answer for _, answer in asked])
         split = None if spec.time_steps else _split(engine, asked, rng)
-        sizes = [(asked, steps), *(_sized(engine, steps, size, rng) for size in _sizes(steps))]
+        changes = [(asked, (steps * size).astype(np.float32)) for size in SIZES]  # one loud step among quiet ones
+        sizes = [(asked, steps), *changes, *(_sized(engine, steps, size, rng) for size in _sizes(steps))]
         if batch is not None:
             batch = max(batch, _largest(_beside(engine, some, like) for some, like in sizes) or 0.0)
         future, past = (_largest(_moved(engine, some, like, last=last) for some, like in sizes) for last in (True, False))
