@@ -42,11 +42,11 @@ class Turns:
         try:
             async with asyncio.timeout(None if timeout == inf else timeout):
                 await turn
-        except TimeoutError:
-            raise DeadlineExceeded("The deadline passed before the request had its turn on the stream.") from None
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done() and not turn.cancelled():  # it had come, just too late
                 self.give(key)
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceeded("The deadline passed before the request had its turn on the stream.") from None
             raise
 
     def give(self, key: str) -> None:

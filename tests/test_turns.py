@@ -1,8 +1,12 @@
 """Who comes first is served first, and who leaves is passed over."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from time import sleep
 
 import pytest
+import uvloop
 
 from app.errors import DeadlineExceeded, QueueFull
 from app.turns import MOST_WAITING, Turns
@@ -53,6 +57,38 @@ def test_a_turn_that_does_not_come_in_time_is_the_next_ones() -> None:
         await asyncio.wait_for(third, 5)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["at-once", "a-round-later"])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_turn_that_comes_as_its_time_is_up_is_the_next_ones(
+    run: Callable[[Coroutine[None, None, None]], None], apart: bool
+) -> None:
+    """A loop that is held up sees both in one round."""
+
+    async def main() -> None:
+        turns, loop = Turns(), asyncio.get_running_loop()
+        await turns.take("a")
+
+        async def second() -> None:
+            with suppress(DeadlineExceeded):  # or it has its turn: the loop decides
+                await turns.take("a", timeout=0.02)
+                turns.give("a")
+
+        def held_up() -> None:
+            sleep(0.05)  # the deadline passes
+            if apart:
+                loop.call_soon(turns.give, "a")
+            else:
+                turns.give("a")
+
+        waiting = asyncio.create_task(second())
+        await settle()
+        loop.call_soon(held_up)
+        await waiting
+        await asyncio.wait_for(turns.take("a"), 5)
+
+    run(main())
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["waiting", "just-when-it-came"])
