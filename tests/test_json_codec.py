@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.codecs import octets, plain
+from app.codecs import pieces as reading
 from app.codecs.json import Decoder, encode, hinted_timeout
 from app.codecs.pieces import MOST_MEMBERS
 from app.codecs.request import Limits, Options, PredictRequest
@@ -252,6 +253,16 @@ def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
     """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
     encoded = json.dumps(body).encode()
     assert outcome(decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
+
+
+def test_text_that_cannot_be_cut_at_its_commas_is_read_in_few_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last comma of any piece stands in a string: tried again for each, a mebibyte would take seconds."""
+    attempts = []
+    cut = reading.Reader._cut
+    monkeypatch.setattr(reading.Reader, "_cut", lambda *arguments: attempts.append(1) or cut(*arguments))
+    strings = [",,,"] * 20_000
+    assert list(reading.read(json.dumps(strings, separators=(",", ":")), dict)) == strings
+    assert len(attempts) < 500
 
 
 pieces = st.sampled_from([1, 7, 30, 200])

@@ -14,6 +14,7 @@ from app.errors import InvalidRequest, Violation
 
 AT_ONCE = 2**16  # characters that become objects together: a millisecond or two, in which nothing else runs
 FEWEST = 2**6
+SINGLY = 2**8  # elements that are read one by one before it is tried again to read many
 LONG_INTEGER = 1000  # characters; more are read as a float
 MOST_MEMBERS = 2**20  # of one object that is longer than that: their names are kept, to find one that stands there twice
 
@@ -98,8 +99,7 @@ class Reader:
                 size //= 4
                 continue
             if block is None:
-                element, end = self.value(at)
-                block = [element]
+                block, end = self._singly(at)
             size = min(size * 4, self.at_once)
             end = self.after_space(end)
             if self._goes_on(end, "]"):
@@ -108,6 +108,17 @@ class Reader:
             else:
                 yield block, end + 1
                 return
+
+    def _singly(self, at: int) -> tuple[list[Any], int]:
+        """Some of them, each read by itself, and where the last one ends: strings full of commas cannot be cut."""
+        block: list[Any] = []
+        while True:
+            element, end = self.value(at)
+            block.append(element)
+            after = self.after_space(end)
+            if len(block) >= SINGLY or self._text[after : after + 1] != ",":
+                return block, end
+            at = self.after_space(after + 1)
 
     def _cut(self, at: int, size: int) -> int:
         """Where an element may end, so many characters from here at most."""
