@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 CONNECT = 1.0  # seconds that a connection may take
 ROUND_TRIP = 2.0  # seconds, with the connecting
 MOST_AT_ONCE = 256  # operations in a round trip
-SET_BACK = 1.0  # seconds: what is less may be what a reply took
 UNKNOWN = "Whether it was done is not known: with a number a chunk can be sent again"
 
 
@@ -113,11 +112,10 @@ class Redis:
         return bool(await self._ask("EXISTS", MEMORY + key))
 
     async def sweep(self, now: float, *, limit: int) -> int:
-        swept, clock = self._ask(1, DUE, int(now * 1000), limit, RECORD, MEMORY, int(GONE), script=SWEEP), self._ask("TIME")
-        dropped, ahead = int(await swept), ahead_by(await clock)
-        if ahead > self._ahead or ahead < self._ahead - SET_BACK:  # nearer than ever; or it was set
-            self._ahead = ahead
-        return dropped
+        swept = self._ask(1, DUE, int(now * 1000), limit, RECORD, MEMORY, int(GONE), script=SWEEP)
+        dropped, clock = await asyncio.gather(swept, self._ask("TIME"))
+        self._ahead = ahead_by(clock)
+        return int(dropped)
 
     async def count(self) -> int:
         return int(await self._ask("ZCARD", DUE))
@@ -180,6 +178,8 @@ class Redis:
             except Exception:
                 return False
             found = await asyncio.gather(*[tag.reply for tag in tags], return_exceptions=True)
+            if any(isinstance(tag, Exception) for tag in found):
+                return False
             for one, tag in zip(lost, found, strict=True):
                 if one.leaves is not None and tag == one.leaves[1]:
                     one.settle(1)
