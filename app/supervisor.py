@@ -105,7 +105,8 @@ class Supervisor:
             for number in stopping():
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            for end in (*self._listeners, self._signalled, ours, *(worker.channel for worker in self._workers)):
+            own = filter(None, (self._held, self._signalled, ours))
+            for end in (*self._listeners, *own, *(worker.channel for worker in self._workers)):
                 end.close()
             self._selector.close()
             return self._work(theirs)
@@ -230,9 +231,8 @@ class Supervisor:
         if self._attending:
             for listener in self._listeners:
                 self._accept(listener)  # closing it resets those who wait in it
-        if self._listening:
-            self._listening = False
-            self._attend()
+        self._listening = False
+        self._attend()
         if self._held is not None:
             self._held.close()  # its caller sees a refusal at once
             self._held = None
