@@ -139,13 +139,12 @@ def from_toml(path: Path) -> dict[str, Any]:
         name = spelled.replace("-", "_")
         if name not in kinds:
             raise ValueError(f"{path}: there is no choice named {spelled!r}; they are {', '.join(sorted(kinds))}")
-        default = kinds[name].default
+        default, of = kinds[name].default, float if name in NUMBERS else str
         assert default is not MISSING
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if isinstance(default, tuple) and isinstance(value, list):
-            value = tuple(str(each) if name == "split" else each for each in value)
-        of = float if name in {"quantiles", "na"} else str
+            value = tuple((of if name in {"split", *NUMBERS} else int)(each) if type(each) is int else each for each in value)
         if type(value) is not type(default) or (isinstance(value, tuple) and not all(type(each) is of for each in value)):
             raise ValueError(f"{path}: {spelled} must be {_KINDS[type(default)]}, got {value!r}")
         values[name] = value
@@ -159,6 +158,7 @@ def to_toml(config: RunConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
+NUMBERS = {"quantiles", "na"}  # lists of them
 _KINDS = {
     int: "a whole number",
     float: "a number",

@@ -130,6 +130,23 @@ def test_truth_is_not_made_up(tmp_path: Path, missing: Missing) -> None:
     assert len(whole.features) == 60
 
 
+def test_the_test_part_needs_no_truth_before_it(tmp_path: Path) -> None:
+    """It is the only one that is judged."""
+    path = write(tmp_path, table({"x": [k * k % 17 for k in range(60)], "y": ["" if k < 52 else k % 7 for k in range(60)]}))
+    found = material(regressor(), path, missing="drop", part="test")
+    assert sum(int(each.told().sum()) for each in found.recordings) > 0
+
+
+def test_a_stream_reads_on_where_each_file_happens_to_hold_one_label(tmp_path: Path) -> None:
+    """The model was trained row by row, whatever these data look like."""
+    columns = {"run": [k // 30 for k in range(60)], "x": [k * k % 17 for k in range(60)]}
+    labels = ["" if k % 5 else ("ok", "bad")[k // 30] for k in range(60)]
+    path = write(tmp_path, table({**columns, "state": labels}))
+    found = material(classifier(per_recording=False), path, group="run", missing="drop")
+    assert [len(each.features) for each in found.recordings] == [30, 30]
+    assert [int(each.told().sum()) for each in found.recordings] == [6, 6]
+
+
 def runs(folder: Path, labels: Sequence[str], *, changing: bool = False) -> Path:
     """A recording of ten rows for each label; changing: its last row has the other one."""
     last = {"ok": "bad", "bad": "ok"}

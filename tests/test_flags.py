@@ -112,7 +112,8 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, says: str) -
 
 def test_dashes_and_whole_numbers_are_taken_in_a_file(tmp_path: Path) -> None:
     """A file is written by hand, by the names of the flags."""
-    (tmp_path / "config.toml").write_text('learning-rate = 1\ndata = ["a.csv"]\nsplit = [100, 20, 20]\n')
+    (tmp_path / "config.toml").write_text('learning-rate = 1\ndata = ["a.csv"]\nsplit = [100, 20, 20]\nna = [-999]\n')
     config: Any = config_of(f"--config {tmp_path / 'config.toml'}")
+    assert config.na == (-999.0,)
     assert config.learning_rate == 1.0
     assert config.split == ("100", "20", "20")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -57,6 +58,16 @@ def test_numbers_that_mean_a_missing_value_are_missing(tmp_path: Path, cell: str
     assert not noted(read(path, na=(-999.0,), missing="hold"), "-999")
 
 
+def test_a_number_that_means_a_missing_value_is_found_beside_true_and_false_and_in_float32(tmp_path: Path) -> None:
+    switch = [-999 if k == 7 else ("false", "true")[k % 2] for k in range(40)]
+    path = write(tmp_path, table({"a": [k * 7 % 11 for k in range(40)], "on": switch}))
+    assert read(path, task="forecast", na=(-999.0,), missing="hold").features[1].name == "on"
+    frame = pl.DataFrame({"a": pl.Series([-99.99 if k == 7 else k * 7 % 11 for k in range(40)], dtype=pl.Float32)})
+    frame.write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="1 cell of 40 is missing"):
+        read(tmp_path / "a.parquet", na=(-99.99,))
+
+
 def test_a_number_that_means_a_missing_value_is_no_label(tmp_path: Path) -> None:
     """-1 is what many call a row without one."""
     path = write(tmp_path, table({"x": [k * 7 % 11 for k in range(60)], "state": [(-1, 0, 1)[k // 2 % 3] for k in range(60)]}))
@@ -67,7 +78,7 @@ def test_a_number_that_means_a_missing_value_is_no_label(tmp_path: Path) -> None
 def test_where_truth_alone_is_missing_no_filling_is_offered(tmp_path: Path) -> None:
     """It would not be done; of a forecast, whose targets are read too, it would."""
     path = write(tmp_path, table({"a": [k * 7 % 11 for k in range(40)], "y": [k * 3 % 5 if k % 4 else "" for k in range(40)]}))
-    with pytest.raises(DataError, match="truth, which is never filled in: --missing drop cuts") as told:
+    with pytest.raises(DataError, match="truth, which is never filled in: with --missing drop such rows are read") as told:
         read(path, task="regress", targets=("y",))
     assert "Choose" not in str(told.value)
     with pytest.raises(DataError, match="Choose with --missing"):

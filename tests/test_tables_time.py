@@ -92,6 +92,7 @@ def test_days_as_a_spreadsheet_counts_them_are_refused(tmp_path: Path, minutes: 
     with pytest.raises(DataError, match=r"row 2, column `time`: 45292\.\d+ is the number that a spreadsheet has for 2024-01-01 0"):
         read(write_times(tmp_path, cells))
     assert read(write_times(tmp_path, cells, "time [d]")).period == pytest.approx(60 * minutes, rel=0.02)
+    assert read(write_times(tmp_path, cells, "time [s]"), irregular="keep").period < 1  # its maker knows
 
 
 @pytest.mark.parametrize("step", [1, 2, 0.1, 0.5, 0.25, 0.125, 0.02, 0.001])

@@ -18,7 +18,7 @@ from scripts.tables.cleaning import Cleaned, clean, opened
 from scripts.tables.parting import part, whole
 from scripts.tables.recording import Column, Recording, Wanted
 from scripts.tables.sheet import Sheet
-from scripts.tables.splits import Split, parse_split
+from scripts.tables.splits import PARTS, Split, parse_split
 from scripts.tables.wording import count
 
 
@@ -60,7 +60,7 @@ class Material:
             period=wish.period,
         )
         split = parse_split(wish.split) if wish.part == "test" else None
-        cleaned = clean(sheets, reading, split, truth=bool(targets))
+        cleaned = clean(sheets, reading, split, truth=bool(targets), cut=card.label_per_recording)
         gathered = cleaned.gathered
         by_recording = task == "classify" and _by_recording(card, cleaned)
         needed = (card.time_steps or 0) if task == "forecast" else 0
@@ -117,7 +117,7 @@ def _recordings(cleaned: Cleaned, split: Split | None, *, lead: int, needed: int
     """Every whole piece of what was read, or those of the test part; and where it lies. lead, needed: as of `part`."""
     if split is None:
         return whole(cleaned.tracks, cleaned.gathered.places), []
-    (_, _, test), notes = part(cleaned.tracks, cleaned.gathered.places, split, lead=lead, needed=needed)
+    (_, _, test), notes = part(cleaned.tracks, cleaned.gathered.places, split, lead=lead, needed=needed, judged=PARTS[2:])
     return test, [note for note in notes if note.startswith(("Test", "Scored"))]
 
 

@@ -85,4 +85,6 @@ def _flag(name: str, value: str) -> str:
 
 def _spelled(value: object) -> str:
     """As a flag has it."""
-    return ",".join(map(_spelled, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(_spelled, value))
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

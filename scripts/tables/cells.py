@@ -4,6 +4,7 @@ Owns the spellings. Knows nothing of columns' roles or of files.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,22 +70,23 @@ def is_missing(texts: pl.Series, *, label: bool = False) -> pl.Series:
     return texts.is_null() | texts.str.to_lowercase().is_in(list(MISSING_LABELS if label else _NOTHING))
 
 
-def numbers(texts: pl.Series, *, comma: bool) -> Numbers:
-    """What a column of text says in numbers."""
+def numbers(texts: pl.Series, *, comma: bool, na: Sequence[float] = ()) -> Numbers:
+    """What a column of text says in numbers; `na`: those that say nothing."""
+    switch = [0.0, 1.0, *na]
     if comma:
-        return _numbers(texts, comma=True)
+        return _numbers(texts, comma=True, switch=switch)
     plain = texts.cast(pl.Float64, strict=False)
     odd = plain.is_null()
-    others = bool((plain.is_not_null() & plain.is_finite() & ~plain.is_in([0.0, 1.0])).any())
-    found = _numbers(texts.filter(odd), comma=False, others=others)  # these alone: it takes longer than all else
+    others = bool((plain.is_not_null() & plain.is_finite() & ~plain.is_in(switch)).any())
+    found = _numbers(texts.filter(odd), comma=False, switch=switch, others=others)  # these alone: it takes longer than all else
     array = plain.to_numpy().astype(np.float64)
     array[odd.to_numpy()] = found.values
     array[~np.isfinite(array)] = np.nan
     return Numbers(array, found.words, int(odd.arg_true()[found.first]) if found.words else -1, found.word)
 
 
-def _numbers(texts: pl.Series, *, comma: bool, others: bool = False) -> Numbers:
-    """In all spellings; `others`: the column has numbers besides 0 and 1, so that true and false are none."""
+def _numbers(texts: pl.Series, *, comma: bool, switch: Sequence[float], others: bool = False) -> Numbers:
+    """In all spellings; `others`: the column has numbers besides those of a `switch`, so that true and false are none."""
     texts = stripped(texts)
     missing = is_missing(texts)
     plain = texts.str.replace(_MINUS, "-", literal=True)
@@ -96,7 +98,7 @@ def _numbers(texts: pl.Series, *, comma: bool, others: bool = False) -> Numbers:
     if (words := values.is_null() & ~missing).any():
         folded = plain.str.to_lowercase()
         truth = folded.replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
-        if not others and not (values.is_not_null() & ~values.is_in([0.0, 1.0])).any():  # beside other numbers it is a word
+        if not others and not (values.is_not_null() & ~values.is_in(switch)).any():  # beside other numbers it is a word
             values = pl.select(pl.coalesce(values, truth)).to_series()
         words = values.is_null() & ~missing
     total = int(words.sum())

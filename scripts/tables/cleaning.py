@@ -41,10 +41,11 @@ def opened(data: Sequence[str]) -> tuple[Sheet, ...]:
     return tuple(_opened(path, label) for path, label in zip(paths, labels(paths), strict=True))
 
 
-def clean(sheets: Sequence[Sheet], wanted: Wanted, split: Split | None, *, truth: bool = True) -> Cleaned:
+def clean(sheets: Sequence[Sheet], wanted: Wanted, split: Split | None, *, truth: bool = True, cut: bool | None = None) -> Cleaned:
     """All recordings of the sheets, as is wanted; with a split nothing of a later part is carried into an earlier one.
 
-    truth: whether targets and labels will be learned from or compared with, so that none of them may be made up.
+    truth: whether targets and labels will be learned from or compared with, so that none of them may be made up. cut:
+    whether a recording ends where its label is missing; None: where each has one label.
     Raises DataError, which names file, row and column, where the data cannot be used as they are.
     """
     roles = choose(wanted, sheets)
@@ -61,7 +62,7 @@ def clean(sheets: Sequence[Sheet], wanted: Wanted, split: Split | None, *, truth
         tracks = bordered(tracks, split, gathered.classes)
     tracks, period, said = pace.settle(tracks, wanted)
     done += said
-    tracks, said = gaps.settle(tracks, missing, cut=label_per_recording)
+    tracks, said = gaps.settle(tracks, missing, cut=label_per_recording if cut is None else cut)
     done += said
     found = [*(note for sheet in sheets for note in sheet.notes), *roles.notes, *gathered.notes]
     return Cleaned(roles, gathered, tuple(tracks), label_per_recording, period, tuple(found), tuple(done))

@@ -130,7 +130,7 @@ def _numbered(values: NDArray[Any], sheet: Sheet, column: str) -> Times:
         years = (values.astype(np.int64) - 1970).astype("datetime64[Y]").astype("datetime64[ns]")
         return Times(years.astype(np.int64), dated=True, notes=(f"{sheet.label}: `{column}` is taken as years.",))
     size, words = _unit(max(-low, high), sheet, column)
-    if words == "seconds" and serial.is_serial(values):
+    if words == "seconds" and _told(sheet, column) is None and serial.is_serial(values):
         date = serial.as_date(float(values[0]))
         raise DataError(
             f"{sheet.at(0, column)}: {values[0]:.12g} is the number that a spreadsheet has for {date}, in days, and would be read"
@@ -144,10 +144,15 @@ def _numbered(values: NDArray[Any], sheet: Sheet, column: str) -> Times:
     return Times(whole, dated="1970" in words, notes=(f"{sheet.label}: `{column}` is taken as {words}.",))
 
 
+def _told(sheet: Sheet, column: str) -> float | None:
+    """Seconds in one unit of the column, where its header says that."""
+    suffix = column.casefold().rsplit("_", 1)[1] if "_" in column else ""
+    return TIME_UNITS.get(sheet.fields[column].column.unit.casefold() or suffix)
+
+
 def _unit(most: float, sheet: Sheet, column: str) -> tuple[float, str]:
     """Seconds in one unit of the column, and what it counts; `most`: the largest number in it."""
-    suffix = column.casefold().rsplit("_", 1)[1] if "_" in column else ""
-    told = TIME_UNITS.get(sheet.fields[column].column.unit.casefold() or suffix)
+    told = _told(sheet, column)
     for words, size in _COUNTED.items():
         if told in {None, size} and _EPOCH[0] <= most * size <= _EPOCH[1]:
             return size, f"{words} since 1970"

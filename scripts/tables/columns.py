@@ -41,7 +41,7 @@ def values(series: pl.Series, sheet: Sheet, name: str, *, named: bool, na: Seque
     DataError names the first cell that is no number, in a column that was asked for or that holds numbers otherwise.
     """
     if series.dtype == pl.String:
-        found = cells.numbers(series, comma=sheet.comma)
+        found = cells.numbers(series, comma=sheet.comma, na=na)
         if found.words:
             numeric = int(np.isfinite(found.values).sum())
             if cells.is_grouped(found.word):
@@ -57,7 +57,7 @@ def values(series: pl.Series, sheet: Sheet, name: str, *, named: bool, na: Seque
     else:
         raw = series.to_numpy(writable=True)
     if na:
-        raw[np.isin(raw, na)] = np.nan
+        raw[np.isin(raw, [*na, *np.asarray(na, np.float32)])] = np.nan
     return _rounded(raw, sheet, name)
 
 
@@ -106,7 +106,7 @@ def _sentinel(raw: NDArray[np.float64], present: NDArray[np.float64], low: float
             row = int((raw == suspect).argmax())
             return (
                 f"{sheet.label}: `{name}` is {suspect:g} in {count(times, 'row')} (first: row {sheet.row(row):,}), far from all its"
-                " other values: if that stands for a missing value, add --na={suspect:g}."
+                f" other values: if that stands for a missing value, add --na={suspect:.15g}."
             )
     return ""
 

@@ -18,8 +18,8 @@ _CHOICES = (
     " between the neighbours."
 )
 _TRUTH = (
-    "All of that is truth, which is never filled in: --missing drop cuts the recording there, and so would `hold` and"
-    " `interpolate`."
+    "All of that is truth, which is never filled in: with --missing drop such rows are read, and neither learned from nor scored; a"
+    " recording with one label is cut there."
 )
 
 

@@ -42,7 +42,7 @@ def _dates(tracks: Sequence[Track], split: Split) -> list[str]:
     least = min(b - a for a, b in zip([int(times[0]), *inner], [*inner, last], strict=True))
     unit = next((unit for unit in _UNITS if least >= _PARTED * unit), _UNITS[-1])
     ends = [each // unit * unit for each in inner] + [(last // unit + 1) * unit]
-    return [instant(each, dated=True).replace(" 00:00", "").replace(" ", "T") for each in ends]
+    return [instant(each, dated=True).removesuffix(" 00:00").replace(" ", "T") for each in ends]
 
 
 def _times(track: Track) -> NDArray[np.int64]:

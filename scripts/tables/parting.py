@@ -34,11 +34,13 @@ def whole(tracks: Sequence[Track], places: Places) -> tuple[Recording, ...]:
     return tuple(_recording(track, span, places) for track in tracks for span in track.spans)
 
 
-def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int, needed: int) -> tuple[Parts, list[str]]:
+def part(
+    tracks: Sequence[Track], places: Places, split: Split, *, lead: int, needed: int, judged: Sequence[str] = PARTS
+) -> tuple[Parts, list[str]]:
     """The three parts, as the tracks' borders have them, and notes on where each of them lies.
 
     split: how the borders came to be. lead: rows before the validation and the test part that may be read. needed: rows that
-    every prediction reads before its own.
+    every prediction reads before its own. judged: the parts of which some truth is needed.
     """
     tracks = [track for track in tracks if track.spans]
     parts: list[tuple[Recording, ...]] = []
@@ -53,7 +55,7 @@ def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int, ne
         ]
         long = [piece for piece in pieces if len(piece.features) > needed]
         # of training nothing is learned from the others; of validation and test they are read at least
-        parts.append(tuple(piece for piece in long if index or needed or piece.told().any()))
+        parts.append(tuple(piece for piece in long if index or needed or name not in judged or piece.told().any()))
         rows, told = _rows(parts[-1]), _told(parts[-1])
         short, silent = _rows(pieces) - _rows(long), _rows(long) - rows
         if short and not rows:
@@ -66,7 +68,7 @@ def part(tracks: Sequence[Track], places: Places, split: Split, *, lead: int, ne
                 f"{count(short, 'row')} of the {name} part left out: in pieces of no more than the {needed:,} rows that a"
                 " prediction reads."
             )
-        if (rows or silent) and not needed and not told:
+        if name in judged and (rows or silent) and not needed and not told:
             raise DataError(f"The {name} part has {count(rows + silent, 'row')}, and none with a truth: choose {_ELSE}")
         if silent:
             notes.append(f"{count(silent, 'row')} of the {name} part left out: in pieces without any truth.")
