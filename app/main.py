@@ -194,8 +194,9 @@ def _store(settings: Settings, most: int | None) -> Store:
 
             try:
                 return Redis(url)
-            except ValueError as error:
-                raise StoreUnavailable(f"RECURVE_STREAM_STORE is not an address of Redis: {error}.") from None
+            except ValueError:  # which may quote a part of the password
+                example = "redis://user:password@host:6379/0 is one, in which / and @ of a password are %2F and %40"
+                raise StoreUnavailable(f"RECURVE_STREAM_STORE is not an address of Redis: {example}.") from None
 
 
 def _describe(app: FastAPI) -> None:

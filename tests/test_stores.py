@@ -23,6 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequest, StoreUnavailable
+from app.main import _store
+from app.settings import Settings
 from app.stores import GONE, TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
@@ -1328,6 +1330,13 @@ def test_redis_cursor_that_no_page_gave_is_the_callers_mistake() -> None:
         await store.close()
 
     asyncio.run(scenario())
+
+
+def test_redis_address_that_is_none_is_told_without_its_password() -> None:
+    """A password with a slash, or without an @ behind it, passes for a port."""
+    with pytest.raises(StoreUnavailable, match="not an address of Redis: redis://user:password@host") as told:
+        _store(Settings(stream_store="redis://somebody:hidden/0"), None)
+    assert "hidden" not in str(told.value)
 
 
 def test_redis_address_that_is_none_is_refused() -> None:
