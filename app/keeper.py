@@ -25,7 +25,8 @@ FORGIVEN = 10.0  # seconds after a chunk that could not be stored, though other 
 PROOF = 1.5  # seconds without a write, after which the store has to prove that it can be written
 SLICE = 256  # streams that are dropped before others have their turn
 
-_ID = re.compile(NAME_PATTERN)
+_NAME = NAME_PATTERN.strip("^$")
+_ID = re.compile(f"(?:{_NAME}:)?{_NAME}")  # the first for what has a name of its own within a model, as V2's sequences have
 
 
 class Place(NamedTuple):  # not a dataclass: one is made for each chunk

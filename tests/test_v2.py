@@ -390,10 +390,10 @@ def test_sequences_that_start_at_once_under_one_id_are_answered_one_by_one(http:
             for answer, prediction in zip(together.map(start, starts), expected, strict=True):
                 assert answer.status_code == 200, answer.text
                 assert close(answer.json()["outputs"][0]["data"], prediction.ravel())
-            last = http.get("/streams/21").json()["steps"]
+            last = http.get(f"/streams/{GYRO}:21").json()["steps"]
             answer = infer(http, plain(STEP, parameters={"sequence_id": 21, "sequence_end": True}))
             assert close(answer.json()["outputs"][0]["data"], onward[last - 1][-1])
-            assert http.get("/streams/21").status_code == 404
+            assert http.get(f"/streams/{GYRO}:21").status_code == 404
 
 
 def test_a_start_that_is_too_late_leaves_the_sequence_before_it(http: httpx.Client) -> None:
@@ -405,12 +405,12 @@ def test_a_start_that_is_too_late_leaves_the_sequence_before_it(http: httpx.Clie
     assert "expected the shape" in refusal(infer(http, wrong), 400)
     vast = plain(np.full((1, 2, 6), 3.4e38, np.float32), parameters={"sequence_id": 22, "sequence_start": True})
     assert "overflows" in refusal(infer(http, vast), 400)
-    assert http.get("/streams/22").json()["steps"] == 1
+    assert http.get(f"/streams/{GYRO}:22").json()["steps"] == 1
     assert infer(http, plain(STEP, parameters={"sequence_id": 22, "sequence_end": True})).status_code == 200
 
 
 def test_a_model_that_needs_the_whole_keeps_no_sequence(http: httpx.Client) -> None:
-    """It is said in terms of the protocol, and who has the id goes on."""
+    """It is said in terms of the protocol, and another model's of the same id goes on."""
     assert infer(http, plain(STEP, parameters={"sequence_id": 23, "sequence_start": True})).status_code == 200
     start = plain(random(1, 2, graphs.FEATURES), parameters={"sequence_id": 23, "sequence_start": True})
     said = refusal(infer(http, start, WHOLE), 400)
@@ -448,7 +448,7 @@ def test_a_sequence_goes_on_in_the_terms_of_the_version_it_began_with(tmp_path: 
         found += [ask(whole[:, 2:4]), ask(whole[:, 4:5], "m/versions/1")]
         found += [ask(whole[:, 5:6], outputs=["scores"])]
         assert "no output y; it gives scores, summary" in refusal(ask(whole[:, 6:], outputs=["y"]), 400)
-        assert "not of m version 2" in refusal(ask(whole[:, 6:], "m/versions/2"), 400)
+        assert "one of m version 1, not of version 2" in refusal(ask(whole[:, 6:], "m/versions/2"), 400)
         assert "one row" in refusal(ask(np.concatenate([whole[:, 6:]] * 2)), 400)
         found += [ask(whole[:, 6:], "m/versions/1", outputs=["summary", "scores"], sequence_end=True)]
         for answer in found:
@@ -463,24 +463,39 @@ def test_a_sequence_goes_on_in_the_terms_of_the_version_it_began_with(tmp_path: 
         assert (begun.json()["model_version"], begun.json()["outputs"][0]["shape"]) == ("2", [7, 1, graphs.WIDTH])
 
 
-def test_a_sequence_is_of_one_model(client: triton.InferenceServerClient) -> None:
-    """And its stream can be seen where streams are."""
-    client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=12, sequence_start=True)
-    with pytest.raises(InferenceServerException, match="is one of gyro-denoiser version 2, not of ticks"):
-        client.infer(TICKS, [given("x", random(2, 1, graphs.FEATURES))], sequence_id=12)
+def test_each_model_has_sequences_of_its_own(client: triton.InferenceServerClient) -> None:
+    """Under one id, as with Triton, whose scheduler is the model's: a sensor may be followed by several models."""
+    whole, ticks = random(1, 4, 6), random(2, 1, graphs.FEATURES)
+    expected = client.infer(GYRO, [given("input", whole)]).as_numpy("output")
+    pieces = [client.infer(GYRO, [given("input", whole[:, :2])], sequence_id=12, sequence_start=True)]
+    with pytest.raises(InferenceServerException, match="no sequence 12 of ticks"):
+        client.infer(TICKS, [given("x", ticks)], sequence_id=12)
+    client.infer(TICKS, [given("x", ticks)], sequence_id=12, sequence_start=True)
     with pytest.raises(InferenceServerException, match="one row, got 2"):
         client.infer(GYRO, [given("input", random(2, 2, 6))], sequence_id=12)
-    client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=12, sequence_end=True)
+    pieces.append(client.infer(GYRO, [given("input", whole[:, 2:])], sequence_id=12, sequence_end=True))
+    np.testing.assert_allclose(np.concatenate([piece.as_numpy("output") for piece in pieces], axis=1), expected, atol=1e-5)
+    client.infer(TICKS, [given("x", ticks)], sequence_id=12, sequence_end=True)
 
 
 def test_a_sequence_is_a_stream_like_any_other(client: triton.InferenceServerClient, http: httpx.Client) -> None:
     """Begun here, seen and gone on with there."""
     client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=13, sequence_start=True)
-    assert http.get("/streams/13").json()["steps"] == 2
-    http.post("/streams/13/predict", json={"input": random(3, 6).tolist()}).raise_for_status()
+    stream = f"/streams/{GYRO}:13"
+    assert http.get(stream).json()["steps"] == 2
+    http.post(f"{stream}/predict", json={"input": random(3, 6).tolist()}).raise_for_status()
     client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=13)
-    assert http.get("/streams/13").json()["steps"] == 7
-    assert http.delete("/streams/13").status_code == 204
+    assert http.get(stream).json()["steps"] == 7
+    assert f"{GYRO}:13" in http.get("/streams").json()["ids"]
+    assert http.delete(stream).status_code == 204
+
+
+def test_no_stream_that_is_begun_over_http_is_taken_for_a_sequence(http: httpx.Client) -> None:
+    """Nor can one take a sequence's id."""
+    assert http.post("/streams", json={"id": f"{GYRO}:14"}).status_code == 422
+    assert http.post("/streams", json={"id": "14"}).status_code == 201
+    assert "no sequence 14" in refusal(infer(http, plain(STEP, parameters={"sequence_id": 14})), 400)
+    assert http.delete("/streams/14").status_code == 204
 
 
 STEP = random(1, 1, 6)
@@ -523,7 +538,7 @@ def test_a_timeout_in_microseconds_is_the_deadline(http: httpx.Client) -> None:
     assert infer(http, plain(STEP, parameters={"timeout": 20_000_000})).status_code == 200
     assert infer(http, plain(STEP, parameters={"sequence_id": 5, "sequence_start": True})).status_code == 200
     assert "deadline" in refusal(infer(http, plain(STEP, parameters={"sequence_id": 5, "timeout": 1})), 504)
-    assert http.get("/streams/5").json()["steps"] == 1
+    assert http.get(f"/streams/{GYRO}:5").json()["steps"] == 1
 
 
 def test_orders_need_an_administrator(server: Server) -> None:

@@ -116,27 +116,29 @@ class Infer:
         """The sequence goes on with these steps, and with the version that it began with; or it begins, with this model."""
         request: InferRequest
 
+        name, version = target
+        id = f"{name}:{turn.id}"  # for each model has sequences of its own
+
         async def decode(pinned: ModelSpec) -> Chunk:
             nonlocal request
-            name, version = target
-            if pinned.name != name or version not in (None, pinned.version):
-                asked = name if version is None else f"{name} version {version[:MOST_SHOWN]}"
-                detail = f"the sequence {turn.id} is one of {pinned}, not of {asked}"
+            if version not in (None, pinned.version):
+                detail = f"the sequence {turn.id} is one of {pinned}, not of version {version[:MOST_SHOWN]}"
                 raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
             request = await fit(pinned)
             return Chunk(request.instances[0].steps)
 
         try:
             ((answer, _),), model = await self._streams.predict(
-                turn.id, (decode,), caller, begin=begin, end=turn.end, timeout=deadline - monotonic()
+                id, (decode,), caller, begin=begin, end=turn.end, timeout=deadline - monotonic()
             )
         except (StreamNotFound, StreamExpired):
-            raise _unknown(turn) from None
+            raise _unknown(name, turn) from None
         return [Prediction(answer.outputs, ())], request, model.spec
 
 
-def _unknown(turn: Turn) -> InvalidRequest:
-    detail = f"there is no sequence {turn.id}: its first request says so with sequence_start, and it ends when it is idle for long"
+def _unknown(model: str, turn: Turn) -> InvalidRequest:
+    why = "its first request says so with sequence_start, and it ends when it is idle for long"
+    detail = f"there is no sequence {turn.id} of {model}: {why}"
     return InvalidRequest([Violation("/parameters/sequence_id", detail)])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from app.codecs.members import member_of, object_at, parameters_of, read_object, required_of
-from app.codecs.request import LONGEST_TIMEOUT, MOST_SHOWN, TAKEN, Limits
+from app.codecs.request import LONGEST_TIMEOUT, MOST_SHOWN, Limits
 from app.codecs.tensor_data import DATATYPES, Tensor, read_shape
 from app.codecs.tensor_rows import instances_of, tensor_of
 from app.errors import InvalidRequest, MalformedBody, Violation
@@ -199,10 +199,8 @@ def _turn(parameters: dict[str, Any]) -> Turn | None:
         return None
     if type(id) is int and 0 < id <= LARGEST_ID:
         return Turn(str(id), start, end)
-    if not isinstance(id, str) or not _ID.fullmatch(id) or id == TAKEN:
-        detail = (
-            f"expected an integer from 0 to 2**64 - 1, or 1 to 128 letters, digits, dots, dashes and underscores, not {TAKEN!r}"
-        )
+    if not isinstance(id, str) or not _ID.fullmatch(id):
+        detail = "expected an integer from 0 to 2**64 - 1, or 1 to 128 letters, digits, dots, dashes and underscores"
         raise InvalidRequest([Violation(where, detail)])
     return Turn(id, start, end)
 
