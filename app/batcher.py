@@ -19,7 +19,7 @@ from app.errors import Draining, Overloaded, RecurveError
 from app.experience import Experience, provider_of
 from app.loop_time import ROUNDS, LoopTime
 from app.metrics import ModelMetrics
-from app.queue import Entry, Limits, Queue, Ticket
+from app.queue import BatchLimits, Entry, Queue, Ticket
 from app.tensors import Instance, Prediction
 from app.traces import BatchTraces
 
@@ -43,7 +43,7 @@ class Batcher:
     def __init__(
         self,
         predict: Predict,
-        limits: Limits,
+        limits: BatchLimits,
         *,
         lanes: int,
         inline: Inline = lambda _size, _steps: HOP,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from app.cost import CostModel, Pace
 from app.metrics import Executed, ModelMetrics
-from app.queue import Entry, Limits
+from app.queue import BatchLimits, Entry
 from app.tensors import Prediction
 
 TYPICAL = 128  # steps
@@ -27,7 +27,9 @@ class _Batch(NamedTuple):
 class Experience:
     """Of batches that run on so many lanes at once. `cost` may have learned already, from a warm-up."""
 
-    def __init__(self, limits: Limits, *, lanes: int, cost: CostModel | None = None, metrics: ModelMetrics | None = None) -> None:
+    def __init__(
+        self, limits: BatchLimits, *, lanes: int, cost: CostModel | None = None, metrics: ModelMetrics | None = None
+    ) -> None:
         self._limits = limits
         self._lanes = lanes
         self._cost = cost or CostModel()

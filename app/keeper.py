@@ -17,7 +17,7 @@ from app.errors import StoreUnavailable, StreamConflict, StreamExpired, StreamNo
 from app.manifest import NAME_PATTERN
 from app.metrics import StreamMetrics
 from app.stores import TAG, Store
-from app.streams import Limits, Stream
+from app.streams import Stream, StreamLimits
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,9 @@ class Origin(NamedTuple):
 class Keeper:
     """Every stream of a store. Every method raises StoreUnavailable when that cannot be used."""
 
-    def __init__(self, store: Store, limits: Limits, metrics: StreamMetrics, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, store: Store, limits: StreamLimits, metrics: StreamMetrics, *, clock: Callable[[], float] | None = None
+    ) -> None:
         self.limits = limits
         self.metrics = metrics
         self.name = store.name

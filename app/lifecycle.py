@@ -22,7 +22,7 @@ from app.engine import Device, Engine, Provider
 from app.errors import BadArtifact, ProviderUnavailable
 from app.manifest import Mark, ModelSpec, mark_of
 from app.metrics import Metrics, ModelMetrics
-from app.queue import Limits
+from app.queue import BatchLimits
 from app.runner import Runner
 from app.runtime import CPU, CUDA, Runtime
 from app.tensors import Instance
@@ -81,7 +81,7 @@ class Proved:
 
     spec: ModelSpec
     engine: Engine
-    limits: Limits
+    limits: BatchLimits
     cost: CostModel
     mark: Mark | None
     worst: float  # difference to the golden sample, of what is tolerated
@@ -93,10 +93,10 @@ class Loader:
     """Loads versions, each the same way, inside a running event loop."""
 
     device: Device
-    limits: Limits
+    limits: BatchLimits
     lanes: int
     metrics: Metrics
-    cuda_limits: Limits | None = None  # the same for models on CUDA; None: no others
+    cuda_limits: BatchLimits | None = None  # the same for models on CUDA; None: no others
     cuda_lanes: int = 1
     runtime: Runtime | None = None  # None: the one that is installed
     traces: Traces | None = None
@@ -129,7 +129,7 @@ class Loader:
         limits = self._limits(engine)  # those of the CPU, where CUDA was given up meanwhile
         return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
 
-    def _limits(self, engine: Engine) -> Limits:
+    def _limits(self, engine: Engine) -> BatchLimits:
         """For this version, where it runs."""
         spec = engine.spec
         limits = self.limits if engine.provider.in_use == CPU else self.cuda_limits or self.limits
@@ -174,7 +174,7 @@ class Loader:
         return Model(spec, engine, batcher, counts, proved.mark)
 
 
-def _warm_up(engine: Engine, limits: Limits) -> CostModel:
+def _warm_up(engine: Engine, limits: BatchLimits) -> CostModel:
     """Run batches of every power of two, and the largest, so that no request pays for a first allocation; what they cost."""
     cost = CostModel()
     sizes = sorted({limits.max_batch_size, *(2**power for power in range(limits.max_batch_size.bit_length()))})

@@ -25,7 +25,7 @@ from app.api.streams import Streams, router
 from app.api.traced import Traced
 from app.catalog import Catalog
 from app.codecs import json
-from app.codecs.request import Limits as RequestLimits
+from app.codecs.request import Limits
 from app.errors import StoreUnavailable
 from app.fleet import Fleet
 from app.keeper import Keeper
@@ -34,14 +34,14 @@ from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
-from app.queue import Limits
+from app.queue import BatchLimits
 from app.rates import Rates
 from app.repository import Refusals, Repository
 from app.service import Service
 from app.settings import Settings
 from app.stores import Store
 from app.stream_service import StreamService
-from app.streams import Limits as StreamLimits
+from app.streams import StreamLimits
 from app.tokens import Tokens
 from app.traces import Traces
 
@@ -116,7 +116,7 @@ def create_app(
     app.state.service = service
     problems.install(app, counts.refused)
     tokens = Tokens(settings.state_key.get_secret_value().encode())
-    request_limits = RequestLimits(max_instances=settings.max_instances, max_steps=settings.max_steps)
+    request_limits = Limits(max_instances=settings.max_instances, max_steps=settings.max_steps)
     bodies = Bodies(settings.max_body_bytes)
     new_parser = partial(json.Decoder, request_limits, tokens)
     answer = predict.Predict(
@@ -166,9 +166,9 @@ def _watch(service: Service, keeper: Keeper, counts: Metrics) -> Direct:
     return Direct(app, {}, live=app, guard=Guard(Keys({}), Rates([])), metrics=counts)
 
 
-def _limits(settings: Settings, *, cuda: bool) -> Limits:
+def _limits(settings: Settings, *, cuda: bool) -> BatchLimits:
     size, steps = settings.resolved_batch(cuda=cuda)
-    return Limits(
+    return BatchLimits(
         max_batch_size=size,
         max_batch_steps=steps,
         max_padding_waste=settings.max_padding_waste,

@@ -19,7 +19,7 @@ LOOK_AHEAD = 256  # entries among which company is looked for
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """What one batch may hold, in instances and in padded steps, and what may wait."""
 
     max_batch_size: int
@@ -106,7 +106,7 @@ class Entry:
 class Queue:
     """Entries in the order in which they are due."""
 
-    limits: Limits
+    limits: BatchLimits
     weight: int = 0  # of all that wait
     _entries: list[Entry] = field(default_factory=list)
 

@@ -51,8 +51,8 @@ def digest_of(steps: Array) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Of all streams. Durations in seconds."""
+class StreamLimits:
+    """What all streams are held to. Durations in seconds."""
 
     ttl: float  # that a stream may be idle, where its maker says nothing else
     max_streams: int

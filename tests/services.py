@@ -9,12 +9,12 @@ from app.fleet import Fleet
 from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
-from app.queue import Limits
+from app.queue import BatchLimits
 from app.repository import Refusals, Repository
 from app.runtime import Runtime
 from app.service import Service
 
-LIMITS = Limits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
+LIMITS = BatchLimits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
 LATEST = VersionPolicy()
 
 

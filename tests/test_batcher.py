@@ -19,10 +19,10 @@ from app.batcher import Batcher
 from app.cost import CostModel
 from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
 from app.extensions import ON_DISCONNECT
-from app.queue import Entry, Limits, Queue, Ticket
+from app.queue import BatchLimits, Entry, Queue, Ticket
 from app.tensors import Instance, Prediction
 
-LIMITS = Limits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
+LIMITS = BatchLimits(max_batch_size=8, max_batch_steps=400, max_padding_waste=0.25, max_queue_size=64)
 POISON = 13.0
 
 
@@ -71,7 +71,7 @@ def ticket(loop: asyncio.AbstractEventLoop, *, size: int = 1, deadline: float = 
     return Ticket(size, loop.create_future(), arrived=0.0, deadline=deadline)
 
 
-def queue_of(lengths: Sequence[int], limits: Limits = LIMITS) -> Queue:
+def queue_of(lengths: Sequence[int], limits: BatchLimits = LIMITS) -> Queue:
     queue = Queue(replace(limits, max_queue_size=max(1, len(lengths))))
     loop = asyncio.new_event_loop()
     for length in lengths:

@@ -14,7 +14,7 @@ from app.errors import BadArtifact, ProviderUnavailable
 from app.golden import Golden, difference
 from app.manifest import ModelSpec, Tolerance
 from app.metrics import Metrics
-from app.queue import Limits
+from app.queue import BatchLimits
 from app.repository import Repository
 from app.runtime import CPU, CUDA
 from app.service import Service
@@ -22,7 +22,7 @@ from app.tensors import Instance, Prediction
 from tests import artifacts
 from tests.services import service_over
 
-LIMITS = Limits(max_batch_size=4, max_batch_steps=1000, max_padding_waste=0.25, max_queue_size=100)
+LIMITS = BatchLimits(max_batch_size=4, max_batch_steps=1000, max_padding_waste=0.25, max_queue_size=100)
 
 
 def has_driver() -> bool:

@@ -50,12 +50,12 @@ from app.stores import TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
 from app.stream_service import MOST_REMEMBERED, StreamService
-from app.streams import MOST_ANSWERS, Answer, Chunk, Limits, Stream, new_tag
+from app.streams import MOST_ANSWERS, Answer, Chunk, Stream, StreamLimits, new_tag
 from app.tensors import Array
 from tests import artifacts
 from tests.services import service_over
 
-LIMITS = Limits(ttl=100.0, max_streams=50, timeout=30.0)
+LIMITS = StreamLimits(ttl=100.0, max_streams=50, timeout=30.0)
 ORIGIN = Origin("m", "1", "w")
 ZERO = np.zeros((2, 8))
 NETWORK = artifacts.network()
@@ -94,7 +94,11 @@ def decoding(steps: Array, seq: int | None = None) -> Any:
 
 
 def streams_of(
-    service: Service, store: Store, clock: Callable[[], float] = lambda: 1_000_000.0, limits: Limits = LIMITS, drain: float = 0.0
+    service: Service,
+    store: Store,
+    clock: Callable[[], float] = lambda: 1_000_000.0,
+    limits: StreamLimits = LIMITS,
+    drain: float = 0.0,
 ) -> StreamService:
     keeper = Keeper(store, limits, StreamMetrics(CollectorRegistry()), clock=clock)
     return StreamService(service, Pins(service.catalog, drain=drain), keeper)
@@ -471,7 +475,7 @@ def test_a_chunk_that_fails_leaves_the_stream_where_it_was(runner: asyncio.Runne
 
     async def main() -> None:
         streams = streams_of(
-            served := await service_over(repository), store := Slowly(), limits=Limits(ttl=100, max_streams=9, timeout=0.2)
+            served := await service_over(repository), store := Slowly(), limits=StreamLimits(ttl=100, max_streams=9, timeout=0.2)
         )
         id = (await streams.create(served.model().spec)).id
         with pytest.raises(RecurveError, match="overflows float32"):
@@ -538,7 +542,9 @@ def test_a_stream_that_has_work_waiting_does_not_expire(runner: asyncio.Runner, 
 
 def test_there_are_so_many_streams_and_no_more(runner: asyncio.Runner, repository: Path) -> None:
     async def main() -> None:
-        streams = streams_of(served := await service_over(repository), Memory(), limits=Limits(ttl=100, max_streams=2, timeout=30))
+        streams = streams_of(
+            served := await service_over(repository), Memory(), limits=StreamLimits(ttl=100, max_streams=2, timeout=30)
+        )
         made = [(await streams.create(served.model().spec)).id for _ in range(2)]
         for attempt in (streams.create(served.model().spec), streams.fork(made[0])):
             with pytest.raises(TooManyStreams, match="at most 2"):
@@ -837,7 +843,7 @@ def test_no_more_streams_are_begun_at_once_than_there_is_room_for() -> None:
             return await super().count()
 
     async def main() -> None:
-        keeper = Keeper(Far(), Limits(ttl=10, max_streams=20, timeout=30), StreamMetrics(CollectorRegistry()))
+        keeper = Keeper(Far(), StreamLimits(ttl=10, max_streams=20, timeout=30), StreamMetrics(CollectorRegistry()))
         begun = await asyncio.gather(*(keeper.begin(None, ORIGIN, b"", None) for _ in range(200)), return_exceptions=True)
         assert len([each for each in begun if isinstance(each, Stream)]) == await keeper.count() == 20
         assert {type(each) for each in begun} == {Stream, TooManyStreams}
@@ -855,7 +861,7 @@ def test_what_expired_is_counted_once_though_two_begin_in_its_place() -> None:
 
     async def main() -> None:
         clock, store, metrics = Clock(), Far(), StreamMetrics(CollectorRegistry())
-        one, other = (Keeper(store, Limits(ttl=10, max_streams=9, timeout=30), metrics, clock=clock) for _ in range(2))
+        one, other = (Keeper(store, StreamLimits(ttl=10, max_streams=9, timeout=30), metrics, clock=clock) for _ in range(2))
         await one.begin("s", ORIGIN, b"", None)
         clock.now += 11
         results = await asyncio.gather(*(each.begin("s", ORIGIN, b"", None) for each in (one, other)), return_exceptions=True)
@@ -871,7 +877,10 @@ def test_starting_over_is_counted_and_needs_no_more_room(runner: asyncio.Runner,
     async def main() -> None:
         clock = Clock()
         streams = streams_of(
-            served := await service_over(repository), store := Memory(), clock, limits=Limits(ttl=10, max_streams=1, timeout=30)
+            served := await service_over(repository),
+            store := Memory(),
+            clock,
+            limits=StreamLimits(ttl=10, max_streams=1, timeout=30),
         )
         model = served.model()
         await predict(streams, "s", chunk(1, 1), begin=model)

@@ -22,7 +22,7 @@ from app.metrics import Metrics
 from app.stores import Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.streams import Limits, Stream
+from app.streams import Stream, StreamLimits
 
 TTL, TIMEOUT = 600.0, 30.0  # seconds
 AT_ONCE = 1000  # streams that are written together
@@ -56,7 +56,7 @@ async def expire(store: Store, spec: ModelSpec, count: int) -> dict[str, float]:
     """The longest turn of the event loop until they are gone, by the clock and in processor time, which another process on
     the CPU does not add to; and how long it takes in all. Seconds."""
     await fill(store, spec, count)
-    limits = Limits(ttl=TTL, max_streams=count, timeout=TIMEOUT)
+    limits = StreamLimits(ttl=TTL, max_streams=count, timeout=TIMEOUT)
     keeper = Keeper(store, limits, Metrics().streams, clock=lambda: TTL + TIMEOUT + 1)
     longest = most = 0.0
     begin = last = perf_counter()
