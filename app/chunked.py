@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.errors import BadArtifact
 from app.manifest import ModelSpec
-from app.runner import Answer, Runner
+from app.runner import Computed, Runner
 from app.runtime import Bound, Session
 from app.tensors import Array, Batch, rows
 
@@ -65,7 +65,7 @@ class Chunked(Runner):
     def _computing(self, size: int, steps: int) -> float:
         return ceil(steps / self._steps) * self._seconds.get(size_for(size, self._seconds), inf)
 
-    def predict(self, batch: Batch) -> Answer:
+    def predict(self, batch: Batch) -> Computed:
         spec, count, chunk = self.spec, len(batch.input), self._steps
         size, chunks = size_for(count, self._seconds), ceil(batch.input.shape[1] / chunk)
         input = np.zeros((chunks, size, chunk, batch.input.shape[2]), np.float32)

@@ -20,7 +20,7 @@ from app.chunked import Chunked, chunk_of
 from app.errors import BadArtifact, NotFinite, ProviderUnavailable
 from app.gpu import NO_DRIVER
 from app.manifest import ModelSpec
-from app.runner import Answer, Runner, Stepwise, Whole
+from app.runner import Computed, Runner, Stepwise, Whole
 from app.runtime import CPU, CUDA, Runtime, Session
 from app.tensors import Array, Batch, Instance, Prediction
 
@@ -150,7 +150,7 @@ class Engine:
         runner.learn(len(batch), max(map(len, batch)), seconds)
         return seconds
 
-    def _predict(self, instances: Sequence[Instance], run: Callable[[Batch], Answer]) -> Answer:
+    def _predict(self, instances: Sequence[Instance], run: Callable[[Batch], Computed]) -> Computed:
         if self._any_company or len(instances) == 1:
             return run(Batch.collate(instances, self.spec.states))
         predictions: dict[int, Prediction] = {}
@@ -161,7 +161,7 @@ class Engine:
             whole += arrays
         return [predictions[index] for index in range(len(instances))], whole
 
-    def _run(self, batch: Batch) -> Answer:
+    def _run(self, batch: Batch) -> Computed:
         """Where it is done soonest, or at all."""
         cuda, tries = self._cuda, self._tries
         if cuda is None:

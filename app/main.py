@@ -123,7 +123,7 @@ def create_app(
         service, bodies, limits=request_limits, timeout=settings.request_timeout, tokens=tokens, new_parser=new_parser
     )
     stream_routes = Streams(service, streams, bodies, tokens)
-    decoder = chunks.Decoder(bodies, request_limits, new_parser)
+    decoder = chunks.ChunkDecoder(bodies, request_limits, new_parser)
     answer_chunk = chunks.Chunks(streams, bodies, decoder)
     infer = v2.Infer(service, streams, bodies, limits=request_limits, timeout=settings.request_timeout)
     terms = v2_models.Terms(max_instances=settings.max_instances, idle_seconds=settings.stream_ttl)

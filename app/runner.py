@@ -17,7 +17,7 @@ from app.manifest import ModelSpec
 from app.runtime import Session
 from app.tensors import Array, Batch, Prediction, batch_first, rows
 
-Answer = tuple[list[Prediction], list[Array]]  # and the arrays that they are views of
+Computed = tuple[list[Prediction], list[Array]]  # predictions, and the arrays that they are views of
 
 
 class Runner(ABC):
@@ -34,13 +34,13 @@ class Runner(ABC):
         _check_signature(spec, session, self._constants)
 
     @abstractmethod
-    def predict(self, batch: Batch) -> Answer:
+    def predict(self, batch: Batch) -> Computed:
         """Raises what ONNX Runtime raises."""
 
     def prepare(self, most: int) -> None:  # noqa: B027  # most have nothing to prepare
         """Make ready for batches of up to `most` instances."""
 
-    def timed(self, batch: Batch) -> Answer:
+    def timed(self, batch: Batch) -> Computed:
         """The same as `predict`; by the time it takes, `seconds_now` knows how much others want of the provider."""
         begin = monotonic()
         answer = self.predict(batch)
@@ -77,7 +77,7 @@ class Runner(ABC):
 class Whole(Runner):
     """A graph that takes sequences of any length."""
 
-    def predict(self, batch: Batch) -> Answer:
+    def predict(self, batch: Batch) -> Computed:
         spec = self.spec
         arrays = self.run(self.feeds(batch))
         count = len(spec.outputs)
@@ -99,7 +99,7 @@ class Whole(Runner):
 class Stepwise(Runner):
     """A graph that takes one step a call: it runs for each step, with those sequences that have so many."""
 
-    def predict(self, batch: Batch) -> Answer:
+    def predict(self, batch: Batch) -> Computed:
         spec = self.spec
         size, longest, _ = batch.input.shape
         outputs = [np.zeros((size, longest, *output.width), np.float32) for output in spec.outputs]

@@ -23,7 +23,7 @@ from app.manifest import ModelSpec
 from app.pins import Pins
 from app.queue import Ticket
 from app.service import Service
-from app.streams import Answer, Chunk, Decode, Stream
+from app.streams import Chunk, ChunkAnswer, Decode, Stream
 from app.tensors import Instance, State
 from app.turns import Turns
 
@@ -99,7 +99,7 @@ class StreamService:
         begin: Model | None = None,
         end: bool = False,
         timeout: float = inf,
-    ) -> tuple[list[tuple[Answer, Chunk]], Model]:
+    ) -> tuple[list[tuple[ChunkAnswer, Chunk]], Model]:
         """The answers to chunks that follow each other, to as many of the first ones as could be had at once, one or more.
 
         Each chunk is what its decoder gives for the model; it is asked again where the id is one of another model meanwhile.
@@ -139,7 +139,7 @@ class StreamService:
         finally:
             self._turns.give(id)
 
-    async def _attempt(self, turn: _Turn, stream: Stream, model: Model) -> tuple[list[tuple[Answer, Chunk]], Stream | None]:
+    async def _attempt(self, turn: _Turn, stream: Stream, model: Model) -> tuple[list[tuple[ChunkAnswer, Chunk]], Stream | None]:
         """Answers to the first chunks, if the stream stands here, and where it stands after them; None: they were done before."""
         spec = model.spec
         with model:  # which is not let go meanwhile

@@ -72,7 +72,7 @@ Decode = Callable[[ModelSpec], Awaitable[Chunk]]  # gives a chunk for the model;
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChunkAnswer:
     """What was said to a chunk, the outputs as in a Prediction, and where the stream stood after it."""
 
     outputs: tuple[Array, ...]
@@ -135,13 +135,13 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             raise StreamConflict(f"Stream {self.id} has a state of {len(numbers)} numbers, {spec} one of {spec.state_size}.")
         return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
 
-    def place(self, chunks: Sequence[Chunk], digests: Sequence[bytes], spec: ModelSpec) -> tuple[list[Answer], int]:
+    def place(self, chunks: Sequence[Chunk], digests: Sequence[bytes], spec: ModelSpec) -> tuple[list[ChunkAnswer], int]:
         """The answers of the first chunks, as far as they were done already, and how many of the others are next.
 
         One without a number always is. It ends before the first that is neither; StreamConflict when that is the very first,
         or when another chunk had its number.
         """
-        known: list[Answer] = []
+        known: list[ChunkAnswer] = []
         following = 0
         for chunk, digest in zip(chunks, digests, strict=True):
             if chunk.seq is None or chunk.seq == self.seq + following:
@@ -159,7 +159,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
 
     def after(
         self, prediction: Prediction, chunks: Sequence[Chunk], digests: Sequence[bytes], now: float
-    ) -> tuple[Self, list[Answer]]:
+    ) -> tuple[Self, list[ChunkAnswer]]:
         """The stream once the chunks are done, one or more that ran as one; and the answer to each."""
         parts = [prediction.outputs] if len(chunks) == 1 else _parted(prediction.outputs, _ends(chunks)[:-1])
         done = [
@@ -188,9 +188,9 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             self.weights,
         )
         ends = zip(parts, _ends(chunks), strict=True)
-        return stream, [Answer(outputs, self.seq + 1 + index, self.steps + end) for index, (outputs, end) in enumerate(ends)]
+        return stream, [ChunkAnswer(outputs, self.seq + 1 + index, self.steps + end) for index, (outputs, end) in enumerate(ends)]
 
-    def _find(self, seq: int, digest: bytes, spec: ModelSpec) -> Answer:
+    def _find(self, seq: int, digest: bytes, spec: ModelSpec) -> ChunkAnswer:
         """What chunk `seq` was answered; StreamConflict when it was not done, or not with these steps."""
         back = self.seq - 1 - seq
         if back < 0:
@@ -209,7 +209,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             outputs.append(numbers[at : at + prod(shape)].reshape(shape))
             at += prod(shape)
         later = sum(_STEPS.unpack_from(self.answers, sum(self.sizes[:index]) + DIGEST)[0] for index in range(back))
-        return Answer(tuple(outputs), seq + 1, self.steps - later)
+        return ChunkAnswer(tuple(outputs), seq + 1, self.steps - later)
 
 
 def pack_arrays(arrays: Sequence[Array]) -> bytes:

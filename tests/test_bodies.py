@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import pytest
 
-from app.api.bodies import LARGE, SEARCHED, Bodies, Whole
-from app.api.chunks import Decoder
+from app.api.bodies import LARGE, SEARCHED, Bodies, ReceivedBody
+from app.api.chunks import ChunkDecoder
 from app.api.predict import Predict
 from app.codecs import json as codec
 from app.codecs.plain import Choose
@@ -42,16 +42,16 @@ def test_a_small_packed_body_does_not_wait_behind_a_large_one(body: bytes) -> No
     """What can become a thousand times as large seldom does."""
     bodies = Bodies(LIMIT)
     packed = gzip.compress(body)
-    assert asyncio.run(beside_large_work(bodies, lambda: bodies.read(Whole(packed), PACKED))) == body
+    assert asyncio.run(beside_large_work(bodies, lambda: bodies.read(ReceivedBody(packed), PACKED))) == body
 
 
 @pytest.mark.parametrize("limit", [1000, LARGE - 1, LARGE, LARGE + 1, LIMIT])
 def test_a_packed_body_is_unpacked_up_to_the_limit_and_no_further(limit: int) -> None:
     """Wherever it is unpacked."""
     bodies = Bodies(limit)
-    assert len(asyncio.run(bodies.read(Whole(gzip.compress(bytes(limit))), PACKED))) == limit
+    assert len(asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(limit))), PACKED))) == limit
     with pytest.raises(TooLarge, match=f"than the {limit} that are taken"):
-        asyncio.run(bodies.read(Whole(gzip.compress(bytes(limit + 1))), PACKED))
+        asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(limit + 1))), PACKED))
 
 
 class Noting(codec.Decoder):
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_chunk_is_searched_for_where_that_holds_nobody_up(s
     """It takes many times as long as to read what is good, which is read here."""
     threads: list[threading.Thread] = []
     bodies = Bodies(LIMIT)
-    decoder = Decoder(bodies, LIMITS, lambda: Noting(threads))
+    decoder = ChunkDecoder(bodies, LIMITS, lambda: Noting(threads))
     good = json.dumps({"input": [[1, 2]] * steps}).encode()
     if len(good) < LARGE:
         assert len(asyncio.run(beside_large_work(bodies, lambda: decoder.from_json(good, SPEC))).steps) == steps
@@ -115,5 +115,5 @@ def test_so_is_what_is_wrong_with_a_request(steps: int) -> None:
     body = json.dumps({"instances": [[[1, 2]] * steps + [[3, "x"]]]}).encode()
     scope = {"headers": [(b"content-type", b"application/json")], "query_string": b"", "state": {}}
     with pytest.raises(InvalidRequest, match=f"/instances/0/{steps}/1"):
-        asyncio.run(predict(scope, Whole(body)))
+        asyncio.run(predict(scope, ReceivedBody(body)))
     assert [each is threading.main_thread() for each in threads] == [steps == 1]

@@ -50,7 +50,7 @@ from app.stores import TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
 from app.stream_service import MOST_REMEMBERED, StreamService
-from app.streams import MOST_ANSWERS, Answer, Chunk, Stream, StreamLimits, new_tag
+from app.streams import MOST_ANSWERS, Chunk, ChunkAnswer, Stream, StreamLimits, new_tag
 from app.tensors import Array
 from tests import artifacts
 from tests.services import service_over
@@ -106,7 +106,7 @@ def streams_of(
 
 async def predict(
     streams: StreamService, id: str, steps: Array, seq: int | None = None, caller: Patient | None = None, **turn: Any
-) -> Answer:
+) -> ChunkAnswer:
     ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), caller or Patient(), **turn)
     return answer
 
@@ -183,7 +183,7 @@ class Machine(RuleBasedStateMachine):
                 self.runner.run(work)
         return None
 
-    def ask(self, process: int, id: str, steps: Array, seq: int | None = None, **turn: Any) -> Coroutine[Any, Any, Answer]:
+    def ask(self, process: int, id: str, steps: Array, seq: int | None = None, **turn: Any) -> Coroutine[Any, Any, ChunkAnswer]:
         """For the one caller who each stream has in each process, and who remembers where it stood."""
         return predict(self.services[process], id, steps, seq, self.callers[process, id], **turn)
 
@@ -191,7 +191,7 @@ class Machine(RuleBasedStateMachine):
     def first(self) -> StreamService:
         return self.services[0]
 
-    def check(self, answer: Answer, outputs: Array, *, seq: int, steps: int) -> None:
+    def check(self, answer: ChunkAnswer, outputs: Array, *, seq: int, steps: int) -> None:
         assert (answer.seq, answer.steps) == (seq, steps)
         np.testing.assert_allclose(answer.output, outputs, rtol=1e-4, atol=1e-3)
 
@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
             return
         given = [chunk(length, seed + number) for number, length in enumerate(lengths)]
 
-        async def send() -> list[Answer]:
+        async def send() -> list[ChunkAnswer]:
             return await asyncio.gather(*(predict(self.services[i % 2], id, steps) for i, steps in enumerate(given)))
 
         answers = self.runner.run(send())
@@ -288,7 +288,7 @@ class Machine(RuleBasedStateMachine):
         if known := self.alive(id):
             steps, seq = chunk(length, seed), len(known.chunks)
 
-            async def send() -> list[Answer]:
+            async def send() -> list[ChunkAnswer]:
                 return await asyncio.gather(*(predict(each, id, steps, seq) for each in [*self.services, *self.services]))
 
             answers = self.runner.run(send())
@@ -312,7 +312,7 @@ class Machine(RuleBasedStateMachine):
         """In both processes: each is answered as if it were the only one, and what stays is one of them, whole."""
         given = [chunk(length, seed) for length in range(1, more + 2)]
 
-        async def send() -> list[Answer]:
+        async def send() -> list[ChunkAnswer]:
             model = self.service.model()
             return await asyncio.gather(*(predict(self.services[i % 2], id, steps, begin=model) for i, steps in enumerate(given)))
 

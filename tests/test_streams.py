@@ -12,7 +12,7 @@ from app import streams
 from app.errors import StreamConflict
 from app.manifest import GOLDEN_NAME, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.stores import TAG
-from app.streams import Answer, Chunk, Stream, digest_of
+from app.streams import Chunk, ChunkAnswer, Stream, digest_of
 from app.tensors import Array, Prediction
 
 OUTPUTS = 3
@@ -43,7 +43,7 @@ def prediction(length: int, seed: int = 0) -> Prediction:
     return Prediction((output.astype(np.float32),), (state.astype(np.float32),))
 
 
-def find(stream: Stream, seq: int | None, steps: Array) -> Answer | None:
+def find(stream: Stream, seq: int | None, steps: Array) -> ChunkAnswer | None:
     """The answer that it got already; None when it is next."""
     known, following = stream.place([Chunk(steps, seq)], [digest_of(steps)], SPEC)
     assert len(known) + following == 1

@@ -31,8 +31,8 @@ OCTETS_ANSWER = [(b"content-type", _OCTETS)]
 CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate"}
 
 
-class Whole:
-    """A body that is there, as ASGI's `receive`: who knows it need not call it."""
+class ReceivedBody:
+    """A body that has come in already, as ASGI's `receive`; whoever knows this class reads `body` without awaiting."""
 
     __slots__ = ("body",)
 
@@ -52,13 +52,13 @@ class Bodies:
 
     def at_hand(self, receive: Receive, headers: Headers) -> bytes | None:
         """The body where it need not be waited for, nor unpacked; None: read it."""
-        if isinstance(receive, Whole) and b"content-encoding" not in headers and len(receive.body) <= self._limit:
+        if isinstance(receive, ReceivedBody) and b"content-encoding" not in headers and len(receive.body) <= self._limit:
             return receive.body
         return None
 
     async def read(self, receive: Receive, headers: Headers) -> bytes:
         """The whole body, unpacked; TooLarge as soon as it is known to be, ClientDisconnect."""
-        body = receive.body if isinstance(receive, Whole) else await _read(receive, headers, self._limit)
+        body = receive.body if isinstance(receive, ReceivedBody) else await _read(receive, headers, self._limit)
         if len(body) > self._limit:
             raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are taken.")
         return await self._unpack(body, headers) if b"content-encoding" in headers else body

@@ -20,8 +20,8 @@ from app.streams import Chunk
 PATH = "/streams/{id}/predict"
 
 
-class Decoder:
-    """Reads the chunks of JSON and of octets."""
+class ChunkDecoder:
+    """Reads the bodies of chunks, JSON or octets."""
 
     def __init__(self, bodies: Bodies, limits: Limits, new_parser: Callable[[], json.Decoder]) -> None:
         self._bodies = bodies
@@ -44,7 +44,7 @@ class Decoder:
 class Chunks:
     """Answers requests."""
 
-    def __init__(self, streams: StreamService, bodies: Bodies, decoder: Decoder) -> None:
+    def __init__(self, streams: StreamService, bodies: Bodies, decoder: ChunkDecoder) -> None:
         self._streams = streams
         self._bodies = bodies
         self._decoder = decoder

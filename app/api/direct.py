@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
-from app.api.bodies import Whole
+from app.api.bodies import ReceivedBody
 from app.api.guard import Guard
 from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
@@ -78,7 +78,7 @@ class Direct:
         request_id = self._ids.assign(scope)
         refusal = self._refusal(scope)
         if refusal is None:
-            return self._answer(scope, route, endpoint(scope, Whole(body)), request_id)
+            return self._answer(scope, route, endpoint(scope, ReceivedBody(body)), request_id)
         return _told(reply_of(refusal, request_id))
 
     def _refusal(self, scope: Scope) -> Answer | None:

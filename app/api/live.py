@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.api import problems, schemas
 from app.api.caller import Caller
-from app.api.chunks import Decoder
+from app.api.chunks import ChunkDecoder
 from app.api.direct import reply_of, send_reply
 from app.api.guard import PROTOCOL, Guard
 from app.api.origins import HOST, is_foreign
@@ -27,8 +27,7 @@ from app.extensions import STOPPING, WAITING
 from app.manifest import ModelSpec
 from app.metrics import Metrics
 from app.stream_service import StreamService
-from app.streams import Answer as ChunkAnswer
-from app.streams import Chunk, Stream
+from app.streams import Chunk, ChunkAnswer, Stream
 
 NEW = "/streams/ws"
 MOST_AT_ONCE = 32  # messages that run together
@@ -56,7 +55,7 @@ class Connection:
 class Live:
     """Answers WebSockets."""
 
-    def __init__(self, streams: StreamService, opening: Streams, decoder: Decoder, *, guard: Guard, metrics: Metrics) -> None:
+    def __init__(self, streams: StreamService, opening: Streams, decoder: ChunkDecoder, *, guard: Guard, metrics: Metrics) -> None:
         self._guard = guard
         self._streams = streams
         self._opening = opening

@@ -29,7 +29,7 @@ from app.codecs.request import (
 )
 from app.errors import InvalidRequest, RecurveError
 from app.manifest import ModelSpec
-from app.streams import Answer, Chunk
+from app.streams import Chunk, ChunkAnswer
 from app.tensors import Array, Instance, Prediction, State
 from app.tokens import BadToken, Tokens
 
@@ -199,7 +199,7 @@ def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec,
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def encode_chunk(answer: Answer, chunk: Chunk, spec: ModelSpec, **more: str) -> bytes:
+def encode_chunk(answer: ChunkAnswer, chunk: Chunk, spec: ModelSpec, **more: str) -> bytes:
     """The body of the answer to a stream's chunk."""
     told = _told(answer.outputs, spec, chunk.return_sequences)
     return orjson.dumps({"predictions": told, "seq": answer.seq, "steps": answer.steps, **more}, option=orjson.OPT_SERIALIZE_NUMPY)
