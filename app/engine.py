@@ -8,13 +8,11 @@ nothing of queues or HTTP. Thread-safe; what computes releases the GIL.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from threading import Lock
 from time import monotonic, perf_counter
 from typing import Literal
-
-import numpy as np
 
 from app.chunked import Chunked, chunk_of
 from app.errors import BadArtifact, NotFinite, ProviderUnavailable
@@ -22,7 +20,7 @@ from app.gpu import NO_DRIVER
 from app.manifest import ModelSpec
 from app.runner import Computed, Runner, Stepwise, Whole
 from app.runtime import CPU, CUDA, Runtime, Session
-from app.tensors import Array, Batch, Instance, Prediction
+from app.tensors import Array, Batch, Instance, Prediction, is_finite
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +109,10 @@ class Engine:
     def answer(self, instances: Sequence[Instance]) -> Sequence[Prediction | NotFinite]:
         """The same, but NotFinite in place of a prediction, or of a state, that overflows float32."""
         predictions, whole = self._predict(instances, self._run)
-        if all(map(_is_finite, whole)):
+        if all(map(is_finite, whole)):
             return predictions
         error = NotFinite(f"The prediction overflows float32: the values are too large for {self.spec}.")
-        return [each if all(map(_is_finite, (*each.outputs, *each.state))) else error for each in predictions]
+        return [each if all(map(is_finite, (*each.outputs, *each.state))) else error for each in predictions]
 
     def predict_on(self, runner: Runner, instances: Sequence[Instance]) -> list[Prediction]:
         """The same as `predict`, on the provider of this one of the runners, whatever it costs; raises what goes wrong there."""
@@ -242,8 +240,3 @@ def _groups(lengths: Sequence[int], spec: ModelSpec) -> list[list[int]]:
         alike.setdefault(0 if spec.ragged else length, []).append(index)
     most = spec.max_batch_size or len(lengths)
     return [same[begin : begin + most] for same in alike.values() for begin in range(0, len(same), most)]
-
-
-def _is_finite(array: Array) -> bool:
-    """Whether every number is; the product is so only then, or it is worth a closer look."""
-    return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())

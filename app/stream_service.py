@@ -24,7 +24,7 @@ from app.pins import Pins
 from app.queue import Ticket
 from app.service import Service
 from app.streams import Chunk, ChunkAnswer, Decode, Stream
-from app.tensors import Instance, State
+from app.tensors import Instance, State, pack_arrays
 from app.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class StreamService:
         StoreUnavailable.
         """
         _check_streamed(spec)
-        begun = streams.pack_arrays(state) if state is not None else b""
+        begun = pack_arrays(state) if state is not None else b""
         return await self.keeper.begin(id, _origin(spec), begun, ttl)
 
     async def find(self, id: str) -> Stream:

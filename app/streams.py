@@ -18,7 +18,7 @@ import numpy as np
 
 from app.errors import RecurveError, StreamConflict
 from app.manifest import ModelSpec
-from app.tensors import Array, Prediction, State
+from app.tensors import Array, Prediction, State, pack_arrays, state_in, unpack
 
 FORMAT = 3
 READABLE = (2, FORMAT)  # the first knew nothing of weights
@@ -32,7 +32,6 @@ LONGEST_TTL = 30 * 86_400.0  # seconds
 _HEAD = Struct("<16sBQQdddHIB")
 _STEPS = Struct("<I")
 PREFIX = DIGEST + _STEPS.size  # bytes before the outputs of an answer
-_FLOAT32 = np.dtype("<f4")
 _tags = count()
 _process: tuple[int, bytes] = (0, b"")
 
@@ -130,10 +129,10 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             raise StreamConflict(f"Stream {self.id} was begun with other files of {spec} than are served now: begin another.")
         if not self.state:
             return None
-        numbers = np.frombuffer(self.state, _FLOAT32).astype(np.float32, copy=False)
+        numbers = unpack(self.state)
         if spec.state_size != len(numbers):
             raise StreamConflict(f"Stream {self.id} has a state of {len(numbers)} numbers, {spec} one of {spec.state_size}.")
-        return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
+        return state_in(numbers, spec)
 
     def place(self, chunks: Sequence[Chunk], digests: Sequence[bytes], spec: ModelSpec) -> tuple[list[ChunkAnswer], int]:
         """The answers of the first chunks, as far as they were done already, and how many of the others are next.
@@ -202,7 +201,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         if self.answers[begin : begin + DIGEST] != digest:
             raise StreamConflict(f"Chunk {seq} was done with other steps than these. Chunk {self.seq} is next.", expected=self.seq)
         (steps,) = _STEPS.unpack_from(self.answers, begin + DIGEST)
-        numbers = np.frombuffer(self.answers[begin + PREFIX : begin + self.sizes[back]], _FLOAT32).astype(np.float32, copy=False)
+        numbers = unpack(self.answers[begin + PREFIX : begin + self.sizes[back]])
         outputs, at = [], 0
         for output in spec.outputs:
             shape = (steps, *output.width) if spec.every_step(output) else output.width
@@ -210,11 +209,6 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
             at += prod(shape)
         later = sum(_STEPS.unpack_from(self.answers, sum(self.sizes[:index]) + DIGEST)[0] for index in range(back))
         return ChunkAnswer(tuple(outputs), seq + 1, self.steps - later)
-
-
-def pack_arrays(arrays: Sequence[Array]) -> bytes:
-    """The float32 of one after the other."""
-    return b"".join([array.astype(_FLOAT32, copy=False).tobytes() for array in arrays])
 
 
 def _parted(outputs: Sequence[Array], ends: Sequence[int]) -> list[tuple[Array, ...]]:

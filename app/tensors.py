@@ -7,15 +7,19 @@ A one-shot prediction and a step of a live stream are the same thing: an `Instan
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.manifest import OutputSpec, StateSpec
+from app.manifest import ModelSpec, OutputSpec, StateSpec
 
 Array = NDArray[np.float32]
 State = tuple[Array, ...]  # one array per state of the model, in the manifest's order, each of its `shape`
+
+FLOAT32 = np.dtype("<f4")  # of numbers that are stored or sent
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every sequence
@@ -145,3 +149,23 @@ def rows(array: Array, batch_axis: int) -> Array:
     if batch_axis == 1:
         return array.swapaxes(0, 1)
     return array.transpose(batch_axis, *range(batch_axis), *range(batch_axis + 1, array.ndim))
+
+
+def pack_arrays(arrays: Sequence[Array]) -> bytes:
+    """The numbers of all of them, one array after the other, as FLOAT32."""
+    return b"".join([array.astype(FLOAT32, copy=False).tobytes() for array in arrays])
+
+
+def unpack(data: bytes, count: int = -1) -> Array:
+    """The first `count` numbers that `pack_arrays` wrote, or all of them, in one row."""
+    return np.frombuffer(data, FLOAT32, count).astype(np.float32, copy=False)
+
+
+def state_in(numbers: Array, spec: ModelSpec) -> State:
+    """The state whose arrays stand in these numbers one after the other."""
+    return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
+
+
+def is_finite(array: Array) -> bool:
+    """Whether every number is; the product is so only then, or it is worth a closer look."""
+    return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())

@@ -9,13 +9,11 @@ import hmac
 from dataclasses import dataclass
 from math import ceil
 
-import numpy as np
 import pybase64
 
 from app.manifest import ModelSpec
-from app.tensors import State
+from app.tensors import FLOAT32, State, pack_arrays, state_in, unpack
 
-FLOAT32 = np.dtype("<f4")
 DIGEST = "sha256"
 TAG = 32  # bytes
 MOST_SEALS = 256  # that are kept, each made anew in microseconds
@@ -44,7 +42,7 @@ class Tokens:
         self._seals: dict[tuple[str, str], _Seal] = {}
 
     def encode(self, state: State, spec: ModelSpec) -> str:
-        numbers = b"".join([array.astype(FLOAT32, copy=False).tobytes() for array in state])
+        numbers = pack_arrays(state)
         tag = hmac.digest(self._seal(spec).key, numbers, DIGEST)
         return _text(numbers + tag)
 
@@ -64,8 +62,7 @@ class Tokens:
                 f"not a state of {spec}: it was changed or cut off, or it belongs to another model, version or signing key, "
                 "or to other files of this version"
             ) from None
-        numbers = np.frombuffer(signed, FLOAT32, (len(signed) - TAG) // FLOAT32.itemsize).astype(np.float32, copy=False)
-        return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
+        return state_in(unpack(signed, spec.state_size), spec)
 
     def _seal(self, spec: ModelSpec) -> _Seal:
         seal = self._seals.get((spec.name, spec.version))

@@ -13,7 +13,7 @@ from app.errors import StreamConflict
 from app.manifest import GOLDEN_NAME, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.stores import TAG
 from app.streams import Chunk, ChunkAnswer, Stream, digest_of
-from app.tensors import Array, Prediction
+from app.tensors import Array, Prediction, pack_arrays
 
 OUTPUTS = 3
 SPEC = ModelSpec(
@@ -190,7 +190,7 @@ def test_every_output_of_a_chunk_is_kept_and_given_again() -> None:
 
 def test_a_state_comes_back_as_the_model_takes_it(spec: ModelSpec) -> None:
     state = prediction(1).state
-    (array,) = begun(streams.pack_arrays(state)).state_of(spec) or ()
+    (array,) = begun(pack_arrays(state)).state_of(spec) or ()
     np.testing.assert_array_equal(array, state[0])
     assert begun().state_of(spec) is None
 

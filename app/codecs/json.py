@@ -13,7 +13,7 @@ import orjson
 import simdjson
 
 from app.codecs import plain
-from app.codecs.plain import FLOAT32_MAX, Choose
+from app.codecs.plain import Choose
 from app.codecs.request import (
     CHUNK_MEMBERS,
     INSTANCE_MEMBERS,
@@ -30,7 +30,7 @@ from app.codecs.request import (
 from app.errors import InvalidRequest, RecurveError
 from app.manifest import ModelSpec
 from app.streams import Chunk, ChunkAnswer
-from app.tensors import Array, Instance, Prediction, State
+from app.tensors import FLOAT32_MAX, Array, Instance, Prediction, State
 from app.tokens import BadToken, Tokens
 
 T = TypeVar("T")

@@ -24,11 +24,9 @@ from app.codecs.request import (
 )
 from app.errors import InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
-from app.streams import Chunk, pack_arrays
-from app.tensors import Array, Instance
+from app.streams import Chunk
+from app.tensors import FLOAT32, Array, Instance, pack_arrays
 from app.tokens import BadToken, Tokens
-
-FLOAT32 = np.dtype("<f4")
 
 
 def decode(

@@ -30,11 +30,10 @@ from app.codecs.request import (
 from app.errors import InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
 from app.streams import Chunk
-from app.tensors import Array, Instance, State
+from app.tensors import FLOAT32_MAX, Array, Instance, State
 from app.tokens import BadToken, Tokens
 
 ARRAY = (list, Elements)
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 SINGLE = "a single sequence stands in an array of its own: [[[...], ...]]"
 

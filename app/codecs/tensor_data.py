@@ -7,7 +7,7 @@ nothing of models.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from app.codecs.request import MOST_SHOWN, kind
 from app.errors import InvalidRequest, Violation
+from app.tensors import FLOAT32_MAX, Array, is_finite
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 MOST_AXES = 16
 DATATYPES = {"BOOL": "?", "INT32": "<i4", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}  # those that models here have
 OF_TYPES = {"bool": "BOOL", "int32": "INT32", "int64": "INT64", "float32": "FP32", "float64": "FP64"}  # by NumPy's names
@@ -128,10 +128,6 @@ def read_shape(value: Any, pointer: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def first_not_finite(array: NDArray[np.floating[Any]]) -> tuple[int, ...] | None:
+def first_not_finite(array: Array) -> tuple[int, ...] | None:
     """Where the first number stands that is NaN or infinite, if there is one."""
-    flat = array.reshape(-1)
-    if isfinite(np.vdot(flat, flat)):  # then all are; looking at each takes longer
-        return None
-    wrong = np.flatnonzero(~np.isfinite(flat))
-    return tuple(int(place) for place in np.unravel_index(wrong[0], array.shape)) if wrong.size else None
+    return None if is_finite(array) else tuple(map(int, np.unravel_index(np.isfinite(array).argmin(), array.shape)))
