@@ -16,7 +16,7 @@ from app.errors import BadArtifact
 from app.manifest import ModelSpec
 from app.runner import Computed, Runner
 from app.runtime import Bound, Session
-from app.tensors import Array, Batch, rows
+from app.tensors import Array, Batch, batch_shape, rows
 
 REPLAYS = 3  # by which a size is timed
 NOISE = 1.2  # times as long as the quickest is as quick
@@ -76,7 +76,7 @@ class Chunked(Runner):
         lengths[:, :count] = batch.lengths - chunk * np.arange(chunks)[:, None]
         starts = []
         for state, array in zip(spec.states, batch.states, strict=True):
-            start = np.zeros(_shape(state.shape, state.batch_axis, size), np.float32)
+            start = np.zeros(batch_shape(state.shape, state.batch_axis, size), np.float32)
             rows(start, state.batch_axis)[:count] = rows(array, state.batch_axis)
             starts.append(start)
         answers, ends = self._session.perform(
@@ -117,7 +117,7 @@ class Chunked(Runner):
                 spec.input.name: np.zeros((size, self._steps, len(spec.features)), np.float32),
                 self._lengths.name: np.zeros(size, self._lengths.type),
             }
-            inputs |= {s.input: np.zeros(_shape(s.shape, s.batch_axis, size), np.float32) for s in spec.states}
+            inputs |= {s.input: np.zeros(batch_shape(s.shape, s.batch_axis, size), np.float32) for s in spec.states}
             outputs = {o.name: np.zeros((size, self._steps, *o.shape), np.float32) for o in spec.outputs}
             bound = self._session.bound(inputs, outputs, {state.input: state.output for state in spec.states})
             self._seconds[size] = min(_timed(bound) for _ in range(REPLAYS))
@@ -137,7 +137,3 @@ def _timed(bound: Bound) -> float:
     begin = perf_counter()
     bound.run()
     return perf_counter() - begin
-
-
-def _shape(shape: tuple[int, ...], batch_axis: int, size: int) -> tuple[int, ...]:
-    return (*shape[:batch_axis], size, *shape[batch_axis:])

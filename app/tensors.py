@@ -139,9 +139,14 @@ def batch_first(array: Array, spec: OutputSpec) -> Array:
 @lru_cache(maxsize=256)
 def _zeros(size: int, shape: tuple[int, ...], batch_axis: int) -> Array:
     """The zero states of `size` instances in the graph's layout; shared, so nobody may write into it."""
-    zeros = np.zeros((*shape[:batch_axis], size, *shape[batch_axis:]), dtype=np.float32)
+    zeros = np.zeros(batch_shape(shape, batch_axis, size), dtype=np.float32)
     zeros.flags.writeable = False
     return zeros
+
+
+def batch_shape(shape: tuple[int, ...], batch_axis: int, size: int) -> tuple[int, ...]:
+    """The shape of one instance with a batch axis of this size put in."""
+    return (*shape[:batch_axis], size, *shape[batch_axis:])
 
 
 def rows(array: Array, batch_axis: int) -> Array:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from app.codecs.request import MOST_SHOWN, Limits, wrong_length
 from app.codecs.tensor_data import OF_TYPES, Tensor, first_not_finite
 from app.errors import InvalidRequest, Violation
-from app.manifest import ConstantSpec, ModelSpec, OutputSpec, StateSpec
-from app.tensors import Array, Instance, Prediction, State, rows
+from app.manifest import ConstantSpec, InputSpec, ModelSpec, OutputSpec, StateSpec
+from app.tensors import Array, Instance, Prediction, State, batch_shape, rows
 
 ANY = -1  # a length that each request chooses
 INTEGERS = ("INT32", "INT64")
@@ -33,17 +33,17 @@ def inputs_of(spec: ModelSpec) -> list[TensorSpec]:
     """The tensors that a model takes, the constants excepted: the sequences first."""
     lengths = [TensorSpec(spec.lengths.name, OF_TYPES[spec.lengths.type], (_batch(spec),))] if spec.lengths else []
     return [
-        TensorSpec(spec.input.name, "FP32", _sequences(spec, _batch(spec), _time(spec))),
+        TensorSpec(spec.input.name, "FP32", _sequences(spec)),
         *lengths,
-        *(TensorSpec(each.input, "FP32", _state(each, _batch(spec))) for each in spec.states),
+        *(TensorSpec(each.input, "FP32", batch_shape(each.shape, each.batch_axis, _batch(spec))) for each in spec.states),
     ]
 
 
 def outputs_of(spec: ModelSpec) -> list[TensorSpec]:
     """The tensors that a model gives: its outputs, then the states, which are given to those only who name them."""
     return [
-        *(TensorSpec(each.name, "FP32", _output(each, _batch(spec), _time(spec))) for each in spec.outputs),
-        *(TensorSpec(each.output, "FP32", _state(each, _batch(spec))) for each in spec.states),
+        *(TensorSpec(each.name, "FP32", _with_axes(each.shape, each, spec)) for each in spec.outputs),
+        *(TensorSpec(each.output, "FP32", batch_shape(each.shape, each.batch_axis, _batch(spec))) for each in spec.states),
     ]
 
 
@@ -57,7 +57,7 @@ def instances_of(spec: ModelSpec, tensors: Mapping[str, Tensor], limits: Limits)
     sequences = tensors.get(spec.input.name)
     if sequences is None:
         raise InvalidRequest([Violation("/inputs", f"the input {spec.input.name} is missing; {spec} takes {', '.join(known)}")])
-    _check(sequences, ("FP32",), _sequences(spec, _batch(spec), _time(spec)))
+    _check(sequences, ("FP32",), _sequences(spec))
     batch = sequences.shape[spec.input.batch_axis]
     time = 1 if spec.input.time_axis is None else sequences.shape[spec.input.time_axis]
     limits.check_instances(batch)
@@ -147,7 +147,7 @@ def _check_finite(tensor: Tensor, whole: Array, lengths: Sequence[int], spec: Mo
 
 def _states(tensor: Tensor, state: StateSpec, batch: int) -> Array:
     """(batch, *shape)"""
-    _check(tensor, ("FP32",), _state(state, batch))
+    _check(tensor, ("FP32",), batch_shape(state.shape, state.batch_axis, batch))
     array: NDArray[np.float32] = tensor.numbers()
     if (wrong := first_not_finite(array)) is not None:
         raise tensor.refuse(f"at {list(wrong)}: expected a finite number, got {array[wrong]}")
@@ -170,25 +170,15 @@ def _batch(spec: ModelSpec) -> int:
     return 1 if spec.max_batch_size == 1 else ANY
 
 
-def _time(spec: ModelSpec) -> int:
-    return spec.time_steps or ANY
+def _sequences(spec: ModelSpec) -> tuple[int, ...]:
+    return _with_axes((len(spec.features),), spec.input, spec)
 
 
-def _sequences(spec: ModelSpec, batch: int, time: int) -> tuple[int, ...]:
-    return _with_axes((len(spec.features),), {spec.input.batch_axis: batch}, spec.input.time_axis, time)
-
-
-def _output(output: OutputSpec, batch: int, time: int) -> tuple[int, ...]:
-    return _with_axes(output.shape, {output.batch_axis: batch}, output.time_axis, time)
-
-
-def _state(state: StateSpec, batch: int) -> tuple[int, ...]:
-    return _with_axes(state.shape, {state.batch_axis: batch}, None, 0)
-
-
-def _with_axes(shape: Sequence[int], axes: dict[int, int], time_axis: int | None, time: int) -> tuple[int, ...]:
-    """The shape with its axes of batch and time put in where they stand."""
+def _with_axes(shape: tuple[int, ...], of: InputSpec | OutputSpec, spec: ModelSpec) -> tuple[int, ...]:
+    """The shape with the axes of batch and time put in where this tensor has them."""
+    if of.time_axis is None:
+        return batch_shape(shape, of.batch_axis, _batch(spec))
     whole = list(shape)
-    for axis, length in sorted((axes if time_axis is None else axes | {time_axis: time}).items()):
+    for axis, length in sorted(((of.batch_axis, _batch(spec)), (of.time_axis, spec.time_steps or ANY))):
         whole.insert(axis, length)
     return tuple(whole)

@@ -16,6 +16,7 @@ from app.counted import ModelCounts, Tally
 from app.errors import InvalidRequest, Violation
 from app.manifest import ModelSpec
 from app.orders import VersionPolicy
+from app.tensors import batch_shape
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
@@ -51,10 +52,8 @@ def config(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     states = {name for state in spec.states for name in (state.input, state.output)}
     inputs = [_with_dims(each, batched=batched) for each in inputs_of(spec) if each.name not in states]
     for state in spec.states:
-        dims = list(state.shape)  # of one sequence
-        if not batched:
-            dims.insert(state.batch_axis, spec.max_batch_size or -1)
-        inputs.append({"name": state.input, "data_type": "TYPE_FP32", "dims": dims})
+        dims = state.shape if batched else batch_shape(state.shape, state.batch_axis, spec.max_batch_size or ANY)
+        inputs.append({"name": state.input, "data_type": "TYPE_FP32", "dims": list(dims)})
     for each in inputs[1:]:  # all but the sequences
         each["optional"] = True
     found: dict[str, Any] = {
