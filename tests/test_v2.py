@@ -734,7 +734,7 @@ def test_what_reads_many_files_leaves_the_event_loop_to_others(repository: Path)
         await service.load()
         disk.seen_by.clear()
         app = FastAPI()
-        models = v2_models.Models(service, files, v2_models.Terms(max_instances=1, idle_seconds=1.0))
+        models = v2_models.Models(service, files, max_instances=1, idle_seconds=1.0)
         app.include_router(v2_models.router(service, models))
         app.include_router(v2_repository.router(service, Bodies(1000)))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http:

@@ -5,7 +5,6 @@ Owns these routes. What the answers hold is the codec's.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -34,21 +33,14 @@ EXTENSIONS = (
 NO_COUNTS = ModelCounts.of({})
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On which every model is served, as its configuration tells."""
-
-    max_instances: int  # in one request
-    idle_seconds: float  # after which a sequence is forgotten
-
-
 class Models:
-    """What is said of models."""
+    """The answers about models. `max_instances` of a request and `idle_seconds` of a sequence stand in a model's configuration."""
 
-    def __init__(self, service: Service, metrics: Metrics, terms: Terms) -> None:
+    def __init__(self, service: Service, metrics: Metrics, *, max_instances: int, idle_seconds: float) -> None:
         self._service = service
         self._metrics = metrics
-        self._terms = terms
+        self._max_instances = max_instances
+        self._idle_seconds = idle_seconds
 
     async def ready(self, request: Request) -> JSONResponse:
         """200 when it can be used."""
@@ -68,11 +60,11 @@ class Models:
         spec, provider = model.spec, model.engine.provider.in_use
         serving = v2_model.Serving(
             versions=self._service.catalog.versions(spec.name),
-            max_instances=self._terms.max_instances,
+            max_instances=self._max_instances,
             lanes=model.batcher.lanes,
             gpu=provider != CPU,
             graph=spec.graphs[provider],
-            idle_seconds=self._terms.idle_seconds,
+            idle_seconds=self._idle_seconds,
         )
         return JSONResponse(v2_model.config(spec, serving))
 
