@@ -6,6 +6,7 @@ asked; a connection that becomes a WebSocket is websocket.py's from then on.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -13,12 +14,12 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app import websocket
 from app.ending import EndingProtocol
 from app.errors import Draining, MalformedRequest, TooManyConnections, TooSlow
 from app.extensions import ANSWER, ON_DISCONNECT, Reply
 from app.terms import Terms
 from app.transport import BRIEF, SLOWEST, Flow
+from app.websocket import WebSocket
 from app.wire import complete
 
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
@@ -60,7 +61,7 @@ class Protocol(EndingProtocol):
         elif beyond > 0:
             self._full = True
             self.app = self._terms.full
-        self.ws_protocol_class = websocket.protocol(self._lost, app=self.app)  # type: ignore[assignment]  # makes one, as a class would
+        self.ws_protocol_class = partial(WebSocket, app=self.app, lost=self._lost)  # type: ignore[assignment]  # makes one, as a class would
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()

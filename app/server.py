@@ -18,7 +18,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from app import websocket
 from app.arrivals import Arrivals, Tls
 from app.calls import CallingProtocol
 from app.connection import SPARE, Protocol
@@ -27,6 +26,7 @@ from app.extensions import Offer
 from app.fleet import Fleet
 from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 from app.terms import Terms
+from app.websocket import WebSocket
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=self._protocol,  # type: ignore[arg-type]  # makes one, as a class would
-                ws=websocket.WebSocket,
+                ws=WebSocket,
                 ws_max_size=max_message_bytes,
                 ws_per_message_deflate=False,  # float32 hardly shrinks, and a compressor for each connection costs much memory
                 lifespan="off",  # the caller's, so that a bad artifact ends with its reason, not a traceback

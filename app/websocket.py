@@ -29,10 +29,13 @@ CLOSING = 2.0  # seconds for a caller to agree to the end
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """Takes a few messages ahead and then no more until they are answered; `lost` is called when the connection has ended."""
+    """Takes a few messages ahead and then no more until they are answered.
+
+    `app` answers it; `lost` is called when the connection has ended.
+    """
 
     def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, app: Any = None, lost: Callable[[], None]
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, app: Any, lost: Callable[[], None]
     ) -> None:
         super().__init__(config, server_state, app_state)
         self.close_timeout = CLOSING
@@ -44,7 +47,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._pongs = b""  # that go out when the caller reads again
         self._short = min(SHORT, config.ws_max_size)
         self._lost = lost
-        self._app = app or self.app
+        self._app = app
         self.app = self._answer
         self._leaving: set[Callable[[], None]] = set()
 
@@ -232,15 +235,6 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.conn.parser.close()
         for error in (self.conn.handshake_exc, self.conn.parser_exc):
             _forget_frames(error)
-
-
-def protocol(lost: Callable[[], None], *, app: Any) -> Callable[..., asyncio.Protocol]:
-    """What makes the protocol of a connection that becomes a WebSocket, which `app` answers."""
-
-    def make(config: Config, server_state: ServerState, app_state: dict[str, Any]) -> WebSocket:
-        return WebSocket(config, server_state, app_state, app=app, lost=lost)
-
-    return make
 
 
 def _forget_frames(error: BaseException | None) -> None:

@@ -77,7 +77,7 @@ class Peer:
             self.app, interface="asgi3", log_config=None, ws_max_size=MOST, ws_ping_interval=None, ws_per_message_deflate=False
         )
         config.load()
-        extra = {"lost": lambda: None} if issubclass(kind, WebSocket) else {}
+        extra = {"app": self.app, "lost": lambda: None} if issubclass(kind, WebSocket) else {}
         self.server = kind(config, ServerState(), {}, **extra)
         self.transport = Transport()
         self.client = ClientProtocol(parse_uri("ws://localhost/"))
