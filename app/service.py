@@ -29,7 +29,7 @@ EVERYWHERE = 60.0  # seconds that an order may take to reach all workers
 
 
 class Lease:
-    """One request's hold on the models that it chose: they are not let go before its `with` block ends."""
+    """One request's hold on the models that it chooses: they are not let go before its `with` block ends."""
 
     __slots__ = ("_held", "_service")
 
@@ -109,7 +109,7 @@ class Service:
     def model(self, name: str | None = None, version: str | None = None) -> Model:
         """The model to answer with; ModelNotFound names what there is, NotReady before the models are loaded.
 
-        Use it in a `with` block, in the same turn of the loop, or through a `lease`.
+        Use it in a `with` block, in the same turn of the loop, or through a `Lease`.
         """
         if not self._ready:
             raise NotReady("The models are still being loaded.")
@@ -133,10 +133,6 @@ class Service:
         if holds(name):
             return f"{name} is in the repository and not loaded yet: {load}, and so does a restart."
         return f"There is no model {name[:64]!r}; this service has {', '.join(self.catalog.names()) or 'none'}."
-
-    def lease(self) -> Lease:
-        """For a request that will say later which model it wants."""
-        return Lease(self)
 
     async def load_model(self, name: str, policy: VersionPolicy | None = None) -> None:
         """Serve a model from now on, in all workers; ModelNotFound, BadModel, NotReady when one of them takes too long."""

@@ -71,9 +71,11 @@ class Noting(codec.Decoder):
 
 
 class Idle:
-    """A service, as far as a request that is refused needs one; and its lease."""
+    """A service, as far as a request that is refused needs one; and its model."""
 
-    def lease(self) -> Self:
+    spec = SPEC
+
+    def model(self, *_: object) -> Self:
         return self
 
     def __enter__(self) -> Self:
@@ -84,9 +86,6 @@ class Idle:
 
     def backlog(self) -> float:
         return 0.0
-
-    def choose(self, *_: object) -> ModelSpec:
-        return SPEC
 
 
 SIZES = pytest.mark.parametrize("steps", [1, SEARCHED // 8, LARGE // 8], ids=["small", "middling", "large"])

@@ -22,6 +22,7 @@ from app.metrics import Metrics
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.repository import Repository
+from app.service import Lease
 from app.tensors import Instance
 from tests import artifacts
 from tests.servers import Server, serve
@@ -281,7 +282,7 @@ def test_a_model_is_not_let_go_while_it_is_used(tmp_path: Path) -> None:
 
     async def main() -> None:
         service = await service_over(tmp_path)
-        with service.lease() as lease:
+        with Lease(service) as lease:
             spec = lease.choose()
             artifacts.build(tmp_path, seed=1)
             await service.catalog.refresh()

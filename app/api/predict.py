@@ -65,7 +65,7 @@ class Predict:
         begin = monotonic()
         headers: Headers = dict(scope["headers"])
         binary = is_binary(headers)
-        with Caller(scope) as caller, self._service.lease() as lease:
+        with Caller(scope) as caller, Lease(self._service) as lease:
             body = self._bodies.at_hand(receive, headers) or await self._bodies.read(receive, headers)
             arrived = monotonic()
             if binary:
