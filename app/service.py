@@ -87,6 +87,11 @@ class Service:
     def ready(self) -> bool:
         return self.status in ("ok", "degraded")
 
+    def check_ready(self) -> None:
+        """NotReady unless predictions are served."""
+        if not self.ready:
+            raise NotReady(f"The service is {self.status}.")
+
     @property
     def has_default(self) -> bool:
         """Whether a request may name no model."""

@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 
 from app import __version__
 from app.api import schemas
-from app.errors import NotReady
 from app.keeper import Keeper
 from app.service import Service
 
@@ -66,8 +65,7 @@ def router(service: Service, keeper: Keeper) -> APIRouter:
     )
     async def ready() -> Response:
         """200 when the models are loaded, warm and proved, and the service is not draining."""
-        if not service.ready:
-            raise NotReady(f"The service is {service.status}.")
+        service.check_ready()
         return Response()
 
     return routes

@@ -29,8 +29,7 @@ def router(service: Service) -> APIRouter:
     )
     async def models(_: NoQuery) -> JSONResponse:
         """Every version that is served, the newest of a model first, with names and units as its manifest has them."""
-        if not service.ready:
-            raise NotReady(f"The service is {service.status}.")
+        service.check_ready()
         default = service.default_model if service.has_default else None
         answer = model_schemas.Models(default=default, models=[_told(model) for model in service.catalog.served])
         return JSONResponse(answer.model_dump(mode="json"))

@@ -14,7 +14,6 @@ from app import __version__
 from app.api import schemas, v2_schemas
 from app.codecs import v2_model
 from app.counted import ModelCounts
-from app.errors import NotReady
 from app.lifecycle import Model
 from app.metrics import Metrics
 from app.runtime import CPU
@@ -45,8 +44,7 @@ class Models:
     async def ready(self, request: Request) -> JSONResponse:
         """200 when it can be used."""
         model = self._model(request)
-        if not self._service.ready:
-            raise NotReady(f"The service is {self._service.status}.")
+        self._service.check_ready()
         return JSONResponse({"name": model.spec.name, "ready": True})
 
     async def metadata(self, request: Request) -> JSONResponse:
@@ -111,8 +109,7 @@ def router(service: Service, models: Models) -> APIRouter:
     @routes.get("/health/ready", summary="Server ready", response_model=v2_schemas.ServerReady, responses=schemas.problems(503))
     async def ready() -> JSONResponse:
         """200 when the models are loaded, warm and proved, and the service is not draining."""
-        if not service.ready:
-            raise NotReady(f"The service is {service.status}.")
+        service.check_ready()
         return JSONResponse({"ready": True})
 
     routes.add_api_route(  # before the models: it is none of that name
