@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from app.api import schemas
-from app.api.bodies import JSON, LARGE, OCTETS, OCTETS_ANSWER, Bodies, Headers, is_binary, misplaced, takes_octets
+from app.api.bodies import LARGE, OCTETS_ANSWER, Bodies, Headers, content, is_binary, misplaced, takes_octets
 from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import json, octets
@@ -36,7 +36,6 @@ QUERY = {
     "return_state": "boolean",
     "timeout_ms": "number",
 }
-BINARY = {"type": "string", "format": "binary"}
 BUSY = 0.01  # seconds of work that wait
 
 
@@ -146,14 +145,11 @@ def router(predict: Predict) -> APIRouter:
         tags=["prediction"],
         response_class=Response,
         responses={
-            200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictResponse"}}, OCTETS: {"schema": BINARY}}},
+            200: {"content": content("PredictResponse", octets=True)},
             **schemas.problems(400, 401, 404, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {JSON: {"schema": {"$ref": "#/components/schemas/PredictRequest"}}, OCTETS: {"schema": BINARY}},
-            },
+            "requestBody": {"required": True, "content": content("PredictRequest", octets=True)},
             "parameters": [
                 {"name": name, "in": "query", "schema": {"type": kind}, "description": "for an octet-stream body"}
                 for name, kind in QUERY.items()

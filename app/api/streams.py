@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import chunks, schemas
-from app.api.bodies import JSON, OCTETS, Bodies, check_json, misplaced
+from app.api.bodies import Bodies, check_json, content, misplaced
 from app.api.chunks import Chunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
 from app.errors import InvalidRequest, MalformedBody, UpgradeRequired, Violation
@@ -19,8 +19,6 @@ from app.service import Service
 from app.stream_service import StreamService
 from app.streams import Stream
 from app.tokens import BadToken, Tokens
-
-BINARY = {"type": "string", "format": "binary"}
 
 
 class Streams:
@@ -60,8 +58,6 @@ class Streams:
 def router(streams: Streams, answer: Chunks) -> APIRouter:
     routes = APIRouter(prefix="/streams", tags=["streams"])
     service = streams.streams
-    reads = {"requestBody": {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Begin"}}}}}
-    forks = {"requestBody": {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Fork"}}}}}
 
     @routes.post(
         "",
@@ -69,7 +65,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         status_code=201,
         response_model=schemas.Stream,
         responses=schemas.problems(400, 401, 404, 409, 413, 415, 422, 503),
-        openapi_extra=reads,
+        openapi_extra={"requestBody": {"content": content("Begin")}},
     )
     async def begin(request: Request) -> JSONResponse:
         """The service keeps its state. Everything in the body may be left out, and so may the body."""
@@ -130,7 +126,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         status_code=201,
         response_model=schemas.Stream,
         responses=schemas.problems(400, 401, 404, 409, 410, 413, 415, 422, 503),
-        openapi_extra=forks,
+        openapi_extra={"requestBody": {"content": content("Fork")}},
     )
     async def fork(id: str, request: Request) -> JSONResponse:
         """Both go on from here, each on its own; the new one counts from 0."""
@@ -142,14 +138,11 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         summary="The next steps of a stream",
         response_class=Response,
         responses={
-            200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/ChunkResponse"}}, OCTETS: {"schema": BINARY}}},
+            200: {"content": content("ChunkResponse", octets=True)},
             **schemas.problems(400, 401, 404, 409, 410, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {JSON: {"schema": {"$ref": "#/components/schemas/ChunkRequest"}}, OCTETS: {"schema": BINARY}},
-            },
+            "requestBody": {"required": True, "content": content("ChunkRequest", octets=True)},
             "parameters": [
                 {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
                 {"name": "seq", "in": "query", "schema": {"type": "integer"}, "description": "for an octet-stream body"},

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import schemas, v2_schemas
-from app.api.bodies import JSON, Bodies
+from app.api.bodies import Bodies, content
 from app.codecs import v2_model
 from app.codecs.members import member_of, read_object
 from app.errors import BadArtifact, NotReady
@@ -77,4 +77,4 @@ def router(service: Service, bodies: Bodies) -> APIRouter:
 
 
 def _reads(schema: str) -> dict[str, Any]:
-    return {"requestBody": {"required": False, "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}}
+    return {"requestBody": {"required": False, "content": content(schema)}}
