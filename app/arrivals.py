@@ -14,11 +14,10 @@ from ssl import SSLError
 from typing import Any
 
 from app.certificates import Certificate
-from app.sockets import port_of
+from app.sockets import BACKLOG, port_of
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048
 TOGETHER = 64  # connections that are accepted in one turn of the loop
 PAUSE = 1.0  # seconds without accepting, when the system has no room for another
 LAST = 1.0  # seconds that those have to come who were accepted before the end

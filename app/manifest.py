@@ -16,11 +16,11 @@ from app.errors import BadArtifact
 
 FILE_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
-
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"  # no separators: a name never leads outside its folder
+VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Version = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
+Version = Annotated[str, Field(pattern=VERSION_PATTERN)]
 FileName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Size = Annotated[int, Field(ge=1)]
 

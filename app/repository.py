@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import BadArtifact
-from app.manifest import NAME_PATTERN, Mark
+from app.manifest import NAME_PATTERN, VERSION_PATTERN, Mark
 
 _NAME = re.compile(NAME_PATTERN)
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_VERSION = re.compile(VERSION_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)

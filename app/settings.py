@@ -23,7 +23,7 @@ FOR_A_GPU = 16  # processes at most: no more were measured
 SHARE = 2 * 2**30  # bytes of the GPU's memory for each of them: what one took was 0.7 to 1 GiB
 SMALL = 8 * 2**30  # bytes, where a GPU does not say how many it has
 ON_CPU, ON_CUDA = (16, 8192), (256, 131_072)  # instances and padded steps in a batch, as measured best
-LONGEST_TTL = 30 * 86_400.0  # seconds
+LONGEST_TTL = 30 * 86_400.0  # seconds; also of a stream that asks for another
 SECRETS = {"state_key", "api_keys", "stream_store"}  # what must not be shown, or may hold what must not
 STORES = ("embedded", "memory", "memory://", "redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 

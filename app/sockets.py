@@ -10,6 +10,7 @@ import socket
 # which this one has not carried out; that all have carried out an order, whose number follows, and the end of a line.
 CONNECTION, SUMMONS, LEVEL = b"c", b"s", b"l"
 
+BACKLOG = 2048  # connections that the system keeps until they are accepted
 FILES = 256  # that a process needs beside its connections
 
 

@@ -26,7 +26,6 @@ MOST_ANSWERS = 32  # that are kept: a caller may have as many chunks under way
 MOST_BYTES = 64 * 2**10  # of them; the last one is kept however long it is
 MOST_JOINED = 256  # steps of chunks that were sent ahead and run as one
 DIGEST = 8  # bytes
-LONGEST_TTL = 30 * 86_400.0  # seconds
 
 # tag, format, seq, steps, created, used, ttl, characters of model, version and weights, bytes of the state, answers
 _HEAD = Struct("<16sBQQdddHIB")

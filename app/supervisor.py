@@ -16,13 +16,11 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 
-from app.sockets import LEVEL, SUMMONS, url_of
+from app.sockets import BACKLOG, LEVEL, SUMMONS, url_of
 from app.starts import PATIENCE, PAUSE, Starts
 from app.worker import SIGNALS, Worker, start, stopping
 
 log = logging.getLogger(__name__)
-
-BACKLOG = 2048
 
 
 class Supervisor:

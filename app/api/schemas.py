@@ -10,10 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 from pydantic.config import JsonDict
 
 from app.api import violations
-from app.codecs.request import LARGEST_SEQ, TAKEN
+from app.api.problems import MEDIA_TYPE
+from app.codecs.request import LARGEST_SEQ, LONGEST_TIMEOUT, TAKEN
 from app.errors import InvalidRequest
 from app.manifest import NAME_PATTERN
-from app.streams import LONGEST_TTL
+from app.settings import LONGEST_TTL
 
 Step = Annotated[list[float], Field(description="one number per feature, in the manifest's order", min_length=1)]
 Sequence = Annotated[list[Step], Field(description="time steps, oldest first", min_length=1)]
@@ -70,7 +71,7 @@ class PredictRequest(BaseModel):
     version: Annotated[str | None, Field(description="the newest ready version when absent")] = None
     return_sequences: Annotated[bool | None, Field(description="false: a prediction for the last step only")] = True
     return_state: Annotated[bool | None, Field(description="true: a token of the state after the last step of each")] = False
-    timeout_ms: Annotated[float | None, Field(gt=0, le=86_400_000, description="deadline, in milliseconds")] = None
+    timeout_ms: Annotated[float | None, Field(gt=0, le=LONGEST_TIMEOUT, description="deadline, in milliseconds")] = None
 
 
 class PredictResponse(BaseModel):
@@ -240,4 +241,4 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """
     found = sorted({*statuses, *(408 for each in statuses if each == 400), *(429 for each in statuses if each == 401)})
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": "", "content": {"application/problem+json": {"schema": schema}}} for status in found}
+    return {status: {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}} for status in found}

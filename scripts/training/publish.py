@@ -17,11 +17,11 @@ from hashlib import file_digest
 from pathlib import Path
 from tempfile import mkdtemp
 
-from app.manifest import FILE_NAME, ModelSpec
+from app.manifest import FILE_NAME, VERSION_PATTERN, ModelSpec
 
 MOST = 999_999_999
 STAGING = ".staging-"
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")  # as the manifest has it: other folders are no versions
+_VERSION = re.compile(VERSION_PATTERN)  # other folders are no versions
 
 
 @contextmanager
