@@ -94,17 +94,17 @@ def main() -> int:
         log.info("Removed what services have left that were killed: %s.", ", ".join(map(str, left)))
     os.environ.pop(SHARED, None)
     try:
-        with ExitStack() as stack, kept_streams(settings) as (settings, most):
+        with ExitStack() as stack, kept_streams(settings) as (settings, map_size):
             for listener in listeners:
                 stack.enter_context(listener)
             workers = settings.resolved_workers
             if workers == 1:
-                return serve(settings, listeners=listeners, tls=tls, most=most)
+                return serve(settings, listeners=listeners, tls=tls, map_size=map_size)
             with shared_counts(workers) as forget, folders.shared("orders") as orders:
                 rates = Rates([key.rate for key in settings.keys])
 
                 def work(channel: socket.socket) -> int:
-                    return serve(settings, tls=tls, channel=channel, orders=orders, rates=rates, most=most)
+                    return serve(settings, tls=tls, channel=channel, orders=orders, rates=rates, map_size=map_size)
 
                 scheme = "http" if tls is None else "https"
                 return Supervisor(listeners, work, workers, ended=forget, delay=settings.drain_delay, scheme=scheme).run()
@@ -152,15 +152,15 @@ def kept_streams(settings: Settings) -> Iterator[tuple[Settings, int | None]]:
                 os.posix_fallocate(probe.fileno(), 0, needed)
     except OSError as error:
         with folders.shared("streams", room=STREAMS) as folder:
-            most = min(MAP_SIZE, folders.free(folder) // 2**13 * 2**12)  # half, in whole pages: others share it
+            map_size = min(MAP_SIZE, folders.free(folder) // 2**13 * 2**12)  # half, in whole pages: others share it
             log.warning(
                 "RECURVE_DATA_DIR=%s cannot be written (%s): streams are kept in %s, up to %g MiB, and lost when the service ends.",
                 settings.data_dir,
                 error.strerror,
                 "memory" if folder.parent == folders.MEMORY else folder.parent,
-                round(most / 2**20, 1),
+                round(map_size / 2**20, 1),
             )
-            yield settings.model_copy(update={"data_dir": folder}), most
+            yield settings.model_copy(update={"data_dir": folder}), map_size
     else:
         yield settings, None
 
@@ -186,12 +186,12 @@ def serve(
     channel: socket.socket | None = None,
     orders: Path | None = None,
     rates: Rates | None = None,
-    most: int | None = None,
+    map_size: int | None = None,
 ) -> int:
     """Serve in this process: what comes to the listeners or, in a worker, over the channel; the exit code.
 
     `orders`: the folder where workers read what was ordered of another; `rates`: what each key has asked of all of them;
-    `most`: bytes that streams may take.
+    `map_size`: bytes that the embedded store may take.
     """
     # Not before: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
     from app.main import create_app
@@ -200,7 +200,9 @@ def serve(
 
     try:
         fleet = Fleet()
-        app = create_app(settings, fleet, orders=orders, rates=rates, most=most, traces=Traces.configured(version=__version__))
+        app = create_app(
+            settings, fleet, orders=orders, rates=rates, map_size=map_size, traces=Traces.configured(version=__version__)
+        )
         server = Server(
             app.state.asgi,
             app.state.service,

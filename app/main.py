@@ -58,14 +58,14 @@ def create_app(
     *,
     orders: Path | None = None,
     rates: Rates | None = None,
-    most: int | None = None,
+    map_size: int | None = None,
     traces: Traces | None = None,
 ) -> FastAPI:
     """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served,
     `state.full` what is where there are too many connections.
 
     `fleet`: this worker among others, who share a folder for what is ordered of them, and what each key has asked;
-    `most`: bytes that the embedded store may take; `traces`: where spans go.
+    `map_size`: bytes that the embedded store may take; `traces`: where spans go.
     """
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
@@ -87,7 +87,7 @@ def create_app(
         tell_default=lambda served: counts.default_missing.set(not served),
     )
     stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
-    keeper = Keeper(_store(settings, most), stream_limits, counts.streams)
+    keeper = Keeper(_store(settings, map_size), stream_limits, counts.streams)
     streams = StreamService(service, Pins(catalog, drain=settings.drain_streams), keeper)
 
     @asynccontextmanager
@@ -177,7 +177,7 @@ def _limits(settings: Settings, *, cuda: bool) -> BatchLimits:
     )
 
 
-def _store(settings: Settings, most: int | None) -> Store:
+def _store(settings: Settings, map_size: int | None) -> Store:
     """Where streams are kept. StoreUnavailable; each is imported only where it is used, for the memory that it takes."""
     match settings.stream_store:
         case "memory":
@@ -188,7 +188,7 @@ def _store(settings: Settings, most: int | None) -> Store:
             from app.stores.embedded import Embedded
             from app.stores.files import MAP_SIZE
 
-            return Embedded(settings.data_dir, map_size=most or MAP_SIZE)
+            return Embedded(settings.data_dir, map_size=map_size or MAP_SIZE)
         case url:
             from app.stores.redis import Redis
 

@@ -164,16 +164,16 @@ def test_streams_in_memory_leave_room_for_others(tmp_path: Path, monkeypatch: py
     with small_disk(tmp_path / "disk"):
         monkeypatch.setattr(folders, "MEMORY", tmp_path / "disk")
         before = folders.free(tmp_path / "disk")
-        with kept_streams(settings) as (kept, most):
-            assert most == before // 8192 * 4096
+        with kept_streams(settings) as (kept, map_size):
+            assert map_size == before // 8192 * 4096
 
             async def main() -> str:
-                store = _store(kept, most)
+                store = _store(kept, map_size)
                 _, error = await fill(store, 5000)
                 await store.close()
                 return error
 
-            assert f"It may take {most / 2**20:g} MiB; nothing in it was lost." in asyncio.run(main())
+            assert f"It may take {map_size / 2**20:g} MiB; nothing in it was lost." in asyncio.run(main())
             assert folders.free(tmp_path / "disk") > before / 3
 
 
