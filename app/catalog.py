@@ -29,11 +29,11 @@ class Catalog:
         self.repository = repository
         self.refused = refused
         self.replaced: dict[Key, float] = {}  # when versions had to make way for others
-        self._loader = loader
+        self.aside: dict[Key, Model] = {}  # no longer served, but kept for the streams that began with them
         self.policy = policy  # where nothing else was ordered
+        self._loader = loader
         self._book = book
         self._loaded: dict[str, dict[str, Model]] = {}  # by name and version, newest first
-        self._aside: dict[Key, Model] = {}  # no longer served, but for those who began with it
         self._leaving: dict[asyncio.Task[None], Model] = {}
         self.done = 0  # the number of the last order that was carried out
         self._changing = asyncio.Lock()
@@ -56,14 +56,9 @@ class Catalog:
         return [model for versions in self._loaded.values() for model in versions.values()]
 
     @property
-    def aside(self) -> dict[Key, Model]:
-        """What is kept for those who began with it."""
-        return self._aside
-
-    @property
     def loaded(self) -> list[Model]:
         """What is served, and what is kept for those who began with it."""
-        return [*self.served, *self._aside.values()]
+        return [*self.served, *self.aside.values()]
 
     @property
     def working(self) -> list[Model]:
@@ -127,14 +122,14 @@ class Catalog:
     async def keep_aside(self, name: str, version: str) -> Model:
         """A version for those who began with it, loaded when it must be; raises what Loader.load raises."""
         async with self._changing:
-            model = self.find(name, version) or self._aside.get((name, version))
+            model = self.find(name, version) or self.aside.get((name, version))
             if model is None:
-                model = self._aside[name, version] = await self._loader.load(self.repository.folder(name, version))
+                model = self.aside[name, version] = await self._loader.load(self.repository.folder(name, version))
             return model
 
     def release(self, key: Key) -> None:
         """Nobody needs this version any more that was kept aside."""
-        self._let_go(self._aside.pop(key))
+        self._let_go(self.aside.pop(key))
 
     async def close(self) -> None:
         """Finish what waits and runs, and let all go."""
@@ -173,7 +168,7 @@ class Catalog:
         tried = set()
         for version in policy.among([*versions]):
             tried.add(version)
-            model = self.find(name, version) or self._aside.get((name, version))
+            model = self.find(name, version) or self.aside.get((name, version))
             if model is None or model.mark != versions[version]:
                 model = await self._try(name, version, versions[version], again=again) or self.find(name, version)
             if model is not None:
@@ -192,8 +187,8 @@ class Catalog:
         else:
             self._loaded.pop(name, None)
         for version, model in after.items():
-            if self._aside.get((name, version)) is model:
-                del self._aside[name, version]
+            if self.aside.get((name, version)) is model:
+                del self.aside[name, version]
         for version, model in before.items():
             if after.get(version) is not model:
                 self._replace(model, by=after)
@@ -217,9 +212,9 @@ class Catalog:
         log.info("%s makes way for %s.", model.spec, f"version {next(iter(by))}" if by else "nothing: it is not to be served")
         self.replaced[key] = monotonic()
         if by and key[1] not in by and model.followed:
-            if (other := self._aside.get(key)) is not None:
+            if (other := self.aside.get(key)) is not None:
                 self._let_go(other)
-            self._aside[key] = model
+            self.aside[key] = model
         else:
             self._let_go(model)
 
@@ -227,7 +222,7 @@ class Catalog:
         async def finish() -> None:
             await model.let_go()
             name, version = model.spec.name, model.spec.version
-            if self.find(name, version) is None and (name, version) not in self._aside:
+            if self.find(name, version) is None and (name, version) not in self.aside:
                 model.counts.gone()
 
         task = asyncio.get_running_loop().create_task(finish())
