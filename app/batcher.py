@@ -106,7 +106,7 @@ class Batcher:
         if self.backlog > timeout * MARGIN:
             wait = self._queue.before(monotonic() + timeout / 2) * self._experience.per_step
             if wait > timeout * MARGIN:
-                detail = f"It would wait for about {wait:.3g} s, more than {MARGIN:.0%} of the {timeout:g} s that it has."
+                detail = f"The request would wait about {wait:.3g} s, more than {MARGIN:.0%} of its timeout of {timeout:g} s."
                 raise Overloaded(detail, retry_after=ceil(self.backlog))
 
     def refuse(self) -> int:
@@ -116,7 +116,7 @@ class Batcher:
         now = monotonic()
         missed = [entry for entry in self._queue.clear() if not entry.ticket.abandoned]
         for entry in missed:
-            entry.settle(Draining("The service is shutting down and did not come to this request."), now)
+            entry.settle(Draining("The service is shutting down and did not get to this request."), now)
         return len(missed)
 
     async def close(self) -> None:

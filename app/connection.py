@@ -114,9 +114,9 @@ class Protocol(EndingProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         if not self._rests():
-            self._refuse(MalformedRequest("A WebSocket is not begun before the request before it is answered."))
+            self._refuse(MalformedRequest("A WebSocket cannot begin before the previous request is answered."))
         elif self._ending:
-            self._refuse(Draining("The service is stopping, and begins nothing new."))
+            self._refuse(Draining("The service is shutting down and takes no new work."))
         else:
             self._over = True  # for this protocol
             super().handle_websocket_upgrade()
@@ -149,12 +149,14 @@ class Protocol(EndingProtocol):
             self._began = self._heard = now  # it is not the caller who is slow
         elif self._came == "head":
             if taken > timeout:
-                self._refuse(TooSlow(f"The head of the request was not whole after {timeout:g} s."))
+                self._refuse(TooSlow(f"The head of the request was not complete after {timeout:g} s."))
         elif now - self._heard > timeout:
-            self._refuse(TooSlow(f"Nothing came for {timeout:g} s, after {self._body} bytes of the body."))
+            self._refuse(TooSlow(f"No data arrived for {timeout:g} s, after {self._body} bytes of the body."))
         elif taken > timeout + self._body / SLOWEST:
             self._refuse(
-                TooSlow(f"The body came too slowly, {self._body} bytes in {taken:.0f} s; {SLOWEST} a second are the least.")
+                TooSlow(
+                    f"The body arrived too slowly: {self._body} bytes in {taken:.0f} s, where {SLOWEST} a second are the least."
+                )
             )
 
     def _check_reader(self, now: float) -> None:

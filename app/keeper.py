@@ -183,7 +183,7 @@ class Keeper:
         if record is not None:
             return record
         if await self._store.expired(id):
-            raise StreamExpired(f"Stream {id} was idle for longer than it lives, and has expired.")
+            raise StreamExpired(f"Stream {id} was idle for longer than its time to live and has expired.")
         raise StreamNotFound(f"There is no stream {id!r}.")
 
     async def _check_room(self) -> None:

@@ -91,8 +91,7 @@ class ParsingProtocol(HttpToolsProtocol):
             else:
                 self._decline(piece[offer.args[0] :])
         if self._loose > self._most and self._listens():
-            taken = f"the {self._most} bytes that are taken"
-            self._refuse(HeadTooLarge(f"The head of the request, its path and headers, has more than {taken}."))
+            self._refuse(HeadTooLarge(f"The path and headers have more than {self._most} bytes, the most that are accepted."))
 
     def _should_upgrade(self) -> bool:
         return self.parser.get_http_version() != "1.0" and super()._should_upgrade()
@@ -141,17 +140,17 @@ class ParsingProtocol(HttpToolsProtocol):
         names = [name for name, _ in self.headers]
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
-            raise MalformedRequest(f"A request of HTTP/1.1 has one Host header, got {len(hosts) or 'none'}.")
+            raise MalformedRequest(f"An HTTP/1.1 request must have one Host header, got {len(hosts) or 'none'}.")
         if hosts and not _HOST.fullmatch(hosts[0].strip(b" \t")):
             shown = hosts[0].decode("latin-1")[:64]
-            raise MalformedRequest(f"The Host header names a host, and may name a port, got {shown}.")
+            raise MalformedRequest(f"The Host header must be a host, with or without a port, got {shown}.")
         chunked = b"transfer-encoding" in names
         if chunked:
             codings = b", ".join(value for name, value in self.headers if name == b"transfer-encoding")
             if codings.strip().lower() != b"chunked":
                 shown = codings.decode("latin-1")[:64]
                 raise UnsupportedTransfer(
-                    f"A body may come with Transfer-Encoding: chunked, got {shown}; say with Content-Encoding how it is packed."
+                    f"Transfer-Encoding must be chunked, got {shown}; Content-Encoding says how a body is compressed."
                 )
         if self.parser.should_upgrade() and self._should_upgrade():
             self._check_handshake(chunked=chunked)
@@ -165,7 +164,7 @@ class ParsingProtocol(HttpToolsProtocol):
             raise MalformedRequest("The handshake of a WebSocket has no body: send its first message when it is open.")
         version = headers.get(b"sec-websocket-version", b"none").strip()
         if version != b"13":
-            raise UpgradeRequired(f"A WebSocket is begun with Sec-WebSocket-Version: 13, got {version.decode('latin-1')[:64]}.")
+            raise UpgradeRequired(f"Sec-WebSocket-Version must be 13, got {version.decode('latin-1')[:64]}.")
         if not self.url.startswith(b"/"):
             target = httptools.parse_url(self.url)
             self.url = b"?".join(part for part in (target.path or b"/", target.query) if part)
@@ -185,4 +184,4 @@ class ParsingProtocol(HttpToolsProtocol):
 def _meant(error: httptools.HttpParserError) -> RecurveError:
     """What was raised while the parser called back, where that is known to say more."""
     raised = error.__context__
-    return raised if isinstance(raised, RecurveError) else MalformedRequest("What came is not a request of HTTP/1.1.")
+    return raised if isinstance(raised, RecurveError) else MalformedRequest("This is not an HTTP/1.1 request.")

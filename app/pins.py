@@ -54,13 +54,13 @@ class Pins:
                 return found
             newest = self._catalog.find(name)
         if newest is None:
-            raise StreamConflict(f"The stream is one of the model {name}, which is not served here any more.")
+            raise StreamConflict(f"The stream belongs to the model {name}, which is no longer served here.")
         if int(version) > int(newest.spec.version) and key not in self._catalog.aside and not await self._is_here(name, version):
             raise NotReady(f"The stream is at version {version} of {name}; version {newest.spec.version} is the newest here.")
         if self._is_over(key):
             raise StreamConflict(
-                f"The stream began with version {version} of {name}. It went on with that for {self._drain:g} s after "
-                f"version {newest.spec.version} took its place, and ends now: begin a new one."
+                f"The stream began with version {version} of {name}, which version {newest.spec.version} replaced more than "
+                f"{self._drain:g} s ago: begin a new stream."
             )
         if key in self._catalog.aside:
             return self._catalog.aside[key]

@@ -72,7 +72,7 @@ class Ticket:
 
     def expire(self) -> None:
         """Tell the caller that it is too late."""
-        self.fail(DeadlineExceeded("The deadline passed while the request waited or ran; ask for less at once, or later."))
+        self.fail(DeadlineExceeded("The deadline passed while the request waited or ran; send less at once, or try again later."))
 
 
 @dataclass(slots=True, eq=False)  # not frozen: it is no value, and one is made for every instance

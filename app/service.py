@@ -157,7 +157,7 @@ class Service:
         else:
             self._carried_out(number)
         if not await self.fleet.wait_for(number, timeout=EVERYWHERE):
-            raise NotReady(f"This is not done in all workers yet, after {EVERYWHERE:g} s: their logs may say why.")
+            raise NotReady(f"Not all workers have done this after {EVERYWHERE:g} s: their logs may say why.")
 
     def _carried_out(self, number: int) -> None:
         self.fleet.carried_out(number)

@@ -125,7 +125,9 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     def state_of(self, spec: ModelSpec) -> State | None:
         """The state as the model takes it, or None for zeros; StreamConflict when it is not of this model's weights and layout."""
         if self.weights not in ("", spec.weights):
-            raise StreamConflict(f"Stream {self.id} was begun with other files of {spec} than are served now: begin another.")
+            raise StreamConflict(
+                f"Stream {self.id} began with other files of {spec} than the ones that are served now: begin a new stream."
+            )
         if not self.state:
             return None
         numbers = unpack(self.state)
@@ -192,7 +194,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         """What chunk `seq` was answered; StreamConflict when it was not done, or not with these steps."""
         back = self.seq - 1 - seq
         if back < 0:
-            raise StreamConflict(f"Chunk {seq} cannot be next: {self.seq} is.", expected=self.seq)
+            raise StreamConflict(f"Chunk {seq} is out of order: chunk {self.seq} is next.", expected=self.seq)
         if back >= len(self.sizes):
             detail = f"Chunk {seq} was done, but its answer is not kept any more. Chunk {self.seq} is next."
             raise StreamConflict(detail, expected=self.seq)

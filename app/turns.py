@@ -36,7 +36,7 @@ class Turns:
             self._waiting[key] = deque()
             return
         if len(waiting) >= MOST_WAITING:
-            raise QueueFull(f"{MOST_WAITING} requests wait for their turn on {key} already.")
+            raise QueueFull(f"{MOST_WAITING} requests are already waiting for their turn on {key}.")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(turn)
         try:

@@ -238,7 +238,7 @@ def test_who_feeds_a_websocket_when_the_service_stops_is_told_and_goes_on(
                 await asyncio.to_thread(machine.start)
             await crowd.more(200)
         for caller in crowd.callers[1::2]:
-            assert caller.closed == [(1012, "the service stops; connect again and go on where it was")] * 2
+            assert caller.closed == [(1012, "the service is shutting down; reconnect and go on where you were")] * 2
             assert caller.resumed == 0
         await crowd.check(machine.url, spec)
 

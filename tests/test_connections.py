@@ -99,7 +99,7 @@ def test_a_head_that_does_not_come_in_time_is_a_408(server: Server) -> None:
         caller.sendall(GET[:-4])
         found = problem(rest(caller), 408)
         assert TIMEOUT <= time.monotonic() - begin < TIMEOUT + SLACK
-    assert found["detail"] == "The head of the request was not whole after 1 s."
+    assert found["detail"] == "The head of the request was not complete after 1 s."
     assert refused(server, "too-slow") == before + 1
 
 
@@ -127,7 +127,7 @@ def test_a_body_that_falls_silent_is_a_408(server: Server) -> None:
         caller.sendall(HEAD + b"X-Request-ID: slow-1\r\nContent-Length: 1000\r\n\r\n" + BODY)
         found = problem(rest(caller), 408)
     assert found["instance"] == "slow-1"
-    assert found["detail"] == f"Nothing came for 1 s, after {len(BODY)} bytes of the body."
+    assert found["detail"] == f"No data arrived for 1 s, after {len(BODY)} bytes of the body."
 
 
 def test_a_body_that_trickles_is_a_408(server: Server) -> None:
@@ -309,7 +309,7 @@ def test_a_head_has_the_limit_that_is_set(repository: Path) -> None:
         assert httpx.get(f"{server.url}/health", headers={"X": "a" * 3000}).status_code == 200
         answer = httpx.get(f"{server.url}/health", headers={"X": "a" * 5000})
     assert answer.status_code == 431
-    assert "more than the 4096 bytes" in answer.json()["detail"]
+    assert "more than 4096 bytes" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

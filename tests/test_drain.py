@@ -178,7 +178,7 @@ def test_streams_go_on_within_the_delay_and_are_then_closed_with_a_reason(reposi
                         await each.recv()
                     assert closed.value.rcvd is not None
                     assert closed.value.rcvd.code == 1012
-                    assert "connect again" in closed.value.rcvd.reason
+                    assert "reconnect" in closed.value.rcvd.reason
 
     with serve(repository, "--workers", workers, "--drain-delay", "3600") as server:
         asyncio.run(scenario(server))

@@ -132,7 +132,7 @@ def test_a_request_larger_than_a_batch_is_answered_whole_and_in_order(client: ht
         pytest.param(b"{}", {"Content-Encoding": "br"}, 415, "Content-Encoding: br", id="encoding"),
         pytest.param(b"{}", {"Content-Encoding": "gzip"}, 400, "is not gzip", id="not-gzip"),
         pytest.param(gzip.compress(b"{}" * 99)[:-9], {"Content-Encoding": "gzip"}, 400, "cut off", id="gzip-cut-off"),
-        pytest.param(gzip.compress(b" " * 10**7), {"Content-Encoding": "gzip"}, 413, "than the 200000", id="gzip-bomb"),
+        pytest.param(gzip.compress(b" " * 10**7), {"Content-Encoding": "gzip"}, 413, "more than 200000", id="gzip-bomb"),
         pytest.param(gzip.compress(b"") * 5000, {"Content-Encoding": "gzip"}, 400, "than 1024 gzip streams", id="gzip-streams"),
         pytest.param(b'{"instances":[],"\\ud800":1}', {}, 422, "unknown member", id="half-a-character"),
         pytest.param(b"{}", {"Content-Type": "text/plain"}, 415, "must be application/json", id="media-type"),

@@ -112,7 +112,7 @@ def test_null_is_the_same_as_absent() -> None:
         pytest.param([[1, 1e39]], "/instances/0/0/1", "got 1e+39", id="beyond-float32"),
         pytest.param([[1, 10**400]], "/instances/0/0/1", "within float32", id="beyond-float64"),
         pytest.param([[1, 10**4000]], "/instances/0/0/1", "within float32", id="beyond-pythons-patience"),
-        pytest.param([1, 2], "/instances/0", "stands in an array of its own", id="sequence-not-wrapped"),
+        pytest.param([1, 2], "/instances/0", "put a single sequence into an array", id="sequence-not-wrapped"),
         pytest.param("1,2", "/instances/0", "expected a sequence, an array of time steps, got a string", id="sequence-is-a-string"),
         pytest.param({"inputs": [[1, 2]]}, "/instances/0/inputs", "did you mean input?", id="misspelt-input"),
     ],
@@ -156,8 +156,8 @@ def test_a_wrong_request_is_pointed_at(body: bytes | dict[str, Any], pointer: st
 
 def test_a_member_that_stands_there_twice_is_refused() -> None:
     """Every reader takes another of the two."""
-    assert "version stands there twice" in refusal(b'{"instances": [[[1, 2]]], "version": "3", "version": "4"}').detail
-    assert "instances stands there twice" in refusal(b'{"instances": [[[1, 2]]], "instances": null}').detail
+    assert "version is there twice" in refusal(b'{"instances": [[[1, 2]]], "version": "3", "version": "4"}').detail
+    assert "instances is there twice" in refusal(b'{"instances": [[[1, 2]]], "instances": null}').detail
 
 
 def test_many_wrong_members_cost_no_more_than_a_few() -> None:

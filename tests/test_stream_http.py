@@ -161,13 +161,13 @@ def test_a_chunk_that_comes_again_gets_its_answer_again(client: httpx.Client) ->
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 6], "seq": 5}, 409, "0 is", id="gap"),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 5]}, 422, "/input/0: expected 6 features", id="features"),
         pytest.param("POST", "/streams/{id}/predict", {"input": []}, 422, "empty sequence", id="empty"),
-        pytest.param("POST", "/streams/{id}/predict", {"input": [1, 2, 3]}, 422, "a single step stands in an array", id="flat"),
+        pytest.param("POST", "/streams/{id}/predict", {"input": [1, 2, 3]}, 422, "put a single step into an array", id="flat"),
         pytest.param("POST", "/streams/{id}/predict", {"seq": 0}, 422, "the member input is missing", id="no-input"),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 6], "seq": -1}, 422, "/seq", id="negative"),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 6], "seq": True}, 422, "/seq", id="boolean"),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 6], "sek": 1}, 422, "did you mean seq", id="unknown"),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[0] * 6] * 301}, 413, "at most 300", id="too-many-steps"),
-        pytest.param("POST", "/streams/{id}/predict?seq=0", {"input": [[1] * 6]}, 422, "not in the query", id="query"),
+        pytest.param("POST", "/streams/{id}/predict?seq=0", {"input": [[1] * 6]}, 422, "not the query", id="query"),
         pytest.param("POST", "/streams", {"model": "x"}, 404, "has gyro-denoiser", id="model"),
         pytest.param("POST", "/streams", {"version": "9"}, 404, "version '1' is", id="version"),
         pytest.param("POST", "/streams", {"id": "../etc"}, 422, "/id", id="id"),
@@ -227,7 +227,7 @@ def test_what_a_query_holds_that_is_not_known_ends_no_stream(client: httpx.Clien
     id = begin(client)
     problem(client.delete(f"/streams/{id}?dry_run=true"), 422)
     assert problem(client.post("/streams?model=other"), 422)["errors"] == [
-        {"pointer": "", "detail": "the options of an application/json body stand in it, not in the query"}
+        {"pointer": "", "detail": "with an application/json body the options go into the body, not the query"}
     ]
     assert client.get(f"/streams/{id}?state=true").status_code == 200
     assert client.delete(f"/streams/{id}").status_code == 204
@@ -250,8 +250,8 @@ def test_what_a_query_holds_that_is_not_known_ends_no_stream(client: httpx.Clien
         ("/streams/any?stat=true", None, "/stat: unknown parameter; "),
         ("/models?a", None, "/a: unknown parameter; "),
         ("/models/gyro-denoiser/example?versoin=2", None, "/versoin: unknown parameter; "),
-        ("/streams?model=other", {}, "The request: the options of an application/json body stand in it, not in the query"),
-        ("/streams/any/fork?id=other", {}, "The request: the options of an application/json body stand in it"),
+        ("/streams?model=other", {}, "The request: with an application/json body the options go into the body, not the query"),
+        ("/streams/any/fork?id=other", {}, "The request: with an application/json body the options go into the body"),
         ("/streams/any?state=perhaps", None, "/state: expected true or false, got 'perhaps'"),
     ],
 )
@@ -382,7 +382,7 @@ def test_the_last_step_only_over_a_websocket(server: Server, client: httpx.Clien
         pytest.param("/streams/{id}/ws?seq=x", None, 4422, "/seq: ", id="query"),
         pytest.param("/streams/ws?id={id}", None, 4409, "There is a stream", id="taken"),
         pytest.param("/streams/ws?id=ws", None, 4422, "/id: 'ws' cannot be the id", id="id"),
-        pytest.param("/streams/{id}/ws?seq=3", bytes(24), 4409, "Chunk 3 cannot be next: 0 is.", id="gap"),
+        pytest.param("/streams/{id}/ws?seq=3", bytes(24), 4409, "Chunk 3 is out of order: chunk 0 is next.", id="gap"),
         pytest.param("/streams/{id}/ws", bytes(25), 4400, "The body has 25 bytes", id="size"),
         pytest.param("/streams/{id}/ws", np.full(6, np.inf, "<f4").tobytes(), 4422, "/0/0: ", id="infinity"),
         pytest.param("/streams/{id}/ws", "{", 4400, "The body is not valid JSON", id="json"),
@@ -457,7 +457,7 @@ def test_no_cache_keeps_what_changes(client: httpx.Client) -> None:
 def test_a_websocket_that_is_asked_for_in_another_way_says_what_it_is(client: httpx.Client, path: str) -> None:
     """As behind a proxy that does not pass the upgrade on: there is no stream `ws` to be looked for."""
     answer = client.get(path)
-    assert "let a proxy in between pass on the headers Upgrade and Connection" in problem(answer, 426)["detail"]
+    assert "have a proxy in between pass on the headers Upgrade and Connection" in problem(answer, 426)["detail"]
     assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade")  # RFC 9110, section 15.5.22
     assert client.get(path).status_code == 426  # on the same connection
 

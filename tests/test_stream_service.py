@@ -579,10 +579,10 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
         assert len(second.catalog.loaded) == 2
 
         streams = streams_of(second, store, drain=0.0)  # the time is over
-        with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
+        with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new stream"):
             await predict(streams, id, chunk(1, 3))
         before = await store.count()
-        with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new one"):
+        with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new stream"):
             await streams.fork(id)
         assert await store.count() == before
         streams._pins.retire()

@@ -117,7 +117,7 @@ def test_a_chunk_without_a_number_is_next_and_so_is_the_one_with_the_next_number
 
 
 def test_a_gap_names_the_chunk_that_is_next() -> None:
-    with pytest.raises(StreamConflict, match="Chunk 5 cannot be next: 3 is") as refused:
+    with pytest.raises(StreamConflict, match="Chunk 5 is out of order: chunk 3 is next") as refused:
         find(done([4, 4, 4]), 5, chunk(4))
     assert refused.value.expected == 3
 

@@ -60,7 +60,7 @@ class Bodies:
         """The whole body, unpacked; TooLarge as soon as it is known to be, ClientDisconnect."""
         body = receive.body if isinstance(receive, ReceivedBody) else await _read(receive, headers, self._limit)
         if len(body) > self._limit:
-            raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are taken.")
+            raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are accepted.")
         return await self._unpack(body, headers) if b"content-encoding" in headers else body
 
     async def json(self, body: bytes, headers: Headers) -> Answer:
@@ -124,7 +124,7 @@ def check_json(headers: Headers) -> None:
 
 def misplaced() -> InvalidRequest:
     """What is wrong with a query beside a body of JSON."""
-    return InvalidRequest([Violation("", f"the options of an {JSON} body stand in it, not in the query")])
+    return InvalidRequest([Violation("", f"with an {JSON} body the options go into the body, not the query")])
 
 
 def _unsupported(given: str, allowed: str) -> UnsupportedMediaType:
@@ -153,7 +153,7 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
     """The body, refused as soon as it is known to be too long."""
     declared = headers.get(b"content-length", b"").lstrip(b"0").decode("latin-1")
     if declared.isdecimal() and (len(declared) > 20 or int(declared) > limit):
-        raise TooLarge(f"The body has {declared[:20]} bytes; at most {limit} are taken.")
+        raise TooLarge(f"The body has {declared[:20]} bytes; at most {limit} are accepted.")
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -163,7 +163,7 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise TooLarge(f"The body has more than the {limit} bytes that are taken.")
+            raise TooLarge(f"The body has more than {limit} bytes, the most that are accepted.")
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks) if len(chunks) > 1 else chunk

@@ -98,7 +98,7 @@ class Direct:
             answer = await answering
         except asyncio.CancelledError:  # by the server, which has given all that it had begun the time to end
             self._metrics.refused(Draining.code)
-            answer = problems.of(scope, Draining("The service is shutting down and did not come to the end of this request."))
+            answer = problems.of(scope, Draining("The service is shutting down and could not finish this request."))
         except Exception as error:  # as the framework's own handlers would answer
             if isinstance(error, Unavailable):
                 self._metrics.refused(error.code)

@@ -33,6 +33,6 @@ class Full:
         if scope["type"] == "http":
             send = with_header(send, LAST)
         answer = problems.of(
-            scope, TooManyConnections(f"All {self._most} connections, RECURVE_MAX_CONNECTIONS, are taken: come back.")
+            scope, TooManyConnections(f"All {self._most} connections (RECURVE_MAX_CONNECTIONS) are in use: try again later.")
         )
         await send_reply(scope, reply_of(answer, request_id), send)

@@ -47,7 +47,7 @@ class Guard:
             if admin:
                 raise Forbidden(f"Models are loaded and unloaded by administrators only: {NEXT}.")
             if scope.get("method", "GET") not in SAFE and is_foreign(dict(scope["headers"])):
-                raise Forbidden(f"The page that asks is of another origin than the service, and sends no key; {HOST}.")
+                raise Forbidden(f"The request comes from a page of another origin and has no key; {HOST}.")
             return
         if path in PUBLIC or path.startswith((PUBLIC_FILES, *OPEN)):
             return
@@ -75,7 +75,7 @@ class Guard:
 
     def _take(self, key: Key) -> None:
         if wait := self._rates.take(key.number, monotonic()):
-            detail = f"The key {key.name} may ask {key.rate:g} times a second, and has: come back in {wait:.3g} s."
+            detail = f"The key {key.name} may ask {key.rate:g} times a second and has done so: try again in {wait:.3g} s."
             raise RateLimited(detail, retry_after=ceil(wait))
 
 

@@ -69,7 +69,7 @@ class Live:
             await _reject(scope, HTTPException(404, "There is no WebSocket here."), send)
             return
         if is_foreign(dict(scope["headers"])):  # WebSockets know no CORS
-            await _reject(scope, Forbidden(f"The page that asks is of another origin than the service; {HOST}."), send)
+            await _reject(scope, Forbidden(f"The request comes from a page of another origin; {HOST}."), send)
             return
         self._metrics.streams.connections.inc()
         try:
@@ -105,7 +105,7 @@ class Live:
                     await send(answer)
                 messages = messages[len(answers) :] or [await receive()]
             if messages[0]["type"] == STOPPING:
-                await _close(send, RESTART, "the service stops; connect again and go on where it was")
+                await _close(send, RESTART, "the service is shutting down; reconnect and go on where you were")
         except (ClientDisconnect, OSError):  # the connection is lost
             raise
         except Exception as error:

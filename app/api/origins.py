@@ -6,7 +6,7 @@ Owns that judgement, by what browsers say of themselves; whoever is no browser s
 
 from urllib.parse import urlsplit
 
-HOST = "a proxy in between has to pass the Host header on as it came"  # what to do when the service's own page is meant
+HOST = "a proxy in between must pass the Host header on unchanged"  # what to do when the service's own page is meant
 SAFE = ("GET", "HEAD", "OPTIONS")  # what asks so changes nothing, and another page cannot read the answer
 _PORTS = {"http": ":80", "https": ":443"}  # that need not be written (RFC 6454, section 4)
 

@@ -93,7 +93,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
     async def websocket(request: Request) -> None:
         """What live.py answers, asked for in another way."""
         raise UpgradeRequired(
-            f"{request.scope['path']} is a WebSocket, and this request asks for none: use a client for ws:// or wss://, and let a "
+            f"{request.scope['path']} is a WebSocket, and this request is no handshake: connect with ws:// or wss://, and have a "
             "proxy in between pass on the headers Upgrade and Connection."
         )
 

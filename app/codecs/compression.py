@@ -43,7 +43,7 @@ def inflate(body: bytes, limit: int, coding: Coding = "gzip") -> bytes:
                 raise MalformedBody(f"The body is not {coding}, as its Content-Encoding says: {error}.") from None
             left -= len(part)
             if left < 0:
-                raise TooLarge(f"The body has more bytes, once it is unpacked, than the {limit} that are taken.")
+                raise TooLarge(f"The body has more than {limit} bytes once it is decompressed, the most that are accepted.")
             parts.append(part)
             position += len(chunk) - len(stream.unused_data)
     return b"".join(parts)

@@ -65,7 +65,7 @@ def _look_through(text: bytes) -> None:
         seen: set[str] = set()
         for name, _ in members:
             if name in seen:
-                raise MalformedBody(f"The member {escape(name)} stands in one object twice.")
+                raise MalformedBody(f"The member {escape(name)} is in one object twice.")
             seen.add(name)
 
     pieces.read(text.decode(errors="replace"), look)

@@ -36,7 +36,7 @@ def decode(
     members: dict[str, Any] = {"instances": [body]}
     for name, text in query:
         if name in members:
-            raise InvalidRequest([Violation("", "each option stands in the query once, and the sequence in the body")])
+            raise InvalidRequest([Violation("", "expected each option once in the query, and the sequence in the body")])
         members[name] = _value(name, text)
     options = options_of(members)
     spec = choose(options.model, options.version)
@@ -55,7 +55,7 @@ def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, 
         return Chunk(_steps(body, spec, limits))
     members: dict[str, Any] = {name: _value(name, text) for name, text in query}
     if len(members) < len(query) or "input" in members:
-        raise InvalidRequest([Violation("", "each option stands in the query once, and the input in the body")])
+        raise InvalidRequest([Violation("", "expected each option once in the query, and the input in the body")])
     return Chunk(_steps(body, spec, limits), **chunk_options_of(members | {"input": body}))
 
 

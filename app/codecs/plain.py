@@ -35,7 +35,7 @@ from app.tokens import BadToken, Tokens
 
 ARRAY = (list, Elements)
 
-SINGLE = "a single sequence stands in an array of its own: [[[...], ...]]"
+SINGLE = "put a single sequence into an array: [[[...], ...]]"
 
 TOGETHER = 2**12  # steps that are looked at together
 
@@ -126,7 +126,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy
-        raise InvalidRequest([Violation("", f"the member {escape(twice)} stands there twice")])
+        raise InvalidRequest([Violation("", f"the member {escape(twice)} is there twice")])
     return members
 
 
@@ -143,7 +143,7 @@ def _sequence(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) -> t
     if wrong := None if flat else wrong_length(len(sequence), spec):
         return None, [Violation(pointer, wrong)]
     if flat:
-        example = "a single step stands in an array of its own" if pointer.endswith("/input") else SINGLE
+        example = "put a single step into an array" if pointer.endswith("/input") else SINGLE
         return None, [Violation(pointer, f"expected a sequence, an array of time steps, got an array of numbers; {example}")]
     parts: list[Array] = []
     found, time = [], 0

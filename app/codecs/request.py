@@ -36,13 +36,13 @@ class Limits:
         if count == 0:
             raise InvalidRequest([Violation("/instances", "expected one instance or more, got none")])
         if count > self.max_instances:
-            raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are taken in one.")
+            raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are accepted in one.")
 
     def check_steps(self, count: int, pointer: str) -> None:
         """Refuse an instance with more steps than are taken of any model: TooLarge."""
         if count > self.max_steps:
             where = f"{pointer}: " if pointer else ""
-            raise TooLarge(f"{where}the sequence has {count} time steps; at most {self.max_steps} are taken in one.")
+            raise TooLarge(f"{where}the sequence has {count} time steps; at most {self.max_steps} are accepted in one.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ def policy_in(request: dict[str, Any]) -> VersionPolicy | None:
     if not isinstance(given, dict):
         raise InvalidRequest([Violation(_CONFIG, "expected an object as JSON text")])
     if other := next((key for key in given if key != "version_policy"), None):
-        detail = f"{other[:MOST_SHOWN]!r} cannot be set here: a model is as its manifest says; only version_policy is taken"
+        detail = f"{other[:MOST_SHOWN]!r} cannot be set here: a model is as its manifest says; only version_policy is accepted"
         raise InvalidRequest([Violation(_CONFIG, detail)])
     return _policy(given["version_policy"]) if "version_policy" in given else None
 
