@@ -1,7 +1,7 @@
-"""Connections from the moment in which they are accepted to the one in which they can be asked: TLS handshakes, mostly.
+"""Connections between their acceptance and their first request: TLS handshakes, mostly.
 
-Owns the sockets that a process listens on itself, how many such connections there may be, and how long each may take. Knows
-nothing of what is asked then.
+Owns the sockets that this process listens on itself, how many such connections there may be, and how long each may take. Knows
+nothing of requests.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""When batches run, and where: lanes that take from a queue.
+"""Runs batches on threads, the lanes, that take them from a queue.
 
-Owns the lanes and the promise that every caller is answered exactly once, whatever arrives, fails, is cancelled or
-closes. Which instances run together is queue.py's. Knows nothing of ONNX Runtime or HTTP. Nobody waits for company
-unless the limits say so, but for a few rounds of the event loop where there was some: a lane that is free takes what is there. What
-costs less than `inline` says runs on the event loop.
+Owns the lanes and the promise that every caller is answered exactly once, whatever arrives, fails, is cancelled or closes. Which
+instances run together is queue.py's. Knows nothing of ONNX Runtime or HTTP. A free lane takes what is there and does not wait for a
+fuller batch, unless the limits say so; only after a batch of several are a few rounds of the event loop left for others to join. A
+batch that costs less than `inline` says runs on the event loop itself.
 """
 
 import asyncio

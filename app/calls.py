@@ -1,7 +1,7 @@
-"""Requests that come in one piece, and are answered as a whole where the application offers that: given a body, it gives the reply.
+"""A short cut past ASGI: a request that has come in whole is handed to the application in one call, which returns the reply.
 
-Owns when that may be. ASGI's messages, and the events that tell of them, are a good part of what a small request costs in Python;
-so is a head that is parsed again although it is the same as that of the request before. Knows nothing of what is asked.
+Owns when that is possible. ASGI's messages and events are a good part of what a small request costs in Python; so is parsing a head
+that is the same as that of the request before. Knows nothing of what is asked.
 """
 
 import asyncio

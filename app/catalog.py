@@ -1,8 +1,7 @@
-"""Which versions of which models are served: what is on disk, what was ordered, and how the one becomes the other.
+"""Which versions of which models are served, by what is on disk and what the operator ordered.
 
-Owns the loaded models and their swap: a new version is loaded whole and proved, takes the place of the old one, and the old
-one is let go when those who use it have ended. Nothing that serves makes way for something that cannot. Knows nothing of
-requests.
+Owns the loaded models and their swap: a new version is loaded whole and proved, takes the place of the old one, and the old one is
+let go when those who use it have ended. Nothing that serves makes way for something that cannot. Knows nothing of requests.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""A graph that takes exactly so many steps a call, run until the longest sequence of a batch has ended.
+"""Runs a graph that takes a fixed number of steps a call, as often as the longest sequence of a batch needs.
 
-Owns its buffers, which stay on the device, and which size of batch goes into which. Knows nothing of what the graph computes.
+Owns its buffers, which stay on the device, and which of them a batch goes into. Knows nothing of what the graph computes.
 """
 
 from collections.abc import Mapping, Sequence

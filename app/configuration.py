@@ -1,7 +1,7 @@
 """Where settings come from, flags, environment and .env, and everything that is wrong with them, told at once.
 
-Owns how a mistake is told: a line each, with the value, what was expected, and the variable's name; a name under our prefix
-that is no setting is one. Knows nothing of what a setting does.
+Owns how a mistake is told: a line each, with the value, what was expected, and the variable's name. An unknown name under our
+prefix is a mistake too. Knows nothing of what a setting does.
 """
 
 import os

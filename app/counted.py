@@ -1,4 +1,4 @@
-"""What has been counted of one version of a model, read back from the metrics, for the protocol that tells it to clients.
+"""The counts of one version of a model, read back from the metrics, for the statistics of the Open Inference Protocol.
 
 Owns which sample is which number. Knows nothing of where they are kept.
 """

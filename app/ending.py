@@ -1,6 +1,6 @@
-"""How a connection ends: its last answer said, told to who asked in whole or not, and not lost on its way.
+"""How a connection ends: its caller is told which answer is the last, and that answer is not lost on its way.
 
-Owns what is the last request, and what is still read after its answer. Knows nothing of what takes too long.
+Owns which request is the last, and what is still read after its answer. Knows nothing of timeouts.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Which execution provider computes a batch, and the truth about it.
+"""Computes batches, each on the execution provider that is done with it sooner, and says which one is in use and why.
 
-Owns the model's graphs on the providers that there are: the CPU's always, and CUDA's where it was asked for and can be had. A
-batch goes where it is done sooner. What CUDA cannot compute the CPU does, nothing is lost, and the reason is known. Knows
-nothing of queues or HTTP. Thread-safe; what computes releases the GIL.
+Owns the model's graphs on the providers that there are: the CPU's always, and CUDA's where it was asked for and can be had. What
+CUDA cannot compute the CPU does, nothing is lost, and the reason is known. Knows nothing of queues or HTTP. Thread-safe; what
+computes releases the GIL.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """What the batches of one model have cost: noted when they end, learned from and counted a little later.
 
-Owns that delay: both take as long as a small prediction, and who asked for one, alone, need not wait for them. Knows nothing of
-when batches run.
+Owns that delay: learning and counting take as long as a small prediction, and a caller who is alone should not wait for them. Knows
+nothing of when batches run.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How the workers of one service come to serve the same models: who has carried out which order.
+"""Which orders of the operator, to serve a model or not, this worker and all workers of the service have carried out.
 
 Owns what this worker knows of that. Knows nothing of what an order is, nor of how workers speak to each other.
 """

@@ -1,7 +1,8 @@
-"""Folders that the processes of one service share, gone at its end: in memory, where the system has a place for that.
+"""Folders that the processes of one service share and that are removed at its end: in memory, where the system has a place for
+that.
 
-Owns where they are and who removes them. A service holds a lock on each of its own before it uses it, as its workers do with it:
-so what a service left that was killed is told from what is in use. Knows nothing of what is in them.
+Owns where they are and who removes them. A service, and each of its workers, holds a lock on its folders while it uses them: so
+what a killed service has left is told from what is in use. Knows nothing of what is in them.
 """
 
 import fcntl

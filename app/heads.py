@@ -1,6 +1,6 @@
-"""Heads of requests that have come before: most callers send the same one again and again, and only the body changes.
+"""Recognises the head of a request: most callers send the same one again and again, and only the body changes.
 
-Owns when the head of a request is the same as another. Knows nothing of what stands in it but the length of the body.
+Owns when two heads are the same. Knows nothing of what is in a head but the length of the body.
 """
 
 import re

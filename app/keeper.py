@@ -1,6 +1,6 @@
 """Streams in their store: begun, read, written, dropped when they expire.
 
-Owns what becomes of a stream in time, and what is known of the store's troubles. Knows nothing of models or chunks.
+Owns when a stream expires, how many there may be, and whether the store works. Knows nothing of models or chunks.
 """
 
 import asyncio

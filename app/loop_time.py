@@ -1,7 +1,7 @@
-"""When the event loop runs batches, and for how long: it reads, decodes, refuses and answers too.
+"""When the event loop runs batches, and for how long: the same thread reads, decodes, refuses and answers too.
 
-Owns how its time is shared between the two, also where more comes than can be done: those who were accepted get their share, and
-those who are turned away hear of it soon. Knows nothing of what the work is.
+Owns how its time is shared between batches and the rest, also under overload: requests that were accepted get their share, and
+callers that are refused hear of it soon. Knows nothing of what the work is.
 """
 
 import asyncio

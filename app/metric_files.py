@@ -1,5 +1,5 @@
-"""The files that all workers count into, with room for what is written: it is written into memory that is mapped, where there is
-nobody to tell that the disk is full, and the system ends the process (SIGBUS).
+"""The files that all workers count into, with their space on the disk allotted in advance: they are mapped into memory, and a write
+into one on a full disk ends the process (SIGBUS).
 
 Owns how such a file is made and how it grows. Knows nothing of what is counted.
 """

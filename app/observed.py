@@ -1,4 +1,4 @@
-"""Metrics that take many observations at the price of one: what is written goes to a file that all processes share.
+"""Prometheus metrics that take many observations in one call: each call writes to a file that all processes share.
 
 Knows nothing of what is observed.
 """

@@ -1,7 +1,7 @@
-"""Requests out of the bytes of a connection: uvicorn's parser, kept from what callers could make of it.
+"""Requests from the bytes of a connection: uvicorn's parser, guarded against what callers could make of it.
 
-Owns where in a request a connection is, how large a head may be, how much of what was sent ahead is parsed, and what becomes of
-trailers and of offers to speak something else. Knows nothing of answers.
+Owns how much of the current request has come, how large a head may be, how many requests that were sent ahead are parsed, and what
+becomes of trailers and of offers to upgrade. Knows nothing of answers.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Streams and the versions that they began with: which model goes on with a stream, and for how long an older one does.
+"""Which version of a model a stream goes on with, and for how long an older one is kept for the streams that began with it.
 
 Owns that promise. Knows nothing of what a stream holds.
 """

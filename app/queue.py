@@ -1,7 +1,7 @@
-"""What waits for its turn, and which of it runs together.
+"""The instances that wait, and which of them run together as a batch.
 
-Owns the waiting entries, each of which carries its own answer slot, and the rules of a batch. No clock, no await, no
-thread: it decides, the batcher acts.
+Owns the waiting entries, each of which carries its own answer slot, and the rules of a batch. No clock, no await, no thread: it
+decides, the batcher acts.
 """
 
 from asyncio import Future

@@ -1,8 +1,8 @@
 """How often each key may ask: a token bucket for each, of one second's worth, counted by all workers together.
 
-Owns the count: one number a key in memory that processes share which were forked after it was made. It is taken and put back
-without a lock, which would cost more than it is worth: two workers that ask within the same microsecond may both be let
-through on one token. Knows nothing of keys or HTTP.
+Owns the count: one number for each key, in memory that is shared with processes forked later. It is taken and put back without a
+lock, which would cost more than it is worth: two workers that ask within the same microsecond may both be let through on one token.
+Knows nothing of keys or HTTP.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The socket that the service listens on, how many connections there may be, what one can tell, and what a supervisor says.
+"""Sockets: how they are bound, how many the system allows, their addresses, and the bytes that a supervisor sends its workers.
 
 Knows nothing of who serves.
 """

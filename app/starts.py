@@ -1,4 +1,4 @@
-"""When a supervisor starts workers: at once, or after a pause where the last attempt came to nothing.
+"""When a supervisor starts workers: at once, or after a pause where the last attempt failed.
 
 Owns the times that are due. Knows nothing of processes, and reads no clock.
 """

@@ -1,6 +1,6 @@
-"""What connections are held to, and what they share.
+"""The limits that hold for all connections, and the objects that they share.
 
-Knows nothing of how they keep to it.
+Knows nothing of how a connection keeps to them.
 """
 
 from collections.abc import Callable

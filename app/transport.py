@@ -1,5 +1,5 @@
-"""What a connection writes to, and when it is read from: answers in one piece, not more requests than are worked on, and an end
-after which the last answer is not lost.
+"""How a connection writes and reads: an answer leaves in one piece, no more requests are read than are worked on, and the last
+answer is not lost when the connection ends.
 
 Knows nothing of HTTP.
 """

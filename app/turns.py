@@ -1,6 +1,6 @@
-"""Turns: who asks for the same thing waits for those who asked before.
+"""Turns: callers that ask for the same key go one at a time, in the order in which they came.
 
-Owns the order. Within one process: between processes, the stores decide. Knows nothing of what the turn is for.
+Owns that order within one process; between processes the stores decide. Knows nothing of what a turn is for.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Answers as they go over the wire, each in one piece. Knows nothing of what they say, but to who has not asked in whole."""
+"""Answers as bytes of HTTP/1.1, each in one piece. Knows nothing of what they say, but to requests that did not come in whole."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain

@@ -1,4 +1,4 @@
-"""Who waits for an answer, and may leave: then what waits for it is dropped.
+"""The client of one request: when it disconnects, what it waits for is dropped.
 
 Knows nothing of what was asked.
 """

@@ -1,8 +1,7 @@
-"""The shortest way for the routes that must be fast: around the framework's layers, which cost it more than its work.
+"""The shortest way for the routes that must be fast: around the framework's layers, which cost more than the work itself.
 
-Owns the short cut, and the count of what went through it, of each model too that an endpoint names in `scope["state"]`;
-gives every request its id. What it serves is also a route of the framework, which documents it and answers everything else
-that is asked of its path.
+Owns the short cut, and the count of the requests that take it, also by model where an endpoint names one in `scope["state"]`; gives
+every request its id. Each of these routes is a route of the framework too, which documents it and answers other methods.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""What is answered on a connection that is one too many: probes as ever, all else is told to come back.
+"""The answer on a connection beyond the limit: probes are answered as ever, everything else is told to try again later.
 
-Whoever decides whether to start the service anew must not take a crowd for a failure. Knows nothing of how many there are.
+So whoever restarts a service that does not answer probes does not take a crowd for a failure. Knows nothing of how many connections
+there are.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send

@@ -1,7 +1,7 @@
-"""Who may do what, and how often: every request's key is looked at before anything else of it.
+"""Who may do what, and how often: every request's API key is checked before anything else.
 
-Owns which routes need which role, where a request has its key, and what counts against a key's rate. Knows nothing of how keys
-and rates are kept.
+Owns which routes need which role, where a request has its key, and what counts against a key's rate. Knows nothing of how keys and
+rates are kept.
 """
 
 from base64 import urlsafe_b64decode

@@ -1,6 +1,6 @@
-"""Whether a page of elsewhere asks, in the name of whoever looks at it: a browser would let it.
+"""Whether a request comes from a web page of another origin, for which a browser would send it in its visitor's name.
 
-Owns that judgement, by what browsers say of themselves; whoever is no browser says nothing. The rules are those of Go's
+Owns that judgement, from headers that browsers set and other clients do not send. The rules are those of Go's
 `http.CrossOriginProtection`.
 """
 

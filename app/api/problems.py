@@ -1,7 +1,7 @@
-"""Every error as application/problem+json (RFC 9457), 404 and 405 included; and OPTIONS, which the framework takes for one.
+"""Every error as application/problem+json (RFC 9457), 404 and 405 included; and the answers to OPTIONS, an error to the framework.
 
-Owns how an error looks on the wire. What an error means is errors.py's; a defect shows a generic text, its traceback
-goes to the log. Under /v2 a client's error is 400, whatever it is elsewhere, as clients of that protocol expect.
+Owns how an error looks on the wire. What an error means is errors.py's; a defect shows a generic text, its traceback goes to the
+log. Under /v2 a client's error is 400, whatever it is elsewhere, as clients of that protocol expect.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""What the queries of routes may hold. Anything else is refused, so that an option that is misspelt is not passed over.
+"""The query parameters of routes. Unknown ones are refused, so that a misspelt option is not ignored.
 
-Knows nothing of what the options do. Probes, metrics, pages and the Open Inference Protocol pass over what they do not know.
+Knows nothing of what the options do. Probes, metrics, pages and the Open Inference Protocol ignore unknown ones.
 """
 
 from typing import Annotated

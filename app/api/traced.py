@@ -1,6 +1,6 @@
-"""A span for each HTTP request, around everything that answers it; where no traces are sent, this is not there at all.
+"""A trace span around each HTTP request: middleware that is there only where traces are sent.
 
-Knows nothing of where spans go. A WebSocket has none, it may be open for days: the batches of its chunks have.
+Knows nothing of where spans go. A WebSocket may be open for days and has no span: the batches of its chunks have.
 """
 
 from collections.abc import Collection

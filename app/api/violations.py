@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with the values of a request, in the service's own words.
+"""The validation errors of pydantic in the service's own words.
 
 Owns the words. Knows nothing of what the values mean; the codecs, which do without pydantic, have words of their own.
 """

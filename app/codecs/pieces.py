@@ -1,6 +1,6 @@
-"""JSON of any size, read exactly and in little memory: what is long becomes objects piece by piece, each time it is walked.
+"""JSON of any size, read exactly and in little memory: long arrays become objects piece by piece, each time they are iterated.
 
-Owns how much of a text becomes objects together. Knows nothing of what it means.
+Owns how much of a text becomes objects at once. Knows nothing of what it means.
 """
 
 import json
