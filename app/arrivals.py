@@ -26,7 +26,7 @@ CLOSING = 2.0  # seconds for a caller to agree to the end of TLS
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What connections are encrypted with, unless they came to the `plain` port; seconds for a handshake."""
+    """How connections are encrypted, but for those to the port `plain`; `patience`: seconds for a handshake."""
 
     certificate: Certificate
     patience: float
@@ -34,9 +34,9 @@ class Tls:
 
 
 class Arrivals:
-    """Makes a protocol for each connection, with `make`, which is told of its loss even where it was never made.
+    """Gives each connection a protocol, from `make`, which hears of its loss even where the handshake failed.
 
-    `room`: how many connections there may be more, these among them; `refused` is told of those beyond, and `gone` that they are.
+    `room`: how many connections there may be beside the open ones; those beyond are closed, then `refused` and `gone` are called.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Arrivals:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def take(self, connection: socket.socket) -> None:
-        """Have it come."""
+        """Serve this connection, after a handshake where there is TLS."""
         if len(self._tasks) >= self._room():
             connection.close()
             self._refused()

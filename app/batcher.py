@@ -110,7 +110,7 @@ class Batcher:
                 raise Overloaded(detail, retry_after=ceil(self.backlog))
 
     def refuse(self) -> int:
-        """Take nothing new and answer what waits with Draining; how many instances that were. What runs is finished."""
+        """Take nothing new and answer what waits with Draining; return how many instances that were. What runs is finished."""
         self._closing = True
         self._time.call()
         now = monotonic()

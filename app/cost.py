@@ -49,7 +49,7 @@ class CostModel:
 
 @dataclass(slots=True)
 class Pace:
-    """How fast work goes away while there is always more of it: everything counted, on however many lanes.
+    """How fast waiting work is done while there is always more of it, on all lanes together, everything included.
 
     Work is measured in steps, an instance as `weight` of its own. Knows no clock: it is told the time, in seconds.
     """
@@ -76,7 +76,7 @@ class Pace:
 
 @dataclass(slots=True)
 class Strain:
-    """How many times as long as expected a batch takes now. Where nothing is seen of it, it is taken to pass.
+    """How many times as long as expected a batch takes now. Without new observations it goes back to 1.
 
     Any thread may use it: what one learns while another does may be lost. Knows no clock: it is told the time, in seconds.
     """

@@ -21,7 +21,7 @@ LINGER = 0.1  # seconds until a connection is closed that rests when the service
 
 
 class EndingProtocol(ParsingProtocol):
-    """Tells at once that a connection is lost: the application, and `lost`."""
+    """Tells the application, and `lost`, as soon as the connection is lost."""
 
     def __init__(self, *arguments: Any, terms: Terms, lost: Callable[[], None], leaving: bool, **more: Any) -> None:
         super().__init__(*arguments, max_head_bytes=terms.max_head_bytes, **more)

@@ -15,7 +15,7 @@
     ├── UnsupportedMediaType        415
     ├── InvalidRequest              422  well-formed but wrong; says where
     ├── NotFinite                   422  the model's answer overflows float32
-    ├── UpgradeRequired             426  the path is a WebSocket's, and what came is none, or one of another version
+    ├── UpgradeRequired             426  the path is a WebSocket's, and the request is no handshake for one, or of another version
     ├── RateLimited                 429  a key's requests came too fast, and when to come back
     ├── HeadTooLarge                431  over the limit of a request's head
     ├── UnsupportedTransfer         501  the body is coded for its transfer in a way that is not known
@@ -30,7 +30,7 @@
     └── DeadlineExceeded            504
     BadArtifact                     never reaches a caller: a model version that must not be served
     ProviderUnavailable             never reaches a caller: the device asked for cannot be had
-    NoRoom                          never reaches a caller: there is none for what the service shares among its processes
+    NoRoom                          never reaches a caller: no disk or memory is left for what the service's processes share
 
 A message is a sentence with the value and the limit in it. Knows nothing of HTTP beyond the numbers.
 """
@@ -202,4 +202,4 @@ class ProviderUnavailable(Exception):
 
 
 class NoRoom(Exception):
-    """What the processes of the service share has no place; the text says where there is too little, and how much is needed."""
+    """No disk or memory is left for what the service's processes share; the text says where, and how much is needed."""

@@ -25,7 +25,7 @@ class _Batch(NamedTuple):
 
 
 class Experience:
-    """Of batches that run on so many lanes at once. `cost` may have learned already, from a warm-up."""
+    """The costs of one model's batches, of which `lanes` run at once. `cost` may have learned already, from a warm-up."""
 
     def __init__(
         self, limits: BatchLimits, *, lanes: int, cost: CostModel | None = None, metrics: ModelMetrics | None = None

@@ -23,7 +23,7 @@ LEAST = 2**16  # bytes
 
 @contextmanager
 def shared(name: str, *, room: int = LEAST) -> Iterator[Path]:
-    """One that all workers share, who are forked within the block; NoRoom where so many bytes are free nowhere."""
+    """A folder for the workers that are forked within the block; NoRoom where so many bytes are free nowhere."""
     folder, held = _held(name, _place(name, room))
     try:
         yield folder
@@ -33,7 +33,7 @@ def shared(name: str, *, room: int = LEAST) -> Iterator[Path]:
 
 
 def sweep() -> list[Path]:
-    """Remove what dead services of this user have left; which."""
+    """Remove the folders that dead services of this user have left, and return them."""
     return [folder for root in _roots() for folder in sorted(root.glob(f"{PREFIX}*")) if _swept(folder)]
 
 

@@ -151,7 +151,7 @@ class Keeper:
         return await self._store.count()
 
     async def drop_expired(self) -> int:
-        """Free some of the streams that have expired; how many."""
+        """Drop some of the streams that have expired, and return how many."""
         dropped = await self._store.sweep(self.now(), limit=SLICE)
         self.metrics.ended.labels("expired").inc(dropped)
         return dropped

@@ -16,8 +16,8 @@ FAIR = 8e-3  # seconds that work may go on for
 class LoopTime:
     """Calls `turn` when it is due. Must be made inside a running event loop.
 
-    All seconds are the processor's, of this thread: who waited or was interrupted did nothing. They pass no faster than the
-    clock's, which costs a tenth of them to read.
+    All seconds are this thread's CPU time, so that waiting does not count. It passes no faster than the clock's, which costs a
+    tenth as much to read and is asked first.
     """
 
     def __init__(self, turn: Callable[[], None]) -> None:

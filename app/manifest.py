@@ -203,7 +203,7 @@ class ModelSpec(_Frozen):
 
     @cached_property
     def weights(self) -> str:
-        """By which they are known, whatever the version is called: a digest of all its files but the golden sample."""
+        """Identifies them, whatever the version is called: a digest of all its files but the golden sample."""
         return sha256(repr(sorted(self.files.items() - {(GOLDEN_NAME, self.files[GOLDEN_NAME])})).encode()).hexdigest()[:16]
 
     @cached_property
@@ -219,7 +219,7 @@ Mark = tuple[int, int, int]
 
 
 def mark_of(folder: Path) -> Mark | None:
-    """By which it is seen that the version in `folder` is another than before, without reading it; None: it has no manifest."""
+    """Changes when the version in `folder` is replaced, and is read without its files; None: it has no manifest."""
     try:
         found = (folder / FILE_NAME).stat()
     except OSError:

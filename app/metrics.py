@@ -134,7 +134,7 @@ class Metrics:
         return {key: ModelCounts.of(samples) for key, samples in found.items()}
 
     def _all(self) -> CollectorRegistry:
-        """What has the counts of all processes."""
+        """A registry with the counts of all processes."""
         if FOLDER not in os.environ:
             return self._own
         registry = CollectorRegistry()

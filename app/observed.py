@@ -14,7 +14,7 @@ K = TypeVar("K")
 
 
 class Children(dict[K, T]):
-    """What is counted into, by its labels: to look a metric's up takes longer than to count."""
+    """A metric's children by their labels: prometheus_client takes longer to look one up than to count."""
 
     def __init__(self, child: Callable[[K], T]) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ def tally(found: Sequence[T]) -> dict[T, int]:
 
 
 class Buckets(Histogram):
-    """How many were of which size."""
+    """A histogram."""
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         self._sum.inc(sum(amounts))

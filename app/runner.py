@@ -41,7 +41,7 @@ class Runner(ABC):
         """Make ready for batches of up to `most` instances."""
 
     def timed(self, batch: Batch) -> Computed:
-        """The same as `predict`; by the time it takes, `seconds_now` knows how much others want of the provider."""
+        """The same as `predict`; the time it takes tells `seconds_now` how busy the provider is."""
         begin = monotonic()
         answer = self.predict(batch)
         now = monotonic()

@@ -47,8 +47,8 @@ class Drain(Interface):
 
 
 class Server(uvicorn.Server):
-    """Serves `app`; under a supervisor, the connections that come over `channel`, where it says how many are open, and how far
-    it is with what was ordered of the `fleet`.
+    """Serves `app`; under a supervisor, the connections that come over `channel`, on which it reports how many are open and which
+    order of the `fleet` is done.
 
     Requests are answered as a whole where `offer` says how. Its connections are held to the `terms`, and `connected` is told
     how many there are. Stopping, it goes on for `drain_delay` seconds though `work` is not ready any more, lets it finish for

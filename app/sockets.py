@@ -28,7 +28,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def room_for(connections: int) -> int:
-    """Allow this process, and those it starts, so many connections; how many there is room for."""
+    """Raise the limit of open files for so many connections, and return for how many there is room."""
     least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + FILES
     if most != resource.RLIM_INFINITY:
@@ -39,7 +39,7 @@ def room_for(connections: int) -> int:
 
 
 def port_of(bound: socket.socket) -> int:
-    """Ours, of a listener or a connection."""
+    """The local port of a listener or a connection."""
     port: int = bound.getsockname()[1]
     return port
 

@@ -27,7 +27,7 @@ class Starts:
         return True
 
     def replace(self, ready_at: float | None, now: float) -> None:
-        """A worker has ended that was ready since then, if ever: at once where it has lived, or it would be all that is done."""
+        """A worker has ended that was ready since then, if ever: start another, after a pause where this one did not live long."""
         insort(self.due, now if ready_at is not None and now - ready_at > PAUSE else now + PAUSE)
 
     def failed(self, why: str, now: float) -> bool:

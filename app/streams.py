@@ -44,7 +44,7 @@ def new_tag() -> bytes:
 
 
 def digest_of(steps: Array) -> bytes:
-    """By which a chunk that comes again is known."""
+    """Identifies the steps of a chunk that is sent again."""
     return blake2b(steps.tobytes(), digest_size=DIGEST).digest()
 
 

@@ -88,7 +88,7 @@ class Batch:
 
     @classmethod
     def _of_one(cls, instance: Instance, states: Sequence[StateSpec]) -> Self:
-        """The same in a fraction of the time: nobody waits so impatiently as who is alone."""
+        """The same for a single instance, in a fraction of the time."""
         if len(instance.steps) == 0:
             raise ValueError("an instance has no steps")
         starts = [_zeros(1, state.shape, state.batch_axis) for state in states]

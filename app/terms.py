@@ -14,7 +14,7 @@ from app.transport import Departures
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What connections are held to, and who is told. Durations in seconds."""
+    """What connections are held to, and what they share. Durations in seconds."""
 
     max_head_bytes: int  # of a request; and of what surrounds the bytes of a body in chunks
     read_timeout: float

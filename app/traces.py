@@ -108,7 +108,7 @@ class BatchTraces:
         self._attributes = attributes
 
     def current(self) -> SpanContext:
-        """Of the request that is worked on."""
+        """The span of the request that is worked on."""
         return get_current_span().get_span_context()
 
     def executed(self, requests: Iterable[SpanContext | None], lengths: list[int], seconds: float | None, provider: str) -> None:

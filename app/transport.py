@@ -17,7 +17,7 @@ MOST = 2**27  # bytes of that which are dropped
 
 
 class Departures:
-    """Whoever holds something back in one round of an event loop: all of it leaves when that is over, in one callback."""
+    """What is to be sent at the end of this round of the event loop: all of it in one callback."""
 
     def __init__(self) -> None:
         self._waiting: list[Callable[[], None]] = []
@@ -86,7 +86,7 @@ class Corked:
 class Flow(FlowControl):
     """Does not read on while requests wait for the one before them: what a caller sends ahead would fill the memory.
 
-    Nor while it is held, whatever else is or is not against it.
+    Nor while it is held.
     """
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:

@@ -38,7 +38,7 @@ class Worker:
         return self.open + self.handed - self.adopted
 
     def hear(self, said: bytes, *, now: float) -> None:
-        """Take in what it reports, in lines; only the last whole one counts."""
+        """Read its reports, a line each; only the last whole one counts."""
         *reports, self.unfinished = (self.unfinished + said).split(b"\n")
         if reports:
             self.ready_at = now if self.ready_at is None else self.ready_at

@@ -38,8 +38,8 @@ class Guard:
     def check(self, scope: Scope) -> None:
         """Unauthorized without a key that is known, Forbidden without the right one, RateLimited where that asks too often.
 
-        Without any keys all is open but what needs an administrator, which nobody is, and to pages of elsewhere what changes
-        anything: with keys they can send none that their visitor has not given them.
+        Where no keys are set everything is open, but what needs an administrator and, to pages of another origin, what changes
+        anything. Where there are keys, such a page has none unless its visitor gave it one.
         """
         path: str = scope["path"]
         admin = path.startswith(ADMIN)

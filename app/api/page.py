@@ -74,7 +74,7 @@ class Site:
 
     @cached_property
     def edition(self) -> str:
-        """Stands in the addresses of the files; another when any of them is."""
+        """Part of the addresses of the files; changes when any of them does."""
         digest = sha256()
         for name, body in sorted(self._sources.items()):
             digest.update(f"{name} {len(body)} ".encode() + body)
