@@ -17,7 +17,7 @@ CHUNK = 2**16  # bytes: what follows the end of a stream is copied, so it is giv
 MOST_STREAMS = 1024  # in one body
 
 
-def inflate(body: bytes, limit: int, coding: Coding = "gzip") -> bytes:
+def inflate(body: bytes, limit: int, coding: Coding) -> bytes:
     """What was compressed; TooLarge as soon as it passes `limit` bytes, MalformedBody when it is not in this coding or cut off."""
     window = BARE if coding == "deflate" and not _has_zlib_head(body) else WINDOWS[coding]
     parts: list[bytes] = []
@@ -49,7 +49,7 @@ def inflate(body: bytes, limit: int, coding: Coding = "gzip") -> bytes:
     return b"".join(parts)
 
 
-def deflate(body: bytes, coding: Coding = "gzip") -> bytes:
+def deflate(body: bytes, coding: Coding) -> bytes:
     return zlib.compress(body, FASTEST, WINDOWS[coding])
 
 
