@@ -130,7 +130,7 @@ class Batcher:
 
     def _turn(self) -> None:
         """Give every free lane a batch, or run batches here where that is cheaper, for as long as the loop's time allows."""
-        until = self._time.owed()
+        until = self._time.turn_until()
         while self._free and not self._waits_for_company():
             entries = self._queue.take()
             if not entries:
@@ -140,7 +140,7 @@ class Batcher:
             size, steps = len(instances), max([entry.length for entry in entries])
             if self._experience.predict(size, steps) <= self._inline(size, steps):
                 self._settle(entries, *self._run(instances))
-                if len(self._queue) and self._time.over(until):
+                if len(self._queue) and self._time.is_past(until):
                     self._time.call(rounds=self._rounds())
                     break
                 continue
@@ -151,7 +151,7 @@ class Batcher:
                 self._settle(entries, [error.with_traceback(None)] * len(entries), None)
             else:
                 self._free -= 1
-        self._time.left()
+        self._time.end_turn()
         self._loop.call_soon(self._experience.learn, len(self._queue))  # a caller who is alone has been told then
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()

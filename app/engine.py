@@ -80,10 +80,10 @@ class Engine:
         """One for each provider that a batch may go to."""
         return (self._cpu,) if self._cuda is None else (self._cpu, self._cuda)
 
-    def stays(self, size: int, steps: int) -> bool:
+    def runs_on_cpu(self, size: int, steps: int) -> bool:
         """Whether the CPU computes a batch of `size` instances, the longest of `steps` steps, as things are now."""
         cuda = self._cuda
-        return cuda is None or self._stays(cuda, size, steps)
+        return cuda is None or self._cpu_is_sooner(cuda, size, steps)
 
     def lose_cuda(self, reason: str) -> None:
         """Do without CUDA from now on; ProviderUnavailable where that was not to be."""
@@ -92,7 +92,7 @@ class Engine:
         if self._cuda is not None:
             self._cuda.close()
         self._cuda = None
-        self._now(Provider(self.provider.requested, CPU, reason))
+        self._change_provider(Provider(self.provider.requested, CPU, reason))
 
     def close(self) -> None:
         """Free what it holds; it is not used again."""
@@ -164,7 +164,7 @@ class Engine:
         cuda, tries = self._cuda, self._tries
         if cuda is None:
             return self._cpu.predict(batch)
-        if self._stays(cuda, *batch.input.shape[:2]):
+        if self._cpu_is_sooner(cuda, *batch.input.shape[:2]):
             return self._cpu.timed(batch)
         try:
             answer = cuda.timed(batch)
@@ -176,7 +176,7 @@ class Engine:
             self._recovered(tries)
         return answer
 
-    def _stays(self, cuda: Runner, size: int, steps: int) -> bool:
+    def _cpu_is_sooner(self, cuda: Runner, size: int, steps: int) -> bool:
         return self._clock() < self._again or cuda.seconds_now(size, steps) > self._cpu.seconds_now(size, steps)
 
     def _failed(self, error: Exception, tries: int) -> None:
@@ -189,16 +189,16 @@ class Engine:
             self._again = self._clock() + wait
             self._tries += 1  # last: who has seen it may not try before then
             reason = f"CUDA failed, and is tried again after {wait:.0f} s: {' '.join(str(error).split())}"
-            self._now(Provider(self.provider.requested, CPU, reason))
+            self._change_provider(Provider(self.provider.requested, CPU, reason))
 
     def _recovered(self, tries: int) -> None:
         """Unless another try has failed meanwhile."""
         with self._changing:
             if self._tries == tries:
                 self._tries = 0
-                self._now(Provider(self.provider.requested, CUDA))
+                self._change_provider(Provider(self.provider.requested, CUDA))
 
-    def _now(self, provider: Provider) -> None:
+    def _change_provider(self, provider: Provider) -> None:
         self.provider = provider
         if provider.fallback_reason is None:
             log.warning("%s runs on %s again.", self.spec, provider.in_use)

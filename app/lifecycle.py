@@ -142,7 +142,7 @@ class Loader:
         if self.lanes > 1:
             return lambda _size, _steps: HOP
         # With one lane: while this CPU computes, waiting is all the loop has to do, and a thread would only cost hops.
-        return lambda size, steps: ALONE if engine.stays(size, steps) else HOP
+        return lambda size, steps: ALONE if engine.runs_on_cpu(size, steps) else HOP
 
     def _start(self, proved: Proved) -> Model:
         spec, engine, provider = proved.spec, proved.engine, proved.engine.provider

@@ -24,7 +24,7 @@ class LoopTime:
         self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._called = False  # it will be called
-        self._left = thread_time()  # when the last turn ended
+        self._ended = thread_time()  # the last turn
         self._not_before = 0.0  # of the clock: when a turn can be overdue
 
     @property
@@ -33,7 +33,7 @@ class LoopTime:
         now = perf_counter()
         if now < self._not_before:
             return False
-        remaining = self._left + SLICE - thread_time()
+        remaining = self._ended + SLICE - thread_time()
         self._not_before = now + remaining
         return remaining < 0
 
@@ -43,18 +43,18 @@ class LoopTime:
             self._called = True
             self._after(rounds)
 
-    def owed(self) -> float:
-        """Until when the turn that begins now may go on, for `over`: as long as the loop was away, FAIR at most."""
+    def turn_until(self) -> float:
+        """Until when the turn that begins now may go on, for `is_past`: as long as the loop was away, FAIR at most."""
         begin = thread_time()
-        return begin + min(begin - self._left, FAIR)
+        return begin + min(begin - self._ended, FAIR)
 
-    def over(self, until: float) -> bool:
+    def is_past(self, until: float) -> bool:
         """Whether that time has come."""
         return thread_time() >= until
 
-    def left(self) -> None:
-        """The turn has ended."""
-        self._left = thread_time()
+    def end_turn(self) -> None:
+        """To be called when a turn has ended."""
+        self._ended = thread_time()
         self._not_before = perf_counter() + SLICE
 
     def _after(self, rounds: int) -> None:

@@ -64,13 +64,13 @@ def test_a_turn_is_overdue_once_the_loop_has_done_other_things_for_long(clock: C
     assert not time.overdue
     clock.now += 2 * SLICE
     assert time.overdue
-    time.left()
+    time.end_turn()
     assert not time.overdue
 
 
 def test_who_only_waited_is_not_overdue_and_the_processor_is_asked_no_more_often_than_it_has_to_be(clock: Clock) -> None:
     time = idle()
-    time.left()
+    time.end_turn()
     clock.waited += 100 * SLICE
     assert not time.overdue
     asked = clock.asked
@@ -86,8 +86,8 @@ def test_who_only_waited_is_not_overdue_and_the_processor_is_asked_no_more_often
 def test_a_turn_may_last_as_long_as_the_loop_was_away_but_not_for_ever(clock: Clock, away: float, share: float) -> None:
     time = idle()
     clock.now += away
-    until = time.owed()
+    until = time.turn_until()
     clock.now += share * 0.9
-    assert not time.over(until)
+    assert not time.is_past(until)
     clock.now += share * 0.2
-    assert time.over(until)
+    assert time.is_past(until)
