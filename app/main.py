@@ -202,16 +202,7 @@ def _store(settings: Settings, map_size: int | None) -> Store:
 def _describe(app: FastAPI) -> None:
     """Add to the OpenAPI document the bodies that routes read and write without pydantic."""
     components: dict[str, Any] = app.openapi().setdefault("components", {}).setdefault("schemas", {})
-    for model in (
-        schemas.PredictRequest,
-        schemas.PredictResponse,
-        schemas.Begin,
-        schemas.Fork,
-        schemas.ChunkRequest,
-        schemas.ChunkResponse,
-        schemas.Problem,
-        *v2_schemas.DESCRIBED,
-    ):
+    for model in (*schemas.DESCRIBED, *v2_schemas.DESCRIBED):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components.update(schema.pop("$defs", {}))
         components[model.__name__] = schema

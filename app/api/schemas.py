@@ -223,6 +223,8 @@ class Problem(BaseModel):
     expected: Annotated[int | None, Field(description="409: the number of the chunk that is next")] = None
 
 
+DESCRIBED = (PredictRequest, PredictResponse, Begin, Fork, ChunkRequest, ChunkResponse, Problem)  # routes do without pydantic
+
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
