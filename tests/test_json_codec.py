@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.codecs import octets, plain
 from app.codecs import pieces as reading
 from app.codecs.json import Decoder, encode, hinted_timeout
-from app.codecs.pieces import MOST_MEMBERS
+from app.codecs.pieces import MOST_SINGLY
 from app.codecs.request import Limits, Options, PredictRequest
 from app.errors import InvalidRequest, MalformedBody, ModelNotFound, RecurveError, TooLarge
 from app.manifest import GOLDEN_NAME, Cell, InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
@@ -318,11 +318,20 @@ def test_what_is_wrong_with_a_body_is_said_alike_where_it_is_read_piece_by_piece
     assert outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=at_once), body) == whole
 
 
-def test_an_object_of_more_members_than_can_be_kept_is_refused_for_that() -> None:
-    """All their names would be kept, to find one that stands there twice."""
-    body = b'{"instances": [{' + b'"":0,' * (MOST_MEMBERS + 1) + b'"a":0}]}'
-    assert isinstance(error := refusal(body), InvalidRequest)
-    assert "too large to look through" in error.violations[0].detail
+MEMBERS = b",".join(b'"%x":0' % number for number in range(MOST_SINGLY // 4))
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        pytest.param((b"{" + MEMBERS + b"},") * 4, id="the members of objects"),
+        pytest.param(b'"],[",' * MOST_SINGLY, id="strings"),
+    ],
+)
+def test_more_values_than_can_be_read_one_by_one_are_refused_for_that(elements: bytes) -> None:
+    """Each takes some microseconds: a body of them would keep the one thread that searches for half a minute."""
+    assert isinstance(error := refusal(b'{"instances": [[[' + elements + b"0]]]}"), InvalidRequest)
+    assert "too many to look through" in error.violations[0].detail
 
 
 MANY = 2**20

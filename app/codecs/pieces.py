@@ -16,7 +16,7 @@ AT_ONCE = 2**16  # characters that become objects together: a millisecond or two
 FEWEST = 2**6
 SINGLY = 2**8  # elements that are read one by one before it is tried again to read many
 LONG_INTEGER = 1000  # characters; more are read as a float
-MOST_MEMBERS = 2**20  # of one object that is longer than that: their names are kept, to find one that stands there twice
+MOST_SINGLY = 2**18  # values of a text that are read by themselves, each time anew, in some microseconds each
 
 Hook = Callable[[list[tuple[str, Any]]], Any]  # makes an object of its members, or raises
 
@@ -69,6 +69,7 @@ class Reader:
         self.at_once = at_once
         self.long: dict[int, tuple[int, int]] = {}  # where an array begins: how many elements it has, and where it ends
         self._text = text
+        self._left = MOST_SINGLY
         self._hook = hook
         self._single = json.JSONDecoder(parse_int=_integer)
         self._many = json.JSONDecoder(object_pairs_hook=hook)  # a function for each integer would take twice as long
@@ -78,7 +79,11 @@ class Reader:
         return _SPACE.match(self._text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
 
     def value(self, at: int) -> tuple[Any, int]:
-        """What stands here, and where it ends."""
+        """What stands here, and where it ends; InvalidRequest where that has been asked too often."""
+        self._left -= 1
+        if self._left < 0:
+            detail = f"more than {MOST_SINGLY} members and strings with commas are too many to look through; send what is known"
+            raise InvalidRequest([Violation("", detail)])
         first = self._text[at : at + 1]
         if first == "[":
             elements = Elements(self, at)
@@ -150,9 +155,6 @@ class Reader:
                 raise JSONDecodeError("Expecting ':' delimiter", self._text, at)
             value, at = self.value(self.after_space(at + 1))
             members.append((name, {} if isinstance(value, dict) else value))
-            if len(members) > MOST_MEMBERS:
-                detail = f"an object of more than {MOST_MEMBERS} members is too large to look through; send those that are known"
-                raise InvalidRequest([Violation("", detail)])
             at = self.after_space(at)
             if not self._goes_on(at, "}"):
                 return self._hook(members), at + 1
