@@ -5,6 +5,7 @@ Owns that for every command. Knows nothing of what a command does.
 
 import shlex
 import shutil
+import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -46,6 +47,8 @@ class Parser(ArgumentParser):
 
 def run(main: Callable[[], int]) -> int:
     """The exit status of a command, whatever ends it; of one that Ctrl-C ends, and that has said nothing of it, STOPPED."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while modules were loaded
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return main()
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -88,6 +89,22 @@ def test_an_interpreter_outside_the_folder_has_its_whole_path(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert command.python() == sys.executable
+
+
+COMMANDS = [path for path in (ROOT / "scripts").rglob("*.py") if "command.run(main)" in path.read_text()]
+
+
+@pytest.mark.parametrize("module", ["app", *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in COMMANDS)])
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(module: str, tmp_path: Path) -> None:
+    """Raised in the midst of NumPy or torch it comes out as another error, or as a crash."""
+    (tmp_path / "numpy.py").write_text(
+        "import os\nimport signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('went on')\n"
+    )
+    command = [sys.executable, "-m", module.removesuffix(".__main__"), "--help"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_command_that_ctrl_c_ends_says_so_in_a_line(capsys: Shown) -> None:
