@@ -84,13 +84,17 @@ def test_the_linear_baseline_and_the_start_of_the_network_read_all_that_it_reads
     assert any("does not beat linear (ridge):" in warning for warning in problem.scores(network, "cpu").warnings())
 
 
-def test_a_line_from_all_columns_that_would_be_too_large_reads_the_own_past(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its name says so."""
-    monkeypatch.setattr(framing, "COEFFICIENTS", 600)
+@pytest.mark.parametrize(("limit", "value", "most"), [("COEFFICIENTS", 600, 85), ("PRODUCTS", 900, 30)])
+def test_a_line_from_all_columns_that_would_be_too_large_reads_the_own_past(
+    limit: str, value: int, most: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And its name says so, and how large it may be."""
+    monkeypatch.setattr(framing, limit, value)
     problem = Forecasting(config(), dataset(driven(), ("load",)))
     network, _ = fit.start(problem)
     *_, line, _ = problem.scores(network, "cpu").rows
     assert line.name == "linear (ridge), own past"
+    assert f"and {most} are the most here: it reads each target's own past alone." in capsys.readouterr().out
 
 
 def test_scores_are_those_of_a_loop_over_all_windows(tmp_path: Path) -> None:

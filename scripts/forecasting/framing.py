@@ -4,6 +4,7 @@ Owns what is decided once the columns are known. Knows nothing of torch, of rows
 """
 
 from dataclasses import asdict, dataclass, replace
+from math import isqrt
 from typing import Any, Self
 
 from scripts.series.config import Channels, Config, Normalise
@@ -55,11 +56,6 @@ class Framing:
         return self.targets if self.normalise == "instance" else 1
 
     @property
-    def coefficients(self) -> int:
-        """Of a line from all features."""
-        return self.targets * self.context * self.features * self.horizon
-
-    @property
     def relative(self) -> list[bool]:
         """Whether each feature is seen relative to its own window; not one that is not forecast: its level may tell something."""
         return [self.normalise != "none" and feature in self.sources for feature in range(self.features)]
@@ -98,10 +94,12 @@ def framing_of(config: Config, dataset: Dataset) -> tuple[Framing, str]:
     )
     if channels != "joint":
         return framing, note
-    small = framing.solved * (framing.context * framing.features) ** 2 <= PRODUCTS and framing.coefficients <= COEFFICIENTS
+    inputs = framing.context * framing.features
+    most = min(isqrt(PRODUCTS // framing.solved), COEFFICIENTS // (framing.targets * framing.horizon))
+    small = inputs <= most
     if not small:
-        more = f"A line from all columns would have {framing.coefficients:,} coefficients: it reads each target's own past alone."
-        note = f"{note} {more}".strip()
+        more = f"A line from all columns would have {inputs:,} inputs (context times columns), and {most:,} are the most here"
+        note = f"{note} {more}: it reads each target's own past alone.".strip()
     return replace(framing, wide=small), note
 
 
