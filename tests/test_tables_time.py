@@ -412,6 +412,42 @@ def test_resampled_labels_are_those_of_the_nearest_row(tmp_path: Path) -> None:
     np.testing.assert_allclose(everything(dataset)[:, 0], np.arange(12), atol=1e-6)
 
 
+@pytest.mark.parametrize("period", [1.0, 0.7, 4.0])
+def test_what_is_measured_now_and_then_is_kept_when_rows_are_resampled(tmp_path: Path, period: float) -> None:
+    """Each value once, within half a period of its time, as it was measured, and in no part before its own."""
+    rng = np.random.default_rng(0)
+    times = np.arange(400) + rng.uniform(-0.3, 0.3, 400)
+    times[0] = 0
+    told = [k for k in range(400) if k % 10 == 5]
+    columns = {"time": [f"{each:.6f}" for each in times], "x": range(400)}
+    sparse = {"y": [k if k in told else "" for k in range(400)], "state": [f"s{k % 3}" if k in told else "" for k in range(400)]}
+    wanted: dict[str, Any] = {"irregular": "resample", "period": period, "missing": "drop", "split": ("0.5", "0.25", "0.25")}
+    values = read(write(tmp_path, table({**columns, "y": sparse["y"]})), task="regress", targets=("y",), **wanted)
+    labels = read(write(tmp_path, table({**columns, "state": sparse["state"]})), task="classify", targets=("state",), **wanted)
+    found = []
+    for own, other, last in zip(
+        (values.training, values.validation, values.test),
+        (labels.training, labels.validation, labels.test),
+        (200, 300, 400),
+        strict=True,
+    ):
+        (piece,), (named,) = own, other
+        assert piece.seconds is not None
+        assert named.labels is not None
+        for row in np.flatnonzero(piece.told()):
+            value = int(piece.targets[row, 0])
+            assert value in told
+            assert last - 100 - 100 * (last == 200) - 2 <= value < last
+            assert abs(piece.seconds[row] - times[value]) <= period / 2
+            found.append(value)
+        near = np.abs(piece.seconds[:, None] - times).argmin(axis=1)
+        assert [k for k in near[named.told()] if k not in told and period == 1.0] == []
+    assert len(set(found)) == len(found) >= len(told) - 2
+    if period == 4.0:
+        every = labels.training + labels.validation + labels.test
+        assert sum(int(each.told().sum()) for each in every) >= len(told) - 2
+
+
 def test_resampling_to_a_far_too_short_period_is_refused(tmp_path: Path) -> None:
     """A millisecond where hours were measured would fill the memory with lines."""
     with pytest.raises(DataError, match="choose a longer --period"):

@@ -146,6 +146,7 @@ def _resampled(tracks: Sequence[Track], period: float, usual: float, notes: list
     notes.append(
         f"Resampled to {every(period)}: {count(before, 'row')} became {after:,}. Numbers lie on straight lines between the two rows"
         f" around them, so that a row tells something of the next one that was measured{labels}."
+        " A value whose neighbours are missing stands in the row that is nearest."
     )
     if period < (1 - TOLERANCE) * usual:
         notes.append(

@@ -3,9 +3,11 @@
 Owns the interpolation. Knows nothing of why it is wanted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.tables.recording import DataError
 from scripts.tables.tracks import Track
@@ -28,10 +30,11 @@ class Resampled:
 def resample(track: Track, period: float, usual: float) -> Resampled:
     """Onto a grid of `period` seconds that begins at the first row; `usual`: seconds between the rows as they are.
 
-    Numbers are interpolated linearly, labels and rows are those of the nearest row. What lies between rows more than FAR of the
-    longer of the two periods apart is `drawn`, and has no label where those rows have different ones. A gap of more than
-    LONGEST_GAP is not interpolated across: the recording has a span on either side. A row belongs to the part of the later of the
-    two rows that it is drawn from. DataError where the grid would be huge.
+    Numbers are interpolated linearly, labels and rows are those of the nearest row; a number between two missing ones, and a label,
+    that would be lost so stands in the nearest row of the grid, if that has none and is of no earlier part. What lies between rows
+    more than FAR of the longer of the two periods apart is `drawn`, and has no label where those rows have different ones. A gap
+    of more than LONGEST_GAP is not interpolated across: the recording has a span on either side. A row belongs to the part of the
+    later of the two rows that it is drawn from. DataError where the grid would be huge.
     """
     times = track.nanoseconds
     assert times is not None
@@ -57,21 +60,55 @@ def resample(track: Track, period: float, usual: float) -> Resampled:
     weight = np.where(length > 0, (grid - times[before]) / np.maximum(length, 1), 0.0).astype(np.float32)
     nearest = np.where(weight > 0.5, after, before)
     drawn = (length > FAR * longer) & (grid > times[before])
+    borders = tuple(int(np.searchsorted(grid, times[end - 1], side="right")) if end else 0 for end in track.borders)
+    rows, to = _nearest(times, grid, step / 2, list(zip(track.borders, borders, strict=True)))
     labels = None if track.labels is None else track.labels[nearest]
     if labels is not None and track.labels is not None:
         labels[drawn & (track.labels[before] != track.labels[after])] = -1
+        lost = _unused(track.labels >= 0, nearest[labels >= 0])[rows] & (labels < 0)[to]
+        labels[to[lost]] = track.labels[rows[lost]]
     values = np.empty((total, track.values.shape[1]), dtype=np.float32)
     for column in range(values.shape[1]):
-        lower, upper = track.values[before, column], track.values[after, column]
-        values[:, column] = np.where(weight == 0, lower, lower + weight * (upper - lower))
-    made = replace(
+        own, made = track.values[:, column], values[:, column]
+        made[:] = np.where(weight == 0, own[before], own[before] + weight * (own[after] - own[before]))
+        told = ~np.isnan(made)
+        lost = _unused(~np.isnan(own), before[told], after[told & (weight > 0)])[rows] & ~told[to]
+        made[to[lost]] = own[rows[lost]]
+    resampled = replace(
         track,
         rows=track.rows[nearest],
         values=values,
         labels=labels,
         nanoseconds=grid,
         spans=tuple((int(end - size), int(end)) for end, size in zip(ends, sizes, strict=True) if size),
-        borders=tuple(int(np.searchsorted(grid, times[end - 1], side="right")) if end else 0 for end in track.borders),
+        borders=borders,
         drawn=drawn,
     )
-    return Resampled(made, len(wide), track.at(int(wide[0]) + 1) if len(wide) else "")
+    return Resampled(resampled, len(wide), track.at(int(wide[0]) + 1) if len(wide) else "")
+
+
+def _nearest(
+    times: NDArray[np.int64], grid: NDArray[np.int64], far: float, borders: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and the nearest of the grid's, the nearer ones last: those no farther off than that, and not of an earlier part.
+
+    borders: where each part ends, in rows and on the grid.
+    """
+    after = np.searchsorted(grid, times).clip(max=len(grid) - 1)
+    before = (after - 1).clip(min=0)
+    to = np.where(times - grid[before] < grid[after] - times, before, after)
+    off = np.abs(grid[to] - times)
+    fits = off <= far
+    for row, place in borders:
+        fits[row:] &= to[row:] >= place
+    rows = np.argsort(-off, kind="stable")
+    rows = rows[fits[rows]]
+    return rows, to[rows]
+
+
+def _unused(known: NDArray[np.bool_], *used: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these rows something is known in, and nothing was drawn from."""
+    found = known.copy()
+    for rows in used:
+        found[rows] = False
+    return found
