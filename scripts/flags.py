@@ -193,8 +193,8 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Numbers between commas."""
+    """Numbers between commas; none in an empty text."""
     try:
-        return tuple(float(each) for each in text.split(","))
+        return tuple(float(each) for each in text.split(",")) if text else ()
     except ValueError:
         raise ArgumentTypeError(f"numbers between commas, got {text!r}") from None

@@ -44,7 +44,7 @@ class Training:
         notes = []
         if taken:
             flags = " ".join(_flag(name, _spelled(found[name])) for name in taken)
-            none = "".join(f', --{name} "" for none' for name in taken if name in ("time", "group"))
+            none = "".join(f', --{name} "" for none' for name in taken if name in ("time", "group", "na"))
             notes.append(f"As in training: {flags} (a flag of your own takes its place{none}).")
         if self.reading is None and None in (said[name] for name in READING if parted or name != "split"):
             part = f", and the test part is that of --split {_spelled(found['split'])}" if parted else ""
