@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     for note in found.notes:
         print(note)
     if found.scores is None:
-        print("There is no truth in the data: nothing is scored.")
+        why = "No row of the data has all of its truth" if material.truth else "There is no truth in the data"
+        print(f"{why}: nothing is scored.")
     else:
         print(f"\nOn {found.scores.data}:\n\n{found.scores}\n")
         for warning in found.scores.warnings():

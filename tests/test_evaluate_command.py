@@ -387,6 +387,47 @@ def test_a_class_of_a_recording_is_told_in_one_line(world: Namespace, tmp_path: 
     assert told["scores"]["the model"]["accuracy"] == pytest.approx(right)
 
 
+def test_a_recording_without_a_label_is_predicted_and_not_scored(world: Namespace, tmp_path: Path) -> None:
+    """And one whose label stands in its first row alone is told as if it stood in all."""
+    folder = str(world.model_dir / "classify" / "1")
+    whole, rows = ran([folder, *lines_of(world, "classify")], tmp_path, "whole")
+    head, *lines = world.files["classes"].read_text().splitlines()
+    firsts = [line if k % 12 == 0 and k else line.rpartition(",")[0] + "," for k, line in enumerate(lines)]
+    sparse = tmp_path / world.files["classes"].name
+    sparse.write_text("\n".join([head, *firsts]) + "\n")
+    told, found = ran([folder, "--data", str(sparse), "--missing", "drop"], tmp_path, "sparse")
+    assert found[0] == rows[0] | {"gesture": ""}
+    assert found[1:] == rows[1:]
+    assert whole["data"].endswith("24 recordings")
+    assert told["data"].endswith("23 recordings")
+
+
+def test_targets_that_never_stand_in_one_row_are_predicted_and_not_scored(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+    """No row is left out of the table for that."""
+    head, *lines = [line.split(",") for line in world.files["regress"].read_text().splitlines()]
+    for k, cells in enumerate(lines):
+        cells[2 + k % 2] = ""
+    sparse = tmp_path / "apart.csv"
+    sparse.write_text("\n".join(map(",".join, [head, *lines])) + "\n")
+    told, rows = ran([str(world.model_dir / "pair" / "1"), "--data", str(sparse), "--missing", "drop"], tmp_path, "told")
+    assert "scores" not in told
+    assert "No row of the data has all of its truth: nothing is scored." in capsys.readouterr().out
+    assert len(rows) == len(lines)
+    assert all(row["y_predicted"] for row in rows)
+
+
+def test_numbers_that_meant_a_missing_value_in_training_need_not_here(world: Namespace, capsys: Shown) -> None:
+    """As the note of what is as in training says."""
+    folder = world.model_dir / "regress" / "1"
+    provenance = json.loads((folder / manifest.FILE_NAME).read_bytes())["provenance"]
+    provenance["config"]["na"] = [-999.0]
+    model = retold(folder, world.model_dir / "with-na", provenance)
+    assert evaluate.main([str(model), *lines_of(world, "regress")]) == 0
+    assert 'As in training: --na=-999 (a flag of your own takes its place, --na "" for none).' in capsys.readouterr().out
+    assert evaluate.main([str(model), *lines_of(world, "regress"), "--na", ""]) == 0
+    assert "As in training" not in capsys.readouterr().out
+
+
 def test_a_table_of_forecasts_has_every_row_once(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
     """All windows are scored, and only those that lie end to end are written: all would be a row for every row ahead of each."""
     line = [str(world.model_dir / "one" / "1"), *lines_of(world, "one")]

@@ -188,6 +188,18 @@ def test_a_label_is_of_a_recording_where_the_model_was_trained_so(
     assert not material(regressor(), write(tmp_path, "x,y\n1,2\n3,4\n6,9\n", "y.csv")).label_per_recording
 
 
+def test_recordings_without_truth_stay(tmp_path: Path) -> None:
+    """The model answers them as it does the others; where recordings are dealt out they are of no part."""
+    path = runs(tmp_path, ["ok", "bad", "", "ok", "bad", "ok", "bad"])
+    found = material(classifier(per_recording=True), path, group="run", missing="drop")
+    assert [bool(each.told().any()) for each in found.recordings] == [True, True, False, True, True, True, True]
+    tested = material(classifier(per_recording=True), path, group="run", missing="drop", part="test")
+    assert [each.name for each in tested.recordings] == ["data.csv, 5", "data.csv, 6"]
+    columns = {"run": [k // 10 for k in range(30)], "x": range(30), "y": [k % 7 if k < 20 else "" for k in range(30)]}
+    found = material(regressor(), write(tmp_path, table(columns), "y.csv"), group="run", missing="drop")
+    assert [int(each.told().sum()) for each in found.recordings] == [10, 10, 0]
+
+
 def test_labels_that_change_in_a_recording_that_gets_one_answer_are_noted(tmp_path: Path) -> None:
     """The last row's is what it is measured against, which may not be what was meant."""
     path = runs(tmp_path, ["ok", "bad"], changing=True)

@@ -176,17 +176,25 @@ def test_a_row_whose_label_is_missing_is_read_and_marked(tmp_path: Path, missing
 
 
 @pytest.mark.parametrize("missing", ["drop", "hold"])
-def test_a_recording_with_one_label_is_cut_where_it_is_missing(tmp_path: Path, missing: str) -> None:
-    """What is said after its last row is to be right: that row must have a label."""
+def test_the_one_label_of_a_recording_holds_for_all_of_its_rows(tmp_path: Path, missing: str) -> None:
+    """Whichever of them it stands in, a row without the feature included; a recording without any is left out."""
     columns = {
-        "run": [run for run in range(8) for _ in range(5)],
-        "x": [float(k * k % 17) for k in range(40)],
-        "state": ["" if run == 0 and k > 2 else ["ok", "bad"][run % 2] for run in range(8) for k in range(5)],
+        "run": [run for run in range(9) for _ in range(5)],
+        "x": ["" if k == 30 else float(k * k % 17) for k in range(45)],
+        "state": [["ok", "bad"][run % 2] if run < 8 and k == run // 2 % 5 else "" for run in range(9) for k in range(5)],
     }
+    columns["state"][30] = "ok"
+    columns["state"][33] = ""
     dataset = read(write(tmp_path, table(columns)), task="classify", targets=("state",), group="run", missing=missing)
     assert dataset.label_per_recording
-    assert [len(each.features) for each in dataset.training] == [3, 5, 5, 5]
-    assert noted(dataset, "2 rows dropped")
+    every = dataset.training + dataset.validation + dataset.test
+    lengths = {each.name.split()[-1]: len(each.features) for each in every}
+    assert lengths == {str(run): 4 if run == 6 else 5 for run in range(8)}
+    for each in every:
+        assert each.labels is not None
+        assert {dataset.classes[label] for label in each.labels} == {["ok", "bad"][int(each.name.split()[-1]) % 2]}
+        assert each.told().all()
+    assert noted(dataset, "Nothing is left of `data.csv, 8`")
 
 
 def test_a_piece_without_a_truth_is_not_learned_from(tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ def _placed(output: Output, rows: int, given: Sequence[tuple[slice, Array]]) -> 
 
 
 def judged(placed: Array, recording: Recording, *, last: bool) -> NDArray[np.int64]:
-    """The rows whose answers count: those that have one and a truth, or the last of them where a recording has one answer."""
-    rows = np.flatnonzero(recording.told() & ~np.isnan(placed).any(axis=1))
-    return rows[-1:] if last else rows
+    """The rows whose answers count: those that have one and a truth, or the last that has one where it is the recording's."""
+    answered = ~np.isnan(placed).any(axis=1)
+    return np.flatnonzero(answered)[-1:] if last else np.flatnonzero(answered & recording.told())
 
 
 def names_of(output: Output) -> list[str]:

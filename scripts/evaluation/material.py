@@ -60,9 +60,10 @@ class Material:
             period=wish.period,
         )
         split = parse_split(wish.split) if wish.part == "test" else None
-        cleaned = clean(sheets, reading, split, truth=bool(targets), cut=card.label_per_recording)
+        cleaned = clean(sheets, reading, split, truth=bool(targets), untold=True, by_recording=_by_recording(card))
         gathered = cleaned.gathered
-        by_recording = task == "classify" and _by_recording(card, cleaned)
+        told = _by_recording(card)
+        by_recording = task == "classify" and (cleaned.label_per_recording if told is None else told)
         needed = (card.time_steps or 0) if task == "forecast" else 0
         follows = task != "forecast" and card.streamable and not by_recording
         recordings, parted = _recordings(cleaned, split, lead=WARM_UP if follows else needed, needed=needed)
@@ -95,11 +96,11 @@ def _named(sheets: Sequence[Sheet]) -> str:
     return sheets[0].label if len(sheets) == 1 else count(len(sheets), "file")
 
 
-def _by_recording(card: Card, cleaned: Cleaned) -> bool:
-    """Whether a label is of a recording, not of a row: as the model was trained; else as its answers or the data suggest."""
+def _by_recording(card: Card) -> bool | None:
+    """Whether a label is of a recording, not of a row: as in training; else as its answers or (None) the data suggest."""
     if card.label_per_recording is not None:
         return card.label_per_recording
-    return not card.outputs[0].every_step or cleaned.label_per_recording
+    return None if card.outputs[0].every_step else True
 
 
 def _several(recordings: Sequence[Recording]) -> list[str]:

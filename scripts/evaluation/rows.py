@@ -39,12 +39,13 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
         for index, (recording, placed) in enumerate(zip(material.recordings, answers, strict=True)):
             rows = judged(placed[0], recording, last=material.label_per_recording)
             silent += int(np.isnan(placed[0][recording.lead :]).any(axis=1).sum())
-            judged_rows += len(rows)
-            if len(rows) and isinstance(judge, OfClasses) and places is not None and recording.labels is not None:
-                judge.add(placed[0][rows], places[recording.labels[rows]])
-            elif len(rows) and isinstance(judge, OfNumbers):
-                raw = recording.features[rows, : len(material.targets)]
-                judge.add(placed[0][rows], recording.targets[rows], {RAW_SIGNAL: raw} if material.task == "denoise" else {})
+            told = rows[recording.told()[rows]]
+            judged_rows += len(told)
+            if len(told) and isinstance(judge, OfClasses) and places is not None and recording.labels is not None:
+                judge.add(placed[0][told], places[recording.labels[told]])
+            elif len(told) and isinstance(judge, OfNumbers):
+                raw = recording.features[told, : len(material.targets)]
+                judge.add(placed[0][told], recording.targets[told], {RAW_SIGNAL: raw} if material.task == "denoise" else {})
             if table and material.label_per_recording:
                 _write_recording(table, model, material, index, [array[rows] for array in placed])
             elif table:
@@ -69,7 +70,10 @@ def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None
         return None, []
     if material.task == "classify":
         return OfClasses(len(material.known_classes)), []
-    deviations, whose = deviations_of(card, [recording.targets[recording.told()] for recording in material.recordings])
+    truth = [recording.targets[recording.told()] for recording in material.recordings]
+    if not any(map(len, truth)):
+        return None, []
+    deviations, whose = deviations_of(card, truth)
     methods = [RAW_SIGNAL] if material.task == "denoise" else []
     judge = OfNumbers(material.task or "regress", measured(card, material.targets), deviations, methods=methods)
     return judge, [f"RMSE and MAE: in units of each target's standard deviation {whose}."] if judge.standardised else []

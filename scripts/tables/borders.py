@@ -15,24 +15,33 @@ from scripts.tables.tracks import Span, Track
 
 
 def one_label_each(tracks: Sequence[Track]) -> bool:
-    """Whether each of several recordings has one label, and not all have the same."""
-    found = [_labels(track) for track in tracks]
+    """Whether each of several recordings has one label, and not all have the same; those without any do not matter."""
+    found = [labels for track in tracks if (labels := _labels(track))]
     return len(found) > 1 and all(len(each) == 1 for each in found) and len(set().union(*found)) > 1
+
+
+def labelled_whole(track: Track) -> Track:
+    """With the label of the recording in the rows that have none; the last one, should it hold several."""
+    assert track.labels is not None
+    told = track.labels[track.labels >= 0]
+    return replace(track, labels=np.where(track.labels < 0, told[-1], track.labels)) if len(told) else track
 
 
 def bordered(tracks: Sequence[Track], split: Split, classes: Sequence[str]) -> list[Track]:
     """With the rows at which their parts end; DataError where the split does not fit them.
 
-    Recordings with one label each are dealt out whole, unless the split is by dates.
+    Recordings with one label each are dealt out whole, unless the split is by dates; those without any are of no part.
     """
     if not classes or split.dates or not one_label_each(tracks):
         return [replace(track, borders=ends(track, split, only=len(tracks) == 1)) for track in tracks]
     if not split.fractions:
         raise DataError("Recordings with one label each are dealt out whole: give the split in fractions or dates, not in rows.")
-    dealt = deal([min(_labels(track)) for track in tracks], split.fractions, classes)
+    found = [_labels(track) for track in tracks]
+    dealt = iter(deal([min(labels) for labels in found if labels], split.fractions, classes))
+    to = [next(dealt) if labels else -1 for labels in found]
     return [
-        replace(track, borders=tuple(len(track) if 0 <= to <= part else 0 for part in range(len(PARTS))))
-        for track, to in zip(tracks, dealt, strict=True)
+        replace(track, borders=tuple(len(track) if 0 <= own <= part else 0 for part in range(len(PARTS))))
+        for track, own in zip(tracks, to, strict=True)
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.tables import gaps, holes, pace
-from scripts.tables.borders import bordered, one_label_each
+from scripts.tables.borders import bordered, labelled_whole, one_label_each
 from scripts.tables.files import find, labels
 from scripts.tables.gathering import Gathered, gather
 from scripts.tables.order import in_order
@@ -41,11 +41,20 @@ def opened(data: Sequence[str]) -> tuple[Sheet, ...]:
     return tuple(_opened(path, label) for path, label in zip(paths, labels(paths), strict=True))
 
 
-def clean(sheets: Sequence[Sheet], wanted: Wanted, split: Split | None, *, truth: bool = True, cut: bool | None = None) -> Cleaned:
+def clean(
+    sheets: Sequence[Sheet],
+    wanted: Wanted,
+    split: Split | None,
+    *,
+    truth: bool = True,
+    untold: bool = False,
+    by_recording: bool | None = None,
+) -> Cleaned:
     """All recordings of the sheets, as is wanted; with a split nothing of a later part is carried into an earlier one.
 
-    truth: whether targets and labels will be learned from or compared with, so that none of them may be made up. cut:
-    whether a recording ends where its label is missing; None: where each has one label.
+    truth: whether targets and labels will be learned from or compared with, so that none of them may be made up.
+    untold: whether recordings without any stay. by_recording: whether a label is of a recording, in all of its rows; None: where
+    each has one.
     Raises DataError, which names file, row and column, where the data cannot be used as they are.
     """
     roles = choose(wanted, sheets)
@@ -53,16 +62,18 @@ def clean(sheets: Sequence[Sheet], wanted: Wanted, split: Split | None, *, truth
     judged, forecast = (gathered.truth, wanted.task == "forecast") if truth else ((), False)
     # before rows are moved, so that it is the files' cells that are counted
     missing = holes.find(gathered.tracks, gathered.columns, judged, wanted.missing, forecast=forecast)
-    usable, done = holes.usable(gathered.tracks, missing)
+    usable, done = holes.usable(gathered.tracks, missing, untold=untold)
     moved: list[str] = []
     tracks = [in_order(track, wanted.irregular, moved) for track in usable]
     done += few(moved)
     label_per_recording = bool(gathered.classes) and one_label_each(tracks)
+    if gathered.classes and (label_per_recording if by_recording is None else by_recording):
+        tracks = list(map(labelled_whole, tracks))
     if split is not None:
         tracks = bordered(tracks, split, gathered.classes)
     tracks, period, said = pace.settle(tracks, wanted)
     done += said
-    tracks, said = gaps.settle(tracks, missing, cut=label_per_recording if cut is None else cut)
+    tracks, said = gaps.settle(tracks, missing)
     done += said
     found = [*(note for sheet in sheets for note in sheet.notes), *roles.notes, *gathered.notes]
     return Cleaned(roles, gathered, tuple(tracks), label_per_recording, period, tuple(found), tuple(done))

@@ -18,17 +18,16 @@ from scripts.tables.wording import count, listed
 _HOW = {"hold": "filled with the value before", "interpolate": "interpolated, from rows that a live stream has not had yet"}
 
 
-def settle(tracks: Sequence[Track], holes: Holes, *, cut: bool) -> tuple[list[Track], list[str]]:
+def settle(tracks: Sequence[Track], holes: Holes) -> tuple[list[Track], list[str]]:
     """Recordings whose spans hold no NaN among what is read and no truth that was made up, and notes. Values are changed in place.
 
-    A row is filled from rows of its own part and of earlier ones. cut: whether a recording ends where its label is missing, as one
-    does that has a single label; otherwise a row without truth is read, and marked.
+    A row is filled from rows of its own part and of earlier ones. One without truth is read, and marked.
     """
     drawn = sum(int(track.drawn.sum()) for track in tracks if track.drawn is not None)
     if not holes.said and not drawn:
         return list(tracks), []
     before = sum(_size(track) for track in tracks)
-    done = [_settled(track, holes, cut=cut) for track in tracks]
+    done = [_settled(track, holes) for track in tracks]
     lost = before - sum(_size(track) for track in done)
     pieces = sum(len(track.spans) for track in done)
     if not pieces:
@@ -38,17 +37,15 @@ def settle(tracks: Sequence[Track], holes: Holes, *, cut: bool) -> tuple[list[Tr
     judged = bool(holes.truth) or any(track.labels is not None for track in done)
     features = "those of features are " if judged and not holes.forecast else ""
     if drawn and judged:
-        ends = ", and the recording is cut where it would be a label" if cut else ""
         notes.append(
             f"{count(drawn, 'row')} of the grid {'lies' if drawn == 1 else 'lie'} in gaps, between rows far apart: what is drawn"
-            f" there is no truth{ends}{f': {left}' if lost and not holes.said else ''}."
+            f" there is no truth{f': {left}' if lost and not holes.said else ''}."
         )
     if holes.missing == "drop":
         notes += [f"{holes.said}{f': {left}' if lost else ''}."] if holes.said else []
     elif holes.said:
         where = "the beginning" if holes.missing == "hold" else "either end, or at the end of a part"
-        truth = ", and where a label is missing, which is never made up" if cut else ""
-        ends = f". Where that cannot be, at {where}{truth}: {left}" if lost else ""
+        ends = f". Where that cannot be, at {where}: {left}" if lost else ""
         notes.append(f"{holes.said}: {features}{_HOW[holes.missing]}{ends}.")
     if empty := [track.name for track in done if not track.spans]:
         notes.append(f"Nothing is left of {listed(empty)}.")
@@ -75,7 +72,7 @@ def _size(track: Track) -> int:
     return sum(stop - start for start, stop in track.spans)
 
 
-def _settled(track: Track, holes: Holes, *, cut: bool) -> Track:
+def _settled(track: Track, holes: Holes) -> Track:
     drawn = track.drawn
     if drawn is not None and not holes.forecast:
         for index in holes.truth:
@@ -90,10 +87,7 @@ def _settled(track: Track, holes: Holes, *, cut: bool) -> Track:
             if bad.any() and not bad.all():
                 column[:] = _held(column, ~bad) if holes.missing == "hold" else _drawn(column, ~bad, where, borders)
     read = [column for column in range(track.values.shape[1]) if holes.forecast or column not in holes.truth]
-    whole = ~absent(track, read)
-    if cut and track.labels is not None:
-        whole &= track.labels >= 0
-    return replace(track, spans=runs(whole, track.spans), filled=filled)
+    return replace(track, spans=runs(~absent(track, read), track.spans), filled=filled)
 
 
 def _untold(track: Track, holes: Holes) -> NDArray[np.bool_] | None:

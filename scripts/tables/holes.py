@@ -18,8 +18,8 @@ _CHOICES = (
     " between the neighbours."
 )
 _TRUTH = (
-    "All of that is truth, which is never filled in: with --missing drop such rows are read, and neither learned from nor scored; a"
-    " recording with one label is cut there."
+    "All of that is truth, which is never filled in: with --missing drop such rows are read, and neither learned from nor scored;"
+    " the one label of a recording holds for all of its rows."
 )
 
 
@@ -61,11 +61,14 @@ def find(tracks: Sequence[Track], columns: Sequence[str], truth: Sequence[str], 
     return Holes(missing, said, places, forecast, names[int(counts.argmax())])
 
 
-def usable(tracks: Sequence[Track], holes: Holes) -> tuple[list[Track], list[str]]:
-    """Without recordings of which no row can be used, and a note on them; DataError where there is no other."""
+def usable(tracks: Sequence[Track], holes: Holes, *, untold: bool) -> tuple[list[Track], list[str]]:
+    """Without recordings of which no row can be used, and a note on them; DataError where there is no other.
+
+    untold: whether those without any truth can be.
+    """
     if not holes.said:
         return list(tracks), []
-    kept = [track for track in tracks if _may_stay(track, holes)]
+    kept = [track for track in tracks if _may_stay(track, holes, untold=untold)]
     if not kept:
         raise DataError(nothing_left(holes))
     gone = [track.name for track in tracks if not any(track is each for each in kept)]
@@ -96,13 +99,15 @@ def complete(track: Track) -> NDArray[np.bool_]:
     return rows if track.labels is None else rows & (track.labels >= 0)
 
 
-def _may_stay(track: Track, holes: Holes) -> bool:
-    """Whether there is a row with all that is not filled, and something to fill the rest with."""
+def _may_stay(track: Track, holes: Holes, *, untold: bool) -> bool:
+    """Whether there is a row with all that is read and not filled, one with a truth, and something to fill the rest with."""
     filled = holes.filled_in(track)
-    rows = ~absent(track, [column for column in range(track.values.shape[1]) if column not in filled])
-    if track.labels is not None:
-        rows &= track.labels >= 0
-    return bool(rows.any()) and not any(np.isnan(track.values[:, column]).all() for column in filled)
+    read = [column for column in range(track.values.shape[1]) if holes.forecast or column not in holes.truth]
+    rows = ~absent(track, [column for column in read if column not in filled])
+    told = ~absent(track, holes.truth) if track.labels is None else track.labels >= 0
+    return bool(rows.any() and (untold or holes.forecast or told.any())) and not any(
+        np.isnan(track.values[:, column]).all() for column in filled
+    )
 
 
 def _first(track: Track, names: Sequence[str]) -> str:
