@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scripts.tables.recording import DataError
+from scripts.tables.recording import Column, DataError
 from tests.tables import everything, hourly, names, noted, read, table, write
 
 A = [round(0.5 * k + 0.25 + k % 3, 2) for k in range(20)]
@@ -486,6 +486,29 @@ def test_groups_in_parquet_may_be_of_any_type(tmp_path: Path, cells: pl.Series, 
     holes.write_parquet(tmp_path / "holes.parquet")
     with pytest.raises(DataError, match=r"holes\.parquet, row 13, column `group`: the group is missing"):
         read(tmp_path / "holes.parquet", group="group")
+
+
+@pytest.mark.parametrize("name", ["run", "run [ms]"])
+def test_durations_are_seconds_whatever_they_are_kept_in(tmp_path: Path, name: str) -> None:
+    """And said to be: who serves the model sends seconds."""
+    cells = pl.Series([k * k % 17 * 250 for k in range(20)]).cast(pl.Duration("ms"))
+    pl.DataFrame({name: cells, "a": A}).write_parquet(tmp_path / "data.parquet")
+    dataset = read(tmp_path / "data.parquet")
+    assert dataset.features[0] == Column("run", "s")
+    assert everything(dataset)[:3, 0].tolist() == [0, 0.25, 1]
+
+
+def test_a_feature_that_gives_the_target_away_is_noted(tmp_path: Path) -> None:
+    """A column that was made of the target makes every score good, and is not there in use."""
+    x, y = [k * k % 17 for k in range(60)], [k * k * k % 23 for k in range(60)]
+    columns = {
+        "x": x,
+        "y": y,
+        "scaled": [7.5 - each / 9 for each in y],
+        "near": [each + a / 50 for a, each in zip(x, y, strict=True)],
+    }
+    dataset = read(write(tmp_path, table(columns)), task="regress", targets=("y",))
+    assert [note.split(",")[0] for note in dataset.notes if "straight line" in note] == ["`scaled` tells `y` to a thousandth"]
 
 
 def test_groups_that_have_no_text_are_refused(tmp_path: Path) -> None:

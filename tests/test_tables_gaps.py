@@ -152,9 +152,13 @@ def test_a_column_without_a_value_is_left_out_or_refused(tmp_path: Path) -> None
 
 def test_dropping_every_row_is_an_error(tmp_path: Path) -> None:
     """Two columns that are never measured together."""
-    path = write(tmp_path, table({"a": [k if k % 2 else "" for k in range(20)], "b": ["" if k % 2 else k for k in range(20)]}))
-    with pytest.raises(DataError, match="no row is left"):
+    apart = {"a": [k if k % 2 else "" for k in range(20)], "b": ["" if k % 2 else k for k in range(20)]}
+    path = write(tmp_path, table(apart))
+    with pytest.raises(DataError, match=r"no row is left. `a` has most of them: leave it out, or choose another --missing\.$"):
         read(path, missing="drop")
+    path = write(tmp_path, table({**apart, "x": [k * k % 17 for k in range(20)]}))
+    with pytest.raises(DataError, match="targets that stand in different rows take a model each"):
+        read(path, task="regress", targets=("a", "b"), missing="drop")
 
 
 @pytest.mark.parametrize("missing", ["drop", "hold", "interpolate"])

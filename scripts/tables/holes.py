@@ -76,7 +76,10 @@ def usable(tracks: Sequence[Track], holes: Holes, *, untold: bool) -> tuple[list
 
 
 def nothing_left(holes: Holes) -> str:
-    return f"{holes.said}: no row is left. `{holes.worst}` has most of them: leave it out, or choose another --missing."
+    advice = f"`{holes.worst}` has most of them: leave it out, or choose another --missing"
+    if len(holes.truth) > 1 and not holes.forecast:
+        advice += "; targets that stand in different rows take a model each"
+    return f"{holes.said}: no row is left. {advice}."
 
 
 def _counts(track: Track) -> NDArray[np.int64]:

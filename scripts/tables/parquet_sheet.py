@@ -30,9 +30,10 @@ def open_parquet(path: Path, label: str) -> Sheet:
         raise DataError(f"{label} cannot be read as Parquet: {str(error).splitlines()[0]}.") from error
     if head.is_empty():
         raise DataError(f"{label} has no rows.")
+    units = ["s" if isinstance(dtype, pl.Duration) else "" for dtype in head.dtypes]  # whatever it is kept in
     fields = by_name(
         Field(heading, _kind(series.dtype), tuple("" if value is None else str(value) for value in series))
-        for heading, series in zip(headings(head.columns), head.get_columns(), strict=True)
+        for heading, series in zip(headings(head.columns, units), head.get_columns(), strict=True)
     )
     return Sheet(
         path, label, fields, first_row=1, format="in Parquet", comma=False, reader=Parquet(path, tuple(head.columns), label)

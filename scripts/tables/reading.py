@@ -20,6 +20,8 @@ from scripts.tables.tracks import Track
 from scripts.tables.wording import count, every, listed
 
 _TOLD = 5  # files that get a sentence of their own
+_COMPARED, _FEWEST = 100_000, 20  # rows in which features are held against targets, at most and at least
+_LEFT = 1e-6  # of a target's variance, below which a feature tells all of it
 
 
 def load(wanted: Wanted) -> Dataset:
@@ -40,7 +42,7 @@ def load(wanted: Wanted) -> Dataset:
     parts, said = part(cleaned.tracks, gathered.places, split, lead=lead, needed=wanted.needed)
     notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
     if wanted.task == "regress":
-        notes += _switches(parts[0], gathered.targets)
+        notes += [*_switches(parts[0], gathered.targets), *_given_away(parts[0], gathered)]
     if not cleaned.label_per_recording:  # those are dealt out whole
         notes += overlap.warn(cleaned.tracks, split)
     first = sheets[0]
@@ -107,6 +109,20 @@ def _switches(training: Sequence[Recording], targets: Sequence[str]) -> list[str
         return []
     are = "are" if len(found) > 1 else "is"
     return [f"{listed(found)} {are} 0 or 1 throughout: --task classify learns the probability of each, and is scored by it."]
+
+
+def _given_away(training: Sequence[Recording], gathered: Gathered) -> list[str]:
+    """Targets that one feature tells all but exactly."""
+    told = [(each.features[rows], each.targets[rows]) for each in training if (rows := each.told()).any()]
+    features, targets = (np.concatenate(each)[:_COMPARED].astype(np.float64) for each in zip(*told, strict=True))
+    features, targets = (each - each.mean(axis=0) for each in (features, targets))
+    square, product = np.square(features).sum(axis=0)[:, None] * np.square(targets).sum(axis=0), features.T @ targets
+    found = (len(targets) >= _FEWEST) & (square > 0) & (np.square(product) > (1 - _LEFT) * square)
+    return [
+        f"`{gathered.features[feature]}` tells `{gathered.targets[target]}` to a thousandth, by a straight line: where it is made"
+        " of the target, or not known before it, scores mean nothing; name the other features with --features."
+        for feature, target in np.argwhere(found)
+    ]
 
 
 def _unseen(parts: Sequence[Sequence[Recording]], gathered: Gathered) -> list[str]:
