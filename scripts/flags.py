@@ -87,7 +87,7 @@ def add_options(parser: ArgumentParser) -> None:
         "--channels", choices=get_args(Channels), help=_of("one network for each channel, or for all", "channels")
     )
     forecast.add_argument("--normalise", choices=get_args(Normalise), help=_of("what is taken off each window", "normalise"))
-    forecast.add_argument("--season", type=int, help="rows of a season, for the baseline (a day, where that is known, else 24)")
+    forecast.add_argument("--season", type=int, help="rows of a season, for the baseline (a day, a week or a year; else 24)")
     forecast.add_argument("--quantiles", type=numbers, metavar="Q,R", help="forecast beside the mean, such as 0.1,0.9")
 
     gyro = add("the simulated gyroscope")

@@ -179,6 +179,12 @@ def test_a_season_is_a_day_where_that_is_a_number_of_rows(season: int, period: f
     assert season_of(config(season=season), period) == rows
 
 
+@pytest.mark.parametrize(("days", "rows"), [(1, 7), (7, 52), (28, 12), (30.5, 12), (31, 12), (91, 4), (10, 24), (365, 24)])
+def test_a_season_of_slow_rows_is_a_week_or_a_year(days: float, rows: int) -> None:
+    """24 months are a season too, but a poorer forecast than twelve: the model would look better beside it."""
+    assert season_of(config(context=96), days * 86_400.0) == rows
+
+
 def test_a_season_that_no_context_reaches_back_to_is_none_or_refused() -> None:
     """Nobody asked for a day; who asks for one is told."""
     assert season_of(config(context=12), 3600.0) is None

@@ -219,6 +219,12 @@ def test_the_time_is_found_where_nobody_named_it(tmp_path: Path, columns: dict[s
     assert (dataset.period is not None) == bool(found)
 
 
+def test_a_column_that_is_called_a_time_and_is_none_is_noted(tmp_path: Path) -> None:
+    """Its gaps are not seen, and nothing else says so."""
+    path = write(tmp_path, table({"time": [f"2020-01-01T{k:02d}" for k in range(20)], "a": [k * k % 7 for k in range(20)]}))
+    assert noted(read(path), "`time` is not read as a time, since it holds '2020-01-01T00': rows are taken as even.")
+
+
 def test_a_clock_beside_a_column_of_days_is_used(tmp_path: Path) -> None:
     """Power meters write `Date;Time`, and the days alone would all be duplicates."""
     days, clocks = zip(*(stamp.strftime("%d/%m/%Y %H:%M:%S").split() for stamp in STAMPS), strict=True)

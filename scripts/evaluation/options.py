@@ -49,7 +49,9 @@ def add(parser: ArgumentParser) -> None:
         metavar="ROWS",
         help="between two windows of a forecast (1; in the table the horizon, so that every row is forecast once)",
     )
-    data.add_argument("--season", type=command.count, metavar="ROWS", help="of the seasonal forecast beside it (a day, else 24)")
+    data.add_argument(
+        "--season", type=command.count, metavar="ROWS", help="of the seasonal forecast beside it (as of scripts.train)"
+    )
 
     parser.add_argument("--csv", type=_table, metavar="FILE", help="write predictions beside the truth, as .csv or .parquet")
     parser.add_argument("--picture", type=_picture, metavar="FILE.png", help="draw some of them")

@@ -12,7 +12,7 @@ from scripts.tables.recording import DataError, Dataset
 
 DAY = 86_400.0  # seconds
 SEASON = 24  # rows, where a day is no whole number of them
-WEEK = 7  # rows of a day each
+CALENDAR = (((1, 1), 7), ((7, 7), 52), ((28, 31), 12), ((90, 92), 4))  # days of a row, from and to: rows of a week or a year
 # A line from all features is solved for where that is this much at most: products of its inputs, and coefficients
 PRODUCTS, COEFFICIENTS = 2500**2, 2_000_000
 
@@ -117,8 +117,10 @@ def season_of(config: Config, period: float | None) -> int | None:
         return config.season
     rows = SEASON
     day = DAY / period if period else 0.0
-    if abs(day - 1) < 1e-6:
-        rows = WEEK
+    days = 1 / day if day else 0.0
+    slow = [own for (least, most), own in CALENDAR if least - 1e-6 < days < most + 1e-6]
+    if slow:
+        rows = slow[0]
     elif day > 2 and abs(day - round(day)) < 1e-6 * day and round(day) <= config.context:
         rows = round(day)
     return rows if rows <= config.context else None

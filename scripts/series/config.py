@@ -37,7 +37,7 @@ class Config(RunConfig):
     segment: int = 24  # rows that are one step of the recurrence; divides the context
     channels: Channels = "independent"
     normalise: Normalise = "last"
-    season: int = 0  # rows; of the seasonal-naive forecast beside the result; 0: a day, where the period divides it, else 24
+    season: int = 0  # rows; of the seasonal-naive forecast beside the result; 0: as framing.season_of has it
     quantiles: tuple[float, ...] = ()  # between 0 and 1, forecast beside the mean
     # the fit
     epochs: int = 30

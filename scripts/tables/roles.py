@@ -12,7 +12,7 @@ from scripts.tables.cells import is_grouped
 from scripts.tables.columns import grouped
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.sheet import Field, Sheet
-from scripts.tables.time_column import find_clock, find_time
+from scripts.tables.time_column import find_clock, find_time, unread
 from scripts.tables.wording import count, listed
 
 _COUNTERS = {"", "index", "unnamed: 0", "row", "row_id", "id", "#", "no", "no."}
@@ -49,6 +49,8 @@ def choose(wanted: Wanted, sheets: Sequence[Sheet]) -> Roles:
             )
         else:
             time = ""
+    elif not time:
+        notes += unread(first, taken)
     elif clock:
         notes.append(f"`{time}` holds days: the time of day is taken from `{clock}`.")
     _check_targets(wanted, targets, first, {time, clock, group, *features})

@@ -55,6 +55,15 @@ def find_time(sheet: Sheet, taken: set[str], group: str = "") -> str:
     return next((each.name for each in (*named, *dates, *rising, *clocks)), "")
 
 
+def unread(sheet: Sheet, taken: set[str]) -> list[str]:
+    """A note on columns that are called a time, and are none."""
+    found = [each for each in sheet.fields.values() if each.name not in taken and each.kind == "text" and _is_named(each.name)]
+    return [
+        f"`{each.name}` is not read as a time, since it holds {next(filter(None, each.head))!r}: rows are taken as even."
+        for each in found
+    ]
+
+
 def find_clock(sheet: Sheet, time: str) -> str:
     """The column with the time of day that belongs to a column that has only days, or nothing."""
     if any(":" in cell for cell in sheet.fields[time].head):
