@@ -319,6 +319,7 @@ def test_windows_over_what_was_filled_in_are_not_scored(world: Namespace, tmp_pa
     assert f"{400 - 24 - 5} windows" in whole["data"]
     assert f"{400 - 24 - 5 - 6} windows" in told["data"]
     assert len(rows) == 6 * len(range(24, 395, 6)) + 6
+    assert [row["date"] for row in rows if row["date"] and not row["load"]] == [date]
 
 
 @pytest.mark.parametrize("part", ["all", "test"])

@@ -122,7 +122,10 @@ def evaluate(
     notes = [judge.note] if judge else []
     notes += [f"A window begins every {every} rows."] if every and every > 1 else []
     if material.truth and (untrue := len(known) - len(scored)):
-        notes.append(f"Not scored: {count(untrue, 'window')}, since a target in their horizon was missing and was filled in.")
+        empty = "; the table has no truth there" if written else ""
+        notes.append(
+            f"Not scored: {count(untrue, 'window')}, since a target in their horizon was missing and was filled in{empty}."
+        )
     if rows is None:
         notes.append(f"No seasonal forecast stands beside it: no season fits into a context of {context:,} rows.")
     if coming:
@@ -143,6 +146,8 @@ def _write(written: Table, card: Card, material: Material, window: Window, outpu
     truth = np.full((horizon, len(material.targets)), np.nan, np.float32)
     known = recording.targets[window.origin : end]
     truth[: len(known)] = known
+    if recording.filled is not None:
+        truth[: len(known)][recording.filled[window.origin : end]] = np.nan
     columns = material.names_of(window.recording, horizon)
     columns[f"{times.name}_of_last_row_read"] = [times.values[window.origin - 1]] * horizon
     columns["step"] = np.arange(1, horizon + 1)
