@@ -4,12 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "0.1")  # seconds, not five; read when websockets is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for each other by spinning, and others have the cores
 
 from app import manifest
 from tests.artifacts import build
+
+settings.register_profile("same", deadline=None, derandomize=True)  # examples; `--hypothesis-profile=default` tries others
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -432,7 +432,7 @@ def test_a_batch_that_is_not_full_waits_for_company_if_it_is_to() -> None:
     asyncio.run(scenario())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_every_caller_is_answered_exactly_once_whatever_happens(data: st.DataObject) -> None:
     """Arrivals, failures, cancelled and late callers, a full queue and the end, in any order: no one waits for ever."""

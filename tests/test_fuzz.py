@@ -66,7 +66,6 @@ def fuzz(examples: int, *, slow: int = 1) -> settings:
         max_examples=ceil(MORE / slow) or examples,
         derandomize=not MORE,
         database=None,
-        deadline=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )

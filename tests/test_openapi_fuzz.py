@@ -71,9 +71,7 @@ def ask(schema: Any, server: Server, session: requests.Session, mode: Generation
     for operation in (each.ok() for each in schema.get_all_operations()):
 
         @settings(
-            derandomize=True,
             database=None,
-            deadline=None,
             max_examples=EXAMPLES,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),

@@ -391,7 +391,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=40))
 def test_every_history_ends_as_in_a_store_that_looks_at_everything(
     opened: Opened, steps: list[tuple[str, str, str, float]]

@@ -386,9 +386,7 @@ class Machine(RuleBasedStateMachine):
             np.testing.assert_allclose(state, known.state, rtol=1e-4, atol=1e-4)
 
 
-QUICK = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+QUICK = settings(max_examples=25, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("kind", ["memory", "embedded"])

@@ -58,7 +58,7 @@ def test_every_row_is_trained_on_once_a_pass(name: str) -> None:
         assert rows_of(list(each)) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 400), min_size=1, max_size=12),
     batch=st.integers(1, 9),

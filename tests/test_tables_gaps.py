@@ -275,7 +275,7 @@ def test_recordings_without_anything_to_fill_with_are_left_out_by_name(tmp_path:
     assert [len(part) for part in (dataset.training, dataset.validation, dataset.test)] == [3, 2, 2]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(missing=arrays(np.bool_, st.tuples(st.integers(6, 40), st.integers(1, 3))))
 def test_cutting_loses_no_good_row_and_keeps_no_bad_one(tmp_path: Path, missing: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
     """Whatever the pattern: the rows that are whole, all of them, in order, and each piece is unbroken."""
@@ -296,7 +296,7 @@ def test_cutting_loses_no_good_row_and_keeps_no_bad_one(tmp_path: Path, missing:
         assert np.all(np.diff(piece.features[:, 0]) == 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(missing=arrays(np.bool_, st.integers(3, 40)), times=st.integers(0, 2**32))
 def test_filling_equals_the_slow_way(missing: np.ndarray[Any, np.dtype[np.bool_]], times: int) -> None:
     """Row by row, in Python."""

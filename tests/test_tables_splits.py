@@ -161,7 +161,7 @@ def test_rows_of_groups_may_be_interleaved(tmp_path: Path) -> None:
         read(write(tmp_path, table(columns)), group="who")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     count=st.integers(10, 80),
     holes=st.sets(st.integers(0, 79), max_size=6),

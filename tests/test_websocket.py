@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -147,7 +147,6 @@ async def hear(kind: type[WebSocketsSansIOProtocol], parts: Sequence[bytes]) -> 
     [Frame(Opcode.BINARY, b"a", False), *[Frame(Opcode.CONT, b"b", False)] * FRAGMENTS * 3, Frame(Opcode.CONT, b"c")], [], True
 )
 @example([Frame(Opcode.PING, b"")] * FRAMES * 3 + [Frame(Opcode.CLOSE, b"")], [7] * FRAMES, True)
-@settings(deadline=None)
 def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[Frame], sizes: list[int], masked: bool) -> None:
     """Short and long, fragmented, pings between, too large, unmasked, and cut anywhere: also within a head.
 
