@@ -159,6 +159,7 @@ class Keeper:
     async def sweep(self) -> None:
         """Drop what has expired, a slice at a time, count what is left, and see that it can be written."""
         try:
+            await self._store.count()  # or what time it is there may not be known
             while await self.drop_expired():  # noqa: ASYNC110  # it waits for nothing: others have their turn
                 await asyncio.sleep(0)
             self.alive = await self._store.count()

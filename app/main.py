@@ -93,7 +93,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.load(poll=settings.model_poll_seconds)
-        streams.start()
+        await streams.start()
         yield
         await service.close()
         await streams.close()

@@ -8,6 +8,7 @@ two of one stream: the store lets one of them through, and the other begins agai
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -16,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from app import streams
-from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, Violation
+from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, StoreUnavailable, Violation
 from app.keeper import Keeper, Origin, Place
 from app.lifecycle import Model
 from app.manifest import ModelSpec
@@ -188,8 +189,10 @@ class StreamService:
             while not await self.keeper.remove(id):
                 pass  # a chunk was done in another process
 
-    def start(self) -> None:
-        """Begin to drop what expires."""
+    async def start(self) -> None:
+        """Reach the store, where it can be, and begin to drop what expires."""
+        with suppress(StoreUnavailable):
+            await self.keeper.count()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def close(self) -> None:

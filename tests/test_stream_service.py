@@ -627,6 +627,38 @@ def test_a_stream_whose_version_is_broken_says_how(runner: asyncio.Runner, tmp_p
     runner.run(main())
 
 
+class Unreached(Memory):
+    """A store that knows what time it is, and tells who has asked it for something."""
+
+    reached = False
+
+    def now(self) -> float:
+        if not self.reached:
+            raise StoreUnavailable("It has not been reached yet.")
+        return 1_000_000.0
+
+    async def count(self) -> int:
+        self.reached = True
+        return await super().count()
+
+
+def test_a_store_is_reached_before_anything_is_called_over(runner: asyncio.Runner, repository: Path) -> None:
+    """By a clock that is wrong all streams would be."""
+
+    async def main() -> None:
+        served = await service_over(repository)
+        swept, reached = (Keeper(Unreached(), LIMITS, StreamMetrics(CollectorRegistry())) for _ in range(2))
+        await swept.sweep()
+        assert swept.trouble is None
+        service = StreamService(served, Pins(served.catalog, drain=0.0), reached)
+        await service.start()
+        assert (await service.create(served.model().spec)).created == 1_000_000.0
+        await service.close()
+        await served.close()
+
+    runner.run(main())
+
+
 class Full(Memory):
     """A store that can be read and, while it is full, not written."""
 

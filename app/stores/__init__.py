@@ -19,7 +19,10 @@ class Store(Protocol):
     name: ClassVar[str]
 
     def now(self) -> float:
-        """What time it is, in seconds since the epoch: the same for everyone who uses the records of this store."""
+        """What time it is, in seconds since the epoch: the same for everyone who uses the records of this store.
+
+        StoreUnavailable where that is not known, until it has been reached: `count` will do.
+        """
 
     async def read(self, key: str) -> bytes | None:
         """The record, whether its time is over or not; None where there is none."""

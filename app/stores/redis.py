@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
-from time import monotonic, time
+from time import monotonic
 from typing import Any, ClassVar, Protocol, cast
 
 from redis.asyncio import ConnectionPool
@@ -89,11 +89,13 @@ class Redis:
         self._waiting: list[_Asked] = []
         self._sender: asyncio.Task[None] | None = None
         self._closed = False
-        self._ahead = time() - monotonic()  # seconds that Redis's clock is ahead of the monotonic one, or a little less
+        self._ahead: float | None = None  # seconds that Redis's clock is ahead of the monotonic one, or a little less
         self._sent = False  # something, in the last round trip
         self._policy = ""  # by which Redis makes room
 
     def now(self) -> float:
+        if self._ahead is None:
+            raise StoreUnavailable(f"Redis at {self._where} has not been reached yet.")
         return monotonic() + self._ahead
 
     async def read(self, key: str) -> bytes | None:
@@ -224,7 +226,7 @@ class Redis:
 
     async def _exchange(self, asked: list[_Asked], end: float, *, whole: bool) -> list[_Asked]:
         """Answer all of them but those whose script Redis does not know, and so has not run."""
-        until = int(1000 * (end + self._ahead))
+        until = int(1000 * (self.now() + end - monotonic()))
         commands = self._connection.pack_commands([one.as_sent(until=until, whole=whole) for one in asked])
         self._sent = True
         await self._connection.send_packed_command(commands)
