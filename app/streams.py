@@ -20,8 +20,7 @@ from app.errors import RecurveError, StreamConflict
 from app.manifest import ModelSpec
 from app.tensors import Array, Prediction, State, pack_arrays, state_in, unpack
 
-FORMAT = 3
-READABLE = (2, FORMAT)  # the first knew nothing of weights
+BEFORE, FORMAT = 2, 3  # the first knows nothing of weights: what that release began stays in it, lest it has to go on with it
 MOST_ANSWERS = 32  # that are kept: a caller may have as many chunks under way
 MOST_BYTES = 64 * 2**10  # of them; the last one is kept however long it is
 MOST_JOINED = 256  # steps of chunks that were sent ahead and run as one
@@ -108,7 +107,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     def unpack(cls, id: str, record: bytes) -> Self:
         """The stream in a record that `pack` made; StreamConflict for a format of another release."""
         tag, format, seq, steps, created, used, ttl, characters, state, answers = _HEAD.unpack_from(record)
-        if format not in READABLE:
+        if format not in (BEFORE, FORMAT):
             raise StreamConflict(f"Stream {id} was kept by another release of this service, in format {format}, not {FORMAT}.")
         begin = _HEAD.size + 4 * answers
         between, end = begin + characters, begin + characters + state
@@ -117,9 +116,10 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         return cls(id, model, version, ttl, created, used, tag, seq, steps, record[between:end], record[end:], sizes, *weights)
 
     def pack(self) -> bytes:
-        name = f"{self.model}\n{self.version}\n{self.weights}".encode()
+        of, format = ((self.weights,), FORMAT) if self.weights else ((), BEFORE)
+        name = "\n".join((self.model, self.version, *of)).encode()
         lengths = len(name), len(self.state), len(self.sizes)
-        head = _HEAD.pack(self.tag, FORMAT, self.seq, self.steps, self.created, self.used, self.ttl, *lengths)
+        head = _HEAD.pack(self.tag, format, self.seq, self.steps, self.created, self.used, self.ttl, *lengths)
         return b"".join((head, pack(f"<{lengths[-1]}I", *self.sizes), name, self.state, self.answers))
 
     def state_of(self, spec: ModelSpec) -> State | None:

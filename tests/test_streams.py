@@ -78,12 +78,14 @@ def test_a_stream_goes_on_with_the_weights_that_it_began_with() -> None:
     assert stream._replace(weights="").state_of(other) is not None  # as an earlier release kept it
 
 
-def test_a_record_of_the_release_before_is_read() -> None:
-    stream = begun(b"state...")
-    record = stream.pack().replace(b"gyro-denoiser\n1\n", b"gyro-denoiser\n1")
-    head = list(streams._HEAD.unpack_from(record))
-    head[1], head[7] = 2, head[7] - 1
-    assert Stream.unpack("a", streams._HEAD.pack(*head) + record[streams._HEAD.size :]) == stream
+def test_a_stream_that_the_release_before_began_stays_readable_to_it() -> None:
+    """Replicas are replaced one after the other, and may have to be put back."""
+    stream = done([3, 5])._replace(weights="")
+    record = stream.pack()
+    head = streams._HEAD.unpack_from(record)
+    begin = streams._HEAD.size + 4 * head[-1]
+    assert (head[1], record[begin : begin + head[7]]) == (2, b"gyro-denoiser\n1")
+    assert Stream.unpack("a", record) == stream
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=45))
