@@ -206,7 +206,7 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """Have the application answer what it has and then close; it is not cut off, but for a caller who does not read."""
-        if self.handshake_complete and not self.close_sent:
+        if hasattr(self, "scope") and self.initial_response is None and not self.close_sent:  # its handshake may be under way
             self.stop_keepalive()
             self.loop.call_later(CLOSING, self._give_up)
             self.queue.put_nowait({"type": STOPPING})  # type: ignore[arg-type,misc]  # a message of our own

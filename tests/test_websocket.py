@@ -14,6 +14,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
+from app.extensions import STOPPING
 from app.websocket import AHEAD, AHEAD_BYTES, FRAGMENTS, FRAMES, WebSocket
 
 MOST = 70_000  # bytes of a message
@@ -334,6 +335,27 @@ def test_what_comes_before_the_handshake_is_answered_is_read_after_it(cut: int) 
         assert peer.transport.reading
         peer.server.data_received(sent[cut:])
         assert [(await peer.receive())["bytes"] for _ in range(3)] == [b"0", b"1", b"2"]
+        await peer.close()
+
+    asyncio.run(main())
+
+
+def test_a_handshake_that_is_under_way_as_the_service_stops_is_answered() -> None:
+    """The library would say 500, a defect, where the stream can be found a moment later."""
+
+    async def main() -> None:
+        peer = Peer(WebSocket)
+        peer.accepting.clear()
+        peer.server.connection_made(peer.transport)
+        peer.client.send_request(peer.client.connect())
+        peer.server.data_received(b"".join(peer.client.data_to_send()))
+        await asyncio.sleep(0)
+        peer.server.shutdown()
+        peer.accepting.set()
+        await peer.accepted()
+        assert peer.client.handshake_exc is None
+        assert await peer.receive() == {"type": STOPPING}
+        assert not peer.transport.closed
         await peer.close()
 
     asyncio.run(main())
