@@ -1550,7 +1550,7 @@ def test_redis_swap_whose_answer_was_lost_and_after_which_another_came_is_no_suc
             proxy.cut = "before"
             other = Redis(server.url)
             assert await other.swap("a", record(9), expected=tag(1), until=LATER)
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailable, match="is not known"):
                 await store.swap("a", record(2), expected=tag(1), until=LATER)
             assert await store.read("a") == record(9)
             await other.close()

@@ -50,14 +50,14 @@ class _Asked:
     command: tuple[Any, ...]
     reply: "asyncio.Future[Any]"
     script: Script | None = None
-    leaves: tuple[str, bytes] | None = None  # a key, and the tag that a change leaves behind; none, where that is no record
+    leaves: tuple[Any, ...] = ()  # of a change: its key, and the tag that is there before and after it; empty, where no record is
 
     def as_sent(self, *, until: int, whole: bool) -> tuple[Any, ...]:
         """`until`: when a change comes too late, in milliseconds of Redis's clock."""
         if self.script is None:
             return self.command
         sent = ("EVAL", self.script.source, *self.command) if whole else ("EVALSHA", self.script.digest, *self.command)
-        return sent if self.leaves is None else (*sent, until)
+        return (*sent, until) if self.leaves else sent
 
     def settle(self, reply: Any) -> None:
         if not self.reply.done():
@@ -105,10 +105,10 @@ class Redis:
         end = ceil(until * 1000)
         arguments = (expected or b"", record, end, end + int(GONE * 1000), key)
         asked = (3, RECORD + key, DUE, MEMORY + key, *arguments)
-        return bool(await self._ask(*asked, script=SWAP, leaves=(key, record[:TAG])))
+        return bool(await self._ask(*asked, script=SWAP, leaves=(key, expected or b"", record[:TAG])))
 
     async def remove(self, key: str, *, expected: bytes) -> bool:
-        return bool(await self._ask(2, RECORD + key, DUE, expected, key, script=REMOVE, leaves=(key, b"")))
+        return bool(await self._ask(2, RECORD + key, DUE, expected, key, script=REMOVE, leaves=(key, expected, b"")))
 
     async def expired(self, key: str) -> bool:
         return bool(await self._ask("EXISTS", MEMORY + key))
@@ -137,7 +137,7 @@ class Redis:
             await asyncio.wait([self._sender])  # whoever waits is answered
         await self._connection.disconnect()
 
-    def _ask(self, *command: Any, script: Script | None = None, leaves: tuple[str, bytes] | None = None) -> "asyncio.Future[Any]":
+    def _ask(self, *command: Any, script: Script | None = None, leaves: tuple[Any, ...] = ()) -> "asyncio.Future[Any]":
         """The reply to a command, or to the script with these keys and arguments; StoreUnavailable."""
         if self._closed:
             raise StoreUnavailable(f"The connection to Redis at {self._where} is closed.")
@@ -157,7 +157,7 @@ class Redis:
             try:
                 await self._round_trip(asked, end)
             except Exception as error:
-                lost = [one for one in asked if one.leaves is not None and not one.reply.done()] if self._sent else []
+                lost = [one for one in asked if one.leaves and not one.reply.done()] if self._sent else []
                 if not (lost and await self._look_up(lost, end)):
                     for one in lost:
                         one.fail(StoreUnavailable(f"{error} {UNKNOWN}.") if isinstance(error, StoreUnavailable) else error)
@@ -169,22 +169,22 @@ class Redis:
         """Answer the changes that happened, though their replies were lost; whether Redis could be asked.
 
         At `end` they have happened or never will. Where neither the old record nor the new one stands, another was faster, or
-        came after: who knows.
+        came after: who knows? They are told so.
         """
         loop = asyncio.get_running_loop()
         while True:
             left = end - monotonic()
-            tags = [_Asked(("GETRANGE", RECORD + one.leaves[0], 0, TAG - 1), loop.create_future()) for one in lost if one.leaves]
+            tags = [_Asked(("GETRANGE", RECORD + one.leaves[0], 0, TAG - 1), loop.create_future()) for one in lost]
             try:
                 await self._round_trip(tags, monotonic() + CONNECT)
+                found = await asyncio.gather(*[tag.reply for tag in tags])
             except Exception:
                 return False
-            found = await asyncio.gather(*[tag.reply for tag in tags], return_exceptions=True)
-            if any(isinstance(tag, Exception) for tag in found):
-                return False
             for one, tag in zip(lost, found, strict=True):
-                if one.leaves is not None and tag == one.leaves[1]:
+                if tag == one.leaves[2]:
                     one.settle(1)
+                elif tag != one.leaves[1]:
+                    one.fail(StoreUnavailable(f"Redis at {self._where} did not say, and another came too. {UNKNOWN}."))
             lost = [one for one in lost if not one.reply.done()]
             if not lost or left <= 0:
                 return True
