@@ -308,7 +308,7 @@ def test_a_clock_put_back_each_year_is_daylight_saving_time(tmp_path: Path, minu
 def test_interleaved_machines_are_told_apart_and_no_clock_put_back(tmp_path: Path, irregular: str) -> None:
     """A few of their rows fall on the same second: resampled, they would be a signal that no machine gave."""
     times = sorted((60 * k + offset + (k == 30 and offset == 7) * 6, f"M{offset}") for k in range(60) for offset in (0, 7, 13))
-    at = [str(np.datetime64("2024-01-01T00:00:00") + time).replace("T", " ") for time, _ in times]
+    at = [str(np.datetime64("2024-01-01T00:00:00") + np.timedelta64(time, "s")).replace("T", " ") for time, _ in times]
     cells = {"time": at, "machine": [name for _, name in times], "x": [round(0.1 * (k * 7 % 11), 1) for k in range(180)]}
     path = write(tmp_path, table(cells))
     with pytest.raises(DataError, match="--group: `machine` may name them") as told:
@@ -319,7 +319,10 @@ def test_interleaved_machines_are_told_apart_and_no_clock_put_back(tmp_path: Pat
 
 def test_rows_that_are_hardly_ever_even_may_be_of_several_machines(tmp_path: Path) -> None:
     """Though no two of them fall on the same second."""
-    at = [str(np.datetime64("2024-01-01T00:00:00") + 60 * (k // 3) + (0, 7, 13)[k % 3]).replace("T", " ") for k in range(60)]
+    at = [
+        str(np.datetime64("2024-01-01T00:00:00") + np.timedelta64(60 * (k // 3) + (0, 7, 13)[k % 3], "s")).replace("T", " ")
+        for k in range(60)
+    ]
     path = write(tmp_path, table({"time": at, "machine": ["a", "b", "c"] * 20, "x": [k * 7 % 11 for k in range(60)]}))
     with pytest.raises(DataError, match=r"not even in time.*--group: `machine` may name them.*Choose with --irregular"):
         read(path)
@@ -365,7 +368,11 @@ def test_small_jitter_is_a_note_and_large_jitter_an_error(tmp_path: Path) -> Non
 def test_many_uneven_recordings_are_summed_up(tmp_path: Path) -> None:
     """Thirty sentences of one kind hide the one of another."""
     names_ = [f"M{machine}" for machine in range(9) for _ in range(20)]
-    at = [str(np.datetime64("2024-01-01T00:00:00") + 60 * k + 20 * (k == 7)).replace("T", " ") for _ in range(9) for k in range(20)]
+    at = [
+        str(np.datetime64("2024-01-01T00:00:00") + np.timedelta64(60 * k + 20 * (k == 7), "s")).replace("T", " ")
+        for _ in range(9)
+        for k in range(20)
+    ]
     cells = {"time": at, "machine": names_, "x": [k * 7 % 11 for k in range(180)]}
     dataset = read(write(tmp_path, table(cells)), group="machine", irregular="keep")
     assert sum("kept as they are" in note for note in dataset.notes) == 3
