@@ -291,6 +291,15 @@ def forecaster(path: Path) -> Path:
     return g.save(path)
 
 
+def loop_of_one(path: Path) -> Path:
+    """A loop over time that was recorded with an example of one step, as Keras' export with PyTorch does."""
+    g = Builder(8)
+    x = g.add("Transpose", [g.input("x", ["batch", "time", FEATURES])], perm=[1, 0, 2])
+    y, *_ = g.cell(g.add("Slice", [x, g.constant([0]), g.constant([1]), g.constant([0])]), linear_before_reset=0)
+    g.output("y", ["batch", 1, HIDDEN], g.add("Transpose", [y], perm=[1, 0, 2]))
+    return g.save(path)
+
+
 def fixed_chunks(path: Path) -> Path:
     """Exactly 16 steps and a state that goes on from there."""
     g = Builder(14)

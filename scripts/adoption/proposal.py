@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from app.manifest import ModelSpec, OutputSpec
 from app.tensors import Array
+from scripts.adoption.difference import share
 from scripts.adoption.hypotheses import Hypothesis
 from scripts.adoption.reading import Readings, fixed_batch
 from scripts.adoption.refusal import Refused
-from scripts.adoption.trial import UNIT, Trial, try_out
+from scripts.adoption.trial import Trial, try_out
 
 Tried = tuple[Hypothesis, Trial]
 
@@ -73,7 +74,7 @@ def propose(
 
 def _check_rows(chosen: Hypothesis, trial: Trial, best: Sequence[Tried], readings: Readings) -> None:
     """Refused when what was taken for the batch is none, or nothing tells batch and time apart."""
-    apart = f"a row in a batch differs from the row alone by {_share(trial.batch)}" if trial.batch is not None else ""
+    apart = f"a row in a batch differs from the row alone by {share(trial.batch)}" if trial.batch is not None else ""
     name = chosen.spec.input.name
     if chosen.spec.stepwise and not trial.rows_are_independent:
         raise Refused(f"The first axis of {name} is time, not batch: {apart}. Export it with a batch axis (batch, time, features).")
@@ -104,7 +105,7 @@ def _why_pairs(chosen: Hypothesis, trial: Trial, best: Sequence[Tried], tried: S
     decided = trial.pieces_are_the_whole and not chosen.spec.stepwise
     if decided and len(ways) == 1:
         others = [other.split for each, other in tried if each.pairs != chosen.pairs and other.split is not None]
-        least = f"; other pairs are off by {_share(min(others))} or more" if others else ""
+        least = f"; other pairs are off by {share(min(others))} or more" if others else ""
         return f"only so does a sequence in pieces equal the whole{least}"
     attested = [each for each, _ in best if each.attested]
     if len({each.pairs for each in attested}) == 1 and chosen.attested and (decided or trial.split is None or chosen.spec.stepwise):
@@ -127,7 +128,7 @@ def _why_axes(chosen: Hypothesis, trial: Trial, tried: Sequence[Tried]) -> str:
         return "it is the only reading of its axes that the graph runs with"
     apart = [other.batch for other in others if other.batch is not None and not other.rows_are_independent]
     if trial.rows_are_independent and len(apart) == len(others):
-        return f"only so does a row in a batch equal the row alone; the other way it is off by {_share(min(apart))}"
+        return f"only so does a row in a batch equal the row alone; the other way it is off by {share(min(apart))}"
     if trial.rows_are_independent and all(other.error for other in others):
         return "it is the only reading of its axes that the graph runs with"
     return "it is the usual order, or that of the axes' names; both readings answer alike"
@@ -148,7 +149,7 @@ def _causal(chosen: Hypothesis, trial: Trial, *, given: bool, backwards: bool) -
         assert trial.future is not None
         return (
             not_causal,
-            f"the answer to a step depends on later steps: changing the last moved others by {_share(trial.future)}",
+            f"the answer to a step depends on later steps: changing the last moved others by {share(trial.future)}",
         )
     if not spec.states:
         mend = "to stream it, export those of its recurrent layers (h and c of an LSTM) as inputs and outputs"
@@ -162,7 +163,7 @@ def _causal(chosen: Hypothesis, trial: Trial, *, given: bool, backwards: bool) -
     if trial.split is None:
         return not_causal, "it could not be asked: no answer changes with the last step (--sample FILE gives typical input)"
     doubt = "; or are the pairs that --state gives wrong?" if given else ""
-    return not_causal, f"a sequence in pieces differs from the whole by {_share(trial.split)}, with its states carried on{doubt}"
+    return not_causal, f"a sequence in pieces differs from the whole by {share(trial.split)}, with its states carried on{doubt}"
 
 
 def _of_one_step(spec: ModelSpec, not_causal: ModelSpec, *, backwards: bool) -> tuple[ModelSpec, str]:
@@ -188,13 +189,5 @@ def _batch(spec: ModelSpec, chosen: Hypothesis, trial: Trial) -> tuple[ModelSpec
         return spec, "a row in a batch equals the row alone"
     assert trial.batch is not None
     return spec.model_copy(update={"max_batch_size": 1}), (
-        f"rows depend on the batch they are in: in company they differ by {_share(trial.batch)}"
+        f"rows depend on the batch they are in: in company they differ by {share(trial.batch)}"
     )
-
-
-def _share(units: float) -> str:
-    """Of the largest number in the tensor."""
-    share = units * UNIT
-    if share == float("inf"):
-        return "more than can be said"
-    return f"{share:.1f} times the values" if share >= 1 else f"{100 * share:.2g} % of the values"

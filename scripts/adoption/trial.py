@@ -1,12 +1,11 @@
 """What running a manifest's reading of a graph shows: which of the equalities hold.
 
-Owns the measure by which readings are told apart: the largest difference in units of float32 rounding, each tensor by
-its own size, so that a small state beside a large output is not overlooked. What is no number cannot be asked, and says
-nothing. What depends on what is asked at other sizes of input too: large ones saturate a network, which then looks at
-nothing but the present step, and a graph may look at the whole only where it is loud. Knows nothing of how readings come about.
+What is no number cannot be asked, and says nothing. What depends on what is asked at other sizes of input too: large
+ones saturate a network, which then looks at nothing but the present step, and a graph may look at the whole only where
+it is loud. Knows nothing of how readings come about.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +16,11 @@ from app.engine import Engine
 from app.errors import BadArtifact
 from app.manifest import ModelSpec
 from app.tensors import Array, Instance, Prediction
+from scripts.adoption.difference import difference, is_number, units
 from scripts.adoption.probe import shortened
 from scripts.training.exactness import tensors
 from scripts.training.verify import in_pieces, reached
 
-UNIT = 1e-5  # of the largest number in a tensor
 EQUAL = 100.0  # units: right readings stay below 1 unless they are long, wrong ones are off by 10,000 and more
 MOVED = 1.0  # units: what does not depend on a step does not change with it, to the bit
 DISTURBED = 0.9
@@ -29,6 +28,10 @@ SIZES = (0.1, 10.0, 1000.0)  # times the typical ones
 SMALLER = 1e-2  # from one size of input to the next
 SMALLEST = 1e-4
 SEED = 21
+FIRST_ONLY = (
+    "its answers change with the first step of a sequence and with no other, as where a loop over time was recorded with an "
+    "example of one step. Export its recurrent layers as nodes of ONNX, or with an example of more steps"
+)
 
 Asked = list[tuple[Instance, Prediction]]  # and the answer to it alone
 
@@ -62,15 +65,6 @@ class Trial:
         return self.past is not None and self.past <= MOVED
 
 
-def units(actual: Sequence[Prediction], expected: Sequence[Prediction]) -> float:
-    """The largest difference; infinite where shapes differ or a number is not finite."""
-    worst = 0.0
-    for a, b in zip(actual, expected, strict=True):
-        for x, y in zip(tensors(a), tensors(b), strict=True):
-            worst = max(worst, _units(x, y))
-    return worst
-
-
 def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
     """Run the graph in `folder` as this manifest reads it; `steps` are typical ones."""
     try:
@@ -78,10 +72,10 @@ def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
         rng = np.random.default_rng(SEED)
         some = _instances(engine, steps, rng)
         alone, again = ([engine.predict([each])[0] for each in some] for _ in range(2))
-        asked = [(each, answer) for each, answer in zip(some, alone, strict=True) if _is_number(answer)]
+        asked = [(each, answer) for each, answer in zip(some, alone, strict=True) if is_number(answer)]
         if not asked:
             return Trial()
-        repeats = all(np.array_equal(x, y) for a, b in zip(alone, again, strict=True) if _is_number(a) for x, y in _pairs(a, b))
+        repeats = all(np.array_equal(x, y) for a, b in zip(alone, again, strict=True) if is_number(a) for x, y in _pairs(a, b))
         together = None if spec.max_batch_size == 1 else engine.predict([each for each, _ in asked])
         batch = None if together is None else units(together, [answer for _, answer in asked])
         split = None if spec.time_steps else _split(engine, asked, rng)
@@ -89,6 +83,9 @@ def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
         sizes = [(asked, steps), *changes, *(_sized(engine, steps, size, rng) for size in _sizes(steps))]
         if batch is not None:
             batch = max(batch, _largest(_beside(engine, some, like) for some, like in sizes) or 0.0)
+        first, later = (_largest(_replaced(engine, *like, place) for like in sizes) for place in (slice(1), slice(1, None)))
+        if first and later == 0:
+            return Trial(error=FIRST_ONLY)
         future, past = (_largest(_moved(engine, some, like, last=last) for some, like in sizes) for last in (True, False))
         return Trial(batch, split, future, past, repeats)
     except (BadArtifact, ValueError) as error:
@@ -122,7 +119,7 @@ def _sized(engine: Engine, steps: Array, size: float, rng: np.random.Generator) 
     steps, time = (steps * size).astype(np.float32), engine.spec.time_steps
     found = reached(engine, steps, (time,) * 2 if time else (6, 6, 11), rng)
     answers = [engine.predict([each])[0] for each in found]
-    return [(each, answer) for each, answer in zip(found, answers, strict=True) if _is_number(answer)], steps
+    return [(each, answer) for each, answer in zip(found, answers, strict=True) if is_number(answer)], steps
 
 
 def _split(engine: Engine, asked: Asked, rng: np.random.Generator) -> float:
@@ -143,12 +140,26 @@ def _moved(engine: Engine, asked: Asked, steps: Array, *, last: bool) -> float |
         changed = instance.steps.copy()
         changed[place] = (instance.steps[len(instance) // 2 if last else -1] + _away(steps)).astype(np.float32)
         (after,) = engine.predict([Instance(changed, instance.state)])
-        if not _is_number(after):
+        if not is_number(after):
             continue
-        own = [_units(after.outputs[index][place], before.outputs[index][place]) for index in every]
-        own += [_units(x, y) for x, y in zip(after.state, before.state, strict=True)] if last else []
+        own = [difference(after.outputs[index][place], before.outputs[index][place]) for index in every]
+        own += [difference(x, y) for x, y in zip(after.state, before.state, strict=True)] if last else []
         if max(own) > MOVED:
-            found += [_units(after.outputs[index][others], before.outputs[index][others]) for index in every]
+            found += [difference(after.outputs[index][others], before.outputs[index][others]) for index in every]
+    return max(found, default=None)
+
+
+def _replaced(engine: Engine, asked: Asked, steps: Array, place: slice) -> float | None:
+    """How much anything that is answered changes with these steps; None: no sequence has any but the first."""
+    found = []
+    for instance, before in asked:
+        if len(instance) < 2:
+            continue
+        changed = instance.steps.copy()
+        changed[place] += _away(steps).astype(np.float32)
+        (after,) = engine.predict([Instance(changed, instance.state)])
+        if is_number(after):
+            found.append(units([after], [before]))
     return max(found, default=None)
 
 
@@ -161,7 +172,7 @@ def _beside(engine: Engine, asked: Asked, steps: Array) -> float | None:
         kept = engine.predict([one, other])
         for place, pair in ((1, [_other(one, steps), other]), (0, [one, _other(other, steps)])):
             after = engine.predict(pair)
-            if _is_number(after[place]) and _is_number(kept[place]):
+            if is_number(after[place]) and is_number(kept[place]):
                 found.append(units([after[place]], [kept[place]]))
     return max(found, default=None)
 
@@ -180,16 +191,5 @@ def _largest(found: Iterable[float | None]) -> float | None:
     return max((each for each in found if each is not None), default=None)
 
 
-def _is_number(prediction: Prediction) -> bool:
-    return all(np.isfinite(array).all() for array in tensors(prediction))
-
-
 def _pairs(a: Prediction, b: Prediction) -> list[tuple[Array, Array]]:
     return [*zip(tensors(a), tensors(b), strict=True)]
-
-
-def _units(actual: Array, expected: Array) -> float:
-    if actual.shape != expected.shape or not np.isfinite(actual).all() or not np.isfinite(expected).all():
-        return float("inf")
-    size = float(np.abs(expected).max(initial=0.0)) or float(np.abs(actual).max(initial=0.0))
-    return float(np.abs(actual - expected).max(initial=0.0)) / (UNIT * size) if size else 0.0
