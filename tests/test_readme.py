@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,8 @@ def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> 
             yield step
 
     async def follow(host: str) -> AsyncIterator[list[float]]:
-        with suppress(RuntimeError):  # the sensor has an end
-            async for rates in names["follow"](host, sensor()):
-                yield rates
+        async for rates in names["follow"](host, sensor()):
+            yield rates
 
     async def both() -> None:
         flags = ["--data-dir", str(tmp_path), "--workers", "1", "--port"]
