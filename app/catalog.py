@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 
-from app.errors import BadArtifact, BadModel, ModelNotFound, ProviderUnavailable
+from app.errors import MOST_SHOWN, BadArtifact, BadModel, ModelNotFound, ProviderUnavailable
 from app.lifecycle import Loader, Model
 from app.manifest import Mark, mark_of
 from app.orders import OrderBook, VersionPolicy
@@ -101,7 +101,7 @@ class Catalog:
         async with self._changing:
             versions = (await asyncio.to_thread(self._look)).get(name, {})
             if not versions and name not in self._loaded:
-                raise ModelNotFound(f"There is no model {name[:64]!r} in the repository.")
+                raise ModelNotFound(f"There is no model {name[:MOST_SHOWN]!r} in the repository.")
             after = await self._wanted(name, versions, policy, again=True) if policy is not None else {}
             try:
                 if policy is not None and (problems := self._problems(name, policy, versions, after)):

@@ -37,7 +37,9 @@ A message is a sentence with the value and the limit in it. Knows nothing of HTT
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
+
+MOST_SHOWN = 64  # characters of what the caller wrote, in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,11 @@ class InvalidRequest(RecurveError):
         first = violations[0]
         super().__init__(f"{first.pointer}: {first.detail}" if first.pointer else f"The request: {first.detail}")
         self.violations = tuple(violations)
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> Self:
+        """Of one wrong value."""
+        return cls([Violation(pointer, detail)])
 
 
 class NotFinite(RecurveError):

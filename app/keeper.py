@@ -13,7 +13,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from app import streams
-from app.errors import StoreUnavailable, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
+from app.errors import MOST_SHOWN, StoreUnavailable, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
 from app.manifest import NAME_PATTERN
 from app.metrics import StreamMetrics
 from app.stores import TAG, Store
@@ -179,7 +179,7 @@ class Keeper:
 
     async def _record(self, id: str) -> bytes:
         if not _ID.fullmatch(id):
-            raise StreamNotFound(f"There is no stream {id[:64]!r}.")
+            raise StreamNotFound(f"There is no stream {id[:MOST_SHOWN]!r}.")
         record = await self._store.read(id)
         if record is not None:
             return record

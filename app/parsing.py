@@ -11,7 +11,7 @@ from typing import Any, Literal
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import HeadTooLarge, MalformedRequest, RecurveError, UnsupportedTransfer, UpgradeRequired
+from app.errors import MOST_SHOWN, HeadTooLarge, MalformedRequest, RecurveError, UnsupportedTransfer, UpgradeRequired
 from app.transport import Flow
 
 SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
@@ -142,13 +142,13 @@ class ParsingProtocol(HttpToolsProtocol):
         if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise MalformedRequest(f"An HTTP/1.1 request must have one Host header, got {len(hosts) or 'none'}.")
         if hosts and not _HOST.fullmatch(hosts[0].strip(b" \t")):
-            shown = hosts[0].decode("latin-1")[:64]
+            shown = hosts[0].decode("latin-1")[:MOST_SHOWN]
             raise MalformedRequest(f"The Host header must be a host, with or without a port, got {shown}.")
         chunked = b"transfer-encoding" in names
         if chunked:
             codings = b", ".join(value for name, value in self.headers if name == b"transfer-encoding")
             if codings.strip().lower() != b"chunked":
-                shown = codings.decode("latin-1")[:64]
+                shown = codings.decode("latin-1")[:MOST_SHOWN]
                 raise UnsupportedTransfer(
                     f"Transfer-Encoding must be chunked, got {shown}; Content-Encoding says how a body is compressed."
                 )
@@ -164,7 +164,7 @@ class ParsingProtocol(HttpToolsProtocol):
             raise MalformedRequest("The handshake of a WebSocket has no body: send its first message when it is open.")
         version = headers.get(b"sec-websocket-version", b"none").strip()
         if version != b"13":
-            raise UpgradeRequired(f"Sec-WebSocket-Version must be 13, got {version.decode('latin-1')[:64]}.")
+            raise UpgradeRequired(f"Sec-WebSocket-Version must be 13, got {version.decode('latin-1')[:MOST_SHOWN]}.")
         if not self.url.startswith(b"/"):
             target = httptools.parse_url(self.url)
             self.url = b"?".join(part for part in (target.path or b"/", target.query) if part)

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Literal, Self
 
 from app.catalog import Catalog
-from app.errors import BadArtifact, ModelNotFound, NotReady, Unavailable
+from app.errors import MOST_SHOWN, BadArtifact, ModelNotFound, NotReady, Unavailable
 from app.fleet import Fleet
 from app.lifecycle import Model
 from app.manifest import ModelSpec
@@ -130,14 +130,14 @@ class Service:
         if versions := self.catalog.versions(name):
             loaded = f"version {', '.join(map(repr, versions))} {'is' if len(versions) == 1 else 'are'}"
             where = f" It is in the repository: {load}, or those that a version_policy names." if holds(name, version) else ""
-            return f"Version {str(version)[:64]!r} of {name} is not loaded; {loaded}.{where}"
+            return f"Version {str(version)[:MOST_SHOWN]!r} of {name} is not loaded; {loaded}.{where}"
         if self.catalog.is_off(name):
             return f"{name} was unloaded: POST /v2/repository/models/{name}/load serves it again."
         if refusals := self._refusals(name):
             return f"No version of {name} can be served. {' '.join(refusals)}"[:LONGEST]
         if holds(name):
             return f"{name} is in the repository and not loaded yet: {load}, and so does a restart."
-        return f"There is no model {name[:64]!r}; this service has {', '.join(self.catalog.names()) or 'none'}."
+        return f"There is no model {name[:MOST_SHOWN]!r}; this service has {', '.join(self.catalog.names()) or 'none'}."
 
     async def load_model(self, name: str, policy: VersionPolicy | None = None) -> None:
         """Serve a model from now on, in all workers; ModelNotFound, BadModel, NotReady when one of them takes too long."""

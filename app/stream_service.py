@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from app import streams
-from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, StoreUnavailable, Violation
+from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, StoreUnavailable
 from app.keeper import Keeper, Origin, Place
 from app.lifecycle import Model
 from app.manifest import ModelSpec
@@ -242,4 +242,4 @@ def _check_streamed(spec: ModelSpec) -> None:
     """InvalidRequest unless the model can be streamed."""
     if not spec.causal:
         detail = f"{spec} answers whole sequences only and cannot be streamed: POST them to /predict"
-        raise InvalidRequest([Violation("/model", detail)])
+        raise InvalidRequest.at("/model", detail)

@@ -37,7 +37,6 @@ from app.errors import (
     StreamExpired,
     StreamNotFound,
     TooManyStreams,
-    Violation,
 )
 from app.keeper import FORGIVEN, PROOF, Keeper, Origin
 from app.lifecycle import Model
@@ -1002,7 +1001,7 @@ def test_who_remembers_a_stream_goes_on_with_the_one_that_took_its_place(runner:
         async def decode(spec: ModelSpec) -> Chunk:
             taken.append(spec.name)
             if spec.name == "gyro-denoiser" and len(taken) > 1:
-                raise InvalidRequest([Violation("", "it is for the other model")])
+                raise InvalidRequest.at("", "it is for the other model")
             return Chunk(chunk(2, 1))
 
         other = served.model("other")

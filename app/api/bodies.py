@@ -14,7 +14,7 @@ from starlette.types import Message, Receive
 from app.api.problems import Answer
 from app.codecs import compression
 from app.codecs.compression import Coding
-from app.errors import InvalidRequest, TooLarge, UnsupportedMediaType, Violation
+from app.errors import MOST_SHOWN, InvalidRequest, TooLarge, UnsupportedMediaType
 
 T = TypeVar("T")
 Headers = dict[bytes, bytes]
@@ -94,7 +94,7 @@ class Bodies:
         if encoding == b"identity":
             return body
         if encoding not in CODINGS:
-            shown = encoding.decode("latin-1")[:64]
+            shown = encoding.decode("latin-1")[:MOST_SHOWN]
             raise UnsupportedMediaType(f"The body may be encoded with gzip, deflate or not at all, got Content-Encoding: {shown}.")
         coding = CODINGS[encoding]
         if len(body) < LARGE < self._limit:  # mostly little comes out, which is known when it has: it does not wait behind others
@@ -124,11 +124,13 @@ def check_json(headers: Headers) -> None:
 
 def misplaced() -> InvalidRequest:
     """What is wrong with a query beside a body of JSON."""
-    return InvalidRequest([Violation("", f"with an {JSON} body the options go into the body, not the query")])
+    return InvalidRequest.at("", f"with an {JSON} body the options go into the body, not the query")
 
 
 def _unsupported(given: str, allowed: str) -> UnsupportedMediaType:
-    return UnsupportedMediaType(f"The body must be {allowed}, got {given[:64] or 'no Content-Type'}: send 'Content-Type: {JSON}'.")
+    return UnsupportedMediaType(
+        f"The body must be {allowed}, got {given[:MOST_SHOWN] or 'no Content-Type'}: send 'Content-Type: {JSON}'."
+    )
 
 
 def _taken(headers: Headers) -> Coding | None:

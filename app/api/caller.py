@@ -4,11 +4,13 @@ Knows nothing of what was asked.
 """
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Self
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from app.errors import DeadlineExceeded
 from app.extensions import ON_DISCONNECT
 from app.queue import Ticket
 from app.streams import Stream
@@ -34,6 +36,15 @@ class Caller:
     def __exit__(self, *_: object) -> None:
         self._leaving.discard(self._leaves)
         self._ticket = None
+
+    def time_left(self, deadline: float) -> float:
+        """Seconds until then, by the monotonic clock; DeadlineExceeded where there are none, ClientDisconnect when it has left."""
+        if self.gone:
+            raise ClientDisconnect
+        left = deadline - monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
+        return left
 
     def waits_for(self, ticket: Ticket) -> Ticket:
         """The same ticket, which fails when the caller leaves; ClientDisconnect when that has happened already.

@@ -9,7 +9,6 @@ from time import monotonic
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from app.api import schemas
@@ -18,7 +17,6 @@ from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import json, octets
 from app.codecs.request import Limits, PredictRequest
-from app.errors import DeadlineExceeded
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.queue import Ticket
@@ -84,11 +82,7 @@ class Predict:
         return await self._bodies.json(json.encode(predictions, decoded.options, spec, provider, self._tokens), headers)
 
     def _predict(self, model: Model, decoded: PredictRequest, caller: Caller, begin: float) -> Ticket:
-        if caller.gone:
-            raise ClientDisconnect
-        left = (decoded.options.timeout or self._timeout) - (monotonic() - begin)
-        if left <= 0:
-            raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
+        left = caller.time_left(begin + (decoded.options.timeout or self._timeout))
         return caller.waits_for(self._service.predict(model, decoded.instances, timeout=left))
 
     def _admit(self, body: bytes, scope: Scope) -> None:

@@ -14,7 +14,7 @@ from app.api import chunks, schemas
 from app.api.bodies import Bodies, check_json, content, misplaced
 from app.api.chunks import Chunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
-from app.errors import InvalidRequest, MalformedBody, UpgradeRequired, Violation
+from app.errors import InvalidRequest, MalformedBody, UpgradeRequired
 from app.service import Service
 from app.stream_service import StreamService
 from app.streams import Stream
@@ -48,7 +48,7 @@ class Streams:
         try:
             state = None if begin.state is None else self._tokens.decode(begin.state, spec)
         except BadToken as error:
-            raise InvalidRequest([Violation("/state", str(error))]) from None
+            raise InvalidRequest.at("/state", str(error)) from None
         return await self.streams.create(spec, id=begin.id, state=state, ttl=begin.ttl_seconds)
 
     async def token(self, stream: Stream) -> str:

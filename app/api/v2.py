@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from app.api import schemas, v2_schemas
@@ -15,9 +14,9 @@ from app.api.bodies import JSON, JSON_ANSWER, OCTETS, OCTETS_ANSWER, Bodies
 from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import v2
-from app.codecs.request import MOST_SHOWN, Limits
+from app.codecs.request import Limits
 from app.codecs.v2 import InferRequest, Turn
-from app.errors import DeadlineExceeded, InvalidRequest, StreamExpired, StreamNotFound, Violation
+from app.errors import MOST_SHOWN, InvalidRequest, StreamExpired, StreamNotFound
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.service import Service
@@ -64,10 +63,7 @@ class Infer:
         async def fit(spec: ModelSpec) -> InferRequest:
             scope["state"]["model"] = (spec.name, spec.version)  # it is counted under this name
             request = await self._bodies.call(len(body), lambda: v2.fit(asked, spec, self._limits))
-            if caller.gone:
-                raise ClientDisconnect
-            if deadline <= monotonic():
-                raise DeadlineExceeded("The deadline passed while the request was read; send less at once, or allow more time.")
+            caller.time_left(deadline)  # raises where nobody waits any more
             return request
 
         if asked.turn is not None and not asked.turn.start:
@@ -123,7 +119,7 @@ class Infer:
             nonlocal request
             if version not in (None, pinned.version):
                 detail = f"the sequence {turn.id} is one of {pinned}, not of version {version[:MOST_SHOWN]}"
-                raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
+                raise InvalidRequest.at("/parameters/sequence_id", detail)
             request = await fit(pinned)
             return Chunk(request.instances[0].steps)
 
@@ -139,7 +135,7 @@ class Infer:
 def _unknown(model: str, turn: Turn) -> InvalidRequest:
     why = "its first request says so with sequence_start, and it ends when it is idle for long"
     detail = f"there is no sequence {turn.id} of {model}: {why}"
-    return InvalidRequest([Violation("/parameters/sequence_id", detail)])
+    return InvalidRequest.at("/parameters/sequence_id", detail)
 
 
 def router(infer: Infer) -> APIRouter:

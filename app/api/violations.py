@@ -6,8 +6,8 @@ Owns the words. Knows nothing of what the values mean; the codecs, which do with
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.codecs.request import MOST_SHOWN, MOST_VIOLATIONS, escape, kind, unknown_members
-from app.errors import Violation
+from app.codecs.request import MOST_VIOLATIONS, escape, kind, unknown_members
+from app.errors import MOST_SHOWN, Violation
 
 EXPECTED = {  # by pydantic's name for the error; its context fills in the limit
     "bool_parsing": "true or false",

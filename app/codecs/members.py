@@ -11,7 +11,7 @@ import orjson
 
 from app.codecs import pieces
 from app.codecs.request import escape, kind
-from app.errors import InvalidRequest, MalformedBody, Violation
+from app.errors import InvalidRequest, MalformedBody
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def _read_object(text: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise MalformedBody(f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise InvalidRequest([Violation("", f"expected an object, got {kind(value)}")])
+        raise InvalidRequest.at("", f"expected an object, got {kind(value)}")
     if b"\\" in text or text.count(b":") != _colons(value):  # a member twice, or a colon where this quick look does not see it
         _look_through(text)
     return value
@@ -61,7 +61,7 @@ def _look_through(text: bytes) -> None:
         left -= 1 + len(members)
         if left < 0:
             detail = f"more than {MOST_MEMBERS} objects and members are too many to look through; a tensor needs a few"
-            raise InvalidRequest([Violation("", detail)])
+            raise InvalidRequest.at("", detail)
         seen: set[str] = set()
         for name, _ in members:
             if name in seen:
@@ -79,7 +79,7 @@ def parameters_of(holder: dict[str, Any], pointer: str) -> dict[str, Any]:
 def object_at(value: Any, pointer: str) -> dict[str, Any]:
     """The value, which must be an object."""
     if not isinstance(value, dict):
-        raise InvalidRequest([Violation(pointer, f"expected an object, got {kind(value)}")])
+        raise InvalidRequest.at(pointer, f"expected an object, got {kind(value)}")
     return value
 
 
@@ -88,12 +88,12 @@ def member_of(holder: dict[str, Any], name: str, type: type[T], pointer: str) ->
     value = holder.get(name)
     if value is None or isinstance(value, type):
         return value
-    raise InvalidRequest([Violation(f"{pointer}/{name}", f"expected {_TYPES[type]}, got {kind(value)}")])
+    raise InvalidRequest.at(f"{pointer}/{name}", f"expected {_TYPES[type]}, got {kind(value)}")
 
 
 def required_of(holder: dict[str, Any], name: str, type: type[T], pointer: str) -> T:
     """A member of this type that must be there."""
     value = member_of(holder, name, type, pointer)
     if value is None:
-        raise InvalidRequest([Violation(pointer, f"the member {name} is missing")])
+        raise InvalidRequest.at(pointer, f"the member {name} is missing")
     return value

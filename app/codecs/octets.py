@@ -36,7 +36,7 @@ def decode(
     members: dict[str, Any] = {"instances": [body]}
     for name, text in query:
         if name in members:
-            raise InvalidRequest([Violation("", "expected each option once in the query, and the sequence in the body")])
+            raise InvalidRequest.at("", "expected each option once in the query, and the sequence in the body")
         members[name] = _value(name, text)
     options = options_of(members)
     spec = choose(options.model, options.version)
@@ -45,7 +45,7 @@ def decode(
     try:
         state = read_state(token, spec, tokens)
     except BadToken as error:
-        raise InvalidRequest([Violation("/state", str(error))]) from None
+        raise InvalidRequest.at("/state", str(error)) from None
     return PredictRequest([Instance(steps, state)], options)
 
 
@@ -55,7 +55,7 @@ def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, 
         return Chunk(_steps(body, spec, limits))
     members: dict[str, Any] = {name: _value(name, text) for name, text in query}
     if len(members) < len(query) or "input" in members:
-        raise InvalidRequest([Violation("", "expected each option once in the query, and the input in the body")])
+        raise InvalidRequest.at("", "expected each option once in the query, and the input in the body")
     return Chunk(_steps(body, spec, limits), **chunk_options_of(members | {"input": body}))
 
 
@@ -72,7 +72,7 @@ def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
         raise MalformedBody(f"The body has {len(body)} bytes, not a multiple of the {size} of a step: {features} float32.")
     limits.check_steps(len(body) // size, "")
     if problem := wrong_length(len(body) // size, spec):
-        raise InvalidRequest([Violation("", problem)])
+        raise InvalidRequest.at("", problem)
     numbers = np.frombuffer(body, FLOAT32).astype(np.float32, copy=False)
     steps = numbers.reshape(-1, features)
     if not isfinite(np.vdot(numbers, numbers)):  # else all are; looking at each takes longer, and `dot` would warn of an overflow

@@ -10,7 +10,7 @@ from itertools import chain
 from json import JSONDecodeError
 from typing import Any
 
-from app.errors import InvalidRequest, Violation
+from app.errors import InvalidRequest
 
 AT_ONCE = 2**16  # characters that become objects together: a millisecond or two, in which nothing else runs
 FEWEST = 2**6
@@ -83,7 +83,7 @@ class Reader:
         self._left -= 1
         if self._left < 0:
             detail = f"more than {MOST_SINGLY} members and strings with commas are too many to look through; send what is known"
-            raise InvalidRequest([Violation("", detail)])
+            raise InvalidRequest.at("", detail)
         first = self._text[at : at + 1]
         if first == "[":
             elements = Elements(self, at)

@@ -15,7 +15,6 @@ from app.codecs import pieces
 from app.codecs.pieces import AT_ONCE, LONG_INTEGER, Elements
 from app.codecs.request import (
     INSTANCE_MEMBERS,
-    MOST_SHOWN,
     MOST_VIOLATIONS,
     Limits,
     PredictRequest,
@@ -27,7 +26,7 @@ from app.codecs.request import (
     unknown_members,
     wrong_length,
 )
-from app.errors import InvalidRequest, MalformedBody, Violation
+from app.errors import MOST_SHOWN, InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
 from app.streams import Chunk
 from app.tensors import FLOAT32_MAX, Array, Instance, State
@@ -49,13 +48,13 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens, *, at_on
     """
     members = _parse(body, at_once)
     if not isinstance(members, dict):
-        raise InvalidRequest([Violation("", f"expected an object with the member instances, got {kind(members)}")])
+        raise InvalidRequest.at("", f"expected an object with the member instances, got {kind(members)}")
     options = options_of(members)
     spec = choose(options.model, options.version)
     check_state_options(spec, given=options.return_state)
     instances = members["instances"]
     if not isinstance(instances, ARRAY):
-        raise InvalidRequest([Violation("/instances", f"expected an array of sequences, got {kind(instances)}")])
+        raise InvalidRequest.at("/instances", f"expected an array of sequences, got {kind(instances)}")
     limits.check_instances(len(instances))
     violations: list[Violation] = []
     decoded = []
@@ -87,7 +86,7 @@ def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec, *, at_once: int =
     """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
     members = _parse(body, at_once)
     if not isinstance(members, dict):
-        raise InvalidRequest([Violation("", f"expected an object with the member input, got {kind(members)}")])
+        raise InvalidRequest.at("", f"expected an object with the member input, got {kind(members)}")
     options = chunk_options_of(members)
     steps, violations = _sequence(members["input"], "/input", spec, limits)
     if steps is None:
@@ -126,7 +125,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None is falsy
-        raise InvalidRequest([Violation("", f"the member {escape(twice)} is there twice")])
+        raise InvalidRequest.at("", f"the member {escape(twice)} is there twice")
     return members
 
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
-from app.errors import InvalidRequest, TooLarge, Violation
+from app.errors import MOST_SHOWN, InvalidRequest, TooLarge, Violation
 from app.manifest import ModelSpec
 from app.tensors import Array, Instance
 
@@ -17,7 +17,6 @@ MEMBERS = ("instances", "model", "version", "return_sequences", "return_state", 
 INSTANCE_MEMBERS = ("input", "state")
 CHUNK_MEMBERS = ("input", "seq", "return_sequences")
 MOST_VIOLATIONS = 10  # in one answer
-MOST_SHOWN = 64  # characters of what the caller wrote, in a message
 TAKEN = "ws"  # the id of no stream: /streams/ws is the WebSocket that begins one
 LARGEST_SEQ = 2**53  # the largest integer that every reader of JSON can hold
 SHORTEST_TIMEOUT = 1e-300  # ms; what is less may be none at all once it is seconds
@@ -34,7 +33,7 @@ class Limits:
     def check_instances(self, count: int) -> None:
         """Refuse a request with no instances (InvalidRequest) or with too many (TooLarge)."""
         if count == 0:
-            raise InvalidRequest([Violation("/instances", "expected one instance or more, got none")])
+            raise InvalidRequest.at("/instances", "expected one instance or more, got none")
         if count > self.max_instances:
             raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are accepted in one.")
 
@@ -88,7 +87,7 @@ def check_state_options(spec: ModelSpec, *, given: bool) -> None:
     """Refuse states, where any were asked for or given, of a model that cannot go on from one: InvalidRequest."""
     if given and not spec.causal:
         detail = f"{spec} has no state to go on from: it answers whole sequences only, so return_state and state are not for it"
-        raise InvalidRequest([Violation("", detail)])
+        raise InvalidRequest.at("", detail)
 
 
 def shown(outputs: Sequence[Array], spec: ModelSpec, *, return_sequences: bool) -> Sequence[Array]:

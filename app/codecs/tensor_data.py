@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.request import MOST_SHOWN, kind
-from app.errors import InvalidRequest, Violation
+from app.codecs.request import kind
+from app.errors import MOST_SHOWN, InvalidRequest
 from app.tensors import FLOAT32_MAX, Array, is_finite
 
 MOST_AXES = 16
@@ -36,7 +36,7 @@ class Tensor:
 
     def refuse(self, detail: str, pointer: str = "") -> InvalidRequest:
         """The error that says what is wrong with it."""
-        return InvalidRequest([Violation(self.pointer + pointer, f"{self.name[:MOST_SHOWN]}: {detail}")])
+        return InvalidRequest.at(self.pointer + pointer, f"{self.name[:MOST_SHOWN]}: {detail}")
 
     def numbers(self) -> Numbers:
         """Its numbers in its shape, in the type of this machine; InvalidRequest says which of them is wrong.
@@ -120,11 +120,11 @@ _JSON_TYPES: dict[str, tuple[set[type], str]] = {
 def read_shape(value: Any, pointer: str) -> tuple[int, ...]:
     """A shape, none of it negative; InvalidRequest."""
     if not isinstance(value, list) or len(value) > MOST_AXES:
-        raise InvalidRequest([Violation(pointer, f"expected an array of at most {MOST_AXES} integers")])
+        raise InvalidRequest.at(pointer, f"expected an array of at most {MOST_AXES} integers")
     for axis, length in enumerate(value):
         if type(length) is not int or length < 0:  # a boolean is none
             shown = str(length) if isinstance(length, int | float) else kind(length)
-            raise InvalidRequest([Violation(f"{pointer}/{axis}", f"expected an integer from 0 up, got {shown}")])
+            raise InvalidRequest.at(f"{pointer}/{axis}", f"expected an integer from 0 up, got {shown}")
     return tuple(value)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.request import MOST_SHOWN, Limits, wrong_length
+from app.codecs.request import Limits, wrong_length
 from app.codecs.tensor_data import OF_TYPES, Tensor, first_not_finite
-from app.errors import InvalidRequest, Violation
+from app.errors import MOST_SHOWN, InvalidRequest
 from app.manifest import ConstantSpec, InputSpec, ModelSpec, OutputSpec, StateSpec
 from app.tensors import Array, Instance, Prediction, State, batch_shape, rows
 
@@ -56,7 +56,7 @@ def instances_of(spec: ModelSpec, tensors: Mapping[str, Tensor], limits: Limits)
         raise unknown.refuse(f"{spec} has no such input; it takes {', '.join(known)}", "/name")
     sequences = tensors.get(spec.input.name)
     if sequences is None:
-        raise InvalidRequest([Violation("/inputs", f"the input {spec.input.name} is missing; {spec} takes {', '.join(known)}")])
+        raise InvalidRequest.at("/inputs", f"the input {spec.input.name} is missing; {spec} takes {', '.join(known)}")
     _check(sequences, ("FP32",), _sequences(spec))
     batch = sequences.shape[spec.input.batch_axis]
     time = 1 if spec.input.time_axis is None else sequences.shape[spec.input.time_axis]

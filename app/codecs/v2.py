@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from app.codecs.members import member_of, object_at, parameters_of, read_object, required_of
-from app.codecs.request import LONGEST_TIMEOUT, MOST_SHOWN, Limits
+from app.codecs.request import LONGEST_TIMEOUT, Limits
 from app.codecs.tensor_data import DATATYPES, Tensor, read_shape
 from app.codecs.tensor_rows import instances_of, tensor_of
-from app.errors import InvalidRequest, MalformedBody, Violation
+from app.errors import MOST_SHOWN, InvalidRequest, MalformedBody
 from app.manifest import NAME_PATTERN, ModelSpec
 from app.tensors import Instance, Prediction
 
@@ -87,7 +87,7 @@ def fit(asked: Asked, spec: ModelSpec, limits: Limits) -> InferRequest:
     wanted = _wanted(asked.members, asked.parameters, spec, stateful=turn is not None)
     instances = instances_of(spec, asked.tensors, limits)
     if turn is not None and len(instances) != 1:
-        raise InvalidRequest([Violation("/inputs", f"a request of a sequence has one row, got {len(instances)}")])
+        raise InvalidRequest.at("/inputs", f"a request of a sequence has one row, got {len(instances)}")
     return InferRequest(instances, wanted, asked.id)
 
 
@@ -95,7 +95,7 @@ def check_kept(spec: ModelSpec) -> None:
     """InvalidRequest unless a sequence of this model can be kept from request to request."""
     if not spec.causal:
         detail = f"{spec} has no state to go on from: it answers whole sequences only, so a sequence cannot come in parts"
-        raise InvalidRequest([Violation("/parameters/sequence_id", detail)])
+        raise InvalidRequest.at("/parameters/sequence_id", detail)
 
 
 def encode(predictions: Sequence[Prediction], request: InferRequest, spec: ModelSpec) -> Encoded:
@@ -140,7 +140,7 @@ def _tensors(request: dict[str, Any], rest: memoryview) -> dict[str, Tensor]:
         member = object_at(given, pointer)
         name = required_of(member, "name", str, pointer)
         if name in tensors:
-            raise InvalidRequest([Violation(f"{pointer}/name", f"the input {name[:MOST_SHOWN]} is there twice")])
+            raise InvalidRequest.at(f"{pointer}/name", f"the input {name[:MOST_SHOWN]} is there twice")
         shape = read_shape(required_of(member, "shape", list, pointer), f"{pointer}/shape")
         datatype = required_of(member, "datatype", str, pointer)
         data = member.get("data")
@@ -148,19 +148,19 @@ def _tensors(request: dict[str, Any], rest: memoryview) -> dict[str, Tensor]:
         if size is not None:
             where = f"{pointer}/parameters/binary_data_size"
             if data is not None:
-                raise InvalidRequest([Violation(pointer, f"{name[:MOST_SHOWN]} has both data and a binary_data_size")])
+                raise InvalidRequest.at(pointer, f"{name[:MOST_SHOWN]} has both data and a binary_data_size")
             if type(size) is not int or size < 0:
-                raise InvalidRequest([Violation(where, f"{name[:MOST_SHOWN]}: expected a number of bytes from 0 up")])
+                raise InvalidRequest.at(where, f"{name[:MOST_SHOWN]}: expected a number of bytes from 0 up")
             if size > len(rest) - at:
                 detail = f"{name[:MOST_SHOWN]}: {size} bytes should follow the JSON, {len(rest) - at} are left"
-                raise InvalidRequest([Violation(where, detail)])
+                raise InvalidRequest.at(where, detail)
             data = rest[at : at + size]
             at += size
         elif data is None:
-            raise InvalidRequest([Violation(pointer, f"{name[:MOST_SHOWN]} has neither data nor a binary_data_size")])
+            raise InvalidRequest.at(pointer, f"{name[:MOST_SHOWN]} has neither data nor a binary_data_size")
         tensors[name] = Tensor(name, datatype, shape, data, pointer)
     if at < len(rest):
-        raise InvalidRequest([Violation("/inputs", f"{len(rest)} bytes follow the JSON, the inputs take {at} of them")])
+        raise InvalidRequest.at("/inputs", f"{len(rest)} bytes follow the JSON, the inputs take {at} of them")
     return tensors
 
 
@@ -178,11 +178,11 @@ def _wanted(request: dict[str, Any], parameters: dict[str, Any], spec: ModelSpec
         name = required_of(member, "name", str, pointer)
         shown = name[:MOST_SHOWN]
         if name not in known:
-            raise InvalidRequest([Violation(f"{pointer}/name", f"{spec} has no output {shown}; it gives {', '.join(known)}")])
+            raise InvalidRequest.at(f"{pointer}/name", f"{spec} has no output {shown}; it gives {', '.join(known)}")
         if name in wanted:
-            raise InvalidRequest([Violation(f"{pointer}/name", f"the output {shown} is there twice")])
+            raise InvalidRequest.at(f"{pointer}/name", f"the output {shown} is there twice")
         if stateful and name in states:
-            raise InvalidRequest([Violation(f"{pointer}/name", f"{shown} is a state, which the service keeps for a sequence")])
+            raise InvalidRequest.at(f"{pointer}/name", f"{shown} is a state, which the service keeps for a sequence")
         own = member_of(parameters_of(member, pointer), "binary_data", bool, f"{pointer}/parameters")
         wanted[name] = Wanted(name, binary if own is None else own)
     return tuple(wanted.values())
@@ -195,13 +195,13 @@ def _turn(parameters: dict[str, Any]) -> Turn | None:
     where = "/parameters/sequence_id"
     if id in (None, "", 0) and not isinstance(id, bool):
         if start or end:
-            raise InvalidRequest([Violation(where, "sequence_start and sequence_end are for a sequence_id, which is missing")])
+            raise InvalidRequest.at(where, "sequence_start and sequence_end are for a sequence_id, which is missing")
         return None
     if type(id) is int and 0 < id <= LARGEST_ID:
         return Turn(str(id), start, end)
     if not isinstance(id, str) or not _ID.fullmatch(id):
         detail = "expected an integer from 0 to 2**64 - 1, or 1 to 128 letters, digits, dots, dashes and underscores"
-        raise InvalidRequest([Violation(where, detail)])
+        raise InvalidRequest.at(where, detail)
     return Turn(id, start, end)
 
 
@@ -220,5 +220,5 @@ def _timeout(parameters: dict[str, Any]) -> float | None:
         return None
     if type(timeout) is not int or not 0 < timeout <= LONGEST_TIMEOUT * 1000:
         detail = f"expected an integer of microseconds from 0 up, at most {LONGEST_TIMEOUT * 1000}"
-        raise InvalidRequest([Violation("/parameters/timeout", detail)])
+        raise InvalidRequest.at("/parameters/timeout", detail)
     return timeout / 1e6

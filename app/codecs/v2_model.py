@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.codecs.members import member_of, parameters_of
-from app.codecs.request import MOST_SHOWN, escape
+from app.codecs.request import escape
 from app.codecs.tensor_rows import ANY, TensorSpec, inputs_of, outputs_of
 from app.counted import ModelCounts, Tally
-from app.errors import InvalidRequest, Violation
+from app.errors import MOST_SHOWN, InvalidRequest
 from app.manifest import ModelSpec
 from app.orders import VersionPolicy
 from app.tensors import batch_shape
@@ -123,7 +123,7 @@ def policy_in(request: dict[str, Any]) -> VersionPolicy | None:
     for name in parameters:
         if name.startswith("file:"):
             detail = "a model's files come from the repository: put a new version there, and load it"
-            raise InvalidRequest([Violation(f"/parameters/{escape(name)}", detail)])
+            raise InvalidRequest.at(f"/parameters/{escape(name)}", detail)
     text = member_of(parameters, "config", str, "/parameters")
     if text is None:
         return None
@@ -132,10 +132,10 @@ def policy_in(request: dict[str, Any]) -> VersionPolicy | None:
     except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
-        raise InvalidRequest([Violation(_CONFIG, "expected an object as JSON text")])
+        raise InvalidRequest.at(_CONFIG, "expected an object as JSON text")
     if other := next((key for key in given if key != "version_policy"), None):
         detail = f"{other[:MOST_SHOWN]!r} cannot be set here: a model is as its manifest says; only version_policy is accepted"
-        raise InvalidRequest([Violation(_CONFIG, detail)])
+        raise InvalidRequest.at(_CONFIG, detail)
     return _policy(given["version_policy"]) if "version_policy" in given else None
 
 
@@ -149,7 +149,7 @@ def _policy(given: Any) -> VersionPolicy:
             if all(type(each) in (int, str) and str(each).isdecimal() for each in versions):
                 return VersionPolicy(latest=None, specific=tuple(str(each) for each in versions))
     expected = '{"latest": {"num_versions": 1}}, {"all": {}} or {"specific": {"versions": [1, 2]}}'
-    raise InvalidRequest([Violation(_CONFIG, f"version_policy: expected {expected}")])
+    raise InvalidRequest.at(_CONFIG, f"version_policy: expected {expected}")
 
 
 def _tensor(tensor: TensorSpec) -> dict[str, Any]:

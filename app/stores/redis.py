@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, cast
 from redis.asyncio import ConnectionPool
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from app.errors import InvalidRequest, StoreUnavailable, Violation
+from app.errors import InvalidRequest, StoreUnavailable
 from app.stores import GONE, TAG
 from app.stores.lua import DUE, MEMORY, RECORD, REMOVE, SWAP, SWEEP, Script, ahead_by
 
@@ -124,7 +124,7 @@ class Redis:
 
     async def page(self, cursor: str, *, limit: int) -> tuple[list[str], str]:
         if not re.fullmatch("[0-9]{0,20}", cursor):
-            raise InvalidRequest([Violation("/cursor", "expected `next` of the page before")])
+            raise InvalidRequest.at("/cursor", "expected `next` of the page before")
         following, found = await self._ask("ZSCAN", DUE, cursor or "0", "COUNT", limit)
         return [key.decode() for key in found[::2]], "" if following == b"0" else following.decode()
 

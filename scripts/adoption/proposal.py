@@ -54,7 +54,7 @@ def propose(
     tried = [(each, try_out(each.spec, folder, steps)) for each in shown]
     ran = [(each, trial) for each, trial in tried if not trial.error]
     if not ran:
-        raise Refused(f"The graph does not run as any manifest says: {tried[0][1].error}.")
+        raise Refused(f"No reading of its tensors fits the graph: {tried[0][1].error}.")
     first = [trial.error for each, trial in tried if each.reading == tried[0][0].reading]
     if readings.named and all(first):
         raise Refused(f"Read {tried[0][0].reading}, as its axes are named, the graph does not run: {first[0]}.")
