@@ -107,6 +107,19 @@ def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(module: str, tmp_pa
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
+def test_streams_that_were_made_to_expire_are_gone_when_ctrl_c_ends_that(tmp_path: Path) -> None:
+    """They fill tens of megabytes of a temporary folder."""
+    (tmp_path / "uvloop.py").write_text(
+        "import os\nimport signal\ndef run(work):\n    work.close()\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    (tmp_path / "temporary").mkdir()
+    more = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path / "temporary")}
+    version = next((ROOT / "model" / "gyro-denoiser").glob("[0-9]*"))
+    arguments = ["-m", "scripts.bench.expiry", str(version), "embedded", "1"]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=os.environ | more, capture_output=True, check=False)
+    assert (done.returncode, [*(tmp_path / "temporary").iterdir()]) == (command.STOPPED, [])
+
+
 def test_a_command_that_ctrl_c_ends_says_so_in_a_line(capsys: Shown) -> None:
     def stopped() -> int:
         raise KeyboardInterrupt

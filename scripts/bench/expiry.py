@@ -23,6 +23,7 @@ from app.stores import Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
 from app.streams import Stream, StreamLimits
+from scripts import command
 
 TTL, TIMEOUT = 600.0, 30.0  # seconds
 AT_ONCE = 1000  # streams that are written together
@@ -73,13 +74,14 @@ async def expire(store: Store, spec: ModelSpec, count: int) -> dict[str, float]:
     return {"longest_pause": longest, "longest_work": most, "seconds": last - begin}
 
 
-def main() -> None:
+def main() -> int:
     folder, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     gc.set_threshold(50_000, 20, 20)  # as app.__main__ does
     with TemporaryDirectory() as place:
         store = Embedded(Path(place)) if kind == "embedded" else Memory()
         print(json.dumps(uvloop.run(expire(store, manifest.read(folder), count))))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))
