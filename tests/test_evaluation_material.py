@@ -116,6 +116,20 @@ def test_the_test_part_is_training_s(tmp_path: Path, card: Card, missing: Missin
     assert {note for note in found.notes if "missing" in note or "grid" in note or "Resampled" in note} <= set(trained.notes)
 
 
+def test_recordings_without_truth_do_not_change_the_test_part(tmp_path: Path) -> None:
+    """Training does without them: their pace is not that of its grid."""
+    told, period = np.repeat([True, False, False], 100), np.repeat([10, 1, 1], 100)
+    rows, place = np.arange(300) % 100, np.arange(300)[np.arange(300) % 100 != 30]
+    columns = {"run": (~told).cumsum() // 101 + ~told, "time": rows * period, "x": rows**2 % 17, "y": np.where(told, rows % 7, "")}
+    path = write(tmp_path, table({name: each[place].tolist() for name, each in columns.items()}))
+    choices: dict[str, Any] = {"group": "run", "time": "time", "missing": "drop", "irregular": "resample"}
+    trained = read(path, task="regress", features=("x",), targets=("y",), lead=WARM_UP, **choices)
+    found = material(regressor(), path, part="test", **choices)
+    assert found.period == trained.period == 10
+    ((one,), (other,)) = found.recordings, trained.test
+    np.testing.assert_array_equal(one.features, other.features)
+
+
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 def test_truth_is_not_made_up(tmp_path: Path, missing: Missing) -> None:
     """Rows without a target are read only, of a regression and of a forecast."""
@@ -189,7 +203,7 @@ def test_a_label_is_of_a_recording_where_the_model_was_trained_so(
 
 
 def test_recordings_without_truth_stay(tmp_path: Path) -> None:
-    """The model answers them as it does the others; where recordings are dealt out they are of no part."""
+    """The model answers them as it does the others; those of no part are not in the test part."""
     path = runs(tmp_path, ["ok", "bad", "", "ok", "bad", "ok", "bad"])
     found = material(classifier(per_recording=True), path, group="run", missing="drop")
     assert [bool(each.told().any()) for each in found.recordings] == [True, True, False, True, True, True, True]

@@ -60,7 +60,8 @@ class Material:
             period=wish.period,
         )
         split = parse_split(wish.split) if wish.part == "test" else None
-        cleaned = clean(sheets, reading, split, truth=bool(targets), untold=True, by_recording=_by_recording(card))
+        # the test part is training's, which does without recordings that have no truth: its grid and parts are the others'
+        cleaned = clean(sheets, reading, split, truth=bool(targets), untold=split is None, by_recording=_by_recording(card))
         gathered = cleaned.gathered
         told = _by_recording(card)
         by_recording = task == "classify" and (cleaned.label_per_recording if told is None else told)
