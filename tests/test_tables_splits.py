@@ -273,6 +273,24 @@ def test_whole_recordings_are_dealt_where_each_has_one_label(tmp_path: Path) -> 
     assert parts(dataset)[0] == list(range(120))
 
 
+def test_recordings_with_one_label_that_dates_cut_are_warned_of(tmp_path: Path) -> None:
+    """The label, be it in the last row alone, is learned from in the first."""
+    columns = {
+        "run": [run for run in range(4) for _ in range(40)],
+        "time": hourly(40) * 4,
+        "x": [float(k * k % 17) for k in range(160)],
+        "state": [["ok", "bad"][run % 2] if k == 39 else "" for run in range(4) for k in range(40)],
+    }
+    path = write(tmp_path, table(columns))
+    wanted: dict[str, Any] = {"task": "classify", "targets": ("state",), "group": "run", "missing": "drop"}
+    dataset = read(path, **wanted, split=("2020-01-01T20:00", "2020-01-02", "2020-01-03"))
+    assert noted(dataset, "Warning: 4 of 4 recordings with one label each are cut by the dates of --split")
+    whole = {**columns, "time": [time.replace("2020", str(2020 + run)) for run in range(4) for time in hourly(40)]}
+    whole["state"] = [["ok", "bad"][run // 2 % 2 ^ run % 2] for run in range(4) for _ in range(40)]
+    dataset = read(write(tmp_path, table(whole)), **wanted, split=("2022-01-01", "2023-01-01", "2024-01-01"))
+    assert not noted(dataset, "Warning")
+
+
 def test_a_class_with_too_few_recordings_is_named(tmp_path: Path) -> None:
     """It cannot be in all three parts."""
     path = write_runs(tmp_path, ["ok"] * 6 + ["bad"] * 2)

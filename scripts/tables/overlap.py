@@ -1,6 +1,6 @@
-"""Whether training reaches past the beginning of the test part in time, where there are several recordings.
+"""Whether training reaches past the beginning of the test part in time, or into its recordings, where there are several.
 
-Owns the comparison, the warning, and the dates that would part all recordings alike. Knows nothing of how parts are cut.
+Owns the comparison, the warnings, and the dates that would part all recordings alike. Knows nothing of how parts are cut.
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,18 @@ def warn(tracks: Sequence[Track], split: Split) -> list[str]:
         f"Warning: training ends on {end}, after the test part begins on {begin}: each of the {count(len(held), 'recording')} is"
         " parted by itself. Where they are one series, or move together, the model has seen the times that it is tested on, and its"
         f" scores are better than they will be. Part all of them at the same dates: --split {','.join(_dates(held, split))}"
+    ]
+
+
+def warn_of_wholes(tracks: Sequence[Track]) -> list[str]:
+    """A warning where recordings with one label each stand in the training and in the test part, as dates may part them."""
+    cut = sum(limits(track, 0)[1] > 0 and limits(track, 2)[0] < limits(track, 2)[1] for track in tracks)
+    if not cut:
+        return []
+    return [
+        f"Warning: {cut:,} of {count(len(tracks), 'recording')} with one label each {'is' if cut == 1 else 'are'} cut by the dates"
+        " of --split: training knows the label, wherever in the recording it stands, and scores are better than they will be of"
+        " recordings that it has not seen. Fractions deal them out whole."
     ]
 
 

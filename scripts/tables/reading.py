@@ -43,8 +43,7 @@ def load(wanted: Wanted) -> Dataset:
     notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
     if wanted.task == "regress":
         notes += [*_switches(parts[0], gathered.targets), *_given_away(parts[0], gathered)]
-    if not cleaned.label_per_recording:  # those are dealt out whole
-        notes += overlap.warn(cleaned.tracks, split)
+    notes += overlap.warn_of_wholes(cleaned.tracks) if cleaned.label_per_recording else overlap.warn(cleaned.tracks, split)
     first = sheets[0]
     return Dataset(
         task=wanted.task,
