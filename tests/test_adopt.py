@@ -552,7 +552,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
         [],
         ["Read batch first, as its axes are named, the graph does not run", "9 by 11"],
     ),
-    "a loop that was recorded with one step": (graphs.loop_of_one, [], ["with the first step of a sequence and with no other"]),
+    "a loop that was recorded with one step": (
+        graphs.loop_of_one,
+        [],
+        ["with the first step of a sequence and with no other", "as nodes of ONNX.\n"],
+    ),
     "noise of its own": (graphs.by_chance, [], ["from run to run: it holds RandomNormalLike", "model.eval()"]),
     "little noise of its own": (lambda path: graphs.by_chance(path, 1e-5), [], ["from run to run: it holds RandomNormalLike"]),
     "a small state that depends on the batch": (graphs.small_state_of_all_rows, [], ["of 3 checks failed"]),

@@ -30,7 +30,7 @@ SMALLEST = 1e-4
 SEED = 21
 FIRST_ONLY = (
     "its answers change with the first step of a sequence and with no other, as where a loop over time was recorded with an "
-    "example of one step. Export its recurrent layers as nodes of ONNX, or with an example of more steps"
+    "example of one step. Export its recurrent layers as nodes of ONNX"
 )
 
 Asked = list[tuple[Instance, Prediction]]  # and the answer to it alone
