@@ -159,11 +159,12 @@ class Keeper:
     async def sweep(self) -> None:
         """Drop what has expired, a slice at a time, count what is left, and see that it can be written."""
         try:
-            await self._store.count()  # or what time it is there may not be known
-            while await self.drop_expired():  # noqa: ASYNC110  # it waits for nothing: others have their turn
+            alive = await self._store.count()  # first of all: before that the store may not know what time it is
+            while dropped := await self.drop_expired():
+                alive -= dropped
                 await asyncio.sleep(0)
-            self.alive = await self._store.count()
-            self.metrics.alive.set(self.alive)
+            self.alive = alive
+            self.metrics.alive.set(alive)
             if self._unproved or monotonic() - self._written > PROOF:  # a full disk can still be read
                 self._unproved = True
                 await self._store.prove()

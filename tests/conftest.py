@@ -12,7 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for each
 from app import manifest
 from tests.artifacts import build
 
-settings.register_profile("same", deadline=None, derandomize=True)  # examples; `--hypothesis-profile=default` tries others
+settings.register_profile("others", deadline=None)  # examples in each run: pytest --hypothesis-profile=others
+settings.register_profile("same", settings.get_profile("others"), derandomize=True)
 settings.load_profile("same")
 
 

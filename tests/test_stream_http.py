@@ -245,7 +245,7 @@ def test_what_a_query_holds_that_is_not_known_ends_no_stream(client: httpx.Clien
         ("/streams", [], "The request: expected an object, got an array"),
         ("/streams?limit=abc", None, "/limit: expected a whole number, got 'abc'"),
         ("/streams?limit=0", None, "/limit: expected a number from 1 up, got '0'"),
-        (f"/streams?cursor={'a' * 300}", None, f"/cursor: expected 256 characters at most, got '{'a' * 64}'"),
+        (f"/streams?cursor={'a' * 600}", None, f"/cursor: expected 512 characters at most, got '{'a' * 64}'"),
         ("/streams?bogus=1", None, "/bogus: unknown parameter; those of each route are listed at /docs"),
         ("/streams/any?stat=true", None, "/stat: unknown parameter; "),
         ("/models?a", None, "/a: unknown parameter; "),

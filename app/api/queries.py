@@ -20,7 +20,7 @@ class Nothing(BaseModel):
 class Page(Nothing):
     """Which streams are listed."""
 
-    cursor: Annotated[str, Field(max_length=256, description="`next` of the page before")] = ""
+    cursor: Annotated[str, Field(max_length=512, description="`next` of the page before")] = ""
     limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="ids, about")] = 100
 
 

@@ -82,7 +82,7 @@ class Reader:
         """What stands here, and where it ends; InvalidRequest where that has been asked too often."""
         self._left -= 1
         if self._left < 0:
-            detail = f"more than {MOST_SINGLY} members and strings with commas are too many to look through; send what is known"
+            detail = f"what is wrong with it cannot be told: more than {MOST_SINGLY} values of the body had to be read one by one"
             raise InvalidRequest.at("", detail)
         first = self._text[at : at + 1]
         if first == "[":
