@@ -404,13 +404,15 @@ def test_a_recording_without_a_label_is_predicted_and_not_scored(world: Namespac
 
 
 def test_targets_that_never_stand_in_one_row_are_predicted_and_not_scored(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """No row is left out of the table for that."""
+    """No row is left out of the table for that, and the picture shows the answers alone."""
     head, *lines = [line.split(",") for line in world.files["regress"].read_text().splitlines()]
     for k, cells in enumerate(lines):
         cells[2 + k % 2] = ""
     sparse = tmp_path / "apart.csv"
     sparse.write_text("\n".join(map(",".join, [head, *lines])) + "\n")
-    told, rows = ran([str(world.model_dir / "pair" / "1"), "--data", str(sparse), "--missing", "drop"], tmp_path, "told")
+    line = [str(world.model_dir / "pair" / "1"), "--data", str(sparse), "--missing", "drop", "--picture"]
+    told, rows = ran([*line, str(tmp_path / "apart.png")], tmp_path, "told")
+    assert (tmp_path / "apart.png").stat().st_size > 5000
     assert "scores" not in told
     assert "No row of the data has all of its truth: nothing is scored." in capsys.readouterr().out
     assert len(rows) == len(lines)

@@ -4,6 +4,7 @@ Owns what is scored, written and drawn of its answers. Knows nothing of where th
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -32,15 +33,20 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
     steps = sum(len(recording.features) for recording in material.recordings)
     judge, notes = _judge(card, material)
     places = places_of(material.classes, material.known_classes, material.targets[0].name) if material.classes else None
-    judged_rows, silent, shown = 0, 0, None
+    judged_rows, silent = 0, 0
+    shown, worth = None, (False, False)
     begin = perf_counter()
     with tqdm(total=steps, desc="predicting", unit="step", unit_scale=True, disable=None) as bar:
         answers = answered(model, material.recordings, bar.update)
         for index, (recording, placed) in enumerate(zip(material.recordings, answers, strict=True)):
             rows = judged(placed[0], recording, last=material.label_per_recording)
-            silent += int(np.isnan(placed[0][recording.lead :]).any(axis=1).sum())
+            unanswered = np.isnan(placed[0][recording.lead :]).any(axis=1)
+            silent += int(unanswered.sum())
             told = rows[recording.told()[rows]]
             judged_rows += len(told)
+            telling = len(told) > 0, not unanswered.all()
+            if shown is None or telling > worth:
+                shown, worth = (recording, placed[0]), telling
             if len(told) and isinstance(judge, OfClasses) and places is not None and recording.labels is not None:
                 judge.add(placed[0][told], places[recording.labels[told]])
             elif len(told) and isinstance(judge, OfNumbers):
@@ -50,11 +56,9 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
                 _write_recording(table, model, material, index, [array[rows] for array in placed])
             elif table:
                 _write(table, model, material, index, placed)
-            if shown is None and len(rows):
-                shown = recording, placed[0]
     seconds = perf_counter() - begin
     if picture is not None and shown is not None:
-        _draw(picture, model, material, judge, *shown)
+        _draw(picture, model, material if judged_rows else replace(material, truth=False), judge if judged_rows else None, *shown)
     scores = None
     if judge is not None and judged_rows:
         what = "recording" if material.label_per_recording else "row"
