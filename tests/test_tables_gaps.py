@@ -216,6 +216,19 @@ def test_a_piece_without_a_truth_is_not_learned_from(tmp_path: Path) -> None:
         read(write(tmp_path, table(late)), task="regress", targets=("y",), missing="drop")
 
 
+def test_truth_that_stands_in_rows_of_its_own_takes_hold(tmp_path: Path) -> None:
+    """Sensor and laboratory in one table: cut at each row of the laboratory, no part has a truth, however it is split."""
+    cells = {
+        "x": ["" if k % 5 == 4 else float(k * k % 17) for k in range(100)],
+        "y": [k % 7 if k % 5 == 4 else "" for k in range(100)],
+    }
+    path = write(tmp_path, table(cells))
+    with pytest.raises(DataError, match="and none with a truth: choose --missing hold where features and truth stand"):
+        read(path, task="regress", targets=("y",), missing="drop")
+    dataset = read(path, task="regress", targets=("y",), missing="hold")
+    assert sum(int(each.told().sum()) for each in dataset.training) == 14
+
+
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 @pytest.mark.parametrize("task", ["denoise", "regress"])
 def test_targets_are_never_filled(tmp_path: Path, task: str, missing: str) -> None:

@@ -69,7 +69,10 @@ def part(
                 " prediction reads."
             )
         if name in judged and (rows or silent) and not needed and not told:
-            raise DataError(f"The {name} part has {count(rows + silent, 'row')}, and none with a truth: choose {_ELSE}")
+            raise DataError(
+                f"The {name} part has {count(rows + silent, 'row')}, and none with a truth: choose --missing hold where features"
+                f" and truth stand in different rows, {_ELSE}"
+            )
         if silent:
             notes.append(f"{count(silent, 'row')} of the {name} part left out: in pieces without any truth.")
         if rows:
