@@ -349,6 +349,39 @@ def test_duplicate_times_are_an_error_and_resampling_keeps_the_first(tmp_path: P
     assert noted(dataset, "1 row at a time that the row before has too")
 
 
+@pytest.mark.parametrize("irregular", ["error", "keep", "resample"])
+def test_rows_of_one_time_that_do_not_contradict_each_other_are_one(tmp_path: Path, irregular: str) -> None:
+    """A laboratory's row beside the sensor's, whichever comes first; its value was left out with it."""
+    rows = [(hour, (k * k % 17, "", ("on", "off")[k % 2])) for k, hour in enumerate(hourly(40))]
+    for k in range(35, 0, -5):
+        rows.insert(k + k % 2, (rows[k][0], ("", k, "")))
+    times, cells = zip(*rows, strict=True)
+    x, y, state = zip(*cells, strict=True)
+    path = write(tmp_path, table({"time": [*times], "x": [*x], "y": [*y], "state": [*state]}))
+    wanted: dict[str, Any] = {"irregular": irregular, "features": ("x",), "split": ("0.5", "0.25", "0.25")}
+    with pytest.raises(DataError, match=r"33 cells of 80 are missing \(33 of `y`; first: data\.csv, row 2, column `y`\)"):
+        read(path, task="regress", targets=("y",), **wanted)
+    dataset = read(path, task="regress", targets=("y",), missing="drop", **wanted)
+    assert everything(dataset)[:, 0].tolist() == [k * k % 17 for k in range(40)]
+    truth = np.concatenate([each.targets[:, 0] for each in dataset.training + dataset.validation + dataset.test])
+    assert {int(k): int(truth[k]) for k in np.flatnonzero(~np.isnan(truth))} == {k: k for k in range(5, 40, 5)}
+    assert noted(dataset, "7 rows joined with the row before, of the same time", "first: data.csv, row 8")
+    named = read(path, task="classify", targets=("state",), **wanted)
+    labels = [each.labels.tolist() for each in named.training if each.labels is not None]
+    assert labels == [[1 - k % 2 for k in range(20)]]
+
+
+def test_a_row_that_contradicts_another_of_its_time_is_joined_with_none(tmp_path: Path) -> None:
+    """In one column they do, so that it is not known to which of the two the rest belongs."""
+    columns = {"time": [0, 1, 2, 2, 2, *range(3, 30)], "x": [4, 1, 3, 5, "", *range(3, 30)], "y": [1, 0, "", "", 7, *range(3, 30)]}
+    path = write(tmp_path, table(columns))
+    with pytest.raises(DataError, match="stands in the row before too"):
+        read(path, missing="hold", features=("x", "y"))
+    dataset = read(path, missing="hold", features=("x", "y"), irregular="resample")
+    assert everything(dataset)[2].tolist() == [3, 0]
+    assert not noted(dataset, "joined")
+
+
 def test_small_jitter_is_a_note_and_large_jitter_an_error(tmp_path: Path) -> None:
     """Every real clock wavers; rows that are half a period late are another matter."""
     small = [k + 0.01 * (k % 3 == 1) for k in range(40)]

@@ -11,7 +11,7 @@ from scripts.tables import gaps, holes, pace
 from scripts.tables.borders import bordered, labelled_whole, one_label_each
 from scripts.tables.files import find, labels
 from scripts.tables.gathering import Gathered, gather
-from scripts.tables.order import in_order
+from scripts.tables.order import in_order, joined
 from scripts.tables.parquet_sheet import is_parquet, open_parquet
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.roles import Roles, choose
@@ -60,10 +60,11 @@ def clean(
     roles = choose(wanted, sheets)
     gathered = gather(sheets, roles, wanted)
     judged, forecast = (gathered.truth, wanted.task == "forecast") if truth else ((), False)
-    # before rows are moved, so that it is the files' cells that are counted
-    missing = holes.find(gathered.tracks, gathered.columns, judged, wanted.missing, forecast=forecast)
-    usable, done = holes.usable(gathered.tracks, missing, untold=untold)
     moved: list[str] = []
+    whole = [joined(track, moved) for track in gathered.tracks]
+    # before rows are moved, so that it is the files' cells that are counted
+    missing = holes.find(whole, gathered.columns, judged, wanted.missing, forecast=forecast)
+    usable, done = holes.usable(whole, missing, untold=untold)
     tracks = [in_order(track, wanted.irregular, moved) for track in usable]
     done += few(moved)
     label_per_recording = bool(gathered.classes) and one_label_each(tracks)

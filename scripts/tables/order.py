@@ -1,7 +1,9 @@
-"""Whether the rows of a recording stand in the order of time.
+"""Whether the rows of a recording stand in the order of time, each at its own.
 
 Owns what is done about those that do not. How it came to that is guessed by mixed.py; knows nothing of how even the times are.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,26 @@ from scripts.tables import mixed
 from scripts.tables.recording import DataError, Irregular
 from scripts.tables.tracks import Track
 from scripts.tables.wording import count
+
+
+def joined(track: Track, notes: list[str]) -> Track:
+    """With one row in place of those that follow each other at one time, where no column, nor the label, has a value in two."""
+    if track.nanoseconds is None or (steps := np.diff(track.nanoseconds)).all():
+        return track
+    begins = np.concatenate(([True], steps != 0))
+    starts, own = np.flatnonzero(begins), np.cumsum(begins) - 1
+    known = ~np.isnan(track.values) if track.labels is None else np.column_stack((~np.isnan(track.values), track.labels >= 0))
+    fits = np.all(np.add.reduceat(known, starts, dtype=np.int64) <= 1, axis=1)[own]
+    gone = fits & ~begins
+    if not gone.any():
+        return track
+    notes.append(
+        f"{track.name}: {count(int(gone.sum()), 'row')} joined with the row before, of the same time: no column has a value in both"
+        f" (first: {track.at(int(gone.argmax()))})."
+    )
+    values = np.where(fits[:, None], np.fmax.reduceat(track.values, starts)[own], track.values)
+    labels = None if track.labels is None else np.where(fits, np.maximum.reduceat(track.labels, starts)[own], track.labels)
+    return replace(track, values=values, labels=labels).taken(np.flatnonzero(~gone))
 
 
 def in_order(track: Track, irregular: Irregular, notes: list[str]) -> Track:
