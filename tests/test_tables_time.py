@@ -494,6 +494,26 @@ def test_what_is_measured_now_and_then_is_kept_when_rows_are_resampled(tmp_path:
         assert sum(int(each.told().sum()) for each in every) >= len(told) - 2
 
 
+def test_what_is_read_now_and_then_stands_in_no_row_before_its_time(tmp_path: Path) -> None:
+    """It would tell a model of what a live stream has not had yet; of truth, in the nearest row, nothing is read."""
+    times = [0.25 * k for k in range(400)]
+    told = [k for k in range(400) if k % 40 in (1, 13, 24)]
+    sparse = [k if k in told else "" for k in range(400)]
+    path = write(tmp_path, table({"time": times, "x": [k * k % 17 for k in range(400)], "s": sparse, "y": sparse}))
+    wanted: dict[str, Any] = {"irregular": "resample", "period": 2.5, "missing": "hold", "split": ("0.5", "0.25", "0.25")}
+    dataset = read(path, task="regress", features=("x", "s"), targets=("y",), **wanted)
+    late, off = set(), set()
+    for each in dataset.training + dataset.validation + dataset.test:
+        assert each.seconds is not None
+        since = each.seconds - each.features[:, 1] / 4
+        late |= {float(since[row]) for row in np.flatnonzero(np.diff(each.features[:, 1], prepend=np.nan))}
+        off |= set((each.seconds - each.targets[:, 0] / 4)[each.told()].tolist())
+    assert min(late) >= 0
+    assert {value for value in late if value < 2.5} == {2.25, 1.75, 1.5}
+    assert off == {-0.25, -0.75, -1.0}
+    assert noted(dataset, "in the next row, less than 2.5 seconds later; one of truth in the nearest, up to 1.25 seconds before or")
+
+
 def test_resampling_to_a_far_too_short_period_is_refused(tmp_path: Path) -> None:
     """A millisecond where hours were measured would fill the memory with lines."""
     with pytest.raises(DataError, match="choose a longer --period"):

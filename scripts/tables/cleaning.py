@@ -72,7 +72,7 @@ def clean(
         tracks = list(map(labelled_whole, tracks))
     if split is not None:
         tracks = bordered(tracks, split, gathered.classes)
-    tracks, period, said = pace.settle(tracks, wanted)
+    tracks, period, said = pace.settle(tracks, wanted, () if missing.forecast else missing.truth)
     done += said
     tracks, said = gaps.settle(tracks, missing)
     done += said

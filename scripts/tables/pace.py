@@ -78,9 +78,10 @@ def usual_period(tracks: Sequence[Track]) -> float | None:
     return None
 
 
-def settle(tracks: Sequence[Track], wanted: Wanted) -> tuple[list[Track], float | None, list[str]]:
+def settle(tracks: Sequence[Track], wanted: Wanted, truth: Sequence[int]) -> tuple[list[Track], float | None, list[str]]:
     """Recordings whose rows are as even as was asked for, their period in seconds where that is known, and notes.
 
+    truth: the columns of their values that are never read.
     The tracks' times rise, and rows of the grid stand on the same side of a border as all rows that they are drawn from, or later.
     """
     if all(track.nanoseconds is None for track in tracks):
@@ -97,7 +98,7 @@ def settle(tracks: Sequence[Track], wanted: Wanted) -> tuple[list[Track], float 
     if wanted.irregular == "resample":
         period = wanted.period or usual
         needed = said or abs(period - usual) > 1e-6 * usual
-        return (_resampled(tracks, period, usual, notes) if needed else list(tracks)), period, notes
+        return (_resampled(tracks, period, usual, truth, notes) if needed else list(tracks)), period, notes
     if said and wanted.irregular == "error":
         more = (
             f" {count(len(said) - 1, 'other recording')} {'is' if len(said) == 2 else 'are'} not even either."
@@ -139,14 +140,15 @@ def _trouble(track: Track, pace: Pace, usual: float) -> str:
     )
 
 
-def _resampled(tracks: Sequence[Track], period: float, usual: float, notes: list[str]) -> list[Track]:
-    done = [resample(track, period, usual) for track in tracks]
+def _resampled(tracks: Sequence[Track], period: float, usual: float, truth: Sequence[int], notes: list[str]) -> list[Track]:
+    done = [resample(track, period, usual, truth) for track in tracks]
     before, after = sum(map(len, tracks)), sum(len(each.track) for each in done)
     labels = "" if all(track.labels is None for track in tracks) else "; labels are those of the nearer row"
+    nearest = f"; one of truth in the nearest, up to {seconds(period / 2)} before or after" if truth or labels else ""
     notes.append(
         f"Resampled to {every(period)}: {count(before, 'row')} became {after:,}. Numbers lie on straight lines between the two rows"
         f" around them, so that a row tells something of the next one that was measured{labels}."
-        " A value whose neighbours are missing stands in the row that is nearest."
+        f" A value whose neighbours are missing stands in the next row, less than {seconds(period)} later{nearest}."
     )
     if period < (1 - TOLERANCE) * usual:
         notes.append(

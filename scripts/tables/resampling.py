@@ -17,6 +17,8 @@ LONGEST_GAP = 4.0  # periods that are interpolated across
 FAR = 1.5  # periods between two rows; beyond, a row is missing between them, and what is drawn there is made up
 _MOST = 20  # rows of the grid for each row that was read
 
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows, and rows of the grid
+
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
@@ -27,11 +29,12 @@ class Resampled:
     first: str  # where the first cut is
 
 
-def resample(track: Track, period: float, usual: float) -> Resampled:
+def resample(track: Track, period: float, usual: float, truth: Sequence[int] = ()) -> Resampled:
     """Onto a grid of `period` seconds that begins at the first row; `usual`: seconds between the rows as they are.
 
     Numbers are interpolated linearly, labels and rows are those of the nearest row; a number between two missing ones, and a label,
-    that would be lost so stands in the nearest row of the grid, if that has none and is of no earlier part. What lies between rows
+    that would be lost so stands in the next row of the grid, which has been measured by then; the label and `truth`, the columns
+    that are never read, in the nearest; if that has none and is of no earlier part. What lies between rows
     more than FAR of the longer of the two periods apart is `drawn`, and has no label where those rows have different ones. A gap
     of more than LONGEST_GAP is not interpolated across: the recording has a span on either side. A row belongs to the part of the
     later of the two rows that it is drawn from. DataError where the grid would be huge.
@@ -61,19 +64,21 @@ def resample(track: Track, period: float, usual: float) -> Resampled:
     nearest = np.where(weight > 0.5, after, before)
     drawn = (length > FAR * longer) & (grid > times[before])
     borders = tuple(int(np.searchsorted(grid, times[end - 1], side="right")) if end else 0 for end in track.borders)
-    rows, to = _nearest(times, grid, step / 2, list(zip(track.borders, borders, strict=True)))
+    nearest_of = _nearest(times, grid, step / 2, list(zip(track.borders, borders, strict=True)))
+    next_of = _next(times, grid, step)
     labels = None if track.labels is None else track.labels[nearest]
     if labels is not None and track.labels is not None:
         labels[drawn & (track.labels[before] != track.labels[after])] = -1
-        lost = _unused(track.labels >= 0, nearest[labels >= 0])[rows] & (labels < 0)[to]
-        labels[to[lost]] = track.labels[rows[lost]]
+        told = labels >= 0
+        lost = _lost(track.labels >= 0, told, nearest_of, nearest[told])
+        labels[lost[1]] = track.labels[lost[0]]
     values = np.empty((total, track.values.shape[1]), dtype=np.float32)
     for column in range(values.shape[1]):
         own, made = track.values[:, column], values[:, column]
         made[:] = np.where(weight == 0, own[before], own[before] + weight * (own[after] - own[before]))
         told = ~np.isnan(made)
-        lost = _unused(~np.isnan(own), before[told], after[told & (weight > 0)])[rows] & ~told[to]
-        made[to[lost]] = own[rows[lost]]
+        lost = _lost(~np.isnan(own), told, nearest_of if column in truth else next_of, before[told], after[told & (weight > 0)])
+        made[lost[1]] = own[lost[0]]
     resampled = replace(
         track,
         rows=track.rows[nearest],
@@ -87,10 +92,8 @@ def resample(track: Track, period: float, usual: float) -> Resampled:
     return Resampled(resampled, len(wide), track.at(int(wide[0]) + 1) if len(wide) else "")
 
 
-def _nearest(
-    times: NDArray[np.int64], grid: NDArray[np.int64], far: float, borders: Sequence[tuple[int, int]]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and the nearest of the grid's, the nearer ones last: those no farther off than that, and not of an earlier part.
+def _nearest(times: NDArray[np.int64], grid: NDArray[np.int64], far: float, borders: Sequence[tuple[int, int]]) -> Pairs:
+    """Rows and the nearest of the grid's, no farther off than that, and not of an earlier part; the nearer ones last.
 
     borders: where each part ends, in rows and on the grid.
     """
@@ -106,9 +109,19 @@ def _nearest(
     return rows, to[rows]
 
 
-def _unused(known: NDArray[np.bool_], *used: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of these rows something is known in, and nothing was drawn from."""
-    found = known.copy()
-    for rows in used:
-        found[rows] = False
-    return found
+def _next(times: NDArray[np.int64], grid: NDArray[np.int64], step: int) -> Pairs:
+    """Rows and that of the grid's at their time or less than a step later; the nearer ones last."""
+    to = np.searchsorted(grid, times)
+    rows = np.flatnonzero(to < len(grid))
+    rows = rows[grid[to[rows]] - times[rows] < step]
+    return rows, to[rows]
+
+
+def _lost(known: NDArray[np.bool_], told: NDArray[np.bool_], pairs: Pairs, *used: NDArray[np.int64]) -> Pairs:
+    """Those of the pairs whose row is known and nothing was drawn from it, and whose row of the grid has nothing told."""
+    unused = known.copy()
+    for each in used:
+        unused[each] = False
+    rows, to = pairs
+    lost = unused[rows] & ~told[to]
+    return rows[lost], to[lost]
