@@ -6,9 +6,9 @@
 
 MODEL is the folder of a published version, which is run in this process, or the URL of a running service, which is asked as its
 users ask it: streams in chunks, forecasts and whole recordings by /predict. Features and targets are the columns of the names that
-the model's manifest has, and what is not said of the data is as in training; a file without the targets is predicted, and nothing
-is scored. A forecaster is scored on every window; --csv writes those that lie end to end, and the one that begins where a recording
-ends.
+the model's manifest has, and what is not said of the data is as in training; a file without the targets, or with nothing in them,
+is predicted, and nothing is scored. A forecaster is scored on every window; --csv writes those that lie end to end, and the one
+that begins where a recording ends.
 Exits 0 when measured, 1 when the model or the service failed, 2 on wrong use, 130 when it was stopped.
 """
 

@@ -512,13 +512,19 @@ def test_a_picture_is_drawn(name: str, world: Namespace, tmp_path: Path) -> None
     assert path.stat().st_size > 5000
 
 
-def test_data_without_truth_are_predicted_and_not_scored(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [("a,b\n1,2\n3,4\n", "has no column `y`"), ("a,b,y\n1,2,\n3,4,\n", "`y` holds no value at all, in `data.csv`.")],
+)
+def test_data_without_truth_are_predicted_and_not_scored(
+    cells: str, why: str, world: Namespace, tmp_path: Path, capsys: Shown
+) -> None:
     """Most data that a model meets have no truth; it is said which column would be it."""
     data = tmp_path / "data.csv"
-    data.write_text("a,b\n1,2\n3,4\n")
+    data.write_text(cells)
     told, rows = ran([str(world.model_dir / "regress" / "1"), "--data", str(data)], tmp_path, "new")
     shown = capsys.readouterr().out
-    assert "has no column `y`" in shown
+    assert why in shown
     assert "nothing is scored" in shown
     assert "scores" not in told
     assert [row["row"] for row in rows] == ["1", "2"]

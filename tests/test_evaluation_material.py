@@ -173,16 +173,35 @@ def runs(folder: Path, labels: Sequence[str], *, changing: bool = False) -> Path
 
 
 def test_a_file_of_one_class_is_enough_to_be_judged_by(tmp_path: Path) -> None:
-    """Ten minutes of a machine that is known to be broken; but nothing can be learned from it, and no label is no truth."""
+    """Ten minutes of a machine that is known to be broken; but nothing can be learned from it."""
     path = runs(tmp_path, ["bad", "bad"])
     found = material(classifier(), path, group="run")
     assert found.classes == ("bad",)
     assert [set(each.labels.tolist()) for each in found.recordings if each.labels is not None] == [{0}, {0}]
     with pytest.raises(DataError, match="takes two classes or more, and `state` holds only 'bad'"):
         read(path, task="classify", targets=("state",), group="run")
-    empty = write(tmp_path, table({"x": range(10), "state": [""] * 10}), "empty.csv")
-    with pytest.raises(DataError, match="`state` holds nothing"):
-        material(classifier(), empty)
+
+
+@pytest.mark.parametrize("cell", ["", "-999"])
+@pytest.mark.parametrize(
+    ("card", "column"), [(regressor(), "y"), (classifier(), "state"), (classifier(per_recording=True), "state")]
+)
+def test_a_column_of_truth_without_any_is_as_good_as_none(tmp_path: Path, card: Card, column: str, cell: str) -> None:
+    """Loggers write the column of a laboratory that has not answered yet; nothing is missing of what is read."""
+    columns = {"x": [k * k % 17 for k in range(30)]}
+    without = material(card, write(tmp_path, table(columns)), na=(-999.0,))
+    found = material(card, write(tmp_path, table({**columns, column: [cell] * 30})), na=(-999.0,))
+    assert any(f"Nothing can be scored: `{column}` holds no" in note for note in found.notes)
+    assert not any("missing" in note for note in found.notes)
+    assert (found.truth, found.targets, found.label_per_recording) == (False, (), without.label_per_recording)
+    np.testing.assert_array_equal(found.recordings[0].features, without.recordings[0].features)
+
+
+def test_a_forecast_s_target_that_is_read_is_no_truth_alone(tmp_path: Path) -> None:
+    """Without it there is nothing to be answered."""
+    path = write(tmp_path, table({"x": [k * k % 17 for k in range(30)], "y": [""] * 30}))
+    with pytest.raises(DataError, match="`y` holds no value at all"):
+        material(forecaster(), path, missing="hold")
 
 
 @pytest.mark.parametrize(

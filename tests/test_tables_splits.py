@@ -364,7 +364,7 @@ def test_classes_are_named_by_their_labels_in_natural_order(tmp_path: Path, cell
     [
         ([k + 0.25 for k in range(60)], r"row 2, column `state`: '0\.25' is a measurement and no label"),
         (["ok"] * 60, "holds only 'ok'"),
-        ([""] * 60, "holds nothing"),
+        ([""] * 60, "holds no label at all"),
         ([f"id{k}" for k in range(1200)], "1,200 different labels"),
     ],
     ids=["measurements", "one-class", "nothing", "identifiers"],

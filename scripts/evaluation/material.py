@@ -16,7 +16,7 @@ from scripts.evaluation.times import Clock, Times
 from scripts.series.config import WARM_UP
 from scripts.tables.cleaning import Cleaned, clean, opened
 from scripts.tables.parting import part, whole
-from scripts.tables.recording import Column, Recording, Wanted
+from scripts.tables.recording import Column, NoTruth, Recording, Wanted
 from scripts.tables.sheet import Sheet
 from scripts.tables.splits import PARTS, Split, parse_split
 from scripts.tables.wording import count
@@ -60,11 +60,16 @@ class Material:
             period=wish.period,
         )
         split = parse_split(wish.split) if wish.part == "test" else None
-        # the test part is training's, which does without recordings that have no truth: its grid and parts are the others'
-        cleaned = clean(sheets, reading, split, truth=bool(targets), untold=split is None, by_recording=_by_recording(card))
-        gathered = cleaned.gathered
         told = _by_recording(card)
-        by_recording = task == "classify" and (cleaned.label_per_recording if told is None else told)
+        try:
+            # the test part is training's, which does without recordings that have no truth: its grid and parts are the others'
+            cleaned = clean(sheets, reading, split, truth=bool(targets), untold=split is None, by_recording=told)
+        except NoTruth as error:
+            targets, notes = (), [f"Nothing can be scored: {error}"]
+            reading = replace(reading, task="forecast", targets=())
+            cleaned = clean(sheets, reading, split, truth=False, untold=True, by_recording=told)
+        gathered = cleaned.gathered
+        by_recording = task == "classify" and cleaned.label_per_recording
         needed = (card.time_steps or 0) if task == "forecast" else 0
         follows = task != "forecast" and card.streamable and not by_recording
         recordings, parted = _recordings(cleaned, split, lead=WARM_UP if follows else needed, needed=needed)

@@ -29,7 +29,7 @@ class Cleaned:
     roles: Roles
     gathered: Gathered  # as the files have them, but for what was filled in
     tracks: tuple[Track, ...]
-    label_per_recording: bool  # whether each of several recordings has one label
+    label_per_recording: bool  # as asked for; else whether each of several recordings has one label
     period: float | None  # seconds
     found: tuple[str, ...]  # what was found in the files, a sentence each
     done: tuple[str, ...]  # what was done about it
@@ -67,8 +67,8 @@ def clean(
     usable, done = holes.usable(whole, missing, untold=untold)
     tracks = [in_order(track, wanted.irregular, moved) for track in usable]
     done += few(moved)
-    label_per_recording = bool(gathered.classes) and one_label_each(tracks)
-    if gathered.classes and (label_per_recording if by_recording is None else by_recording):
+    label_per_recording = bool(gathered.classes) and one_label_each(tracks) if by_recording is None else by_recording
+    if gathered.classes and label_per_recording:
         tracks = list(map(labelled_whole, tracks))
     if split is not None:
         tracks = bordered(tracks, split, gathered.classes)

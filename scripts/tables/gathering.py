@@ -16,7 +16,7 @@ from scripts.tables import columns
 from scripts.tables.contents import Content, read
 from scripts.tables.labels import read_labels
 from scripts.tables.parting import Places
-from scripts.tables.recording import DataError, Wanted
+from scripts.tables.recording import DataError, NoTruth, Wanted
 from scripts.tables.rising import rises_evenly
 from scripts.tables.roles import Roles
 from scripts.tables.sheet import Sheet
@@ -87,7 +87,8 @@ def _settled(roles: Roles, contents: Sequence[Content], targets: Sequence[str], 
             continue
         if all(np.isnan(each.low) for each in told):
             if name in roles.named:
-                raise DataError(f"`{name}` holds no value at all, in {_files(contents)}.")
+                error = DataError if name in roles.features else NoTruth
+                raise error(f"`{name}` holds no value at all, in {_files(contents)}.")
             empty.append(name)
             continue
         value = columns.constant(told)

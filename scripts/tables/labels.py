@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from scripts.tables import cells
-from scripts.tables.recording import DataError
+from scripts.tables.recording import DataError, NoTruth
 from scripts.tables.sheet import Sheet
 from scripts.tables.wording import listed, natural
 
@@ -27,7 +27,8 @@ def read_labels(
     spelled = [_spelled(each) for each in series]
     every = pl.concat([each.drop_nulls().unique() for each in spelled]).unique().to_list()
     _check_whole(every, spelled, sheets, column)
-    check_several(every, column, least=1)
+    if not every:
+        raise NoTruth(f"`{column}` holds no label at all, in {listed([sheet.label for sheet in sheets], limit=3)}.")
     if len(every) > MOST_CLASSES:
         raise DataError(
             f"`{column}` holds {len(every):,} different labels ({listed(sorted(every, key=natural), limit=3)}), and there may be"
@@ -41,11 +42,10 @@ def read_labels(
     return classes, codes
 
 
-def check_several(classes: Sequence[str], column: str, *, least: int) -> None:
-    """DataError where there are fewer classes: to learn takes two, to be judged by takes one."""
-    if len(classes) < least:
-        held = f"only {classes[0]!r}" if classes else "nothing"
-        raise DataError(f"To classify takes two classes or more, and `{column}` holds {held}.")
+def check_several(classes: Sequence[str], column: str) -> None:
+    """DataError where there are too few classes to learn from; to be judged by, one is enough."""
+    if len(classes) < 2:
+        raise DataError(f"To classify takes two classes or more, and `{column}` holds only {classes[0]!r}.")
 
 
 def _spelled(series: pl.Series) -> pl.Series:

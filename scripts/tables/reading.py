@@ -34,7 +34,7 @@ def load(wanted: Wanted) -> Dataset:
     cleaned = clean(sheets, wanted, split)
     gathered = cleaned.gathered
     if gathered.classes:
-        check_several(gathered.classes, gathered.targets[0], least=2)
+        check_several(gathered.classes, gathered.targets[0])
     notes = [*_files(sheets, gathered.tracks, cleaned.roles), *cleaned.found]
     if wanted.task == "denoise":
         notes.append(pair(gathered.features, gathered.targets))

@@ -19,6 +19,10 @@ class DataError(ValueError):
     """Data that cannot be used as they are; the text says what, in which file, row and column, and what to do about it."""
 
 
+class NoTruth(DataError):
+    """A target or label that is nowhere told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be read, and what is to be done about what is wrong with it. Empty: for the data to say."""
