@@ -511,6 +511,17 @@ def test_a_feature_that_gives_the_target_away_is_noted(tmp_path: Path) -> None:
     assert [note.split(",")[0] for note in dataset.notes if "straight line" in note] == ["`scaled` tells `y` to a thousandth"]
 
 
+def test_a_feature_that_is_a_copy_in_the_first_of_long_recordings_alone_is_not_noted(tmp_path: Path) -> None:
+    """A rig that was calibrated for an hour says nothing of the hours after it."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=220_000)
+    x = np.where(np.arange(len(y)) < 150_000, y, rng.normal(size=len(y)))
+    path = tmp_path / "long.parquet"
+    pl.DataFrame({"run": np.arange(len(y)) // 150_000, "x": x, "copy": 2 * y, "y": y}).write_parquet(path)
+    dataset = read(path, task="regress", targets=("y",), group="run")
+    assert [note.split(",")[0] for note in dataset.notes if "straight line" in note] == ["`copy` tells `y` to a thousandth"]
+
+
 def test_groups_that_have_no_text_are_refused(tmp_path: Path) -> None:
     """All rows would be one recording."""
     pl.DataFrame({"group": [[k // 10] for k in range(20)], "a": A, "b": B}).write_parquet(tmp_path / "data.parquet")

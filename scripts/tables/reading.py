@@ -20,7 +20,7 @@ from scripts.tables.tracks import Track
 from scripts.tables.wording import count, every, listed
 
 _TOLD = 5  # files that get a sentence of their own
-_COMPARED, _FEWEST = 100_000, 20  # rows in which features are held against targets, at most and at least
+_COMPARED, _FEWEST = 100_000, 20  # rows in which features are held against targets, about as many at most and at least
 _LEFT = 1e-6  # of a target's variance, below which a feature tells all of it
 
 
@@ -112,8 +112,10 @@ def _switches(training: Sequence[Recording], targets: Sequence[str]) -> list[str
 
 def _given_away(training: Sequence[Recording], gathered: Gathered) -> list[str]:
     """Targets that one feature tells all but exactly."""
-    told = [(each.features[rows], each.targets[rows]) for each in training if (rows := each.told()).any()]
-    features, targets = (np.concatenate(each)[:_COMPARED].astype(np.float64) for each in zip(*told, strict=True))
+    told = [np.flatnonzero(each.told()) for each in training]
+    apart = -(-sum(map(len, told)) // _COMPARED)  # in all recordings: in one alone a feature may be a copy
+    kept = [(each.features[rows[::apart]], each.targets[rows[::apart]]) for each, rows in zip(training, told, strict=True)]
+    features, targets = (np.concatenate(each).astype(np.float64) for each in zip(*kept, strict=True))
     features, targets = (each - each.mean(axis=0) for each in (features, targets))
     square, product = np.square(features).sum(axis=0)[:, None] * np.square(targets).sum(axis=0), features.T @ targets
     found = (len(targets) >= _FEWEST) & (square > 0) & (np.square(product) > (1 - _LEFT) * square)
