@@ -45,6 +45,7 @@ SHARED_IN_PACKAGE = {
     "app.stores",
     "app.stores.files",
     "app.stores.lua",
+    "app.stores.pipeline",
     "app.api.schemas",
     "app.api.bodies",
     "app.api.caller",

@@ -28,6 +28,7 @@ from app.settings import Settings
 from app.stores import GONE, TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
+from app.stores.pipeline import Pipeline
 from app.stores.redis import Redis
 from tests.redis_server import RedisServer, free_port, needs_redis, redis_server
 from tests.servers import ROOT
@@ -1180,7 +1181,7 @@ def test_redis_counts_what_it_freed_by_itself_once(server: RedisServer) -> None:
     run(lambda: Redis(server.url), scenario)
 
 
-class Counted(Redis):
+class CountedPipeline(Pipeline):
     """Counts its round trips, and tells when one has begun."""
 
     def __init__(self, url: str) -> None:
@@ -1194,6 +1195,12 @@ class Counted(Redis):
         await super()._round_trip(asked, end)
 
 
+class Counted(Redis):
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._redis = self.counted = CountedPipeline(url)
+
+
 @needs_redis
 def test_redis_operations_that_come_together_share_round_trips(server: RedisServer) -> None:
     """Or the time of one round trip would bound how many chunks a service does in a second."""
@@ -1202,13 +1209,13 @@ def test_redis_operations_that_come_together_share_round_trips(server: RedisServ
     async def scenario(store: Counted) -> None:
         swaps = [store.swap(f"{key}", record(key), expected=None, until=LATER) for key in range(600)]
         assert all(await asyncio.gather(*swaps))
-        assert store.trips == 3
+        assert store.counted.trips == 3
         first = asyncio.ensure_future(store.read("0"))
-        store.begun.clear()
-        await store.begun.wait()
+        store.counted.begun.clear()
+        await store.counted.begun.wait()
         assert await asyncio.gather(*[store.read(f"{key}") for key in range(200)]) == [record(key) for key in range(200)]
         assert await first == record(0)
-        assert store.trips == 5
+        assert store.counted.trips == 5
 
     run(lambda: Counted(server.url), scenario)
 
@@ -1221,8 +1228,8 @@ def test_redis_caller_who_leaves_during_the_round_trip_takes_nobody_along(server
     async def scenario(store: Counted) -> None:
         await store.swap("a", record(1), expected=None, until=LATER)
         reads = [asyncio.ensure_future(store.read(key)) for key in "abab"]
-        store.begun.clear()
-        await store.begun.wait()
+        store.counted.begun.clear()
+        await store.counted.begun.wait()
         reads[0].cancel()
         answers = await asyncio.gather(*reads, return_exceptions=True)
         assert answers[1:] == [None, record(1), None]
@@ -1289,8 +1296,8 @@ def test_redis_that_stands_still_fails_in_time_and_does_nothing_late(server: Red
             asked = asyncio.gather(
                 store.swap("a", record(2), expected=tag(1), until=LATER), store.read("a"), return_exceptions=True
             )
-            store.begun.clear()
-            await store.begun.wait()
+            store.counted.begun.clear()
+            await store.counted.begun.wait()
             behind = asyncio.gather(*[store.read("a") for _ in range(300)], return_exceptions=True)
             unknown, *errors = [*await asked, *await behind]
             assert monotonic() - begun < 3.5
@@ -1369,7 +1376,7 @@ def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
             assert isinstance(error, StoreUnavailable)
             assert re.search(said, error.detail)
             assert others == [record(1), 1]
-            assert store._connection.is_connected == (said != "READONLY")  # the name may lead to the new primary by now
+            assert store._redis._connection.is_connected == (said != "READONLY")  # the name may lead to the new primary by now
             with pytest.raises(StoreUnavailable, match=said):
                 await store.prove()
         finally:
@@ -1510,8 +1517,8 @@ def test_redis_has_the_time_for_all(server: RedisServer) -> None:
         await store.count()
         assert time() - 1 < store.now() <= time()
         for seconds in (3600, 0.5):  # as if Redis's had been set back: what came in time there would be late, and done
-            assert store._ahead is not None
-            store._ahead += seconds
+            assert store._redis._ahead is not None
+            store._redis._ahead += seconds
             assert await store.sweep(NOW, limit=1) == 0
             assert time() - 1 < store.now() <= time()
 

@@ -1,4 +1,4 @@
-"""What Redis runs as one step, what its clock says, and under which names it keeps things:
+"""What Redis runs as one step, and under which names it keeps things:
 
     {recurve}:stream:KEY    the record; Redis frees it itself when no service is left to sweep
     {recurve}:due           the keys, sorted by when their records may be dropped, in milliseconds
@@ -7,9 +7,7 @@
 The braces keep all of them on one node of a cluster. Redis 6.2 is the oldest that knows what is used here.
 """
 
-from collections.abc import Sequence
 from hashlib import sha1
-from time import monotonic
 
 DUE = "{recurve}:due"
 RECORD = "{recurve}:stream:"
@@ -53,8 +51,3 @@ for _, key in ipairs(over) do
 end
 return #over
 """)
-
-
-def ahead_by(told: Sequence[bytes]) -> float:
-    """How far Redis's clock is ahead of the monotonic one, by what it said just now, or a little before: no more than it is."""
-    return int(told[0]) + int(told[1]) / 1e6 - monotonic()
