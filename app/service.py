@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Status = Literal["starting", "ok", "degraded", "draining"]
 
+BUSY = 0.01  # seconds of work that wait: then it is worth finding out early who would be refused
 LONGEST = 1000  # characters of a reason, in an answer
 AGAIN = 1.0  # seconds between two attempts to do what was ordered
 EVERYWHERE = 60.0  # seconds that an order may take to reach all workers

@@ -20,7 +20,7 @@ from app.codecs.request import Limits, PredictRequest
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.queue import Ticket
-from app.service import Lease, Service
+from app.service import BUSY, Lease, Service
 from app.tensors import Prediction
 from app.tokens import Tokens
 
@@ -34,7 +34,6 @@ QUERY = {
     "return_state": "boolean",
     "timeout_ms": "number",
 }
-BUSY = 0.01  # seconds of work that wait
 
 
 class Predict:

@@ -19,7 +19,7 @@ from app.codecs.v2 import InferRequest, Turn
 from app.errors import MOST_SHOWN, InvalidRequest, StreamExpired, StreamNotFound
 from app.lifecycle import Model
 from app.manifest import ModelSpec
-from app.service import Service
+from app.service import BUSY, Service
 from app.stream_service import StreamService
 from app.streams import Chunk
 from app.tensors import Prediction
@@ -28,7 +28,6 @@ PATH = "/v2/models/{model}/infer"
 VERSIONED = "/v2/models/{model}/versions/{version}/infer"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = {"type": "string", "format": "binary"}
-BUSY = 0.01  # seconds of work that wait
 
 Fit = Callable[[ModelSpec], Awaitable[InferRequest]]  # what is asked, as a request for this model
 Answered = tuple[list[Prediction], InferRequest, ModelSpec]
