@@ -100,11 +100,11 @@ def main() -> int:
             workers = settings.resolved_workers
             if workers == 1:
                 return serve(settings, listeners=listeners, tls=tls, map_size=map_size)
-            with shared_counts(workers) as forget, folders.shared("orders") as orders:
+            with shared_counts(workers) as forget, folders.shared("workers") as shared:
                 rates = Rates([key.rate for key in settings.keys])
 
                 def work(channel: socket.socket) -> int:
-                    return serve(settings, tls=tls, channel=channel, orders=orders, rates=rates, map_size=map_size)
+                    return serve(settings, tls=tls, channel=channel, shared=shared, rates=rates, map_size=map_size)
 
                 scheme = "http" if tls is None else "https"
                 return Supervisor(listeners, work, workers, ended=forget, delay=settings.drain_delay, scheme=scheme).run()
@@ -184,14 +184,14 @@ def serve(
     listeners: Sequence[socket.socket] = (),
     tls: Tls | None,
     channel: socket.socket | None = None,
-    orders: Path | None = None,
+    shared: Path | None = None,
     rates: Rates | None = None,
     map_size: int | None = None,
 ) -> int:
     """Serve in this process: what comes to the listeners or, in a worker, over the channel; the exit code.
 
-    `orders`: the folder where workers read what was ordered of another; `rates`: what each key has asked of all of them;
-    `map_size`: bytes that the embedded store may take.
+    `shared`: the folder of all workers, by which they know what was ordered of another, and take turns; `rates`: what each key
+    has asked of all of them; `map_size`: bytes that the embedded store may take.
     """
     # Not before: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
     from app.main import create_app
@@ -201,7 +201,7 @@ def serve(
     try:
         fleet = Fleet()
         app = create_app(
-            settings, fleet, orders=orders, rates=rates, map_size=map_size, traces=Traces.configured(version=__version__)
+            settings, fleet, shared=shared, rates=rates, map_size=map_size, traces=Traces.configured(version=__version__)
         )
         server = Server(
             app.state.asgi,

@@ -7,6 +7,7 @@ computes releases the GIL.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -25,6 +26,7 @@ from app.tensors import Array, Batch, Instance, Prediction, is_finite
 log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cuda", "cpu"]
+Alone = Callable[[], AbstractContextManager[None]]  # within it no other process of the service uses the GPU for this
 
 TIMES = 3  # that a batch is timed where there is a choice
 AGAIN = (1.0, 60.0)  # seconds after which CUDA is tried again: the first time, and at most
@@ -118,16 +120,17 @@ class Engine:
         """The same as `predict`, on the provider of this one of the runners, whatever it costs; raises what goes wrong there."""
         return self._predict(instances, runner.predict)[0]
 
-    def warm_up(self, batches: Sequence[Sequence[Instance]]) -> list[float]:
+    def warm_up(self, batches: Sequence[Sequence[Instance]], *, alone: Alone = nullcontext) -> list[float]:
         """Run these on every provider, so that each is ready for such and knows what they cost; the fewest seconds of each.
 
-        CUDA is given up where it cannot.
+        CUDA is given up where it cannot. What it costs is found out within `alone`.
         """
         fewest = [inf] * len(batches)
         for runner in self.runners:
             try:
-                runner.prepare(max(map(len, batches)))
-                seconds = [self._timed(runner, batch) for batch in batches]
+                with nullcontext() if runner.provider == CPU else alone():
+                    runner.prepare(max(map(len, batches)))
+                    seconds = [self._timed(runner, batch) for batch in batches]
             except Exception as error:  # ONNX Runtime's: no memory there, most likely
                 if runner.provider == CPU:
                     raise

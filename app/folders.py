@@ -32,6 +32,14 @@ def shared(name: str, *, room: int = LEAST) -> Iterator[Path]:
         os.close(held)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within the block no other process that shares this folder is in such a block; the death of one that is ends its own."""
+    with (folder / "alone.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def sweep() -> list[Path]:
     """Remove the folders that dead services of this user have left, and return them."""
     return [folder for root in _roots() for folder in sorted(root.glob(f"{PREFIX}*")) if _swept(folder)]

@@ -5,6 +5,7 @@ Owns the order, and that nothing serves before it has proved itself. Knows nothi
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import inf, prod
@@ -18,7 +19,7 @@ import numpy as np
 from app import golden, manifest
 from app.batcher import HOP, Batcher, Inline
 from app.cost import CostModel
-from app.engine import Device, Engine, Provider
+from app.engine import Alone, Device, Engine, Provider
 from app.errors import BadArtifact, ProviderUnavailable
 from app.manifest import Mark, ModelSpec, mark_of
 from app.metrics import Metrics, ModelMetrics
@@ -100,6 +101,7 @@ class Loader:
     cuda_lanes: int = 1
     runtime: Runtime | None = None  # None: the one that is installed
     traces: Traces | None = None
+    alone: Alone = nullcontext
 
     async def load(self, folder: Path) -> Model:
         """The version in `folder`, ready; the loop goes on meanwhile.
@@ -122,7 +124,7 @@ class Loader:
         engine = Engine(spec, folder, device=self.device, runtime=self.runtime)
         try:
             worst = _replay(engine, folder)
-            cost = _warm_up(engine, self._limits(engine))
+            cost = _warm_up(engine, self._limits(engine), self.alone)
         except BaseException:
             engine.close()  # what it has on a device is freed where that may be done
             raise
@@ -174,14 +176,15 @@ class Loader:
         return Model(spec, engine, batcher, counts, proved.mark)
 
 
-def _warm_up(engine: Engine, limits: BatchLimits) -> CostModel:
+def _warm_up(engine: Engine, limits: BatchLimits, alone: Alone) -> CostModel:
     """Run batches of every power of two, and the largest, so that no request pays for a first allocation; what they cost."""
     cost = CostModel()
     sizes = sorted({limits.max_batch_size, *(2**power for power in range(limits.max_batch_size.bit_length()))})
     lengths = WARM_UP_STEPS if engine.spec.time_steps is None else (engine.spec.time_steps,)
     grid = [*product(sizes, lengths)]
     zeros = {steps: Instance(steps=np.zeros((steps, len(engine.spec.features)), dtype=np.float32)) for steps in lengths}
-    for (size, steps), seconds in zip(grid, engine.warm_up([[zeros[steps]] * size for size, steps in grid]), strict=True):
+    batches = [[zeros[steps]] * size for size, steps in grid]
+    for (size, steps), seconds in zip(grid, engine.warm_up(batches, alone=alone), strict=True):
         cost.learn(size, steps, seconds)
     return cost
 

@@ -5,7 +5,7 @@ Owns the wiring, and alone turns `Settings` into what the parts take. Knows noth
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
-from app import __version__
+from app import __version__, folders
 from app.api import chunks, health, metrics, models, page, predict, problems, schemas, v2, v2_models, v2_repository, v2_schemas
 from app.api.bodies import Bodies
 from app.api.direct import Direct, Endpoint
@@ -56,7 +56,7 @@ def create_app(
     settings: Settings,
     fleet: Fleet | None = None,
     *,
-    orders: Path | None = None,
+    shared: Path | None = None,
     rates: Rates | None = None,
     map_size: int | None = None,
     traces: Traces | None = None,
@@ -64,7 +64,7 @@ def create_app(
     """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served,
     `state.full` what is where there are too many connections.
 
-    `fleet`: this worker among others, who share a folder for what is ordered of them, and what each key has asked;
+    `fleet`: this worker among others, who share a folder, and what each key has asked;
     `map_size`: bytes that the embedded store may take; `traces`: where spans go.
     """
     counts = Metrics()
@@ -77,9 +77,10 @@ def create_app(
         cuda_lanes=settings.resolved_lanes(cuda=True),
         metrics=counts,
         traces=traces,
+        alone=nullcontext if shared is None else partial(folders.alone, shared),
     )
     policy = VersionPolicy(latest=None if settings.model_versions == "all" else settings.model_versions)
-    catalog = Catalog(Repository(settings.model_dir), loader, policy, OrderBook(orders), Refusals(counts.versions_refused))
+    catalog = Catalog(Repository(settings.model_dir), loader, policy, OrderBook(shared), Refusals(counts.versions_refused))
     service = Service(
         default_model=settings.default_model,
         catalog=catalog,

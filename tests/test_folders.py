@@ -36,6 +36,15 @@ with folders.shared("test") as folder:
     os.kill(os.getpid(), 9)
 """
 
+ALONE = """
+import sys
+from pathlib import Path
+from app import folders
+with folders.alone(Path(sys.argv[1])):
+    print("alone", flush=True)
+    sys.stdin.read()
+"""
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -49,6 +58,19 @@ def killed(place: Path, what: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", KILLED, str(place), what], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+
+def test_one_process_at_a_time_is_alone_and_who_dies_is_no_more(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ALONE, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        with (tmp_path / "alone.lock").open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other.kill()
+    with folders.alone(tmp_path):
+        pass
 
 
 def test_a_folder_is_gone_at_the_end_and_no_sweep_takes_it_before(place: Path) -> None:

@@ -5,8 +5,9 @@ A GPU is not needed: CUDA's graphs run on the CPU, and fail when the test says s
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shutil import copy
@@ -18,8 +19,8 @@ import numpy as np
 import pytest
 
 from app import gpu, manifest
-from app.chunked import Chunked, size_for
-from app.engine import Device, Engine, runner_of
+from app.chunked import REPLAYS, Chunked, size_for
+from app.engine import TIMES, Device, Engine, runner_of
 from app.errors import BadArtifact, NotFinite, ProviderUnavailable
 from app.golden import difference
 from app.lifecycle import Loader
@@ -170,6 +171,24 @@ def test_what_surrounds_a_graph_of_fixed_steps_counts_too(engine: Engine) -> Non
     other.learn(4, 1, one + 0.5)
     assert other.seconds(4, 32) == pytest.approx(one + 0.5)
     assert other.seconds(4, 64) == pytest.approx(2 * one + 0.5)
+
+
+def test_what_cuda_takes_is_found_out_while_no_other_worker_uses_it(engine: Engine, spec: ModelSpec, cuda: FakeCuda) -> None:
+    """Seen on an H100: sixteen workers that started together all found it slow, and from then on gave it nothing."""
+    _, other = engine.runners
+    engine.predict_on(other, some(spec, 32))  # as for the golden sample, beside the others
+    runs = [cuda.runs]
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        runs.append(cuda.runs)
+        yield
+        runs.append(cuda.runs)
+
+    engine.warm_up([some(spec, 32)], alone=alone)
+    before, entered, left = runs
+    assert (entered, left) == (before, cuda.runs)
+    assert left - entered == REPLAYS + 1 + TIMES  # of the graph, then of the batch
 
 
 def test_a_size_that_is_slow_is_passed_over() -> None:
