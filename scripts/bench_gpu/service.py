@@ -23,7 +23,7 @@ from scripts.bench.servers import Running
 from scripts.bench_gpu import child, grid, machine, mps, state
 from scripts.bench_gpu.child import Job, Result
 
-WARM = 0.3  # seconds of a point that do not count
+WARM = 1.0  # seconds of a point that do not count, in which workers learn how busy the GPU is
 MOST = 16  # workers on CUDA
 GENERATORS, CPUS_EACH, CALLERS_EACH = 4, 4, 16  # at most; and at least for each
 PATIENCE = 30.0  # seconds
