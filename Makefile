@@ -15,7 +15,7 @@ help:
 	@echo "make test           the whole test suite"
 	@echo "make check          lint, types, architecture"
 	@echo "make bench          the service beside raw ONNX Runtime and a plain service (about 10 minutes)"
-	@echo "make bench-gpu      what a GPU changes: placement, exactness, speed, memory (about 4 minutes; needs a GPU)"
+	@echo "make bench-gpu      what a GPU changes: placement, exactness, speed, memory (about 5 minutes; needs a GPU)"
 	@echo "make install        the service's environment; install-train adds PyTorch, install-dev the tools"
 	@echo "make format         format the code; make lock  pin the newest versions anew; make clean  remove $(VENV)"
 

@@ -1,6 +1,6 @@
 """Measure what a GPU changes, in one run: placement, exactness, speed, the service over HTTP, and memory that is gone.
 
-    python -m scripts.bench_gpu                               on the GPU where there is a driver for one, about 4 minutes
+    python -m scripts.bench_gpu                               on the GPU where there is a driver for one, about 5 minutes
     python -m scripts.bench_gpu --device cpu                  the same on the CPU: shows that it runs, and nothing of a GPU
     python -m scripts.bench_gpu --markdown docs/gpu.md        the tables as Markdown; --json FILE for the figures
 
