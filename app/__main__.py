@@ -221,6 +221,7 @@ def serve(
                 refused=app.state.counts.refused,
             ),
             connected=app.state.counts.open.set,
+            hangs=lambda: app.state.service.catalog.hanging is not None,
             fleet=fleet,
             tls=tls,
             channel=channel,
@@ -234,6 +235,9 @@ def serve(
 
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(run())
+        if app.state.unfinished:
+            logging.shutdown()
+            os._exit(1)  # the end of the interpreter would wait for its thread
     except (BadArtifact, NoRoom, ProviderUnavailable, StoreUnavailable) as error:
         log.error("%s", error)
         return 1

@@ -31,6 +31,7 @@ Inline = Callable[[int, int], float]  # how many seconds so many instances, the 
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
 MARGIN = 0.3  # of the time until a deadline that may go by in waiting; the urgent may take half, the rest is for errors
 BEHIND = 0.02  # seconds of work that wait, with which somebody is refused soon
+HUNG = (300.0, 10.0)  # seconds, and times what was expected: a batch that has run for longer than both does not end any more
 GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 
 
@@ -61,7 +62,7 @@ class Batcher:
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         self._free = lanes
         self._inline = inline
-        self._running: dict[int, list[Entry]] = {}  # what the lanes have, by its id()
+        self._running: dict[int, tuple[list[Entry], float]] = {}  # what the lanes have, by its id(), and until when at most
         self._timer: asyncio.Handle | None = None  # for the next deadline
         self._next_deadline = inf
         self._company: asyncio.Handle | None = None  # for when a batch has waited long enough
@@ -74,6 +75,12 @@ class Batcher:
     def backlog(self) -> float:
         """Seconds until what waits now is done, as far as is known."""
         return self._queue.weight * self._experience.per_step
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a lane has a batch that will not end any more, as far as can be told."""
+        now = monotonic()
+        return any(until < now for _, until in self._running.values())
 
     def predict(self, instances: Sequence[Instance], *, timeout: float) -> Ticket:
         """Await the ticket for the predictions, in the order of the instances (one or more).
@@ -138,13 +145,15 @@ class Batcher:
             self._together = len(entries)
             instances = [entry.instance for entry in entries]
             size, steps = len(instances), max([entry.length for entry in entries])
-            if self._experience.predict(size, steps) <= self._inline(size, steps):
+            expected = self._experience.predict(size, steps)
+            if expected <= self._inline(size, steps):
                 self._settle(entries, *self._run(instances))
                 if len(self._queue) and self._time.is_past(until):
                     self._time.call(rounds=self._rounds())
                     break
                 continue
-            self._running[id(entries)] = entries
+            least, times = HUNG
+            self._running[id(entries)] = entries, monotonic() + max(least, times * expected)
             try:
                 self._threads.submit(self._lane, entries, instances)
             except RuntimeError as error:  # the system gives no more threads
@@ -224,7 +233,7 @@ class Batcher:
         """Tell everyone who is late, and watch for the next."""
         self._timer, self._next_deadline = None, inf
         now = monotonic()
-        entries = chain(self._queue, *self._running.values())
+        entries = chain(self._queue, *[running for running, _ in self._running.values()])
         live = [entry.ticket for entry in entries if not entry.ticket.abandoned]
         for ticket in live:
             if ticket.deadline <= now:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 
-from app.errors import MOST_SHOWN, BadArtifact, BadModel, ModelNotFound, ProviderUnavailable
+from app.errors import MOST_SHOWN, BadArtifact, BadModel, Hanging, ModelNotFound, ProviderUnavailable
 from app.lifecycle import Loader, Model
-from app.manifest import Mark, mark_of
+from app.manifest import Mark, ModelSpec, mark_of
 from app.orders import OrderBook, VersionPolicy
 from app.repository import Refusals, Refused, Repository, VersionState
 
@@ -75,9 +75,8 @@ class Catalog:
             for version in self.repository.versions(name):
                 refused = self.refused.get((name, version))
                 if version in self._loaded.get(name, ()):
-                    found.append(
-                        VersionState(name, version, "READY", f"newer files are refused: {refused.reason}" if refused else "")
-                    )
+                    why = f"newer files are refused: {refused.reason}" if refused else ""
+                    found.append(VersionState(name, version, "READY", why))
                 else:
                     found.append(VersionState(name, version, "UNAVAILABLE", refused.reason if refused else "not loaded"))
         return found
@@ -129,6 +128,16 @@ class Catalog:
     def release(self, key: Key) -> None:
         """Nobody needs this version any more that was kept aside."""
         self._let_go(self.aside.pop(key))
+
+    @property
+    def hanging(self) -> ModelSpec | None:
+        """Whose batch does not end any more; None: nobody's."""
+        return next((model.spec for model in self.working if model.batcher.hangs), None)
+
+    def check_live(self) -> None:
+        """Hanging where a batch does not end any more."""
+        if (spec := self.hanging) is not None:
+            raise Hanging(f"A batch of {spec} does not end: this process has to be replaced.")
 
     async def close(self) -> None:
         """Finish what waits and runs, and let all go."""

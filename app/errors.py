@@ -24,6 +24,7 @@
     │   ├── Overloaded                   the deadline could not be kept
     │   ├── Draining
     │   ├── NotReady
+    │   ├── Hanging                      a batch does not end: the process has to be replaced
     │   ├── TooManyConnections
     │   ├── TooManyStreams
     │   └── StoreUnavailable             where streams are kept cannot be reached, or is full
@@ -182,6 +183,10 @@ class Draining(Unavailable):
 
 class NotReady(Unavailable):
     code, title = "not-ready", "Not ready"
+
+
+class Hanging(Unavailable):
+    code, title = "hanging", "Hanging"
 
 
 class TooManyConnections(Unavailable):

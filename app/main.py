@@ -3,6 +3,7 @@
 Owns the wiring, and alone turns `Settings` into what the parts take. Knows nothing of sockets or signals.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -46,6 +47,8 @@ from app.tokens import Tokens
 from app.traces import Traces
 
 log = logging.getLogger(__name__)
+
+ENDING = 5.0  # seconds that what runs may take when all requests are over
 
 # The framework's own spans, metrics and logs would not know of what is answered around it, and double the rest: see traces.py.
 SILENT: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
@@ -92,15 +95,21 @@ def create_app(
     streams = StreamService(service, Pins(catalog, drain=settings.drain_streams), keeper)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.load(poll=settings.model_poll_seconds)
         await streams.start()
         yield
-        await service.close()
+        try:
+            async with asyncio.timeout(ENDING):
+                await service.close()
+        except TimeoutError:
+            app.state.unfinished = True
         await streams.close()
         if traces is not None:
             await traces.close()
-        if service.refused_late:
+        if app.state.unfinished:
+            log.error("Stopped, though a batch, or the loading of a version, has not ended after %g s: it is left.", ENDING)
+        elif service.refused_late:
             log.warning("Stopped: %d instances had to be refused with 503.", service.refused_late)
         else:
             log.info("Stopped: everything that was accepted has been answered.")
@@ -114,7 +123,7 @@ def create_app(
         redirect_slashes=False,
         telemetry=SILENT,
     )
-    app.state.service = service
+    app.state.service, app.state.unfinished = service, False
     problems.install(app, counts.refused)
     tokens = Tokens(settings.state_key.get_secret_value().encode())
     request_limits = Limits(max_instances=settings.max_instances, max_steps=settings.max_steps)

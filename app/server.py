@@ -51,8 +51,8 @@ class Server(uvicorn.Server):
     order of the `fleet` is done.
 
     Requests are answered as a whole where `offer` says how. Its connections are held to the `terms`, and `connected` is told
-    how many there are. Stopping, it goes on for `drain_delay` seconds though `work` is not ready any more, lets it finish for
-    `drain_timeout` seconds, then has it refuse what is left.
+    how many there are. Where it `hangs`, it reports no more, and is replaced. Stopping, it goes on for `drain_delay` seconds
+    though `work` is not ready any more, lets it finish for `drain_timeout` seconds, then has it refuse what is left.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Server(uvicorn.Server):
         max_message_bytes: int,
         terms: Terms,
         connected: Callable[[int], None],
+        hangs: Callable[[], bool],
         fleet: Fleet,
         tls: Tls | None = None,
         channel: socket.socket | None = None,
@@ -87,6 +88,7 @@ class Server(uvicorn.Server):
         )
         self._terms = terms
         self._connected = connected
+        self._hangs = hangs
         self._work = work
         self._offer = offer
         self._drain_delay = drain_delay
@@ -205,7 +207,7 @@ class Server(uvicorn.Server):
 
     def _report(self) -> None:
         """Tell the supervisor how many connections have come, how many are open or about to be, and which order is done."""
-        if self._channel is not None and self.started:
+        if self._channel is not None and self.started and not self._hangs():
             with suppress(OSError):  # a supervisor that is gone needs no report
                 open = len(self.server_state.connections) + len(self._arrivals)
                 self._channel.send(b"%d:%d:%d\n" % (self._adopted, open, self._fleet.done))
@@ -217,6 +219,7 @@ class Server(uvicorn.Server):
         if not self._looked_for:
             self._looked_for = [*self.server_state.connections]
             self._connected(len(self._looked_for))
+            self._report()  # or the supervisor would take this worker for one that hangs
         some, self._looked_for = self._looked_for[:SOME], self._looked_for[SOME:]
         try:
             for connection in some:

@@ -18,7 +18,7 @@ from time import monotonic
 
 from app.sockets import BACKLOG, LEVEL, SUMMONS, url_of
 from app.starts import PATIENCE, PAUSE, Starts
-from app.worker import SIGNALS, Worker, start, stopping
+from app.worker import SIGNALS, Watch, Worker, start, stopping
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._starts = Starts()
         self._selector = selectors.DefaultSelector()
-        self._listening = False
-        self._attending = False
+        self._watch = Watch()
+        self._listening = self._attending = False
         self._held: socket.socket | None = None  # a connection that no worker can take now
         self._again: float | None = None  # when connections are accepted again, while the system has no room for another
         self._signals = 0
@@ -74,6 +74,8 @@ class Supervisor:
                 key.data()
             while not self._signals and self._starts.take(monotonic()):
                 self._start()
+            if not self._signals:
+                self._watch.look(self._workers, monotonic())
             if self._again is not None and self._again <= monotonic():
                 self._again = None
                 self._attend()
@@ -171,7 +173,7 @@ class Supervisor:
     def _hand_on(self) -> None:
         """Give a worker the connection that was accepted; where none can take it now, no more are accepted until one can."""
         if self._held is not None:
-            ready = sorted((worker for worker in self._workers if worker.ready), key=lambda worker: worker.connections)
+            ready = sorted((worker for worker in self._workers if worker.ready), key=lambda worker: worker.load)
             if any(worker.hand(self._held) for worker in ready):
                 self._held.close()
                 self._held = None
@@ -243,6 +245,6 @@ class Supervisor:
                     worker.channel.shutdown(socket.SHUT_WR)  # that was the last: it stops when it has come to this
 
     def _patience(self) -> float | None:
-        due = [] if self._signals else self._starts.due[:1]
+        due = [] if self._signals else [*self._starts.due[:1], self._watch.due]
         due += [each for each in (self._until, self._again) if each is not None]
         return max(0.0, min(due) - monotonic()) if due else None

@@ -3,14 +3,19 @@
 Owns how it is started and the counting of its connections. Knows nothing of the other workers, nor of what any of them serves.
 """
 
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.sockets import CONNECTION
 
+log = logging.getLogger(__name__)
+
+ROUND = 1.0  # seconds between two looks at the workers; each reports about as often
+QUIET, HANGS = 3, 30  # rounds without a report: after so many others get the connections, and after so many it is killed
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # that may stop the service
 
 
@@ -28,20 +33,23 @@ class Worker:
     summoned: int = 0  # the same of the last that it was called for
     levelled: int = 0  # the same of the last of which it knows that all have carried it out
     unfinished: bytes = b""  # a report that has come in part
+    silent: int = 0  # rounds of the supervisor since it last reported
 
     @property
     def ready(self) -> bool:
         return self.ready_at is not None
 
     @property
-    def connections(self) -> int:
-        return self.open + self.handed - self.adopted
+    def load(self) -> tuple[bool, int]:
+        """The smaller, the sooner it gets a connection: whether it seems to hang, and the connections that it has."""
+        return self.silent > QUIET, self.open + self.handed - self.adopted
 
     def hear(self, said: bytes, *, now: float) -> None:
         """Read its reports, a line each; only the last whole one counts."""
         *reports, self.unfinished = (self.unfinished + said).split(b"\n")
         if reports:
             self.ready_at = now if self.ready_at is None else self.ready_at
+            self.silent = 0
             self.adopted, self.open, self.done = map(int, reports[-1].split(b":"))
 
     def hand(self, connection: socket.socket) -> bool:
@@ -59,6 +67,23 @@ class Worker:
             return self.channel.send(what) == len(what)
         except OSError:
             return False
+
+
+class Watch:
+    """Kills workers that hang. It counts rounds, not seconds: when all were frozen, the supervisor with them, nobody was silent."""
+
+    def __init__(self) -> None:
+        self.due = 0.0  # when the next round is, on the monotonic clock
+
+    def look(self, workers: Sequence[Worker], now: float) -> None:
+        if now < self.due:
+            return
+        self.due = now + ROUND
+        for worker in workers:
+            worker.silent += worker.ready
+            if worker.silent == HANGS:
+                log.error("Worker %d hangs: it has not reported for about %g s, and is killed.", worker.pid, HANGS * ROUND)
+                os.kill(worker.pid, signal.SIGKILL)
 
 
 def stopping() -> list[signal.Signals]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Stepping(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         self.before()
-        if timeout is None:
+        if timeout in (None, inf):
             return super().select()
         found = super().select(0)
         clock.now += 0 if found else timeout
@@ -50,13 +51,17 @@ class Stepping(selectors.DefaultSelector):
 
 
 def supervise(
-    work: Callable[[socket.socket], int], workers: int = 1, *, ended: Callable[[int], None] = lambda _: None
+    work: Callable[[socket.socket], int], workers: int = 1, *, ended: Callable[[int], None] = lambda _: None, watched: bool = False
 ) -> tuple[Supervisor, Stepping, int]:
-    """A supervisor that has not begun, what it waits with, and the port that it is going to listen on."""
+    """A supervisor that has not begun, what it waits with, and the port that it is going to listen on.
+
+    `watched`: workers that do not report are killed.
+    """
     supervisor.monotonic = clock  # type: ignore[attr-defined]  # imported there by name
     listener = bind("127.0.0.1", 0)
     made = Supervisor([listener], work, workers, ended=ended)
     made._selector = stepping = Stepping()
+    made._watch.due = 0.0 if watched else inf
     return made, stepping, port_of(listener)
 
 
@@ -102,6 +107,31 @@ def dying() -> dict[str, Any]:
     made, stepping, _ = supervise(work, ended=ended)
     stepping.before = end_the_old
     return {"code": made.run(), "deaths": deaths}
+
+
+def hanging() -> dict[str, Any]:
+    """A worker that reports once and never again, and one in its place."""
+    ready: list[float] = []
+    ends: list[float] = []
+
+    def work(channel: socket.socket) -> int:
+        channel.send(b"0:0:0\n")
+        signal.pause()
+        return 0
+
+    def ended(_: int) -> None:
+        ends.append(clock.now)
+        if len(ends) == 2:
+            stop()
+
+    def before() -> None:
+        if len(ready) == len(ends) and any(worker.ready for worker in made._workers):
+            ready.append(clock.now)
+
+    made, stepping, _ = supervise(work, ended=ended, watched=True)
+    stepping.before = before
+    code = made.run()
+    return {"code": code, "rounds": [end - begin for begin, end in zip(ready, ends[:2], strict=True)]}
 
 
 def failing(name: str, of: Any, times: list[int], error: int) -> list[float]:

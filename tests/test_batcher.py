@@ -285,6 +285,27 @@ def test_a_running_request_is_told_at_its_deadline() -> None:
     asyncio.run(scenario())
 
 
+def test_a_batch_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller is told at his deadline; the lane is lost to all that come after."""
+    monkeypatch.setattr("app.batcher.HUNG", (0.0, 0.0))
+    cost = CostModel()
+    cost.learn(1, 5, 1.0)
+
+    async def scenario() -> None:
+        engine = Gated()
+        batcher = Batcher(engine, LIMITS, lanes=2, cost=cost)
+        assert not batcher.hangs
+        running = asyncio.ensure_future(ask(batcher, [instance(5)]))
+        await engine.wait_until_busy()
+        assert batcher.hangs
+        engine.open()
+        await running
+        assert not batcher.hangs
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
     """Who is told at once can go elsewhere; who is told at the deadline has lost the time, and the service the work."""
 

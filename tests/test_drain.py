@@ -25,6 +25,7 @@ from app.extensions import Reply
 from app.keys import Keys
 from app.metrics import Metrics
 from app.rates import Rates
+from tests.hanging import HANGING
 from tests.servers import Server, serve
 from tests.test_http import HEAVY, STEP, children
 
@@ -127,6 +128,26 @@ def test_nobody_is_refused_within_the_delay_and_no_request_fails(repository: Pat
         assert caller.refused >= asked + DELAY
         assert caller.told_to_leave or not caller.keeps  # so that it goes to another service before this one has gone
     assert "everything that was accepted has been answered" in "".join(server.log)
+
+
+def test_a_batch_that_does_not_end_is_told_by_probes_and_left_at_the_end(repository: Path) -> None:
+    """A driver that hangs: all else is answered, an orchestrator has the service replaced, and a signal ends it."""
+
+    def body(steps: int) -> dict[str, object]:
+        return {"instances": [[STEP] * steps], "timeout_ms": 300}
+
+    flags = ("--workers", "1", "--lanes", "2", "--drain-timeout", "1")
+    with serve(repository, *flags, module="tests.hanging") as server, httpx.Client(base_url=server.url) as http:
+        assert http.get("/health/live").status_code == 200
+        assert http.post("/predict", json=body(HANGING)).status_code == 504
+        assert http.post("/predict", json=body(HANGING + 1)).status_code == 200
+        while (live := http.get("/health/live")).status_code == 200:
+            sleep(0.05)  # it tells nobody when it begins to be taken for one that does not end
+        assert (live.status_code, live.json()["type"]) == (503, "urn:recurve:problem:hanging")
+        assert http.get("/v2/health/live").status_code == 503
+        assert http.post("/predict", json=body(HANGING + 1)).status_code == 200
+        assert server.stop() == 1
+    assert "has not ended after 0.1 s: it is left." in "".join(server.log)
 
 
 async def begin(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+from app.worker import HANGS
 from tests.servers import ROOT
 
 
@@ -21,6 +22,15 @@ def test_a_worker_that_dies_as_soon_as_it_is_ready_is_replaced_after_a_pause() -
     """Else the service would do nothing but start workers; one that has lived for long is replaced at once."""
     found, _ = scenario("dying")
     assert found == {"code": 0, "deaths": [0, 1, 2, 103, 103]}
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced() -> None:
+    """It answers nobody, and does not die."""
+    found, log = scenario("hanging")
+    assert found["code"] == 0
+    assert len(found["rounds"]) == 2
+    assert min(found["rounds"]) >= HANGS - 1
+    assert log.count("hangs: it has not reported for about 30 s, and is killed.") == 2
 
 
 def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_on() -> None:

@@ -52,9 +52,12 @@ def router(service: Service, keeper: Keeper) -> APIRouter:
         )
         return JSONResponse(answer.model_dump(mode="json"), status_code=200 if service.ready else 503)
 
-    @routes.get("/health/live", summary="Liveness probe", response_class=Response, responses={200: {"content": {}}})
+    @routes.get(
+        "/health/live", summary="Liveness probe", response_class=Response, responses={200: {"content": {}}, **schemas.problems(503)}
+    )
     async def live() -> Response:
-        """200 as long as the event loop answers, whatever the load and the models."""
+        """200 as long as the event loop answers and every batch ends, whatever the load and the models."""
+        service.catalog.check_live()
         return Response()
 
     @routes.get(

@@ -101,9 +101,10 @@ def router(service: Service, models: Models) -> APIRouter:
             responses=schemas.problems(401),
         )
 
-    @routes.get("/health/live", summary="Server live", response_model=v2_schemas.ServerLive)
+    @routes.get("/health/live", summary="Server live", response_model=v2_schemas.ServerLive, responses=schemas.problems(503))
     async def live() -> JSONResponse:
-        """200 as long as the event loop answers, whatever the load and the models."""
+        """200 as long as the event loop answers and every batch ends, whatever the load and the models."""
+        service.catalog.check_live()
         return JSONResponse({"live": True})
 
     @routes.get("/health/ready", summary="Server ready", response_model=v2_schemas.ServerReady, responses=schemas.problems(503))
