@@ -25,6 +25,7 @@
     │   ├── Draining
     │   ├── NotReady
     │   ├── Hanging                      a batch does not end: the process has to be replaced
+    │   ├── TooManyBytes                 of bodies at once
     │   ├── TooManyConnections
     │   ├── TooManyStreams
     │   └── StoreUnavailable             where streams are kept cannot be reached, or is full
@@ -187,6 +188,10 @@ class NotReady(Unavailable):
 
 class Hanging(Unavailable):
     code, title = "hanging", "Hanging"
+
+
+class TooManyBytes(Unavailable):
+    code, title = "too-many-bytes", "Too many bytes at once"
 
 
 class TooManyConnections(Unavailable):

@@ -127,7 +127,7 @@ def create_app(
     problems.install(app, counts.refused)
     tokens = Tokens(settings.state_key.get_secret_value().encode())
     request_limits = Limits(max_instances=settings.max_instances, max_steps=settings.max_steps)
-    bodies = Bodies(settings.max_body_bytes)
+    bodies = Bodies(settings.max_body_bytes, total=settings.bodies_each)
     new_parser = partial(json.Decoder, request_limits, tokens)
     answer = predict.Predict(
         service, bodies, limits=request_limits, timeout=settings.request_timeout, tokens=tokens, new_parser=new_parser

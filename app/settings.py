@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     max_queue_delay: float = Field(0.0, ge=0, le=10, description="seconds that a batch which is not full waits for company")
     max_queue_size: int = Field(4096, ge=1, description="instances that may wait; an empty queue takes one request of any size")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
+    max_bodies_bytes: int = Field(
+        256 * 2**20, ge=1, description="bytes of all bodies at once, of all workers; each always takes two"
+    )
     max_head_bytes: int = Field(2**16, ge=4096, le=2**24, description="bytes of one request's head: path and headers")
     max_instances: int = Field(1024, ge=1, description="instances in one request")
     max_steps: int = Field(100_000, ge=1, description="time steps in one instance")
@@ -184,6 +187,11 @@ class Settings(BaseSettings):
         if not self.expects_gpu:
             return available()
         return max(1, min(available(), FOR_A_GPU, (smallest_memory() or SMALL) // SHARE))
+
+    @property
+    def bodies_each(self) -> int:
+        """Bytes of all bodies at once in one worker."""
+        return max(2 * self.max_body_bytes, self.max_bodies_bytes // self.resolved_workers)
 
     @property
     def connections_each(self) -> int:

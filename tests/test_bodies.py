@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Self
 
 import pytest
+from starlette.types import Message
 
 from app.api.bodies import LARGE, SEARCHED, Bodies, ReceivedBody
 from app.api.chunks import ChunkDecoder
@@ -16,7 +17,7 @@ from app.api.predict import Predict
 from app.codecs import json as codec
 from app.codecs.plain import Choose
 from app.codecs.request import Limits, PredictRequest
-from app.errors import InvalidRequest, TooLarge
+from app.errors import InvalidRequest, TooLarge, TooManyBytes
 from app.manifest import ModelSpec
 from app.streams import Chunk
 from tests.test_json_codec import SPEC, TOKENS
@@ -52,6 +53,49 @@ def test_a_packed_body_is_unpacked_up_to_the_limit_and_no_further(limit: int) ->
     assert len(asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(limit))), PACKED))) == limit
     with pytest.raises(TooLarge, match=f"more than {limit} bytes"):
         asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(limit + 1))), PACKED))
+
+
+class Sending:
+    """A caller who sends pieces of 500 bytes, and the last when it is let go on."""
+
+    def __init__(self, pieces: int) -> None:
+        self.left = pieces
+        self.waits, self.last = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> Message:
+        self.left -= 1
+        if self.left == 0:
+            self.waits.set()
+            await self.last.wait()
+        return {"type": "http.request", "body": bytes(500), "more_body": self.left > 0}
+
+
+def test_all_bodies_together_have_a_limit_too() -> None:
+    """Each within its own, and thousands at once: the service would be killed for its memory, and all in it lost."""
+
+    async def scenario() -> None:
+        bodies = Bodies(LIMIT, total=3000)
+        first, second = Sending(4), Sending(3)
+        reads = [asyncio.ensure_future(bodies.read(sender, {})) for sender in (first, second)]
+        await asyncio.gather(first.waits.wait(), second.waits.wait())
+        assert bodies.room == 500
+        with pytest.raises(TooManyBytes, match="has 0 bytes of room left") as refused:
+            await asyncio.create_task(bodies.read(Sending(3), {}))
+        assert refused.value.retry_after == 1
+        first.last.set()
+        assert await reads[0] == bytes(2000)
+        assert bodies.room == 2000
+        reads[1].cancel()
+        await asyncio.wait(reads)
+        assert bodies.room == 3000
+
+    asyncio.run(scenario())
+
+
+def test_what_becomes_of_a_packed_body_counts() -> None:
+    bodies = Bodies(LIMIT, total=999)
+    with pytest.raises(TooManyBytes):
+        asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(1000))), PACKED))
 
 
 class Noting(codec.Decoder):

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive
 from app.api.problems import Answer
 from app.codecs import compression
 from app.codecs.compression import Coding
-from app.errors import MOST_SHOWN, InvalidRequest, TooLarge, UnsupportedMediaType
+from app.errors import MOST_SHOWN, InvalidRequest, TooLarge, TooManyBytes, UnsupportedMediaType
 
 T = TypeVar("T")
 Headers = dict[bytes, bytes]
@@ -43,11 +43,33 @@ class ReceivedBody:
         return {"type": "http.request", "body": self.body, "more_body": False}
 
 
-class Bodies:
-    """Reads and writes them, of `limit` bytes at most."""
+class _Hold:
+    """What one request's body takes of the room for all. It is free again when the task that reads it, the request's, is done."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, bodies: "Bodies") -> None:
+        self._bodies = bodies
+        self._bytes = 0
+
+    def more(self, size: int) -> None:
+        """TooManyBytes where there is no room for so many more."""
+        bodies, task = self._bodies, asyncio.current_task()
+        if size > bodies.room:
+            raise TooManyBytes(f"The service has {bodies.room} bytes of room left for bodies: send it again in a moment.")
+        if not self._bytes and task is not None:
+            task.add_done_callback(self._free)
+        bodies.room -= size
+        self._bytes += size
+
+    def _free(self, _: object) -> None:
+        self._bodies.room += self._bytes
+
+
+class Bodies:
+    """Reads and writes them, of `limit` bytes at most; `total`: of all that are not answered yet."""
+
+    def __init__(self, limit: int, *, total: int | None = None) -> None:
         self._limit = limit
+        self.room = 2 * limit if total is None else total  # packed, and unpacked
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="codec")
 
     def at_hand(self, receive: Receive, headers: Headers) -> bytes | None:
@@ -57,11 +79,15 @@ class Bodies:
         return None
 
     async def read(self, receive: Receive, headers: Headers) -> bytes:
-        """The whole body, unpacked; TooLarge as soon as it is known to be, ClientDisconnect."""
-        body = receive.body if isinstance(receive, ReceivedBody) else await _read(receive, headers, self._limit)
+        """The whole body, unpacked; TooLarge and TooManyBytes as soon as it is known to be, ClientDisconnect."""
+        hold = _Hold(self)
+        body = receive.body if isinstance(receive, ReceivedBody) else await _read(receive, headers, self._limit, hold)
         if len(body) > self._limit:
             raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are accepted.")
-        return await self._unpack(body, headers) if b"content-encoding" in headers else body
+        if b"content-encoding" in headers:
+            body = await self._unpack(body, headers)
+            hold.more(len(body))
+        return body
 
     async def json(self, body: bytes, headers: Headers) -> Answer:
         """A JSON answer, packed where it is worth it and its caller can unpack it."""
@@ -151,7 +177,7 @@ def content(schema: str, *, octets: bool = False) -> dict[str, Any]:
     return described | {OCTETS: {"schema": {"type": "string", "format": "binary"}}} if octets else described
 
 
-async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
+async def _read(receive: Receive, headers: Headers, limit: int, hold: _Hold) -> bytes:
     """The body, refused as soon as it is known to be too long."""
     declared = headers.get(b"content-length", b"").lstrip(b"0").decode("latin-1")
     if declared.isdecimal() and (len(declared) > 20 or int(declared) > limit):
@@ -166,6 +192,7 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body has more than {limit} bytes, the most that are accepted.")
+        hold.more(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks) if len(chunks) > 1 else chunk
