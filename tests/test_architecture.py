@@ -46,6 +46,7 @@ SHARED_IN_PACKAGE = {
     "app.stores.files",
     "app.stores.lua",
     "app.stores.pipeline",
+    "app.api.answered",
     "app.api.schemas",
     "app.api.bodies",
     "app.api.caller",

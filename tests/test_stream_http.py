@@ -434,6 +434,27 @@ def test_a_websocket_that_cannot_be_is_refused_at_the_handshake(server: Server, 
         pass  # the service's own page may
 
 
+def test_messages_count_as_requests_do(repository: Path) -> None:
+    """Whoever watches the service sees the slow and the failed ones, however they came."""
+    with serve(repository, "--workers", "1") as server, httpx.Client(base_url=server.url) as client:
+        with websocket(server, "/streams/ws") as connection:
+            for _ in range(3):
+                connection.send(signal_of(5).tobytes())
+                connection.recv(timeout=10)
+            connection.send("no JSON")
+            connection.recv(timeout=10)
+        with websocket(server, "/streams/nobody/ws") as connection:
+            connection.recv(timeout=10)
+        found = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if "_request_seconds_count" in line)
+    by_route = 'recurve_request_seconds_count{route="/streams/{id}/ws",status='
+    assert {name: int(float(count)) for name, count in found.items()} == {
+        by_route + '"200"}': 3,
+        by_route + '"400"}': 1,
+        by_route + '"404"}': 1,
+        'recurve_model_request_seconds_count{model="gyro-denoiser",outcome="success",version="1"}': 3,
+    }
+
+
 def test_streams_that_find_no_room_are_counted(repository: Path) -> None:
     """What the alert is made of; a probe that says no refuses nobody."""
     flags = ("--workers", "1", "--stream-store", "memory", "--max-streams", "1")

@@ -1,11 +1,10 @@
 """The shortest way for the routes that must be fast: around the framework's layers, which cost more than the work itself.
 
-Owns the short cut, and the count of the requests that take it, also by model where an endpoint names one in `scope["state"]`; gives
+Owns the short cut, and has the requests that take it counted, also by model where an endpoint names one in `scope["state"]`; gives
 every request its id. Each of these routes is a route of the framework too, which documents it and answers other methods.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from time import perf_counter
@@ -15,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
+from app.api.answered import Answered
 from app.api.bodies import ReceivedBody
 from app.api.guard import Guard
 from app.api.problems import Answer
@@ -35,8 +35,8 @@ class Direct:
         self._endpoints = endpoints
         self._live = live
         self._metrics = metrics
+        self._answered = Answered(metrics)
         self._ids = RequestIds()
-        self._answered: dict[tuple[str, int, tuple[str, str] | None], list[float]] = defaultdict(list)  # seconds, not counted yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -91,7 +91,7 @@ class Direct:
         return None
 
     async def _answer(self, scope: Scope, route: str, answering: Awaitable[Answer], request_id: Header) -> Reply:
-        """What comes of it, whatever that is; counted, with the others of this round of the event loop."""
+        """What comes of it, whatever that is; it is counted."""
         begin, gone = perf_counter(), False
         try:
             answer = await answering
@@ -104,15 +104,8 @@ class Direct:
             gone = isinstance(error, ClientDisconnect)
             answer = problems.of(scope, error)
         if not gone:
-            if not self._answered:
-                asyncio.get_running_loop().call_soon(self._count)
-            self._answered[route, answer.status, scope["state"].get("model")].append(perf_counter() - begin)
+            self._answered.count(route, answer.status, perf_counter() - begin, model=scope["state"].get("model"))
         return reply_of(answer, request_id)
-
-    def _count(self) -> None:
-        answered, self._answered = self._answered, defaultdict(list)
-        for (route, status, model), seconds in answered.items():
-            self._metrics.answered(route, status, seconds, model=model)
 
 
 async def _told(reply: Reply) -> Reply:

@@ -7,6 +7,7 @@ order. Knows nothing of how streams are kept, nor of frames.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import takewhile
+from time import perf_counter
 from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api import problems, schemas
+from app.api.answered import Answered
 from app.api.caller import Caller
 from app.api.chunks import ChunkDecoder
 from app.api.direct import reply_of, send_reply
@@ -30,6 +32,7 @@ from app.stream_service import StreamService
 from app.streams import Chunk, ChunkAnswer, Stream
 
 NEW = "/streams/ws"
+ROUTE = "/streams/{id}/ws"  # under which all of them count
 MOST_AT_ONCE = 32  # messages that run together
 LONGEST_REASON = 123  # bytes, of a close frame
 # What the close codes of RFC 6455 say; every other status is told as 4000 + status.
@@ -61,6 +64,7 @@ class Live:
         self._opening = opening
         self._decoder = decoder
         self._metrics = metrics
+        self._answered = Answered(metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -81,7 +85,7 @@ class Live:
             self._metrics.streams.connections.dec()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
-        accepted = False
+        accepted, begin = False, perf_counter()
         try:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             if scope["path"] == NEW:
@@ -98,11 +102,13 @@ class Live:
             while messages[0]["type"] == "websocket.receive":
                 while len(messages) < MOST_AT_ONCE and (more := waiting()) is not None:
                     messages.append(more)
+                begin = perf_counter()
                 allowed = allowed or self._guard.allow(scope, len(messages))
-                answers = await self._answer(connection, messages[:allowed], caller)
+                answers, spec = await self._answer(connection, messages[:allowed], caller)
                 allowed -= len(answers)
                 for answer in answers:
                     await send(answer)
+                    self._answered.count(ROUTE, 200, perf_counter() - begin, model=(spec.name, spec.version))
                 messages = messages[len(answers) :] or [await receive()]
             if messages[0]["type"] == STOPPING:
                 await _close(send, RESTART, "the service is shutting down; reconnect and go on where you were")
@@ -114,12 +120,13 @@ class Live:
             if isinstance(error, Unavailable | RateLimited):
                 self._metrics.refused(error.code)
             told = problems.of(scope, error)
+            self._answered.count(ROUTE, told.status, perf_counter() - begin, model=None)
             await send({"type": "websocket.send", "text": told.body.decode()})
             reason = error.detail if isinstance(error, RecurveError) and told.status != 500 else "the service failed on this"
             await _close(send, CODES.get(told.status, 4000 + told.status), reason)
 
-    async def _answer(self, connection: Connection, messages: list[Message], caller: Caller) -> list[Message]:
-        """The answers to the first of these messages, one or more; those of one stream that wait together run together."""
+    async def _answer(self, connection: Connection, messages: list[Message], caller: Caller) -> tuple[list[Message], ModelSpec]:
+        """The answers to the first of these messages, one or more, and whose they are; those that wait together run together."""
         given = list(takewhile(lambda message: message["type"] == "websocket.receive", messages))
         begin = connection.next
 
@@ -137,7 +144,7 @@ class Live:
         answered, model = await self._streams.predict(connection.id, [decoder(message) for message in given], caller)
         last, chunk = answered[-1]
         connection.next = None if chunk.seq is None else last.seq
-        return [_told(connection, model.spec, message, *each) for message, each in zip(given, answered, strict=False)]
+        return [_told(connection, model.spec, message, *each) for message, each in zip(given, answered, strict=False)], model.spec
 
 
 def _told(connection: Connection, spec: ModelSpec, message: Message, answer: ChunkAnswer, chunk: Chunk) -> Message:
