@@ -7,6 +7,8 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "0.1")  # seconds, not five; read when websockets is imported
+os.environ |= {"SSL_CERT_FILE": "", "SSL_CERT_DIR": os.devnull}  # httpx reads the authorities of the web for every client, in 25 ms
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # of the hundreds of processes that the tests start, each would compile the service anew
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for each other by spinning, and others have the cores
 
 from app import manifest
