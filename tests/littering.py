@@ -18,6 +18,7 @@ def tell(*_: object) -> None:
     left = Counter(each.f_code.co_qualname if hasattr(each, "f_code") else type(each).__qualname__ for each in gc.garbage)
     gc.garbage.clear()
     gc.collect()
+    gc.freeze()  # the next search is only through what has been made since
     print(f"Left: {sorted(left.items())}.", file=sys.stderr, flush=True)
 
 
