@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,13 @@ def killed_in_the_next_epoch(line: list[str], run: Path) -> None:
 
 
 def epochs_of(run: Path) -> int:
-    return problems.checkpoint_of(run).epoch if (run / "checkpoint.pt").exists() else 0
+    path = run / "checkpoint.pt"
+    return _epochs_of(run, path.stat().st_mtime_ns) if path.exists() else 0
+
+
+@cache
+def _epochs_of(run: Path, _written: int) -> int:
+    return problems.checkpoint_of(run).epoch
 
 
 def loaded(run: Path) -> Checkpoint:
