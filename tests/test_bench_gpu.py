@@ -381,7 +381,7 @@ def test_without_a_driver_cuda_is_refused_and_nothing_is_measured(capsys: pytest
 def test_a_whole_run_on_the_cpu_says_in_all_places_that_no_gpu_was_used(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """All parts, in small: it ends well, and no table of it can be taken for a GPU's."""
     target, markdown = tmp_path / "result.json", tmp_path / "gpu.md"
-    arguments = ["--device", "cpu", "--quick", "--seconds", "0.2", "--json", str(target), "--markdown", str(markdown)]
+    arguments = ["--device", "cpu", "--quick", "--seconds", "0.05", "--json", str(target), "--markdown", str(markdown)]
     assert bench_gpu.main(arguments) == 0
     assert capfd.readouterr().out.startswith(NO_GPU)
     found = json.loads(target.read_text())
