@@ -1,5 +1,6 @@
 """What many tests start from."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from tests.artifacts import build
 settings.register_profile("others", deadline=None)  # examples in each run: pytest --hypothesis-profile=others
 settings.register_profile("same", settings.get_profile("others"), derandomize=True)
 settings.load_profile("same")
+gc.disable()  # until the tests are collected: a third of the time would go into looking through what stays, again and again
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()  # they are not looked at while the tests run either
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
