@@ -39,7 +39,7 @@ train: install-train
 	@exec $(BIN)/python -m scripts.train $(ARGS)
 
 test: install-dev
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 check: install-dev
 	@$(BIN)/ruff check
