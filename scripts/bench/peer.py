@@ -6,6 +6,8 @@ Owns HTTP/1.1 as far as such a client needs it. Knows nothing of what is asked.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
 from typing import Any, Self
 
 import orjson
@@ -37,6 +39,7 @@ class Peer:
     """One client's connection, opened when it is needed and again after it was closed in order."""
 
     port: int
+    sent: float = field(default=0.0, init=False)  # when the last request was, on the monotonic clock; infinite: not yet
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, init=False)
     _begun: bool = field(default=False, init=False)  # the answer is there in part
 
@@ -55,12 +58,13 @@ class Peer:
         """A request in pieces, with so many seconds between them; NoAnswer. An answer that comes early ends it."""
         try:
             async with asyncio.timeout(PATIENCE + pause * len(pieces)):
-                self._begun = False
+                self._begun, self.sent = False, inf
                 reader, writer = await self._open()
                 for piece in pieces:
                     writer.write(piece)
                     if pause:
                         await asyncio.sleep(pause)
+                self.sent = monotonic()
                 return await self._read(reader, slow=slow_reader)
         except TimeoutError:
             problem = CUT_OFF if self._begun else "nothing came"
