@@ -38,7 +38,7 @@ GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
 class Batcher:
     """Runs `predict` over what waits, `lanes` batches at once. Must be made inside a running event loop.
 
-    `cost` may have learned already, from a warm-up.
+    `name`: of the model, for the log; `cost` may have learned already, from a warm-up.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Batcher:
         limits: BatchLimits,
         *,
         lanes: int,
+        name: str = "The model",
         inline: Inline = lambda _size, _steps: HOP,
         cost: CostModel | None = None,
         metrics: ModelMetrics | None = None,
@@ -57,6 +58,7 @@ class Batcher:
         self._queue = Queue(limits)
         self._experience = Experience(limits, lanes=lanes, cost=cost, metrics=metrics)
         self.lanes = lanes
+        self._name = name
         self._traces = traces
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
@@ -217,9 +219,9 @@ class Batcher:
             raise RecurveError(f"The engine answered {len(predictions)} of {len(instances)} instances.")
         except Exception as error:
             if len(instances) == 1:
-                log.exception("An instance of %d steps failed.", len(instances[0].steps))
+                log.exception("%s: an instance of %d steps failed.", self._name, len(instances[0].steps))
                 return [error.with_traceback(None)], None  # with it, it would keep the batch: and itself, for callers hold it
-        log.warning("A batch of %d failed; its instances run one by one, so that none harms another.", len(instances))
+        log.warning("%s: a batch of %d failed; its instances run one by one, so none harms another.", self._name, len(instances))
         return [result for instance in instances for result in self._run([instance])[0]], None
 
     def _watch(self, deadline: float) -> None:

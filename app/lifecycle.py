@@ -158,7 +158,14 @@ class Loader:
         engine.on_change = changed
         traces = None if self.traces is None else self.traces.batches(spec.name, spec.version)
         batcher = Batcher(
-            engine.answer, proved.limits, lanes=lanes, inline=self._inline(engine), cost=proved.cost, metrics=counts, traces=traces
+            engine.answer,
+            proved.limits,
+            lanes=lanes,
+            name=str(spec),
+            inline=self._inline(engine),
+            cost=proved.cost,
+            metrics=counts,
+            traces=traces,
         )
         log.info(
             "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "

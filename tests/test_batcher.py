@@ -202,12 +202,12 @@ def test_what_waits_while_a_lane_is_busy_runs_together() -> None:
     asyncio.run(scenario())
 
 
-def test_one_bad_instance_harms_no_neighbour() -> None:
-    """A batch that fails is run again one by one: only the culprit is told."""
+def test_one_bad_instance_harms_no_neighbour(caplog: pytest.LogCaptureFixture) -> None:
+    """A batch that fails is run again one by one: only the culprit is told, and the log tells whose it was and where it failed."""
 
     async def scenario() -> None:
         engine = Gated()
-        batcher = Batcher(engine, LIMITS, lanes=1)
+        batcher = Batcher(engine, LIMITS, lanes=1, name="gru version 3")
         blocker = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
         calls = [asyncio.ensure_future(ask(batcher, [instance(5, value)])) for value in (1.0, POISON, 3.0)]
@@ -223,6 +223,9 @@ def test_one_bad_instance_harms_no_neighbour() -> None:
         await batcher.close()
 
     asyncio.run(scenario())
+    assert "gru version 3: a batch of 3 failed" in caplog.text
+    assert "gru version 3: an instance of 5 steps failed." in caplog.text
+    assert caplog.text.count('raise ValueError("poison")') == 1
 
 
 def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
