@@ -36,36 +36,41 @@ LATELY = 60.0  # seconds
 ALONE = 20e-3  # seconds that the event loop may be held up, probes with it
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Model:
-    """One loaded version, ready to predict. Who uses it does so in a `with` block, until whose end it is not let go."""
+    """One loaded version, ready to predict. It is not let go while it is held: in a `with` block, or from `hold` to `release`."""
 
     spec: ModelSpec
     engine: Engine
     batcher: Batcher
     counts: ModelMetrics
     mark: Mark | None  # of the files that it was loaded from
-    _followed: list[float] = field(default_factory=lambda: [-inf])  # when a stream went on with it
-    _users: list[None] = field(default_factory=list)  # its appends and pops are atomic: decoders run on threads too
-    _unused: asyncio.Event = field(default_factory=asyncio.Event)
+    _followed: float = field(default=-inf, init=False)  # when a stream went on with it
+    # One entry for each who holds it: append and pop are atomic, as `+= 1` is not, and decoders hold it from threads.
+    _users: list[None] = field(default_factory=list, init=False)
+    _unused: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
-    def __enter__(self) -> Self:
+    def hold(self) -> Self:
+        """From any thread; to be released."""
         self._users.append(None)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def release(self, *_: object) -> None:
         self._users.pop()
         if not self._users:
             self._unused.set()
 
+    __enter__ = hold
+    __exit__ = release
+
     def follow(self) -> None:
         """A stream goes on with it."""
-        self._followed[0] = monotonic()
+        self._followed = monotonic()
 
     @property
     def followed(self) -> bool:
         """Whether a stream went on with it lately, and may want to again."""
-        return monotonic() - self._followed[0] < LATELY
+        return monotonic() - self._followed < LATELY
 
     async def let_go(self) -> None:
         """Wait for those who use it, finish what waits, and free it."""

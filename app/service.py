@@ -46,8 +46,8 @@ class Lease:
     def choose(self, name: str | None = None, version: str | None = None) -> ModelSpec:
         """What that model takes; raises what Service.model raises."""
         while True:  # this may be another thread than the one that swaps models
-            model = self._service.model(name, version).__enter__()
-            self._held.append(model)  # left again in __exit__
+            model = self._service.model(name, version).hold()
+            self._held.append(model)
             if self._service.model(name, version) is model:
                 return model.spec
 
@@ -56,7 +56,7 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         for model in self._held:
-            model.__exit__()
+            model.release()
 
 
 @dataclass(slots=True)

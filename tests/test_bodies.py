@@ -122,10 +122,10 @@ class Idle:
     def model(self, *_: object) -> Self:
         return self
 
-    def __enter__(self) -> Self:
+    def hold(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         pass
 
     def backlog(self) -> float:
