@@ -87,9 +87,9 @@ class Batcher:
     def predict(self, instances: Sequence[Instance], *, timeout: float) -> Ticket:
         """Await the ticket for the predictions, in the order of the instances (one or more).
 
-        After `timeout` seconds the ticket raises DeadlineExceeded. Raises QueueFull, Overloaded when that deadline could not
-        be kept, and Draining, all at once. A caller that is cancelled leaves nothing behind: what it had waiting is
-        dropped before it reaches a lane.
+        The ticket raises what stands in the place of a prediction (NotFinite where it overflows float32), and DeadlineExceeded
+        after `timeout` seconds. Raises QueueFull, Overloaded when that deadline could not be kept, and Draining, all at once.
+        A caller that is cancelled leaves nothing behind: what it had waiting is dropped before it reaches a lane.
         """
         self.admit(timeout)
         now = monotonic()

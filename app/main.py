@@ -33,6 +33,7 @@ from app.keeper import Keeper
 from app.keys import Keys
 from app.lifecycle import Loader
 from app.metrics import Metrics
+from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.queue import BatchLimits
@@ -85,22 +86,23 @@ def create_app(
     policy = VersionPolicy(latest=None if settings.model_versions == "all" else settings.model_versions)
     catalog = Catalog(Repository(settings.model_dir), loader, policy, OrderBook(shared), Refusals(counts.versions_refused))
     service = Service(
+        catalog,
         default_model=settings.default_model,
-        catalog=catalog,
-        fleet=fleet or Fleet(),
         tell_default=lambda served: counts.default_missing.set(not served),
     )
+    operations = Operations(service, fleet or Fleet())
     stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
     keeper = Keeper(_store(settings, map_size), stream_limits, counts.streams)
-    streams = StreamService(service, Pins(catalog, drain=settings.drain_streams), keeper)
+    streams = StreamService(catalog, Pins(catalog, drain=settings.drain_streams), keeper)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await service.load(poll=settings.model_poll_seconds)
+        await operations.start(poll=settings.model_poll_seconds)
         await streams.start()
         yield
         try:
             async with asyncio.timeout(ENDING):
+                await operations.close()
                 await service.close()
         except TimeoutError:
             app.state.unfinished = True
@@ -144,7 +146,7 @@ def create_app(
         app.include_router(metrics.router(counts))
     app.include_router(v2.router(infer))
     app.include_router(v2_models.router(service, described))
-    app.include_router(v2_repository.router(service, bodies))
+    app.include_router(v2_repository.router(catalog, operations, bodies))
     app.include_router(models.router(service))
     app.include_router(page.router(page.Site(page.library())))
     _describe(app)

@@ -43,6 +43,10 @@ class Refusals(UserDict[tuple[str, str], Refused]):
         super().__delitem__(key)
         self._told(self._counts())
 
+    def of(self, name: str) -> str:
+        """The versions of a model that are refused, and why; empty where none is."""
+        return " ".join(f"version {each.version}: {each.reason}" for each in self.values() if each.name == name)
+
     def _counts(self) -> Mapping[str, int]:
         return Counter(name for name, _ in self)
 

@@ -17,13 +17,13 @@ from typing import Protocol
 import numpy as np
 
 from app import streams
+from app.catalog import Catalog
 from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, StoreUnavailable
 from app.keeper import Keeper, Origin, Place
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.pins import Pins
 from app.queue import Ticket
-from app.service import Service
 from app.streams import Chunk, ChunkAnswer, Decode, Stream
 from app.tensors import Instance, State, pack_arrays
 from app.turns import Turns
@@ -61,9 +61,9 @@ class _Turn:
 class StreamService:
     """Every stream of a store, and the models that go on with them."""
 
-    def __init__(self, service: Service, pins: Pins, keeper: Keeper) -> None:
+    def __init__(self, catalog: Catalog, pins: Pins, keeper: Keeper) -> None:
         self.keeper = keeper
-        self._service = service
+        self._catalog = catalog
         self._pins = pins
         self._metrics = keeper.metrics
         self._turns = Turns()
@@ -156,7 +156,7 @@ class StreamService:
                 instance = Instance(streams.joined(first), stream.state_of(spec))
                 left = max(turn.deadline - monotonic(), 0.0)
                 try:
-                    (prediction,) = await turn.caller.waits_for(self._service.predict(model, (instance,), timeout=left))
+                    (prediction,) = await turn.caller.waits_for(model.batcher.predict((instance,), timeout=left))
                     break
                 except NotFinite:
                     if len(first) == 1:
@@ -215,7 +215,7 @@ class StreamService:
     async def _model_of(self, stream: Stream, left: float) -> Model:
         """The model that goes on with a stream; DeadlineExceeded when it cannot be had in time."""
         coming = self._pins.model(stream.model, stream.version)
-        if self._service.catalog.find(stream.model, stream.version) is not None:
+        if self._catalog.find(stream.model, stream.version) is not None:
             return await coming  # it is there
         try:
             async with asyncio.timeout(left):

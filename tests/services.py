@@ -8,6 +8,7 @@ from app.engine import Device
 from app.fleet import Fleet
 from app.lifecycle import Loader
 from app.metrics import Metrics
+from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
 from app.queue import BatchLimits
 from app.repository import Refusals, Repository
@@ -35,6 +36,6 @@ def catalog_of(
 
 async def service_over(model_dir: Path, **options: Any) -> Service:
     """Loaded and ready, with the options of `catalog_of`."""
-    service = Service(default_model="gyro-denoiser", catalog=catalog_of(model_dir, **options), fleet=Fleet())
-    await service.load()
+    service = Service(catalog_of(model_dir, **options), default_model="gyro-denoiser")
+    await Operations(service, Fleet()).start()
     return service

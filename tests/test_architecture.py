@@ -25,7 +25,7 @@ FLOORS = [
     {"app.lifecycle"},
     {"app.catalog"},
     {"app.service", "app.pins"},
-    {"app.stream_service"},
+    {"app.stream_service", "app.operations"},
     {"app.api"},
     {"app.main", "app.parsing", "app.supervisor", "app.websocket", "app.terms", "app.wire"},
     {"app.ending"},

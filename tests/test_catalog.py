@@ -19,6 +19,7 @@ from app.catalog import Catalog
 from app.errors import BadArtifact, BadModel, Draining, ModelNotFound, NotReady
 from app.fleet import Fleet
 from app.metrics import Metrics
+from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.repository import Repository
@@ -217,14 +218,15 @@ def test_an_order_that_is_given_reaches_all_workers_though_the_repository_is_gon
 
     async def main() -> None:
         service = await service_over(tmp_path / "models", book=OrderBook(tmp_path))
+        operations = Operations(service, fleet := Fleet())
         repository = service.catalog.repository = Blinking(tmp_path / "models")
-        service.fleet.report = lambda: service.fleet.level(service.fleet.done)  # as if the others did it at once
+        fleet.report = lambda: fleet.level(fleet.done)  # as if the others did it at once
         repository.gone_at = 2
-        await service.unload_model("gyro-denoiser")
-        assert (repository.looks, service.fleet.done, served(service.catalog)) == (3, 1, {})
+        await operations.unload("gyro-denoiser")
+        assert (repository.looks, fleet.done, served(service.catalog)) == (3, 1, {})
         repository.gone_at = 4
         with pytest.raises(NotReady, match="Input/output error"):
-            await service.load_model("gyro-denoiser")
+            await operations.load("gyro-denoiser")
         assert (service.catalog.done, OrderBook(tmp_path).read()[0]) == (1, 1)  # nothing was ordered
         await service.close()
 
@@ -290,12 +292,12 @@ def test_a_model_is_not_let_go_while_it_is_used(tmp_path: Path) -> None:
             for _ in range(20):
                 await asyncio.sleep(0)
             golden = np.zeros((3, len(spec.features)), np.float32)
-            (prediction,) = await service.predict(lease.model, [Instance(golden)], timeout=5)
+            (prediction,) = await lease.model.batcher.predict([Instance(golden)], timeout=5)
             assert prediction.output.shape == (3, 3)
             old = lease.model
         await service.close()
         with pytest.raises(Exception, match="shutting down"):
-            service.predict(old, [Instance(golden)], timeout=5)
+            old.batcher.predict([Instance(golden)], timeout=5)
 
     asyncio.run(main())
 
@@ -318,7 +320,7 @@ def test_what_is_there_and_not_loaded_is_told_so_with_what_loads_it(tmp_path: Pa
         ):
             with pytest.raises(ModelNotFound, match=says):
                 service.model(*asked)
-        await service.load_model("late")
+        await Operations(service, Fleet()).load("late")
         with service.model("late"):
             pass
         await service.close()

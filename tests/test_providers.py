@@ -513,12 +513,12 @@ def test_health_and_metrics_follow_the_provider(folder: Path, spec: ModelSpec, c
         service = await service_over(folder.parent.parent, device="auto", runtime=cuda, metrics=metrics)
         model = service.model()
         model.engine.runners[0].learn(1, 40, 100.0)  # seconds: CUDA is quicker
-        await service.predict(model, some(spec, 40), timeout=10)
+        await model.batcher.predict(some(spec, 40), timeout=10)
         await counted(CUDA)
         assert service.status == "ok"
         assert (shown("recurve_model_provider", CPU), shown("recurve_model_provider", CUDA)) == ([], [1])
         cuda.trouble = MEMORY
-        await service.predict(model, some(spec, 40), timeout=10)
+        await model.batcher.predict(some(spec, 40), timeout=10)
         await counted(CPU)
         assert service.status == "degraded"
         assert (shown("recurve_model_provider", CPU), shown("recurve_model_provider", CUDA)) == ([1], [0])

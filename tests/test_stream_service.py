@@ -100,7 +100,7 @@ def streams_of(
     drain: float = 0.0,
 ) -> StreamService:
     keeper = Keeper(store, limits, StreamMetrics(CollectorRegistry()), clock=clock)
-    return StreamService(service, Pins(service.catalog, drain=drain), keeper)
+    return StreamService(service.catalog, Pins(service.catalog, drain=drain), keeper)
 
 
 async def predict(
@@ -649,7 +649,7 @@ def test_a_store_is_reached_before_anything_is_called_over(runner: asyncio.Runne
         swept, reached = (Keeper(Unreached(), LIMITS, StreamMetrics(CollectorRegistry())) for _ in range(2))
         await swept.sweep()
         assert swept.trouble is None
-        service = StreamService(served, Pins(served.catalog, drain=0.0), reached)
+        service = StreamService(served.catalog, Pins(served.catalog, drain=0.0), reached)
         await service.start()
         assert (await service.create(served.model().spec)).created == 1_000_000.0
         await service.close()
@@ -1078,7 +1078,7 @@ def test_a_chunk_does_not_wait_for_its_model_beyond_its_deadline(runner: asyncio
         second = await service_over(tmp_path)
         pins = Loading(second.catalog)
         keeper = Keeper(store, LIMITS, StreamMetrics(CollectorRegistry()), clock=lambda: 1_000_000.0)
-        streams = StreamService(second, pins, keeper)
+        streams = StreamService(second.catalog, pins, keeper)
         with pytest.raises(DeadlineExceeded, match="version 1 of gyro-denoiser was loaded"):
             await predict(streams, "s", chunk(3, 2), timeout=0.01)
         pins.gate.set()

@@ -27,6 +27,7 @@ from app.golden import Golden
 from app.lifecycle import Loader
 from app.manifest import InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.metrics import Metrics
+from app.operations import Operations
 from app.orders import OrderBook
 from app.repository import Refusals, Repository
 from app.runtime import CPU
@@ -730,13 +731,15 @@ def test_what_reads_many_files_leaves_the_event_loop_to_others(repository: Path)
     async def main() -> None:
         disk, files = Disk(repository), Files()
         loader = Loader(device="cpu", limits=LIMITS, lanes=1, metrics=files)
-        service = Service(default_model=GYRO, catalog=Catalog(disk, loader, LATEST, OrderBook(), Refusals()), fleet=Fleet())
-        await service.load()
+        catalog = Catalog(disk, loader, LATEST, OrderBook(), Refusals())
+        service = Service(catalog, default_model=GYRO)
+        operations = Operations(service, Fleet())
+        await operations.start()
         disk.seen_by.clear()
         app = FastAPI()
         models = v2_models.Models(service, files, max_instances=1, idle_seconds=1.0)
         app.include_router(v2_models.router(service, models))
-        app.include_router(v2_repository.router(service, Bodies(1000)))
+        app.include_router(v2_repository.router(catalog, operations, Bodies(1000)))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http:
             entry = {"name": GYRO, "version": "1", "state": "READY", "reason": ""}
             assert (await http.post("/v2/repository/index")).json() == [entry]

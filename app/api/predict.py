@@ -82,7 +82,7 @@ class Predict:
 
     def _predict(self, model: Model, decoded: PredictRequest, caller: Caller, begin: float) -> Ticket:
         left = caller.time_left(begin + (decoded.options.timeout or self._timeout))
-        return caller.waits_for(self._service.predict(model, decoded.instances, timeout=left))
+        return caller.waits_for(model.batcher.predict(decoded.instances, timeout=left))
 
     def _admit(self, body: bytes, scope: Scope) -> None:
         """Turn away whom it can be told before the body is decoded."""

@@ -95,7 +95,7 @@ class Infer:
     async def _predict(self, model: Model, fit: Fit, caller: Caller, deadline: float) -> Answered:
         request = await fit(model.spec)
         left = deadline - monotonic()
-        predictions = await caller.waits_for(self._service.predict(model, request.instances, timeout=left))
+        predictions = await caller.waits_for(model.batcher.predict(request.instances, timeout=left))
         return predictions, request, model.spec
 
     async def _go_on(

@@ -11,15 +11,16 @@ from fastapi.responses import JSONResponse
 
 from app.api import schemas, v2_schemas
 from app.api.bodies import Bodies, content
+from app.catalog import Catalog
 from app.codecs import v2_model
 from app.codecs.members import member_of, read_object
 from app.errors import BadArtifact, NotReady
-from app.service import Service
+from app.operations import Operations
 
 PREFIX = "/v2/repository"
 
 
-def router(service: Service, bodies: Bodies) -> APIRouter:
+def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRouter:
     routes = APIRouter(prefix=PREFIX, tags=["open inference protocol"])
 
     async def read(request: Request) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def router(service: Service, bodies: Bodies) -> APIRouter:
         """Every version, whether it is served, and why it is not."""
         only_ready = member_of(await read(request), "ready", bool, "")
         try:
-            found = await asyncio.to_thread(service.catalog.index)  # it walks through folders, of a network perhaps
+            found = await asyncio.to_thread(catalog.index)  # it walks through folders, of a network perhaps
         except BadArtifact as error:
             raise NotReady(str(error)) from None
         entries = [{"name": each.name, "version": each.version, "state": each.state, "reason": each.reason} for each in found]
@@ -57,7 +58,7 @@ def router(service: Service, bodies: Bodies) -> APIRouter:
         The answer comes when that is so in all workers. A version that is refused leaves all as it was.
         """
         policy = v2_model.policy_in(await read(request))
-        await service.load_model(request.path_params["model"], policy)
+        await operations.load(request.path_params["model"], policy)
         return Response()
 
     @routes.post(
@@ -70,7 +71,7 @@ def router(service: Service, bodies: Bodies) -> APIRouter:
     async def unload(request: Request) -> Response:
         """What waits for it is finished first."""
         await read(request)
-        await service.unload_model(request.path_params["model"])
+        await operations.unload(request.path_params["model"])
         return Response()
 
     return routes

@@ -1,0 +1,110 @@
+"""What is served follows the repository and the operator's orders.
+
+Owns when they are looked at, and that an order is done in all workers before it is answered. Knows nothing of requests.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+from app.errors import BadArtifact, NotReady
+from app.fleet import Fleet
+from app.orders import VersionPolicy
+from app.service import Service
+
+log = logging.getLogger(__name__)
+
+AGAIN = 1.0  # seconds between two attempts to do what was ordered
+EVERYWHERE = 60.0  # seconds that an order may take to reach all workers
+
+
+class Operations:
+    """Brings a service in line with what is on disk and what was ordered of any worker of the `fleet`."""
+
+    def __init__(self, service: Service, fleet: Fleet) -> None:
+        self._service = service
+        self._catalog = service.catalog
+        self._fleet = fleet
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, *, poll: float = 0.0) -> None:
+        """Load what is to be served; BadArtifact when the default model cannot be.
+
+        From then on look for new versions every `poll` seconds, unless that is 0, and whenever another worker has an order.
+        """
+        number = await self._catalog.refresh()
+        if not self._service.has_default and not self._catalog.is_off(self._service.default_model):
+            raise BadArtifact(self._why_no_default())
+        self._fleet.summon = self._carry_out
+        self._carried_out(number)
+        if poll:
+            self._begin(self._poll(poll))
+
+    async def load(self, name: str, policy: VersionPolicy | None = None) -> None:
+        """Serve a model from now on, in all workers; ModelNotFound, BadModel, NotReady when one of them takes too long."""
+        await self._order(name, policy or self._catalog.policy)
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more, in all workers: what waits for it is finished. ModelNotFound, NotReady."""
+        await self._order(name, None)
+
+    async def close(self) -> None:
+        """Follow nothing any more."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _order(self, name: str, policy: VersionPolicy | None) -> None:
+        try:
+            number = await self._catalog.order(name, policy)
+        except BadArtifact as error:
+            raise NotReady(f"The repository cannot be looked through now: {error}") from None
+        if self._catalog.done < number:
+            self._carry_out()  # the other workers are called once it is done here
+        else:
+            self._carried_out(number)
+        if not await self._fleet.wait_for(number, timeout=EVERYWHERE):
+            raise NotReady(f"Not all workers have done this after {EVERYWHERE:g} s: their logs may say why.")
+
+    def _carried_out(self, number: int) -> None:
+        self._fleet.carried_out(number)
+        self._service.update()
+
+    def _carry_out(self) -> None:
+        """Do what was ordered, of this worker or another."""
+        self._begin(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        while True:  # draining too: until it is cancelled in `close`, requests are answered
+            try:
+                self._carried_out(await self._catalog.refresh())
+                return
+            except Exception:
+                log.exception("What was ordered could not be done; it is tried again in %g s.", AGAIN)
+            await asyncio.sleep(AGAIN)
+
+    async def _poll(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                self._carried_out(await self._catalog.refresh())
+            except BadArtifact as error:
+                log.error("The repository could not be looked through: %s", error)
+            except Exception:
+                log.exception("The repository could not be looked through.")
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _why_no_default(self) -> str:
+        name, repository = self._service.default_model, self._catalog.repository
+        if refusals := self._catalog.refused.of(name):
+            return f"No version of the default model {name!r} can be served. {refusals}"
+        names = ", ".join(repository.names()) or "no models"
+        return (
+            f"There is no model {name!r} in {repository.root.resolve()} (it holds {names}). Set RECURVE_MODEL_DIR and "
+            "RECURVE_DEFAULT_MODEL, or train and export one: see README.md."
+        )
