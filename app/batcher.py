@@ -68,7 +68,7 @@ class Batcher:
         self._timer: asyncio.Handle | None = None  # for the next deadline
         self._next_deadline = inf
         self._company: asyncio.Handle | None = None  # for when a batch has waited long enough
-        self._time = LoopTime(self._turn)
+        self._time = LoopTime(self._run_waiting)
         self._together = 1  # instances that ran in the last batch
         self._closing = False
         self._done = asyncio.Event()
@@ -106,12 +106,12 @@ class Batcher:
     def admit(self, timeout: float) -> None:
         """Raises Draining, and Overloaded when what is due before would leave too little of `timeout` seconds.
 
-        A turn that is overdue comes first: those who are turned away must not keep those who were accepted waiting.
+        Work that is overdue comes first: those who are turned away must not keep those who were accepted waiting.
         """
         if self._closing:
             raise Draining("The service is shutting down and takes no new work.")
         if len(self._queue) and self._time.overdue:
-            self._turn()
+            self._run_waiting()
         if self.backlog > timeout * MARGIN:
             wait = self._queue.before(monotonic() + timeout / 2) * self._experience.per_step
             if wait > timeout * MARGIN:
@@ -137,9 +137,9 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _turn(self) -> None:
+    def _run_waiting(self) -> None:
         """Give every free lane a batch, or run batches here where that is cheaper, for as long as the loop's time allows."""
-        until = self._time.turn_until()
+        until = self._time.work_until()
         while self._free and not self._waits_for_company():
             entries = self._queue.take()
             if not entries:
@@ -162,18 +162,18 @@ class Batcher:
                 self._settle(entries, [error.with_traceback(None)] * len(entries), None)
             else:
                 self._free -= 1
-        self._time.end_turn()
+        self._time.work_ended()
         self._loop.call_soon(self._experience.learn, len(self._queue))  # a caller who is alone has been told then
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
 
     def _rounds(self) -> int:
-        """Of the loop, before the next turn: where there was company there will be more, and who is refused is to hear of it."""
+        """Of the loop, until what waits runs: where there was company there will be more, and who is refused is to hear of it."""
         full = self._together == self._limits.max_batch_size <= len(self._queue)
         return 1 if self._together == 1 or (full and self.backlog < BEHIND) else ROUNDS
 
     def _waits_for_company(self) -> bool:
-        """Whether a batch that is not full yet may wait a little longer; then there is a turn when it has."""
+        """Whether a batch that is not full yet may wait a little longer; it runs when it has."""
         if not self._limits.max_queue_delay or self._closing or not 0 < len(self._queue) < self._limits.max_batch_size:
             return False
         delay = self._limits.max_queue_delay

@@ -55,7 +55,7 @@ class Experience:
         self._batches.append(_Batch(entries, results, seconds, ended, more))
 
     def learn(self, waiting: int) -> None:
-        """From all that was noted, the batches of a turn, which left so many instances waiting."""
+        """From all that was noted since the last time; so many instances wait now."""
         batches, self._batches = self._batches, []
         executed = []
         for entries, results, seconds, ended, more in batches:
@@ -66,7 +66,7 @@ class Experience:
             padded = len(lengths) * max(lengths)
             executed.append(Executed(len(lengths), sum(lengths), padded, seconds, waited, provider_of(results)))
         if self._metrics is not None:
-            self._metrics.turned(executed, waiting=waiting)
+            self._metrics.ran(executed, waiting=waiting)
 
     def _ideal(self) -> float:
         """Seconds per step of work where every lane has full batches and nothing else to do."""

@@ -14,22 +14,22 @@ FAIR = 8e-3  # seconds that work may go on for
 
 
 class LoopTime:
-    """Calls `turn` when it is due. Must be made inside a running event loop.
+    """Calls `work` when it is due. Must be made inside a running event loop.
 
     All seconds are this thread's CPU time, so that waiting does not count. It passes no faster than the clock's, which costs a
     tenth as much to read and is asked first.
     """
 
-    def __init__(self, turn: Callable[[], None]) -> None:
-        self._turn = turn
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
         self._loop = asyncio.get_running_loop()
         self._called = False  # it will be called
-        self._ended = thread_time()  # the last turn
-        self._not_before = 0.0  # of the clock: when a turn can be overdue
+        self._ended = thread_time()  # when it did any last
+        self._not_before = 0.0  # of the clock: when it can be overdue
 
     @property
     def overdue(self) -> bool:
-        """Whether the loop has done other things for so long that a turn must not wait for their end."""
+        """Whether the loop has done other things for so long that the work must not wait for their end."""
         now = perf_counter()
         if now < self._not_before:
             return False
@@ -38,13 +38,13 @@ class LoopTime:
         return remaining < 0
 
     def call(self, *, rounds: int = 1) -> None:
-        """Have a turn after so many rounds of the loop, unless there will be one anyway."""
+        """Do the work after so many rounds of the loop, unless it will be done anyway."""
         if not self._called:
             self._called = True
             self._after(rounds)
 
-    def turn_until(self) -> float:
-        """Until when the turn that begins now may go on, for `is_past`: as long as the loop was away, FAIR at most."""
+    def work_until(self) -> float:
+        """Until when the work that begins now may go on, for `is_past`: as long as the loop was away, FAIR at most."""
         begin = thread_time()
         return begin + min(begin - self._ended, FAIR)
 
@@ -52,8 +52,8 @@ class LoopTime:
         """Whether that time has come."""
         return thread_time() >= until
 
-    def end_turn(self) -> None:
-        """To be called when a turn has ended."""
+    def work_ended(self) -> None:
+        """To be called when it has."""
         self._ended = thread_time()
         self._not_before = perf_counter() + SLICE
 
@@ -65,4 +65,4 @@ class LoopTime:
 
     def _now(self) -> None:
         self._called = False
-        self._turn()
+        self._work()

@@ -218,8 +218,8 @@ class ModelMetrics:
         for gauge in self.while_loaded:
             gauge.set(0)
 
-    def turned(self, batches: Sequence[Executed], *, waiting: int) -> None:
-        """A turn of the batcher ran these, and left so many instances waiting."""
+    def ran(self, batches: Sequence[Executed], *, waiting: int) -> None:
+        """These have run, and so many instances wait now."""
         if batches:
             self._count(batches)
         if waiting != self._last_waiting:

@@ -89,7 +89,7 @@ class Session:
         self.inputs = {node.name: node for node in raw.get_inputs()}
         self.outputs = {node.name: node for node in raw.get_outputs()}
         self.numbers = count(1)
-        self._turn = Lock()
+        self._lock = Lock()
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
         """The outputs of these names; raises what ONNX Runtime raises. For any thread."""
@@ -116,7 +116,7 @@ class Session:
         """What this returns, done where this session's buffers may be touched, and by nobody else meanwhile."""
         if self.device == "cuda":
             return _on_cuda_thread(work)
-        with self._turn:
+        with self._lock:
             return work()
 
 

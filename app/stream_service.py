@@ -45,7 +45,7 @@ class Caller(Protocol):
 
 
 @dataclass(slots=True)
-class _Turn:
+class _Asked:
     """What is asked of a stream at once, as it was read for `spec`."""
 
     decoders: Sequence[Decode]
@@ -115,63 +115,63 @@ class StreamService:
         if begin is not None:
             _check_streamed(begin.spec)
         arrived, deadline = self.keeper.now(), monotonic() + min(timeout, self.keeper.limits.timeout)
-        turn = _Turn(decoders, caller, deadline, end, most=len(decoders))
+        asked = _Asked(decoders, caller, deadline, end, most=len(decoders))
         await self._turns.take(id, timeout=deadline - monotonic())
         try:
             last, caller.last = caller.last, None
             if last is not None and begin is None and last.id == id and last.expires > arrived:
                 try:
                     model = await self._model_of(last, deadline - monotonic())
-                    answered, after = await self._attempt(turn, last, model)
+                    answered, after = await self._attempt(asked, last, model)
                 except RecurveError:  # of a stream that may stand elsewhere by now, or be another one
                     after = None
-                if after is not None and await self._settle(turn, Place(last, last.tag), after, len(answered)):
+                if after is not None and await self._settle(asked, Place(last, last.tag), after, len(answered)):
                     return answered, model
                 caller.remembers = False  # what was computed for nothing is no race, and happens once
             while True:
                 place, model = await self._place(id, arrived, begin, deadline)
-                answered, after = await self._attempt(turn, place.stream, model)
+                answered, after = await self._attempt(asked, place.stream, model)
                 if after is None:
                     self._metrics.repeated.inc(len(answered))
                     return answered, model
-                if await self._settle(turn, place, after, len(answered)):
+                if await self._settle(asked, place, after, len(answered)):
                     return answered, model
                 self._metrics.raced.inc()  # another process was first
         finally:
             self._turns.give(id)
 
-    async def _attempt(self, turn: _Turn, stream: Stream, model: Model) -> tuple[list[tuple[ChunkAnswer, Chunk]], Stream | None]:
+    async def _attempt(self, asked: _Asked, stream: Stream, model: Model) -> tuple[list[tuple[ChunkAnswer, Chunk]], Stream | None]:
         """Answers to the first chunks, if the stream stands here, and where it stands after them; None: they were done before."""
         spec = model.spec
         with model:  # which is not let go meanwhile
-            if spec != turn.spec:
-                turn.chunks = await streams.decoded(turn.decoders, spec)
-                turn.digests = [streams.digest_of(chunk.steps) for chunk in turn.chunks]
-                turn.spec = spec
-            known, following = stream.place(turn.chunks, turn.digests, spec)
+            if spec != asked.spec:
+                asked.chunks = await streams.decoded(asked.decoders, spec)
+                asked.digests = [streams.digest_of(chunk.steps) for chunk in asked.chunks]
+                asked.spec = spec
+            known, following = stream.place(asked.chunks, asked.digests, spec)
             if known:
-                return list(zip(known, turn.chunks, strict=False)), None
+                return list(zip(known, asked.chunks, strict=False)), None
             while True:
-                first = turn.chunks[: min(following, turn.most)]
+                first = asked.chunks[: min(following, asked.most)]
                 instance = Instance(streams.joined(first), stream.state_of(spec))
-                left = max(turn.deadline - monotonic(), 0.0)
+                left = max(asked.deadline - monotonic(), 0.0)
                 try:
-                    (prediction,) = await turn.caller.waits_for(model.batcher.predict((instance,), timeout=left))
+                    (prediction,) = await asked.caller.waits_for(model.batcher.predict((instance,), timeout=left))
                     break
                 except NotFinite:
                     if len(first) == 1:
                         raise
-                    turn.most = 1  # it may be a later one's fault
-        after, answers = stream.after(prediction, first, turn.digests[: len(first)], self.keeper.now())
+                    asked.most = 1  # it may be a later one's fault
+        after, answers = stream.after(prediction, first, asked.digests[: len(first)], self.keeper.now())
         return list(zip(answers, first, strict=True)), after
 
-    async def _settle(self, turn: _Turn, place: Place, after: Stream, done: int) -> bool:
+    async def _settle(self, asked: _Asked, place: Place, after: Stream, done: int) -> bool:
         """Store what became of the stream by so many chunks; False, with nothing changed, when it stands elsewhere."""
-        ends = turn.end and done == len(turn.decoders)
+        ends = asked.end and done == len(asked.decoders)
         if not await self.keeper.settle(place, None if ends else after):
             return False
-        if turn.caller.remembers and not ends and len(after.state) + len(after.answers) <= MOST_REMEMBERED:
-            turn.caller.last = after
+        if asked.caller.remembers and not ends and len(after.state) + len(after.answers) <= MOST_REMEMBERED:
+            asked.caller.last = after
         self._metrics.done.inc(done)
         return True
 

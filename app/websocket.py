@@ -41,8 +41,8 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.close_timeout = CLOSING
         self._ahead = 0  # bytes that wait
         self._held = b""  # what is not read yet: the beginning of a frame's head, or what has to wait
-        self._left = FRAMES  # that are read before the next turn
-        self._turn: asyncio.Handle | None = None  # the next turn
+        self._left = FRAMES  # that are read in this turn of the event loop
+        self._renewal: asyncio.Handle | None = None  # of that, in the next
         self._rest = 0  # bytes of a frame that the library has begun to read
         self._pongs = b""  # that go out when the caller reads again
         self._short = min(SHORT, config.ws_max_size)
@@ -125,16 +125,16 @@ class WebSocket(WebSocketsSansIOProtocol):
             if at < len(data) and not self.transport.is_closing():
                 self._held = data[at:]
                 self.transport.pause_reading()
-        if self._left <= FRAMES - AHEAD and self._turn is None:  # not for each message
-            self._turn = self.loop.call_soon(self._next_turn)
+        if self._left <= FRAMES - AHEAD and self._renewal is None:  # not for each message
+            self._renewal = self.loop.call_soon(self._renew)
 
     def _read_on(self) -> None:
         if self._left and not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
             self._read()
 
-    def _next_turn(self) -> None:
-        self._turn, self._left = None, FRAMES
+    def _renew(self) -> None:
+        self._renewal, self._left = None, FRAMES
         self._read_on()
 
     async def send(self, message: Any) -> None:
@@ -227,9 +227,9 @@ class WebSocket(WebSocketsSansIOProtocol):
     def _let_go(self) -> None:
         """Of what holds this connection in turn: else all of it stays until garbage is collected."""
         self.app = self._app
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
         if hasattr(self, "scope"):
             self.scope["extensions"].pop(WAITING, None)
         self.conn.parser.close()

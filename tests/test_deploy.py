@@ -60,7 +60,7 @@ def exposed() -> dict[str, list[dict[str, str]]]:
     metrics.versions_refused({"m": 1})
     counts = metrics.model("m", "1", lanes=2)
     counts.runs_on("CPUExecutionProvider", fallback=True)
-    counts.turned([Executed(2, steps=4, padded=6, seconds=0.01, waited=0.01, provider="CPUExecutionProvider")], waiting=1)
+    counts.ran([Executed(2, steps=4, padded=6, seconds=0.01, waited=0.01, provider="CPUExecutionProvider")], waiting=1)
     metrics.streams.ended.labels("expired").inc()
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):

@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def idle() -> LoopTime:
-    """Whose turns do nothing."""
+    """Whose work is nothing."""
 
     async def make() -> LoopTime:
         return LoopTime(lambda: None)
@@ -41,11 +41,11 @@ def idle() -> LoopTime:
     return asyncio.run(make())
 
 
-def test_a_turn_comes_after_so_many_rounds_and_once() -> None:
+def test_the_work_is_done_after_so_many_rounds_and_once() -> None:
     async def count() -> list[int]:
-        turns: list[int] = []
+        done: list[int] = []
         rounds = 0
-        time = LoopTime(lambda: turns.append(rounds))
+        time = LoopTime(lambda: done.append(rounds))
         for asked in (1, 3):
             begin = rounds
             time.call(rounds=asked)
@@ -53,24 +53,24 @@ def test_a_turn_comes_after_so_many_rounds_and_once() -> None:
             for _ in range(6):
                 rounds += 1
                 await asyncio.sleep(0)
-            turns[-1] -= begin
-        return turns
+            done[-1] -= begin
+        return done
 
     assert asyncio.run(count()) == [1, 3]
 
 
-def test_a_turn_is_overdue_once_the_loop_has_done_other_things_for_long(clock: Clock) -> None:
+def test_the_work_is_overdue_once_the_loop_has_done_other_things_for_long(clock: Clock) -> None:
     time = idle()
     assert not time.overdue
     clock.now += 2 * SLICE
     assert time.overdue
-    time.end_turn()
+    time.work_ended()
     assert not time.overdue
 
 
 def test_who_only_waited_is_not_overdue_and_the_processor_is_asked_no_more_often_than_it_has_to_be(clock: Clock) -> None:
     time = idle()
-    time.end_turn()
+    time.work_ended()
     clock.waited += 100 * SLICE
     assert not time.overdue
     asked = clock.asked
@@ -83,10 +83,10 @@ def test_who_only_waited_is_not_overdue_and_the_processor_is_asked_no_more_often
 
 
 @pytest.mark.parametrize(("away", "share"), [(SLICE / 2, SLICE / 2), (SLICE, SLICE), (100 * FAIR, FAIR)])
-def test_a_turn_may_last_as_long_as_the_loop_was_away_but_not_for_ever(clock: Clock, away: float, share: float) -> None:
+def test_the_work_may_last_as_long_as_the_loop_was_away_but_not_for_ever(clock: Clock, away: float, share: float) -> None:
     time = idle()
     clock.now += away
-    until = time.turn_until()
+    until = time.work_until()
     clock.now += share * 0.9
     assert not time.is_past(until)
     clock.now += share * 0.2

@@ -491,7 +491,7 @@ def test_a_batch_whose_every_answer_overflows_is_of_no_provider() -> None:
     metrics = Metrics()
     counts = metrics.model("m", "1", lanes=1)
     batch = Executed(size=1, steps=1, padded=1, seconds=0.1, waited=0.0, provider="")
-    counts.turned([batch, batch._replace(provider=CPU)], waiting=0)
+    counts.ran([batch, batch._replace(provider=CPU)], waiting=0)
     assert shown_of(metrics, "recurve_provider_executions_total") == {CPU: 1}
 
 

@@ -358,7 +358,7 @@ def test_fixed_axes_are_what_they_are() -> None:
 def test_a_sequence_is_a_stream_of_this_id(id: Any, kept: str | None) -> None:
     """A number is kept under its decimal digits; 0 and the empty string are no sequence at all."""
     asked = v2.read(body(INPUT, parameters={"sequence_id": id, "sequence_end": kept is not None}), None)
-    assert asked.turn == (v2.Turn(kept, start=False, end=True) if kept else None)
+    assert asked.sequence == (v2.SequenceFlags(kept, start=False, end=True) if kept else None)
 
 
 def test_states_are_not_for_a_sequence() -> None:

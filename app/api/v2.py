@@ -15,7 +15,7 @@ from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import v2
 from app.codecs.request import Limits
-from app.codecs.v2 import InferRequest, Turn
+from app.codecs.v2 import InferRequest, SequenceFlags
 from app.errors import MOST_SHOWN, InvalidRequest, StreamExpired, StreamNotFound
 from app.lifecycle import Model
 from app.manifest import ModelSpec
@@ -65,15 +65,15 @@ class Infer:
             caller.time_left(deadline)  # raises where nobody waits any more
             return request
 
-        if asked.turn is not None and not asked.turn.start:
-            answered = await self._go_on(asked.turn, (name, version), fit, caller, deadline)
+        if asked.sequence is not None and not asked.sequence.start:
+            answered = await self._go_on(asked.sequence, (name, version), fit, caller, deadline)
         else:
             with self._service.model(name, version) as model:
-                if asked.turn is None:
+                if asked.sequence is None:
                     answered = await self._predict(model, fit, caller, deadline)
                 else:
                     v2.check_kept(model.spec)
-                    answered = await self._go_on(asked.turn, (name, version), fit, caller, deadline, begin=model)
+                    answered = await self._go_on(asked.sequence, (name, version), fit, caller, deadline, begin=model)
         encoded = await self._bodies.call(len(body), lambda: v2.encode(*answered))
         if encoded.header_length is None:
             return await self._bodies.answer(encoded.body, headers, JSON_ANSWER)
@@ -100,7 +100,7 @@ class Infer:
 
     async def _go_on(
         self,
-        turn: Turn,
+        sequence: SequenceFlags,
         target: tuple[str, str | None],
         fit: Fit,
         caller: Caller,
@@ -112,28 +112,28 @@ class Infer:
         request: InferRequest
 
         name, version = target
-        id = f"{name}:{turn.id}"  # for each model has sequences of its own
+        id = f"{name}:{sequence.id}"  # for each model has sequences of its own
 
         async def decode(pinned: ModelSpec) -> Chunk:
             nonlocal request
             if version not in (None, pinned.version):
-                detail = f"the sequence {turn.id} is one of {pinned}, not of version {version[:MOST_SHOWN]}"
+                detail = f"the sequence {sequence.id} is one of {pinned}, not of version {version[:MOST_SHOWN]}"
                 raise InvalidRequest.at("/parameters/sequence_id", detail)
             request = await fit(pinned)
             return Chunk(request.instances[0].steps)
 
         try:
             ((answer, _),), model = await self._streams.predict(
-                id, (decode,), caller, begin=begin, end=turn.end, timeout=deadline - monotonic()
+                id, (decode,), caller, begin=begin, end=sequence.end, timeout=deadline - monotonic()
             )
         except (StreamNotFound, StreamExpired):
-            raise _unknown(name, turn) from None
+            raise _unknown(name, sequence) from None
         return [Prediction(answer.outputs, ())], request, model.spec
 
 
-def _unknown(model: str, turn: Turn) -> InvalidRequest:
+def _unknown(model: str, sequence: SequenceFlags) -> InvalidRequest:
     why = "its first request says so with sequence_start, and it ends when it is idle for long"
-    detail = f"there is no sequence {turn.id} of {model}: {why}"
+    detail = f"there is no sequence {sequence.id} of {model}: {why}"
     return InvalidRequest.at("/parameters/sequence_id", detail)
 
 

@@ -32,7 +32,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class SequenceFlags:
     """The part that a request has in a sequence whose state the service keeps."""
 
     id: str
@@ -49,7 +49,7 @@ class Asked:
     tensors: dict[str, Tensor]
     id: str | None
     timeout: float | None  # seconds
-    turn: Turn | None
+    sequence: SequenceFlags | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +75,18 @@ def read(body: bytes, header_length: bytes | None) -> Asked:
     members = read_object(text)
     parameters = parameters_of(members, "")
     tensors = _tensors(members, rest)
-    turn = _turn(parameters)
-    return Asked(members, parameters, tensors, member_of(members, "id", str, ""), _timeout(parameters), turn)
+    sequence = _sequence(parameters)
+    return Asked(members, parameters, tensors, member_of(members, "id", str, ""), _timeout(parameters), sequence)
 
 
 def fit(asked: Asked, spec: ModelSpec, limits: Limits) -> InferRequest:
     """The request as one for this model; raises MalformedBody, InvalidRequest and TooLarge."""
-    turn = asked.turn
-    if turn is not None:
-        _check_turn(turn, asked.tensors, spec)
-    wanted = _wanted(asked.members, asked.parameters, spec, stateful=turn is not None)
+    sequence = asked.sequence
+    if sequence is not None:
+        _check_sequence(sequence, asked.tensors, spec)
+    wanted = _wanted(asked.members, asked.parameters, spec, stateful=sequence is not None)
     instances = instances_of(spec, asked.tensors, limits)
-    if turn is not None and len(instances) != 1:
+    if sequence is not None and len(instances) != 1:
         raise InvalidRequest.at("/inputs", f"a request of a sequence has one row, got {len(instances)}")
     return InferRequest(instances, wanted, asked.id)
 
@@ -188,7 +188,7 @@ def _wanted(request: dict[str, Any], parameters: dict[str, Any], spec: ModelSpec
     return tuple(wanted.values())
 
 
-def _turn(parameters: dict[str, Any]) -> Turn | None:
+def _sequence(parameters: dict[str, Any]) -> SequenceFlags | None:
     """The part in a sequence, if any; 0 and the empty string are the id of none."""
     id = parameters.get("sequence_id")
     start, end = (member_of(parameters, name, bool, "/parameters") or False for name in ("sequence_start", "sequence_end"))
@@ -198,19 +198,19 @@ def _turn(parameters: dict[str, Any]) -> Turn | None:
             raise InvalidRequest.at(where, "sequence_start and sequence_end are for a sequence_id, which is missing")
         return None
     if type(id) is int and 0 < id <= LARGEST_ID:
-        return Turn(str(id), start, end)
+        return SequenceFlags(str(id), start, end)
     if not isinstance(id, str) or not _ID.fullmatch(id):
         detail = "expected an integer from 0 to 2**64 - 1, or 1 to 128 letters, digits, dots, dashes and underscores"
         raise InvalidRequest.at(where, detail)
-    return Turn(id, start, end)
+    return SequenceFlags(id, start, end)
 
 
-def _check_turn(turn: Turn, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
+def _check_sequence(sequence: SequenceFlags, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
     """InvalidRequest unless the service can keep the states of this model, and does so alone."""
     check_kept(spec)
     for state in spec.states:
         if state.input in tensors:
-            raise tensors[state.input].refuse(f"it is a state, which the service keeps for the sequence {turn.id}", "/name")
+            raise tensors[state.input].refuse(f"it is a state, which the service keeps for the sequence {sequence.id}", "/name")
 
 
 def _timeout(parameters: dict[str, Any]) -> float | None:
