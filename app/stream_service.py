@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from app import streams
+from app.bookmark import Bookmark
 from app.catalog import Catalog
 from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, StoreUnavailable
 from app.keeper import Keeper, Origin, Place
@@ -30,15 +31,11 @@ from app.turns import Turns
 
 log = logging.getLogger(__name__)
 
-MOST_REMEMBERED = 2**13  # bytes of a stream, by each caller
 SWEEP = 1.0  # seconds between two looks for what has expired
 
 
 class Caller(Protocol):
     """Who waits for an answer, and may leave."""
-
-    last: Stream | None  # where the stream stood when this caller's last chunk was done: there it stands, if nobody else came
-    remembers: bool  # false once it did not: others send chunks of that stream too
 
     def waits_for(self, ticket: Ticket) -> Ticket:
         """The same ticket, which fails when the caller leaves; raises when he has."""
@@ -50,6 +47,7 @@ class _Asked:
 
     decoders: Sequence[Decode]
     caller: Caller
+    bookmark: Bookmark | None
     deadline: float
     end: bool
     most: int  # chunks that may run as one
@@ -97,6 +95,7 @@ class StreamService:
         decoders: Sequence[Decode],
         caller: Caller,
         *,
+        bookmark: Bookmark | None = None,
         begin: Model | None = None,
         end: bool = False,
         timeout: float = inf,
@@ -104,9 +103,10 @@ class StreamService:
         """The answers to chunks that follow each other, to as many of the first ones as could be had at once, one or more.
 
         Each chunk is what its decoder gives for the model; it is asked again where the id is one of another model meanwhile.
-        With numbers chunks can be sent again: what was done is not done twice. `begin`: with a new stream of this model, which
-        the caller holds, in the place of one that has the id. `end`: it has ended when all are done. That is one turn, for
-        other processes too. `timeout`: seconds, no more than any chunk has.
+        With numbers chunks can be sent again: what was done is not done twice. `bookmark`: the same for all chunks of one caller,
+        who need not be told from the store where the stream stands. `begin`: with a new stream of this model, which the caller
+        holds, in the place of one that has the id. `end`: it has ended when all are done. That is one turn, for other processes
+        too. `timeout`: seconds, no more than any chunk has.
 
         Raises StreamNotFound, StreamExpired, StreamConflict, StoreUnavailable, DeadlineExceeded, with `begin` what `create`
         does, and what the first decoder, Batcher.predict and its ticket raise; then the stream is where it was, and with `begin`
@@ -115,11 +115,10 @@ class StreamService:
         if begin is not None:
             _check_streamed(begin.spec)
         arrived, deadline = self.keeper.now(), monotonic() + min(timeout, self.keeper.limits.timeout)
-        asked = _Asked(decoders, caller, deadline, end, most=len(decoders))
+        asked = _Asked(decoders, caller, bookmark, deadline, end, most=len(decoders))
         await self._turns.take(id, timeout=deadline - monotonic())
         try:
-            last, caller.last = caller.last, None
-            if last is not None and begin is None and last.id == id and last.expires > arrived:
+            if bookmark is not None and (last := bookmark.take(id, arrived)) is not None and begin is None:
                 try:
                     model = await self._model_of(last, deadline - monotonic())
                     answered, after = await self._attempt(asked, last, model)
@@ -127,7 +126,7 @@ class StreamService:
                     after = None
                 if after is not None and await self._settle(asked, Place(last, last.tag), after, len(answered)):
                     return answered, model
-                caller.remembers = False  # what was computed for nothing is no race, and happens once
+                bookmark.used = False  # what was computed for nothing is no race, and happens once
             while True:
                 place, model = await self._place(id, arrived, begin, deadline)
                 answered, after = await self._attempt(asked, place.stream, model)
@@ -170,8 +169,8 @@ class StreamService:
         ends = asked.end and done == len(asked.decoders)
         if not await self.keeper.settle(place, None if ends else after):
             return False
-        if asked.caller.remembers and not ends and len(after.state) + len(after.answers) <= MOST_REMEMBERED:
-            asked.caller.last = after
+        if asked.bookmark is not None and not ends:
+            asked.bookmark.put(after)
         self._metrics.done.inc(done)
         return True
 

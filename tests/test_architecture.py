@@ -21,7 +21,7 @@ FLOORS = [
     {"app.chunked"},
     {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
     {"app.experience"},
-    {"app.batcher", "app.codecs", "app.keeper"},
+    {"app.batcher", "app.bookmark", "app.codecs", "app.keeper"},
     {"app.lifecycle"},
     {"app.catalog"},
     {"app.service", "app.pins"},

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 from prometheus_client import CollectorRegistry
 
+from app.bookmark import MOST_REMEMBERED, Bookmark
 from app.catalog import Catalog
 from app.errors import (
     DeadlineExceeded,
@@ -48,7 +49,7 @@ from app.service import Service
 from app.stores import TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.stream_service import MOST_REMEMBERED, StreamService
+from app.stream_service import StreamService
 from app.streams import MOST_ANSWERS, Chunk, ChunkAnswer, Stream, StreamLimits, new_tag
 from app.tensors import Array
 from tests import artifacts
@@ -62,10 +63,6 @@ NETWORK = artifacts.network()
 
 class Patient:
     """A caller who stays."""
-
-    def __init__(self) -> None:
-        self.last: Stream | None = None
-        self.remembers = True
 
     def waits_for(self, ticket: Ticket) -> Ticket:
         return ticket
@@ -103,10 +100,8 @@ def streams_of(
     return StreamService(service.catalog, Pins(service.catalog, drain=drain), keeper)
 
 
-async def predict(
-    streams: StreamService, id: str, steps: Array, seq: int | None = None, caller: Patient | None = None, **turn: Any
-) -> ChunkAnswer:
-    ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), caller or Patient(), **turn)
+async def predict(streams: StreamService, id: str, steps: Array, seq: int | None = None, **more: Any) -> ChunkAnswer:
+    ((answer, _),), _ = await streams.predict(id, (decoding(steps, seq),), Patient(), **more)
     return answer
 
 
@@ -143,7 +138,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = Clock()
         self.reference: dict[str, Reference] = {}
         self.gone: set[str] = set()  # expired
-        self.callers: dict[tuple[int, str], Patient] = defaultdict(Patient)
+        self.bookmarks: dict[tuple[int, str], Bookmark] = defaultdict(Bookmark)
         self.made = 0
         self.folder = TemporaryDirectory()
         self.open()
@@ -182,9 +177,9 @@ class Machine(RuleBasedStateMachine):
                 self.runner.run(work)
         return None
 
-    def ask(self, process: int, id: str, steps: Array, seq: int | None = None, **turn: Any) -> Coroutine[Any, Any, ChunkAnswer]:
-        """For the one caller who each stream has in each process, and who remembers where it stood."""
-        return predict(self.services[process], id, steps, seq, self.callers[process, id], **turn)
+    def ask(self, process: int, id: str, steps: Array, seq: int | None = None, **more: Any) -> Coroutine[Any, Any, ChunkAnswer]:
+        """For the one caller who each stream has in each process, and who keeps a bookmark."""
+        return predict(self.services[process], id, steps, seq, bookmark=self.bookmarks[process, id], **more)
 
     @property
     def first(self) -> StreamService:
@@ -274,7 +269,7 @@ class Machine(RuleBasedStateMachine):
         begin, got = len(known.chunks) - len(again), []
         while len(got) < len(given):
             decoders = [decoding(steps, begin + number) for number, steps in enumerate(given)][len(got) :]
-            answers, _ = self.runner.run(self.first.predict(id, decoders, self.callers[0, id]))
+            answers, _ = self.runner.run(self.first.predict(id, decoders, Patient(), bookmark=self.bookmarks[0, id]))
             got += [answer for answer, _ in answers]
         for number, (steps, answer) in enumerate(zip(given, got, strict=True)):
             outputs = again[number][1] if number < len(again) else known.done(steps, self.clock.now)
@@ -404,9 +399,6 @@ def test_streams_do_what_the_reference_does_whatever_comes(kind: str, repository
 
 class Leaver:
     """A caller who leaves as soon as its chunk waits."""
-
-    last: Stream | None = None
-    remembers = False
 
     def waits_for(self, ticket: Ticket) -> Ticket:
         ticket.fail(ConnectionResetError())
@@ -988,13 +980,13 @@ def test_a_chunk_is_read_again_when_its_stream_became_one_of_another_model(runne
     runner.run(main())
 
 
-def test_who_remembers_a_stream_goes_on_with_the_one_that_took_its_place(runner: asyncio.Runner, tmp_path: Path) -> None:
-    """One of another model under the same id, then none: what is remembered decides nothing, the errors least of all."""
+def test_who_keeps_a_bookmark_goes_on_with_the_one_that_took_its_place(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """One of another model under the same id, then none: what a bookmark says decides nothing, the errors least of all."""
 
     async def main() -> None:
         for name in ("gyro-denoiser", "other"):
             artifacts.build(tmp_path, name=name)
-        served, caller = await service_over(tmp_path), Patient()
+        served, caller, bookmark = await service_over(tmp_path), Patient(), Bookmark()
         streams = streams_of(served, Memory())
         taken: list[str] = []
 
@@ -1006,46 +998,46 @@ def test_who_remembers_a_stream_goes_on_with_the_one_that_took_its_place(runner:
 
         other = served.model("other")
         await streams.create(served.model().spec, id="s")
-        await streams.predict("s", (decode,), caller)
-        assert caller.last is not None
+        await streams.predict("s", (decode,), caller, bookmark=bookmark)
+        assert bookmark.last is not None
         await streams.delete("s")
         await streams.create(other.spec, id="s")
-        ((answer, _),), model = await streams.predict("s", (decode,), caller)
+        ((answer, _),), model = await streams.predict("s", (decode,), caller, bookmark=bookmark)
         assert (taken, model, answer.seq) == (["gyro-denoiser"] * 2 + ["other"], other, 1)
         await streams.delete("s")
         with pytest.raises(StreamNotFound):
-            await predict(streams, "s", chunk(1, 1), caller=caller)
+            await predict(streams, "s", chunk(1, 1), bookmark=bookmark)
         await served.close()
 
     runner.run(main())
 
 
-def test_who_is_not_alone_with_a_stream_remembers_it_no_more(runner: asyncio.Runner, repository: Path) -> None:
+def test_who_is_not_alone_with_a_stream_keeps_no_bookmark(runner: asyncio.Runner, repository: Path) -> None:
     """Else every chunk would be computed twice that comes after another caller's."""
 
     async def main() -> None:
-        served, callers = await service_over(repository), (Patient(), Patient())
+        served, bookmarks = await service_over(repository), (Bookmark(), Bookmark())
         streams = streams_of(served, Memory())
         await streams.create(served.model().spec, id="s")
         given = [chunk(3, seed) for seed in range(8)]
-        got = [await predict(streams, "s", steps, caller=callers[index % 2]) for index, steps in enumerate(given)]
+        got = [await predict(streams, "s", steps, bookmark=bookmarks[index % 2]) for index, steps in enumerate(given)]
         whole, _ = NETWORK.equations(np.concatenate(given).astype(np.float64), [ZERO])
         np.testing.assert_allclose(np.concatenate([answer.output for answer in got]), whole, rtol=1e-4, atol=1e-3)
-        assert [(caller.remembers, caller.last) for caller in callers] == [(False, None)] * 2
+        assert [(bookmark.used, bookmark.last) for bookmark in bookmarks] == [(False, None)] * 2
         await served.close()
 
     runner.run(main())
 
 
-def test_a_stream_that_takes_much_memory_is_not_remembered(runner: asyncio.Runner, repository: Path) -> None:
+def test_a_stream_that_takes_much_memory_has_no_bookmark(runner: asyncio.Runner, repository: Path) -> None:
     async def main() -> None:
-        served, caller = await service_over(repository), Patient()
+        served, bookmark = await service_over(repository), Bookmark()
         streams = streams_of(served, Memory())
         await streams.create(served.model().spec, id="s")
-        await predict(streams, "s", chunk(2, 1), caller=caller)
-        assert caller.last is not None
-        await predict(streams, "s", chunk(MOST_REMEMBERED, 1), caller=caller)
-        assert (caller.last, caller.remembers) == (None, True)
+        await predict(streams, "s", chunk(2, 1), bookmark=bookmark)
+        assert bookmark.last is not None
+        await predict(streams, "s", chunk(MOST_REMEMBERED, 1), bookmark=bookmark)
+        assert (bookmark.last, bookmark.used) == (None, True)
         await served.close()
 
     runner.run(main())

@@ -13,18 +13,15 @@ from starlette.types import Scope
 from app.errors import DeadlineExceeded
 from app.extensions import ON_DISCONNECT
 from app.queue import Ticket
-from app.streams import Stream
 
 
 class Caller:
     """The one who sent a request; in a `with` block, told when the connection is lost."""
 
-    __slots__ = ("_leaving", "_ticket", "gone", "last", "remembers")
+    __slots__ = ("_leaving", "_ticket", "gone")
 
     def __init__(self, scope: Scope) -> None:
         self.gone = False
-        self.last: Stream | None = None  # where its stream stood when its last chunk was done
-        self.remembers = True
         self._ticket: Ticket | None = None
         extensions = scope.get("extensions")
         self._leaving: set[Callable[[], None]] = extensions[ON_DISCONNECT] if extensions and ON_DISCONNECT in extensions else set()

@@ -5,7 +5,7 @@ order. Knows nothing of how streams are kept, nor of frames.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from time import perf_counter
 from urllib.parse import parse_qsl
@@ -23,6 +23,7 @@ from app.api.guard import PROTOCOL, Guard
 from app.api.origins import HOST, is_foreign
 from app.api.request_id import HEADER as REQUEST_ID
 from app.api.streams import Streams
+from app.bookmark import Bookmark
 from app.codecs import json, octets
 from app.errors import Forbidden, RateLimited, RecurveError, Unavailable
 from app.extensions import STOPPING, WAITING
@@ -47,6 +48,7 @@ class Connection:
     id: str
     next: int | None  # the number of the next chunk; None: the caller does not count
     return_sequences: bool
+    bookmark: Bookmark = field(default_factory=Bookmark)
 
     def complete(self, chunk: Chunk) -> Chunk:
         """The next chunk with what was not said of it."""
@@ -141,7 +143,8 @@ class Live:
 
             return decode
 
-        answered, model = await self._streams.predict(connection.id, [decoder(message) for message in given], caller)
+        decoders = [decoder(message) for message in given]
+        answered, model = await self._streams.predict(connection.id, decoders, caller, bookmark=connection.bookmark)
         last, chunk = answered[-1]
         connection.next = None if chunk.seq is None else last.seq
         return [_told(connection, model.spec, message, *each) for message, each in zip(given, answered, strict=False)], model.spec
