@@ -61,7 +61,7 @@ class Catalog:
 
     @property
     def working(self) -> list[Model]:
-        """The same, and what finishes its work before it is let go."""
+        """What is served, what is kept for those who began with it, and what finishes its work before it is let go."""
         return [*self.loaded, *self._leaving.values()]
 
     def is_off(self, name: str) -> bool:

@@ -87,7 +87,7 @@ class Protocol(EndingProtocol):
         self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
 
     def on_response_complete(self) -> None:
-        """As uvicorn's own, but for a timer for each answer: `check` ends what rests for too long."""
+        """Begin the next request, or rest: without uvicorn's timer for each answer, for `check` ends what rests for too long."""
         self.server_state.total_requests += 1
         self._heard = self._rested = self.loop.time()
         if not self._over and not self.transport.is_closing():

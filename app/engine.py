@@ -109,7 +109,7 @@ class Engine:
         return self._predict(instances, self._run)[0]
 
     def answer(self, instances: Sequence[Instance]) -> Sequence[Prediction | NotFinite]:
-        """The same, but NotFinite in place of a prediction, or of a state, that overflows float32."""
+        """Predictions in the order of the instances; NotFinite in the place of one that overflows float32, or whose state does."""
         predictions, whole = self._predict(instances, self._run)
         if all(map(is_finite, whole)):
             return predictions
@@ -117,7 +117,7 @@ class Engine:
         return [each if all(map(is_finite, (*each.outputs, *each.state))) else error for each in predictions]
 
     def predict_on(self, runner: Runner, instances: Sequence[Instance]) -> list[Prediction]:
-        """The same as `predict`, on the provider of this one of the runners, whatever it costs; raises what goes wrong there."""
+        """Predictions in the order of the instances, by this runner, whatever it costs; raises what goes wrong there."""
         return self._predict(instances, runner.predict)[0]
 
     def warm_up(self, batches: Sequence[Sequence[Instance]], *, alone: Alone = nullcontext) -> list[float]:

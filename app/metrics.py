@@ -123,7 +123,7 @@ class Metrics:
         return generate_latest(self._all())
 
     def model_counts(self) -> dict[tuple[str, str], ModelCounts]:
-        """The same of each version of each model that was ever loaded."""
+        """What all processes together have counted of each model that was ever loaded, by its name and version."""
         found: dict[tuple[str, str], Samples] = defaultdict(dict)
         for metric in self._all().collect():
             for sample in metric.samples:

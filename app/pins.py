@@ -47,7 +47,7 @@ class Pins:
                 log.info("Version %s of %s is let go: no stream goes on with it.", key[1], key[0])
 
     async def _other(self, name: str, version: str) -> Model:
-        """The same, of a version that is not served."""
+        """The model of a version that is not served; raises what `model` raises."""
         key, newest = (name, version), self._catalog.find(name)
         if key not in self._catalog.aside and (newest is None or int(version) > int(newest.spec.version)):
             if (found := await self._look_again(name, version)) is not None:

@@ -41,7 +41,7 @@ class Runner(ABC):
         """Make ready for batches of up to `most` instances."""
 
     def timed(self, batch: Batch) -> Computed:
-        """The same as `predict`; the time it takes tells `seconds_now` how busy the provider is."""
+        """What `predict` computes; the time that it takes tells `seconds_now` how busy the provider is."""
         begin = monotonic()
         answer = self.predict(batch)
         now = monotonic()

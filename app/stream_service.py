@@ -38,7 +38,7 @@ class Caller(Protocol):
     """Who waits for an answer, and may leave."""
 
     def waits_for(self, ticket: Ticket) -> Ticket:
-        """The same ticket, which fails when the caller leaves; raises when he has."""
+        """The ticket itself, which now fails when the caller leaves; raises when he has."""
 
 
 @dataclass(slots=True)

@@ -88,7 +88,7 @@ class Batch:
 
     @classmethod
     def _of_one(cls, instance: Instance, states: Sequence[StateSpec]) -> Self:
-        """The same for a single instance, in a fraction of the time."""
+        """Of one instance, with nothing to pad: in a fraction of the time that `collate` takes. ValueError when it has no steps."""
         if len(instance.steps) == 0:
             raise ValueError("an instance has no steps")
         starts = [_zeros(1, state.shape, state.batch_axis) for state in states]

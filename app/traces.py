@@ -42,7 +42,7 @@ class Traces:
 
     @classmethod
     def configured(cls, variables: Mapping[str, str] = os.environ, *, version: str) -> Self | None:
-        """As the standard variables say: None without an endpoint to send to, or without the packages for that."""
+        """Made as OpenTelemetry's variables say; None without an endpoint to send to, or without the packages for that."""
         off = variables.get("OTEL_SDK_DISABLED", "").lower() == "true" or variables.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp"
         if off or not any(variables.get(name) for name in ENDPOINTS):
             return None

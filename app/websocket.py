@@ -52,7 +52,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._leaving: set[Callable[[], None]] = set()
 
     async def receive(self) -> Any:
-        """As uvicorn's own, which knows nothing of what is kept here."""
+        """The next message, and room for another; uvicorn's own knows nothing of what is kept here."""
         message = await self.queue.get()
         self._taken()
         return message

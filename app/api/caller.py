@@ -44,7 +44,7 @@ class Caller:
         return left
 
     def waits_for(self, ticket: Ticket) -> Ticket:
-        """The same ticket, which fails when the caller leaves; ClientDisconnect when that has happened already.
+        """The ticket itself, which now fails when the caller leaves; ClientDisconnect when that has happened already.
 
         Await what comes back without giving it a name: an error holds the frames that it went through, and must not be held by
         one of them.

@@ -118,7 +118,7 @@ def reply_of(answer: Answer, request_id: Header) -> Reply:
 
 
 async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
-    """As messages; of a WebSocket that is not let in, before it is one."""
+    """Send an answer as ASGI messages; to a WebSocket that is not let in, as the answer to its handshake."""
     status, headers, body = reply
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     await send({"type": f"{kind}.start", "status": status, "headers": headers})

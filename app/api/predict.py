@@ -129,7 +129,7 @@ def _said(model: str, version: str, provider: str) -> list[tuple[bytes, bytes]]:
 
 
 def router(predict: Predict) -> APIRouter:
-    """The same as a route of the framework: its documentation."""
+    """A route of the framework that answers as `predict` does, and documents it."""
     routes = APIRouter()
 
     @routes.post(

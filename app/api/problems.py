@@ -39,7 +39,7 @@ class Answer:
     status: int = 200
 
     def response(self) -> Response:
-        """The same for the framework."""
+        """The framework's response with these headers and this body."""
         response = Response(self.body, self.status)
         response.raw_headers += self.headers
         return response

@@ -138,7 +138,7 @@ def _unknown(model: str, sequence: SequenceFlags) -> InvalidRequest:
 
 
 def router(infer: Infer) -> APIRouter:
-    """The same as routes of the framework: their documentation."""
+    """Routes of the framework that answer as `infer` does, and document it."""
     routes = APIRouter(tags=["open inference protocol"])
 
     async def answer(request: Request) -> Response:

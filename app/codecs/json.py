@@ -66,11 +66,11 @@ class Decoder:
         return self.quick(body, choose) or self.exact(body, choose)
 
     def quick(self, body: bytes, choose: Choose) -> PredictRequest | None:
-        """The same where nothing is out of the ordinary; else None."""
+        """The request of an ordinary body; None where anything is out of the ordinary. Raises what `decode` raises."""
         return self._try(self._decode, body, choose)
 
     def exact(self, body: bytes, choose: Choose) -> PredictRequest:
-        """The same whatever is in it, in many times as long; several threads may call it."""
+        """The request of any body, in many times as long; raises what `decode` raises. Several threads may call it."""
         return plain.decode(body, self._limits, choose, self._tokens)
 
     def decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
@@ -78,11 +78,11 @@ class Decoder:
         return self.quick_chunk(body, spec) or self.exact_chunk(body, spec)
 
     def quick_chunk(self, body: bytes, spec: ModelSpec) -> Chunk | None:
-        """As `quick`."""
+        """The chunk of an ordinary body; None where anything is out of the ordinary. Raises what `decode_chunk` raises."""
         return self._try(self._decode_chunk, body, spec)
 
     def exact_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
-        """As `exact`."""
+        """The chunk of any body, in many times as long; raises what `decode_chunk` raises. Several threads may call it."""
         return plain.decode_chunk(body, self._limits, spec)
 
     def _try(self, decode: Callable[..., T], *arguments: Any) -> T | None:

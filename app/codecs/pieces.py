@@ -58,7 +58,7 @@ class Elements:
         return chain.from_iterable(self.blocks())
 
     def blocks(self) -> Iterator[list[Any]]:
-        """The same, many at a time."""
+        """All elements in their order, in lists of many."""
         return (block for block, _ in self._reader.blocks(self._begin))
 
 

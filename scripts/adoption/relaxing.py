@@ -70,7 +70,7 @@ def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: 
 
 
 def _lengths(spec: ModelSpec) -> tuple[int, ...]:
-    """As many rows in each run; where only equal lengths run together, a run for each length."""
+    """How many steps the rows of one run have; where only equal lengths run together, those of a run for each length."""
     if spec.time_steps:
         return (spec.time_steps,) * ROWS
     return (1, 7, 7, 128, 7, 1, 128, 1) if spec.ragged else tuple(length for length in (1, 7, 128) for _ in range(ROWS))

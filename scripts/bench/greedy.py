@@ -30,7 +30,7 @@ async def read_slowly(client: Client) -> None:
 
 
 async def huge(client: Client) -> None:
-    """As much as is taken: steps, instances, or bytes."""
+    """A request of as much as is taken: steps, instances, or bytes."""
     one = Part(client.random.randrange(SIGNALS), 0, 1)
     text = predict_body(client.truth, [one])
     kind = client.random.randrange(3)

@@ -51,7 +51,7 @@ class Scenario:
         return any(STATE in body for body in self.bodies)
 
     def carrying(self, token: str) -> "Scenario":
-        """The same with a state token that a server gave."""
+        """The scenario with a state token that a server gave."""
         return replace(self, bodies=[body.replace(STATE, token.encode()) for body in self.bodies])
 
 

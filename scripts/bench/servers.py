@@ -38,7 +38,7 @@ class Running:
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def answering(self, size: int) -> "Running":
-        """The same, which answers so many bytes; of the bare route."""
+        """The bare route, where it answers so many bytes."""
         return replace(self, path=f"/predict?{size}")
 
     def ask(self, body: bytes, headers: Mapping[str, str] = JSON) -> bytes:

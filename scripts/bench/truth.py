@@ -65,7 +65,7 @@ class Truth:
         return self._are_right(part, [np.asarray(array, np.float64) for array in named.values()])
 
     def are_right_octets(self, part: Part, told: bytes) -> bool:
-        """The same of a binary answer: the outputs, one after the other."""
+        """Whether this is what a binary answer should hold: the outputs, one after the other, in float32."""
         shapes = [(len(part), *output.width) for output in self.spec.outputs]
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)]).tolist()
         if len(told) != 4 * ends[-1]:

@@ -46,7 +46,7 @@ class Request:
         return cls(body, [each.output for each in answers], sides.cpu.engine.spec.tolerance)
 
     def as_answered(self, port: int) -> "Request":
-        """The same, with what the service at `port` answers now for what is expected."""
+        """The batch, of which is expected what the service at `port` answers now."""
         answers = state.predicted(port, self.body)["predictions"]
         return replace(self, expected=[np.array(each, np.float32) for each in answers])
 

@@ -114,7 +114,7 @@ def _largest(ours: Sequence[Array], theirs: Sequence[Array]) -> float:
 
 
 def _moved(instance: Instance, rng: np.random.Generator) -> Instance:
-    """The same but for the last bit of each number that was measured: what that does is the scale for all differences."""
+    """An instance with another last bit of each number that was measured: what that does is the scale for all differences."""
     signs = rng.choice(np.array([-LAST_BIT, LAST_BIT], np.float32), instance.steps.shape)
     return Instance(instance.steps * (1 + signs), instance.state)
 

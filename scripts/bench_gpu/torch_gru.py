@@ -122,7 +122,7 @@ def _run(job: Job, gru: Callable[..., object], cell: Cell, hidden: int) -> Calla
 
 
 def _done(job: Job, run: Callable[[], object]) -> Callable[[], None]:
-    """The same, until the GPU has done it."""
+    """A run that ends when the GPU has done its work."""
 
     def whole() -> None:
         run()

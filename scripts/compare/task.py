@@ -63,7 +63,7 @@ class Task(Protocol):
 
     @property
     def ends_when_solved(self) -> bool:
-        """And keeps its learning rate until then; otherwise the budget is spent, and the rate decays over it."""
+        """Whether training ends once it is solved, its learning rate constant; else the budget is spent and the rate decays."""
 
     @property
     def error_name(self) -> str: ...

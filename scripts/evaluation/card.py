@@ -57,7 +57,7 @@ class Card:
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
-        """As a manifest has it."""
+        """What a manifest says."""
         return cls(
             name=spec.name,
             version=spec.version,
@@ -72,7 +72,7 @@ class Card:
 
     @classmethod
     def served(cls, told: dict[str, Any]) -> Self:
-        """As GET /models tells it; KeyError or TypeError where it tells something else."""
+        """What GET /models tells of a version; KeyError or TypeError where it tells something else."""
         signals = [
             tuple(Signal(**each) for each in listed) for listed in (told["features"], *(o["signals"] for o in told["outputs"]))
         ]

@@ -34,7 +34,7 @@ class Wish:
 
 
 def task_of(card: Card, wish: Wish) -> Task | None:
-    """As the manifest has it; where that is silent, as asked for."""
+    """The task that the manifest names; where that is silent, the one that is asked for. WrongUse when they differ."""
     if card.task and wish.task and wish.task != card.task:
         raise WrongUse(f"{card} was trained for the task {card.task}: it cannot be judged by --task {wish.task}.")
     task = card.task or wish.task

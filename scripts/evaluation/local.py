@@ -60,7 +60,7 @@ class Local:
         self._engine.close()
 
     def _predicted(self, some: Sequence[Instance]) -> list[Prediction]:
-        """As the service would: what overflows is no answer."""
+        """One prediction for each, as the service gives it; EvaluationError where one overflows float32."""
         predictions = []
         for answer in self._engine.answer(some):
             if isinstance(answer, NotFinite):

@@ -69,7 +69,7 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
 
 
 def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None, list[str]]:
-    """And what is to be said of its scores."""
+    """What scores the answers, None where there is no truth, and what is to be said of it."""
     if not material.truth:
         return None, []
     if material.task == "classify":

@@ -84,7 +84,7 @@ def _flag(name: str, value: str) -> str:
 
 
 def _spelled(value: object) -> str:
-    """As a flag has it."""
+    """A value as it is written behind a flag."""
     if isinstance(value, tuple):
         return ",".join(map(_spelled, value))
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

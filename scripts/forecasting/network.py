@@ -131,7 +131,7 @@ class Network(nn.Module):
         return (values,) if answer.levels is None else (values, answer.frame.back_levels(answer.levels))
 
     def equations(self, steps: Array) -> tuple[Array, ...]:
-        """The same for one context (context, features), by the equations in float64 NumPy."""
+        """What `forward` answers to one context (context, features), by the equations in float64 NumPy."""
         seen, base, level, spread = self.normal.equations(steps)
         read, ends = self._rows(seen)
         line, offset = self._lines()

@@ -36,7 +36,7 @@ class Frame:
         return self.base + (self.level + self.spread * numbers)  # the small terms first: a large offset keeps its digits
 
     def back_levels(self, numbers: Tensor) -> Tensor:
-        """The same with an axis behind (batch, horizon, targets, levels)."""
+        """Raw values (batch, horizon, targets, levels) of numbers with an axis more than `back` takes."""
         base, level, spread = (each[..., None] for each in (self.base, self.level, self.spread))
         return base + (level + spread * numbers)
 
@@ -88,7 +88,8 @@ class Normal(nn.Module):
         return rest / spread, Frame(base, levels, spreads)
 
     def equations(self, steps: Array) -> tuple[Array, Array, Array, Array]:
-        """The same for one window (context, features) in float64 NumPy: the numbers, and base, level and spread (targets,)."""
+        """What `forward` computes, for one window (context, features) in float64 NumPy: the numbers, and base, level and spread
+        (targets,)."""
         scale, target_mean, target_scale = (
             each.cpu().double().numpy() for each in (self.scale, self.target_mean, self.target_scale)
         )

@@ -54,7 +54,8 @@ def _laid(lines: Tensor, count: int) -> Tensor:
 
 
 def _widened(own: Linear, sources: Sequence[int | None], inputs: int) -> Tensor:
-    """The same lines from all features (targets, context x features + 1, horizon): nothing but the own past counts."""
+    """Lines from a target's own past as lines from all features (targets, context x features + 1, horizon), of which the others
+    count nothing."""
     _, context, horizon = own.weight.shape
     wide = torch.zeros(len(sources), context, (inputs - 1) // context, horizon, dtype=torch.float64)
     offset = torch.zeros(len(sources), 1, horizon, dtype=torch.float64)

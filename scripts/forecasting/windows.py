@@ -68,7 +68,7 @@ class Windows:
         return rng.permutation(len(self))
 
     def batches(self, places: Places) -> Iterator[Places]:
-        """The same in pieces whose arrays are of a bounded size."""
+        """These places in their order, in pieces whose arrays are of a bounded size."""
         numbers = (self.context + self.horizon) * (self._features.shape[1] + self._targets.shape[1])
         size = max(1, min(1024, MOST_NUMBERS // numbers))
         for begin in range(0, len(places), size):

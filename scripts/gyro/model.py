@@ -58,7 +58,7 @@ class Denoiser(nn.Module):
         return input[..., :3] + (correction + CORRECTION_SCALE * self.head(h)), ends
 
     def equations(self, steps: Array, state: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
-        """The same for one sequence, steps (time, 6) from an array for each of the stack's shapes, in float64 NumPy."""
+        """Rates (time, 3) and final states of one sequence (time, 6) in float64 NumPy; state: an array for each of stack.shapes."""
         W_o, b_o = (array.astype(np.float64) for array in self.head_weights())
         measured, correction = steps[:, :3], steps @ self.calibration.cpu().double().numpy().T
         scaled = [np.tanh((measured + correction) / scale) for scale in RATE_SCALES]

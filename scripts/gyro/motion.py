@@ -58,7 +58,7 @@ class Motion:
     activity: NDArray[np.int8]
 
     def jittered(self, rng: np.random.Generator, spread: float) -> "Motion":
-        """The same motion sampled early or late by `spread` samples, 1 sigma, each sample on its own."""
+        """The motion as it is sampled early or late by `spread` samples, 1 sigma, each sample on its own."""
         count, steps, _ = self.rate.shape
         nominal = np.arange(steps)
         times = np.clip(nominal + spread * rng.standard_normal((count, steps)), 0, steps - 1)

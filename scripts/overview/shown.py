@@ -68,7 +68,7 @@ def _loss(learned: Learned) -> float:
 
 
 def _baseline(learned: Learned) -> Value:
-    """The same of the best baseline, and whether the model beats it."""
+    """The number that decides, of the best baseline, and whether the model beats it."""
     scores = learned.scores
     if scores is None or (best := lead(scores)) is None:
         return None

@@ -20,5 +20,5 @@ def problem_of(config: Config) -> Problem:
 
 
 def problem_over(config: Config, dataset: Dataset) -> Problem:
-    """The same over data that were read for it."""
+    """The problem that a config asks for, over data that were read for it."""
     return Forecasting(config, dataset) if config.task == "forecast" else Following(config, dataset)

@@ -29,7 +29,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Always:
-    """The same answer to every row."""
+    """One answer to every row."""
 
     answer: Array  # (targets or classes,)
 

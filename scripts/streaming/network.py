@@ -90,7 +90,7 @@ class Network(nn.Module):
     def answers(
         self, input: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The same as forward, with the probabilities of classes in place of their logits: what is served."""
+        """What is served: as `forward`, with probabilities of classes, (batch, time, outputs), in place of their logits."""
         output, state = self(input, state, lengths)
         return output.softmax(dim=-1) if self.classifies else output, state
 

@@ -74,7 +74,7 @@ def _short(word: str) -> str:
 
 
 def _rounded(raw: NDArray[np.float64], sheet: Sheet, name: str) -> Values:
-    """As float32, measured; infinities count as missing."""
+    """A column in float32, with its range, rounding and spread; infinities count as missing."""
     low, high = (float(raw.min()), float(raw.max())) if len(raw) else (np.nan, np.nan)
     present = raw
     if not (np.isfinite(low) and np.isfinite(high)):

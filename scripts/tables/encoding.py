@@ -77,7 +77,7 @@ def open_text(path: Path) -> Text:
 
 
 def as_western(text: Text) -> Text:
-    """The same file, where it has turned out further down not to be UTF-8."""
+    """A file that has turned out further down not to be UTF-8, read as Latin-1."""
     return Text(text.path, "latin-1", text.compressed, text.sample, text.whole)
 
 

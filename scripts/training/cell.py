@@ -114,7 +114,7 @@ class ResetBeforeLayer(nn.Module):
             return ResetBefore.apply(x, h0, self.weight_ih, self.weight_hh, self.bias, mask)  # type: ignore[no-any-return,no-untyped-call]  # torch leaves `apply` untyped
 
     def weights(self) -> GRUWeights:
-        """The same weights as the paper's matrices, each of which multiplies [h_prev, x]."""
+        """The weights as the paper's matrices in float64, each of which multiplies [h_prev, x]."""
         W_r, W_z, W = np.split(np.concatenate([float64(self.weight_hh), float64(self.weight_ih)], axis=1), 3)
         b_r, b_z, b = np.split(float64(self.bias), 3)
         return GRUWeights("reset_before", W_r=W_r, b_r=b_r, W_z=W_z, b_z=b_z, W=W, b=b, b_h=np.zeros_like(b))

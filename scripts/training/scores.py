@@ -55,7 +55,7 @@ class Scores:
         return found
 
     def __str__(self) -> str:
-        """As a table of text, for a terminal and for Markdown."""
+        """A table in text, for a terminal and for Markdown."""
         lines = [["", *map(str, self.metrics)]]
         lines += [[row.name, *(f"{value:.4g}" if isfinite(value) else "-" for value in row.values)] for row in self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

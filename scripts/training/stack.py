@@ -88,7 +88,7 @@ class Stack(nn.Module):
             yield (h, next(cells)) if kind == "lstm" else (h,)
 
     def equations(self, inputs: Array, state: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
-        """The same for one sequence in float64 NumPy: h (time, hidden) and the final states.
+        """What `forward` computes, for one sequence in float64 NumPy: h (time, hidden) and the final states.
 
         inputs: (time, input_size); state: an array for each of `shapes`.
         """

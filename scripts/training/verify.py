@@ -100,7 +100,7 @@ def instances(steps: Array, lengths: Sequence[int], shapes: Shapes, rng: np.rand
 
 
 def reached(engine: Engine, steps: Array, lengths: Sequence[int], rng: np.random.Generator) -> list[Instance]:
-    """The same, but the first from zeros, and each other from where the one before it ended: states that the graph reaches.
+    """Pieces of these lengths, the first from zeros, each other from where the one before it ended: states that the graph reaches.
 
     No numbers at random will do for every graph: what it takes the root of must not be below zero.
     """

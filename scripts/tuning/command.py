@@ -32,7 +32,7 @@ def arguments_of(config: Config) -> list[str]:
 
 
 def line_of(config: Config) -> str:
-    """The same for a shell."""
+    """The line that a shell trains this config by."""
     return line("scripts.train", *arguments_of(config))
 
 

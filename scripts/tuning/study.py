@@ -195,5 +195,5 @@ def _outcome(trial: Any) -> Outcome:
 
 
 def _plain(config: Config) -> dict[str, Any]:
-    """As a database that holds JSON gives it back."""
+    """A config as a database that holds JSON gives it back."""
     return {name: [*value] if isinstance(value, tuple) else value for name, value in config.to_dict().items()}
