@@ -16,8 +16,9 @@ from starlette.requests import ClientDisconnect
 from app import batcher, loop_time
 from app.api.caller import Caller
 from app.batcher import Batcher
-from app.cost import CostModel
+from app.cost import CostModel, Pace
 from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
+from app.experience import TYPICAL
 from app.extensions import ON_DISCONNECT
 from app.queue import BatchLimits, Entry, Queue, Ticket
 from app.tensors import Instance, Prediction
@@ -65,6 +66,11 @@ class Gated(Doubler):
 
 def ask(batcher: Batcher, instances: Sequence[Instance], timeout: float = 60.0) -> Ticket:
     return batcher.predict(instances, timeout=timeout)
+
+
+def costing(seconds: float, *, size: int) -> CostModel:
+    """So many for each step of the work that waits, where `size` instances run at once."""
+    return CostModel(per_step={(size - 1).bit_length(): seconds * size * Pace.weight(TYPICAL) / TYPICAL})
 
 
 def ticket(loop: asyncio.AbstractEventLoop, *, size: int = 1, deadline: float = 60.0) -> Ticket:
@@ -314,8 +320,7 @@ def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
 
     async def scenario() -> None:
         engine = Gated()
-        batcher = Batcher(engine, LIMITS, lanes=1)
-        batcher._experience._pace.per_step = 0.01  # seconds
+        batcher = Batcher(engine, LIMITS, lanes=1, cost=costing(0.01, size=8))
         running = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
         waiting = asyncio.ensure_future(ask(batcher, [instance(300)], timeout=4))  # 332 steps of work: 3.32 s
@@ -336,8 +341,7 @@ def test_what_is_urgent_is_not_refused_for_what_can_wait() -> None:
 
     async def scenario() -> None:
         engine = Gated()
-        batcher = Batcher(engine, replace(LIMITS, max_batch_size=1), lanes=1)
-        batcher._experience._pace.per_step = 0.01
+        batcher = Batcher(engine, replace(LIMITS, max_batch_size=1), lanes=1, cost=costing(0.01, size=1))
         running = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await engine.wait_until_busy()
         slow = asyncio.ensure_future(ask(batcher, [instance(300)], timeout=600))

@@ -444,8 +444,12 @@ def test_the_service_has_the_time_to_finish_what_it_accepted(manifests: list[Man
     pod = pod_of(the("Deployment", manifests))
     (container,) = pod["containers"]
     (delay,) = (float(each["value"]) for each in container["env"] if each["name"] == "RECURVE_DRAIN_DELAY")
-    drain = Settings.model_fields["drain_timeout"].default
     assert "lifecycle" not in container
+    has_time_to_finish(pod, delay)
+
+
+def has_time_to_finish(pod: dict[str, Any], delay: float) -> None:
+    drain = Settings.model_fields["drain_timeout"].default
     assert delay > 0
     assert pod["terminationGracePeriodSeconds"] >= delay + drain + LAST + WRITING
 
@@ -531,6 +535,7 @@ RUNTIME_FIELDS = POD_FIELDS | {"labels", "annotations", "supportedModelFormats",
 
 (RUNTIME,), (INFERENCE,) = documents(KSERVE / "serving-runtime.yaml"), documents(KSERVE / "inference-service.yaml")
 (CONTAINER,) = RUNTIME["spec"]["containers"]
+FLAGS = dict(argument.removeprefix("--").split("=") for argument in CONTAINER["args"])
 
 
 def test_the_serving_runtime_is_what_kserve_knows() -> None:
@@ -538,15 +543,23 @@ def test_the_serving_runtime_is_what_kserve_knows() -> None:
     assert (RUNTIME["apiVersion"], RUNTIME["kind"]) == ("serving.kserve.io/v1alpha1", "ServingRuntime")
     spec = RUNTIME["spec"]
     assert spec.keys() <= RUNTIME_FIELDS
-    pod = {key: value for key, value in spec.items() if key in POD_FIELDS}
+    predictor = dict(INFERENCE["spec"]["predictor"])
+    model = predictor.pop("model")
+    assert predictor.pop("minReplicas") == predictor.pop("maxReplicas") == 1
+    pod = {key: value for key, value in spec.items() if key in POD_FIELDS} | predictor
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": RUNTIME["metadata"], "spec": pod}
     kubernetes_validate.validate(manifest, CLUSTERS[-1], strict=True)
     assert CONTAINER["name"] == "kserve-container"
     has_no_rights(CONTAINER)
-    model = INFERENCE["spec"]["predictor"]["model"]
     assert model["runtime"] == RUNTIME["metadata"]["name"]
     assert model["modelFormat"] in [{key: each[key] for key in ("name", "version")} for each in spec["supportedModelFormats"]]
     assert [model["protocolVersion"]] == spec["protocolVersions"] == ["v2"]
+
+
+def test_the_service_has_the_time_to_finish_under_kserve_too() -> None:
+    """By a grace period that Knative would refuse."""
+    assert INFERENCE["metadata"]["annotations"] == {"serving.kserve.io/deploymentMode": "RawDeployment"}
+    has_time_to_finish(INFERENCE["spec"]["predictor"], float(FLAGS["drain-delay"]))
 
 
 # ------------------------------------------------------------------------------------------------------- A running service
@@ -558,11 +571,11 @@ def server() -> Iterator[Server]:
 
     They beat what Kubernetes puts into the environment where there is a Service of the name `recurve`.
     """
-    flags = dict(argument.removeprefix("--").split("=") for argument in CONTAINER["args"])
+    flags = dict(FLAGS)
     assert flags.pop("port") == str(CONTAINER["ports"][0]["containerPort"])
     assert flags.pop("model-dir") == "/mnt/models"
     assert flags.pop("host") == "0.0.0.0"
-    assert flags.keys() <= {"log-format"}  # which the test reads in plain
+    assert {name.replace("-", "_") for name in flags} == {"log_format", "drain_delay"} <= Settings.model_fields.keys()
     with serve(ROOT / "model", "--workers", "2", RECURVE_PORT="tcp://10.0.0.1:8000") as server:
         steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8]] * 3
         answers = [httpx.post(f"{server.url}/predict", json={"instances": [steps, steps[:1]]})]
