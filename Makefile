@@ -45,6 +45,7 @@ check: install-dev
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy app scripts
+	@$(BIN)/mypy --platform darwin app scripts
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: install-train

@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
-from tempfile import TemporaryFile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: it would start threads when it is imported
 
@@ -27,7 +26,7 @@ import fastapi_offline  # noqa: F401  # imported here, its memory is shared by a
 import numpy as np  # noqa: F401  # likewise
 from pydantic import SecretStr
 
-from app import __version__, configuration, folders, logs
+from app import __version__, configuration, disk, folders, logs
 from app.arrivals import Tls
 from app.certificates import Certificate
 from app.configuration import WrongSettings
@@ -146,10 +145,7 @@ def kept_streams(settings: Settings) -> Iterator[tuple[Settings, int | None]]:
     from app.stores.files import MAP_SIZE, room  # here, its memory is shared by all workers
 
     try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with TemporaryFile(dir=settings.data_dir) as probe:
-            if needed := room(settings.data_dir):
-                os.posix_fallocate(probe.fileno(), 0, needed)
+        disk.prove(settings.data_dir, room=room(settings.data_dir))
     except OSError as error:
         with folders.shared("streams", room=STREAMS) as folder:
             map_size = min(MAP_SIZE, folders.free(folder) // 2**13 * 2**12)  # half, in whole pages: others share it

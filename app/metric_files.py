@@ -6,16 +6,18 @@ Owns how such a file is made and how it grows. Knows nothing of what is counted.
 
 import logging
 import mmap
-import os
 from pathlib import Path
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
+from app.disk import allot
+
 log = logging.getLogger(__name__)
 
 LEAST = 4096  # bytes; a file doubles when it is full
 NOT_COUNTED = "There is no room for more metrics in %s (%s): some are not counted."
+_BEGINNING = 8  # bytes before the first entry
 _UNSEEN = 16  # bytes at the end of a file, for a count that has no place
 _BESIDE = 28 + _UNSEEN  # that an entry takes at most beside its name
 
@@ -26,16 +28,21 @@ class Allotted(MmapedDict):
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         self._is_full = False
-        if not read_mode and not Path(filename).exists():
-            filename = _made(filename)
-        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # published without types
+        if read_mode or Path(filename).exists() or _made(filename):
+            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # published without types
+        else:  # in memory, which others do not see
+            self._is_full = True
+            self._f = None  # type: ignore[assignment]  # as close() leaves it
+            self._fname = filename
+            self._m, self._capacity = mmap.mmap(-1, LEAST), LEAST
+            self._positions, self._used = {}, _BEGINNING
 
     def _init_value(self, key: str) -> None:
         needed = self._used + len(key.encode()) + _BESIDE
         while needed > self._capacity and not self._is_full:
             try:
                 with Path(self._fname).open("r+b") as file:  # its own appends: what allots by writing must not
-                    os.posix_fallocate(file.fileno(), 0, 2 * self._capacity)
+                    allot(file.fileno(), 2 * self._capacity)
             except OSError as error:
                 self._is_full = True  # for good, or that place would be another's
                 log.error(NOT_COUNTED, Path(self._fname).parent, error.strerror)
@@ -53,15 +60,15 @@ def install() -> None:
     values.MmapedDict = Allotted  # type: ignore[attr-defined]  # it has no setting for that
 
 
-def _made(filename: str) -> str:
-    """The new file, whole before others see it; in its place, where there is no room, one that they do not see."""
+def _made(filename: str) -> bool:
+    """Whether there is room for the new file, which is whole before others see it."""
     new = Path(f"{filename}.new")
     try:
         with new.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, LEAST)
+            allot(file.fileno(), LEAST)
         new.rename(filename)
     except OSError as error:
         new.unlink(missing_ok=True)
         log.error(NOT_COUNTED, new.parent, error.strerror)
-        return f"/proc/self/fd/{os.memfd_create(new.stem)}"
-    return filename
+        return False
+    return True

@@ -5,6 +5,7 @@ Knows nothing of who serves.
 
 import resource
 import socket
+import sys
 
 # What a supervisor sends a worker, a byte each: a connection, whose descriptor comes with it; that another worker has an order
 # which this one has not carried out; that all have carried out an order, whose number follows, and the end of a line.
@@ -12,6 +13,7 @@ CONNECTION, SUMMONS, LEVEL = b"c", b"s", b"l"
 
 BACKLOG = 2048  # connections that the system keeps until they are accepted
 FILES = 256  # that a process needs beside its connections
+MACOS = 10_240  # files that it allows a process though it says that there is no limit (OPEN_MAX)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -33,6 +35,8 @@ def room_for(connections: int) -> int:
     wanted = connections + FILES
     if most != resource.RLIM_INFINITY:
         wanted = min(wanted, most)
+    elif sys.platform == "darwin":
+        wanted = min(wanted, MACOS)
     if least != resource.RLIM_INFINITY and least < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
     return min(connections, max(1, wanted - FILES))

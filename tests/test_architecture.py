@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
     {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.certificates", "app.probe", "app.sockets", "app.cost", "app.heads"}
-    | {"app.counted", "app.extensions", "app.fleet", "app.frames", "app.keys", "app.loop_time", "app.metric_files", "app.observed"}
-    | {"app.orders", "app.rates", "app.starts", "app.traces"},
+    | {"app.counted", "app.extensions", "app.fleet", "app.frames", "app.keys", "app.loop_time", "app.observed"}
+    | {"app.disk", "app.orders", "app.rates", "app.starts", "app.traces"},
     {"app.manifest", "app.runtime", "app.settings", "app.metrics", "app.stores", "app.turns", "app.worker", "app.arrivals"}
-    | {"app.folders"},
+    | {"app.folders", "app.metric_files"},
     {"app.tensors", "app.configuration", "app.transport"},
     {"app.runner"},
     {"app.chunked"},

@@ -4,6 +4,7 @@ import json
 import resource
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -448,6 +449,16 @@ def test_room_is_made_for_connections_as_far_as_the_system_allows() -> None:
     assert within(hard, 1000) == (1000, 1000 + FILES)
     if hard != resource.RLIM_INFINITY:
         assert within(hard, hard) == (hard - FILES, hard)
+
+
+def test_macos_is_asked_for_no_more_files_than_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that there is no limit, and refuses what is beyond the one that there is."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: given.append(limits))
+    assert [room_for(1000), room_for(10_000)] == [1000, 10_240 - FILES]
+    assert given == [(1000 + FILES, resource.RLIM_INFINITY), (10_240, resource.RLIM_INFINITY)]
 
 
 def test_a_thousand_who_come_together_are_all_let_in(repository: Path) -> None:

@@ -28,6 +28,7 @@ import lmdb
 from lmdb import _Database
 from lmdb.verify import VerifyError, verify
 
+from app.disk import allot
 from app.errors import StoreUnavailable
 from app.stores import GONE, TAG
 
@@ -93,7 +94,7 @@ class Files:
             if not _is_in_use(lock):
                 _look_through(folder)
             # LMDB maps it as it is: on a full disk that would end the process
-            os.posix_fallocate(lock.fileno(), 0, 64 * (READERS + 3))
+            allot(lock.fileno(), 64 * (READERS + 3))
         env = lmdb.open(
             str(folder),
             _fitting(map_size),
