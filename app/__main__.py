@@ -60,6 +60,8 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
     logs.configure(format=settings.log_format, level=settings.log_level)
     log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
+    if settings.public()["stream_store"] != settings.stream_store and any(settings.stream_store in word for word in sys.argv):
+        log.warning("Every user of this machine can read the password in --stream-store: set RECURVE_STREAM_STORE instead.")
     listeners: list[socket.socket] = []
     for flag, port in {"--port": settings.port, "--metrics-port": settings.metrics_port}.items():
         if port is not None:

@@ -1,11 +1,13 @@
 """Where settings come from, flags, environment and .env, and everything that is wrong with them, told at once.
 
-Owns how a mistake is told: a line each, with the value, what was expected, and the variable's name. An unknown name under our
-prefix is a mistake too. Knows nothing of what a setting does.
+Owns the command line, on which no secret may stand: every user of the machine can read it. Owns how a mistake is told: a line each,
+with the value, what was expected, and the variable's name. An unknown name under our prefix is a mistake too. Knows nothing of what
+a setting does.
 """
 
 import os
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
+from app import __version__
 from app.settings import SECRETS, Settings
 
 PREFIX = "RECURVE_"
@@ -25,6 +28,15 @@ COMPOSE = {"RECURVE_PUBLISH", "RECURVE_PUBLISH_SCALED", "RECURVE_PUBLISH_PROMETH
 LINK = re.compile(r"RECURVE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 LINKED = re.compile(r"(tcp|udp|sctp)://")
 HELP = "python -m app --help lists them all"
+VALUES = {"float": "X", "int": "N", "Path": "PATH", "str": "TEXT"}  # what --help calls them
+# Settings that may stand in a file of their own, and may not be flags.
+SECRET = {"--" + name.replace("_", "-") for name in Settings.model_fields if f"{name}_file" in Settings.model_fields}
+USAGE = "%(prog)s [--port 8000] [--device cpu] [...]"
+DESCRIPTION = """Serves the models in ./model on http://127.0.0.1:8000.
+
+Each flag is also a variable of the environment, or of the file .env: --max-body-bytes is RECURVE_MAX_BODY_BYTES.
+A flag beats a variable, and that beats the file. Secrets are no flags: RECURVE_STATE_KEY, RECURVE_API_KEYS.
+Durations are in seconds."""
 KINDS = {"integer": "a whole number", "number": "a number"}
 
 
@@ -38,8 +50,11 @@ def read(arguments: Sequence[str]) -> Settings:
         wrong = [*_strangers(os.environ, where=""), *_strangers(_file(), where=f"{FILE}: ")]
     except (UnicodeDecodeError, OSError) as error:
         raise WrongSettings(f"{FILE} cannot be read: {error}") from None
+    flags: CliSettingsSource[Any] = CliSettingsSource(Settings, cli_exit_on_error=False, add_argument_method=_add)
+    flags.root_parser.usage, flags.root_parser.description = USAGE, DESCRIPTION
+    flags.root_parser.add_argument("--version", action="version", version=f"Recurve {__version__}", help="show it and exit")
     try:
-        settings = CliApp.run(Settings, cli_args=[*arguments], cli_exit_on_error=False)
+        settings = CliApp.run(Settings, cli_args=[*arguments], cli_settings_source=flags)
     except SettingsError as error:
         raise WrongSettings("\n".join([*_unread(str(error)), *wrong])) from None
     except ValidationError as error:
@@ -49,15 +64,27 @@ def read(arguments: Sequence[str]) -> Settings:
     return settings
 
 
+def _add(parser: ArgumentParser, *names: str, **options: Any) -> None:
+    """A flag for a setting, unless that is a secret; of two names that it has, the shorter."""
+    if "metavar" in options:
+        names, options["metavar"] = names[-1:], re.sub(r"\w+", lambda word: VALUES.get(word[0], word[0]), options["metavar"])
+    if not SECRET.intersection(names):
+        parser.add_argument(*names, **options)
+
+
 def _unread(message: str) -> Iterator[str]:
     """A line for each flag that there is not, or for what else argparse does not take of the command line."""
     told = message.removeprefix("error parsing CLI: ").replace("one argument", "a value")
     words = told.removeprefix("unrecognized arguments: ").split()
     if told.startswith("argument "):
-        yield f"{told.removeprefix('argument ').replace('--recurve-port/', '')}; {HELP}"
+        yield f"{told.removeprefix('argument ')}; {HELP}"
     elif flags := [word.partition("=")[0] for word in words if word.startswith("-")]:
-        known = ["--" + name.replace("_", "-") for name in Settings.model_fields]
+        known = {"--" + name.replace("_", "-") for name in Settings.model_fields} - SECRET
         for flag in flags:
+            if flag in SECRET:
+                variable = PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+                yield f"{flag} is not a flag, as every user of this machine could read it; set {variable} or {variable}_FILE"
+                continue
             near = get_close_matches(flag, known, n=1)
             yield f"{flag} is not a flag; {f'did you mean {near[0]}?' if near else HELP}"
     else:

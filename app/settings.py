@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         cli_prog_name="python -m app",
         cli_kebab_case=True,
         cli_hide_none_type=True,
+        cli_parse_none_str="none",
         cli_avoid_json=True,
     )
 
@@ -86,14 +87,13 @@ class Settings(BaseSettings):
     )
     keep_alive: float = Field(75.0, gt=0, le=86_400, description="how long a connection stays open between two requests")
     request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
-    state_key_file: Path | None = Field(None, description="a file that holds the state key")  # before what is read from it
-    state_key: SecretStr | None = Field(
-        None, min_length=16, validate_default=True, description="signs state tokens; the same for all replicas"
+    # each file stands before what is read from it
+    state_key_file: Path | None = Field(None, description="a file that holds what signs state tokens, for all replicas")
+    state_key: SecretStr | None = Field(None, min_length=16, validate_default=True)
+    api_keys_file: Path | None = Field(
+        None, description="a file that says who may do what: name:role:secret, comma-separated; roles: predict, admin"
     )
-    api_keys_file: Path | None = Field(None, description="a file that holds the API keys")
-    api_keys: SecretStr | None = Field(
-        None, validate_default=True, description="who may do what: name:role:secret, comma-separated; roles: predict, admin"
-    )
+    api_keys: SecretStr | None = Field(None, validate_default=True)
     rate_limit: float = Field(0.0, ge=0, le=HIGHEST, description="requests a second of each key; 0: any; role@50 for one key")
     stream_store: str = Field(
         "embedded", description="embedded: in the data folder; memory: one process; redis://...: for several machines"

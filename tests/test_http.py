@@ -408,6 +408,21 @@ def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
+def test_a_password_on_the_command_line_is_warned_of(tmp_path: Path) -> None:
+    """Anyone may list what runs, with its flags; a variable is for its user alone."""
+    store, told = "redis://somebody:hidden@127.0.0.1:1/0", "can read the password in --stream-store"
+
+    def log(*flags: str, **variables: str) -> str:
+        command = [sys.executable, "-m", "app", "--workers", "1", "--port", "0", "--model-dir", str(tmp_path), *flags]
+        return subprocess.run(
+            command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=60
+        ).stderr
+
+    logs = [log("--stream-store", store), log(f"--stream-store={store}"), log(RECURVE_STREAM_STORE=store)]
+    assert [told in each for each in logs] == [True, True, False]
+    assert not any("hidden" in each for each in logs)
+
+
 def test_the_command_line_explains_itself() -> None:
     result = subprocess.run([sys.executable, "-m", "app", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0

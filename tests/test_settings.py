@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import CliApp
 
-from app import configuration, cpus
+from app import __version__, configuration, cpus
 from app.configuration import WrongSettings
 from app.settings import Settings
 from tests.servers import ROOT
@@ -204,6 +204,15 @@ def test_a_name_like_no_other_is_refused_too(monkeypatch: pytest.MonkeyPatch) ->
         (["9000"], ["9000 is not a flag and belongs to none; python -m app --help lists them all"]),
         ([""], ["An empty word is not a flag and belongs to none; python -m app --help lists them all"]),
         (["--port"], ["--port: expected a value; python -m app --help lists them all"]),
+        (
+            ["--state-key", "hunter2", "--api-keys=a:admin:hunter2"],
+            [
+                "--state-key is not a flag, as every user of this machine could read it; "
+                "set RECURVE_STATE_KEY or RECURVE_STATE_KEY_FILE",
+                "--api-keys is not a flag, as every user of this machine could read it; "
+                "set RECURVE_API_KEYS or RECURVE_API_KEYS_FILE",
+            ],
+        ),
     ],
 )
 def test_a_flag_that_is_none_is_told_in_a_line(flags: list[str], told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +225,17 @@ def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         configuration.read(["--help"])
     assert ended.value.code == 0
-    assert "--max-body-bytes" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    flags = {"--" + name.replace("_", "-") for name in Settings.model_fields} - {"--state-key", "--api-keys"}
+    assert {*re.findall(r"^  (--[a-z-]+)", told, re.MULTILINE)} == flags | {"--version"}
+    assert "--max-body-bytes N " in told
+    assert not re.search(r"SecretStr|Path|\b(int|float|str)\b|None|--recurve", told)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        configuration.read(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"Recurve {__version__}\n")
 
 
 def test_what_others_set_under_our_prefix_is_no_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -259,7 +278,7 @@ def test_a_secret_stands_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_what_is_shown_is_what_is_in_use() -> None:
     """`auto` is not what anyone looks for in a log."""
-    settings = CliApp.run(Settings, cli_args=["--device", "cpu", "--state-key", "a key of sixteen", "--max-batch-size", "7"])
+    settings = Settings(device="cpu", state_key=SecretStr("a key of sixteen"), max_batch_size=7)
     shown = settings.public()
     assert (shown["workers"], shown["lanes"]) == (settings.resolved_workers, settings.resolved_lanes())
     assert (shown["max_batch_size"], shown["max_batch_steps"]) == (7, 8192)

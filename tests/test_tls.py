@@ -226,8 +226,8 @@ def test_what_is_wrong_with_the_files_is_told(tmp_path: Path, files: tuple[Path,
 @WORKERS
 def test_metrics_have_a_port_of_their_own_without_keys(repository: Path, files: tuple[Path, Path], workers: str) -> None:
     """What is open to whoever may reach it need not be reachable by those who ask for predictions."""
-    more = ("--metrics-port", "0", "--api-keys", "sensors:predict:sensors-0123456789", *flags(files))
-    with serve(repository, "--workers", workers, *more) as server:
+    more, keys = ("--metrics-port", "0", *flags(files)), "sensors:predict:sensors-0123456789"
+    with serve(repository, "--workers", workers, *more, RECURVE_API_KEYS=keys) as server:
         watch, trust = metrics_url(server), trusting(files)
         for _ in range(2 * int(workers)):
             assert httpx.post(f"{server.url}/predict", json=ONE, headers=KEY, verify=trust).status_code == 200
