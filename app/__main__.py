@@ -58,7 +58,7 @@ def main() -> int:
         return 2
     for number in stopping():
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
-    logs.configure(format=settings.log_format, level=settings.log_level)
+    logs.configure(format=settings.log_format, level=settings.log_level, processes=settings.resolved_workers)
     log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
     if settings.public()["stream_store"] != settings.stream_store and any(settings.stream_store in word for word in sys.argv):
         log.warning("Every user of this machine can read the password in --stream-store: set RECURVE_STREAM_STORE instead.")

@@ -14,15 +14,19 @@ LogFormat = Literal["auto", "plain", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def configure(*, format: LogFormat, level: LogLevel) -> None:
-    """Send every logger of this process to stderr. `auto` is plain on a terminal and JSON elsewhere."""
+def configure(*, format: LogFormat, level: LogLevel, processes: int) -> None:
+    """Send every logger of this process, and of those that it forks, to stderr. `auto` is plain on a terminal and JSON elsewhere.
+
+    `processes`: how many serve; where there are several, a plain line says which of them it is from, as one in JSON always does.
+    """
     handler = logging.StreamHandler(sys.stderr)
     if format == "plain" or (format == "auto" and sys.stderr.isatty()):
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+        which = "%(process)d " if processes > 1 else ""
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {which}%(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     else:
         handler.setFormatter(
             JsonFormatter(
-                "%(levelname)s %(name)s %(message)s",
+                "%(levelname)s %(process)d %(name)s %(message)s",
                 rename_fields={"levelname": "level", "name": "logger", "timestamp": "time"},
                 timestamp=True,
                 reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's copy of the message for terminals

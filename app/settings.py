@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     drain_delay: float = Field(0.0, ge=0, le=3600, description="how long a stopping service takes requests while it is not ready")
     drain_timeout: float = Field(25.0, ge=0, le=3600, description="how long a stopping service finishes what waits")
     log_format: LogFormat = Field("auto", description="plain, json, or auto: plain on a terminal")
-    log_level: LogLevel = Field("info", description="debug, info, warning or error")
+    log_level: LogLevel = Field("info", description="debug: every request that is refused, too")
 
     @field_validator("log_level", "log_format", "device", mode="before")
     @classmethod

@@ -57,8 +57,8 @@ class Guard:
         key = self._keys.find(secret)
         if key is None:
             raise Unauthorized("The key is not known.")
-        self._take(key)
         scope["state"]["key"] = key
+        self._take(key)
         if admin and key.role != "admin":
             raise Forbidden("Models are loaded and unloaded by administrators only, and this key has the role predict.")
 

@@ -1,7 +1,8 @@
 """Every error as application/problem+json (RFC 9457), 404 and 405 included; and the answers to OPTIONS, an error to the framework.
 
-Owns how an error looks on the wire. What an error means is errors.py's; a defect shows a generic text, its traceback goes to the
-log. Under /v2 a client's error is 400, whatever it is elsewhere, as clients of that protocol expect.
+Owns how an error looks on the wire, and the line in the log by which an operator finds it. What an error means is errors.py's; a
+defect shows a generic text, its traceback goes to the log. Under /v2 a client's error is 400, whatever it is elsewhere, as clients
+of that protocol expect.
 """
 
 import json
@@ -20,7 +21,16 @@ from starlette.types import Scope
 
 from app.api import violations
 from app.api.guard import OPEN
-from app.errors import InvalidRequest, RateLimited, RecurveError, StreamConflict, Unauthorized, Unavailable, UpgradeRequired
+from app.errors import (
+    MOST_SHOWN,
+    InvalidRequest,
+    RateLimited,
+    RecurveError,
+    StreamConflict,
+    Unauthorized,
+    Unavailable,
+    UpgradeRequired,
+)
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +115,8 @@ def _problem(
 ) -> Answer:
     if 400 <= status < 500 and status not in NOT_400 and scope["path"].startswith(V2):
         status = 400
+    if log.isEnabledFor(logging.DEBUG):
+        _note(scope, status, code)
     content = {
         "type": f"urn:recurve:problem:{code}",
         "title": title,
@@ -116,3 +128,12 @@ def _problem(
     }
     body = json.dumps(content).encode()  # in ASCII: what the caller wrote may not be valid text
     return Answer([(b"content-type", MEDIA_TYPE.encode()), *headers], body, status)
+
+
+def _note(scope: Scope, status: int, code: str) -> None:
+    """In the log: what was asked, never with what. The path is as its caller wrote it, with line ends and all."""
+    state = scope["state"]
+    model = " of model {} {}".format(*state["model"]) if "model" in state else ""
+    key = f" with key {state['key'].name}" if "key" in state else ""
+    asked = f"{scope.get('method', scope.get('type', 'HTTP'))} {scope['path'][:MOST_SHOWN]!r}"
+    log.debug("Request %s: %s%s%s is answered %d, %s.", state["request_id"], asked, model, key, status, code)
