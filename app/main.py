@@ -20,7 +20,7 @@ from app.api import chunks, health, metrics, models, page, predict, problems, sc
 from app.api.bodies import Bodies
 from app.api.direct import Direct, Endpoint
 from app.api.full import Full
-from app.api.guard import Guard
+from app.api.guard import Guard, needs_no_key
 from app.api.live import Live
 from app.api.streams import Streams, router
 from app.api.traced import Traced
@@ -54,6 +54,11 @@ ENDING = 5.0  # seconds that what runs may take when all requests are over
 # The framework's own spans, metrics and logs would not know of what is answered around it, and double the rest: see traces.py.
 SILENT: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
+# How a key may be sent: guard.py reads it.
+SCHEMES = {
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "the secret of a key"},
+    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same, as a header of its own"},
+}
 
 
 def create_app(
@@ -149,9 +154,9 @@ def create_app(
     app.include_router(v2_repository.router(catalog, operations, bodies))
     app.include_router(models.router(service))
     app.include_router(page.router(page.Site(page.library())))
-    _describe(app)
-    # around the framework, not inside it: its own layers come first there
     keys = settings.keys
+    _describe(app, keyed=bool(len(keys)))
+    # around the framework, not inside it: its own layers come first there
     guard = Guard(keys, rates or Rates([key.rate for key in keys]))
     direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}
     around = Direct(
@@ -211,9 +216,16 @@ def _store(settings: Settings, map_size: int | None) -> Store:
                 raise StoreUnavailable(f"RECURVE_STREAM_STORE is not an address of Redis: {example}.") from None
 
 
-def _describe(app: FastAPI) -> None:
-    """Add to the OpenAPI document the bodies that routes read and write without pydantic."""
-    components: dict[str, Any] = app.openapi().setdefault("components", {}).setdefault("schemas", {})
+def _describe(app: FastAPI, *, keyed: bool) -> None:
+    """Add to the OpenAPI document the bodies that routes read and write without pydantic, and which of them need a key."""
+    document = app.openapi()
+    if keyed:
+        document.setdefault("components", {})["securitySchemes"] = SCHEMES
+        for path, operations in document["paths"].items():
+            if not needs_no_key(path):
+                for operation in operations.values():
+                    operation["security"] = [{name: []} for name in SCHEMES]
+    components: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     for model in (*schemas.DESCRIBED, *v2_schemas.DESCRIBED):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components.update(schema.pop("$defs", {}))

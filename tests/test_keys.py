@@ -87,6 +87,26 @@ def test_with_keys_nothing_but_probes_and_documentation_answers_without_one(repo
         assert not [line for line in server.log if READER in line or OPERATOR in line]
 
 
+def test_the_documentation_says_what_needs_a_key_and_how_it_is_sent(repository: Path) -> None:
+    """Or its pages have no place to write one into, and all that they can show is a 401."""
+    with serve(repository, RECURVE_API_KEYS=KEYS) as server, httpx.Client(base_url=server.url) as client:
+        document = client.get("/openapi.json").json()
+        assert {
+            (each["type"], each.get("scheme"), each.get("name")) for each in document["components"]["securitySchemes"].values()
+        } == {
+            ("http", "bearer", None),
+            ("apiKey", None, "X-API-Key"),
+        }
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                status = client.request(method, path).status_code  # of nothing that there is
+                assert ("security" in operation) == (status == 401), path
+    with serve(repository) as server:
+        told = httpx.get(f"{server.url}/openapi.json").text
+        assert "securitySchemes" not in told
+        assert '"security"' not in told
+
+
 def test_a_file_without_keys_does_not_open_the_service(repository: Path, tmp_path: Path) -> None:
     """A secret that was not mounted in time must not let everyone in."""
     (tmp_path / "keys").write_text("\n")

@@ -49,7 +49,7 @@ class Guard:
             if scope.get("method", "GET") not in SAFE and is_foreign(dict(scope["headers"])):
                 raise Forbidden(f"The request comes from a page of another origin and has no key; {HOST}.")
             return
-        if path in PUBLIC or path.startswith((PUBLIC_FILES, *OPEN)):
+        if needs_no_key(path):
             return
         secret = _secret_in(dict(scope["headers"])) or _secret_among(scope.get("subprotocols", ()))
         if secret is None:
@@ -77,6 +77,11 @@ class Guard:
         if wait := self._rates.take(key.number, monotonic()):
             detail = f"The key {key.name} may ask {key.rate:g} times a second and has done so: try again in {wait:.3g} s."
             raise RateLimited(detail, retry_after=ceil(wait))
+
+
+def needs_no_key(path: str) -> bool:
+    """Whether it is answered without one where there are keys."""
+    return path in PUBLIC or path.startswith((PUBLIC_FILES, *OPEN))
 
 
 def _secret_in(headers: dict[bytes, bytes]) -> str | None:

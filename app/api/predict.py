@@ -160,8 +160,10 @@ def router(predict: Predict) -> APIRouter:
     async def answer(request: Request) -> Response:
         """Sequences may have different lengths: each is answered exactly as if it had come alone.
 
-        A single sequence may come as octets: float32, little-endian, row-major, the options in the query. With
-        `Accept: application/octet-stream` its prediction goes back the same way.
+        The example below is for the model `gyro-denoiser`; `GET /models/{model}/example` gives an instance for any other.
+
+        A single sequence may come as octets: float32, little-endian, row-major, the options in the query, which is for such a
+        body alone. With `Accept: application/octet-stream` its prediction goes back the same way.
 
         With `return_state` a token of the state after the last step comes back for each instance; a later request that
         holds it goes on from there, on any replica with the same signing key.

@@ -17,7 +17,9 @@ from app.manifest import NAME_PATTERN
 from app.settings import LONGEST_TTL
 
 Step = Annotated[list[float], Field(description="one number per feature, in the manifest's order", min_length=1)]
-Sequence = Annotated[list[Step], Field(description="time steps, oldest first", min_length=1)]
+Sequence = Annotated[
+    list[Step], Field(description="time steps, oldest first; GET /models/{model}/example has some for each model", min_length=1)
+]
 
 EXAMPLE_ANSWER: JsonDict = {
     "predictions": [[[0.5, -0.29, 0.1]], [[0.5, -0.29, 0.1], [0.48, -0.3, 0.09]]],
