@@ -171,11 +171,14 @@ def test_models_are_told_with_names_and_units(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("model", ["gyro-denoiser", "load-forecaster", "activity-classifier"])
 def test_the_example_of_a_model_is_a_sequence_that_it_answers(client: httpx.Client, model: str) -> None:
-    example = client.get(f"/models/{model}/example").json()
+    answer = client.get(f"/models/{model}/example")
+    example = answer.json()
     assert (example["model"], example["version"]) == (model, "1")
     asked = {"instances": [example["input"]], "model": model}
     assert client.post("/predict", json=asked).status_code == 200
     assert client.get(f"/models/{model}/example?version=7").status_code == 404
+    digits = [number.replace(".", "").lstrip("0") for number in re.findall(r"\d+\.\d+", answer.text)]
+    assert 4 < max(map(len, digits)) <= 9  # as many as tell one float32 from another
 
 
 def test_with_keys_the_page_is_open_and_its_websocket_brings_the_key_as_a_subprotocol(keyed: Server) -> None:
