@@ -129,7 +129,25 @@ def test_the_plots_are_drawn_by_uplot_as_its_authors_published_it(client: httpx.
         (tag,) = re.findall(rf"<[^>]*/{re.escape(name)}\"[^>]*>", text)
         body = client.get("/" + assets(tag)[0]).content
         assert sha256(body).hexdigest() == digest
-        assert f'integrity="{page.integrity(body)}"' in tag
+        assert f'integrity="{page.PUBLISHED[name]}"' in tag
+
+
+@pytest.mark.parametrize("files", ["changed", "missing"])
+def test_a_library_that_is_not_as_it_was_published_is_not_served(
+    files: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would run in the page, with the key of whoever looks at it; and the page does without it, and says so."""
+    found = page.library() | {"uplot.js": tmp_path / "uplot.iife.min.js"}
+    if files == "changed":
+        found["uplot.js"].write_bytes(page.library()["uplot.js"].read_bytes() + b" ")
+    site = page.Site(found)
+    assert "uplot.js" not in site.files
+    assert {"uplot.css", "main.js"} <= site.files.keys()
+    assert page.PUBLISHED["uplot.css"].encode() in site.page.body
+    assert page.PUBLISHED["uplot.js"].encode() not in site.page.body
+    (told,) = caplog.messages
+    assert str(found["uplot.js"]) in told
+    assert "pip install --force-reinstall" in told
 
 
 def test_without_the_library_of_the_plots_the_page_is_served_all_the_same() -> None:

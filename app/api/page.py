@@ -1,14 +1,15 @@
 """GET / and the files it needs: the live page, which shows what the service does.
 
 Owns how they are served: a name for all files together that changes with any of them, so that they may be kept for good, and
-what the page may do. The page's own files lie in app/page; the plots are drawn by uPlot, which a package brings. Knows nothing
-of what the page shows.
+what the page may do. The page's own files lie in app/page; the plots are drawn by uPlot, which a package brings, and whose files
+are served only as its authors published them. Knows nothing of what the page shows.
 """
 
 import gzip
 import logging
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256, sha384
@@ -23,9 +24,14 @@ log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent.parent / "page"
 PAGE = "index.html"
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
-# uPlot 1.6.31 as its authors published it. The package is found and never imported: it has nothing else that is wanted here.
+# uPlot 1.6.31. The package is found and never imported: it has nothing else that is wanted here.
 LIBRARY = "youplot"
 LIBRARY_FILES = {"uplot.js": "vendor/uplot.iife.min.js", "uplot.css": "vendor/uplot.min.css"}
+# What they are as its authors published them, as a browser checks it too (Subresource Integrity): any other is not served.
+PUBLISHED = {
+    "uplot.js": "sha384-XMP23k7YSCFr13Xrkxh4IO0v1W+8fB6AP+3Vycxphp2Z0V2vocAZHyuGaFCysrtM",
+    "uplot.css": "sha384-IfV0B7MIOYuO95kO9G5ySKPz/85zqFNOAs8iy4tkK5zd9izhJAB8b7lHrwYqqmYE",
+}
 
 POLICY = {
     "default-src": "'none'",
@@ -70,7 +76,7 @@ class Site:
     def _sources(self) -> Mapping[str, bytes]:
         """Everything but the page, by name."""
         found = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
-        return found | {name: path.read_bytes() for name, path in self._library.items()}
+        return found | {name: body for name, path in self._library.items() if (body := _published(name, path)) is not None}
 
     @cached_property
     def edition(self) -> str:
@@ -82,7 +88,8 @@ class Site:
 
     @cached_property
     def page(self) -> File:
-        marks = {"ASSETS": f"assets/{self.edition}", **{name.upper(): integrity(self._sources.get(name)) for name in LIBRARY_FILES}}
+        digests = {name.upper(): PUBLISHED[name] if name in self._sources else "" for name in LIBRARY_FILES}
+        marks = {"ASSETS": f"assets/{self.edition}", **digests}
         text = (FOLDER / PAGE).read_text(encoding="utf-8")
         for name, value in marks.items():
             text = text.replace(f"{{{{{name}}}}}", value)
@@ -105,9 +112,19 @@ def library() -> dict[str, Path]:
     return {name: Path(folder, path) for name, path in LIBRARY_FILES.items()}
 
 
-def integrity(body: bytes | None) -> str:
-    """As a browser checks it (Subresource Integrity); nothing of what is not there."""
-    return "" if body is None else f"sha384-{b64encode(sha384(body).digest()).decode()}"
+def _published(name: str, path: Path) -> bytes | None:
+    """The file as it was published; None where what lies there is another, which would run in the page with its visitor's key."""
+    with suppress(OSError):
+        body = path.read_bytes()
+        if f"sha384-{b64encode(sha384(body).digest()).decode()}" == PUBLISHED[name]:
+            return body
+    log.error(
+        "The live page does without %s: it is not the file of uPlot that was published. Install the package %s again, in the "
+        "version that requirements/service.txt pins: pip install --force-reinstall.",
+        path,
+        LIBRARY,
+    )
+    return None
 
 
 def router(site: Site) -> APIRouter:
