@@ -60,8 +60,9 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
     logs.configure(format=settings.log_format, level=settings.log_level, processes=settings.resolved_workers)
     log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
-    if settings.public()["stream_store"] != settings.stream_store and any(settings.stream_store in word for word in sys.argv):
-        log.warning("Every user of this machine can read the password in --stream-store: set RECURVE_STREAM_STORE instead.")
+    for flag in configuration.exposed(sys.argv[1:], settings):
+        variable = "RECURVE_" + flag.removeprefix("--").replace("-", "_").upper()
+        log.warning("Every user of this machine can read the secret in %s: set %s instead.", flag, variable)
     listeners: list[socket.socket] = []
     for flag, port in {"--port": settings.port, "--metrics-port": settings.metrics_port}.items():
         if port is not None:

@@ -1,13 +1,12 @@
 """Where settings come from, flags, environment and .env, and everything that is wrong with them, told at once.
 
-Owns the command line, on which no secret may stand: every user of the machine can read it. Owns how a mistake is told: a line each,
-with the value, what was expected, and the variable's name. An unknown name under our prefix is a mistake too. Knows nothing of what
-a setting does.
+Owns the command line, on which no secret should stand, and how a mistake is told: a line each, with the value, what was expected,
+and the variable's name. An unknown name under our prefix is a mistake too. Knows nothing of what a setting does.
 """
 
 import os
 import re
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,13 +28,13 @@ LINK = re.compile(r"RECURVE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(T
 LINKED = re.compile(r"(tcp|udp|sctp)://")
 HELP = "python -m app --help lists them all"
 VALUES = {"float": "X", "int": "N", "Path": "PATH", "str": "TEXT"}  # what --help calls them
-# Settings that may stand in a file of their own, and may not be flags.
+# Settings that may stand in a file of their own, and should not stand on the command line.
 SECRET = {"--" + name.replace("_", "-") for name in Settings.model_fields if f"{name}_file" in Settings.model_fields}
 USAGE = "%(prog)s [--port 8000] [--device cpu] [...]"
 DESCRIPTION = """Serves the models in ./model on http://127.0.0.1:8000.
 
 Each flag is also a variable of the environment, or of the file .env: --max-body-bytes is RECURVE_MAX_BODY_BYTES.
-A flag beats a variable, and that beats the file. Secrets are no flags: RECURVE_STATE_KEY, RECURVE_API_KEYS.
+A flag beats a variable, and that beats the file. Secrets are not for flags: RECURVE_STATE_KEY, RECURVE_API_KEYS.
 Durations are in seconds."""
 KINDS = {"integer": "a whole number", "number": "a number"}
 
@@ -64,12 +63,22 @@ def read(arguments: Sequence[str]) -> Settings:
     return settings
 
 
+def exposed(arguments: Sequence[str], settings: Settings) -> list[str]:
+    """The flags by which a secret stands on the command line, where every user of the machine can read it."""
+    given = {word.partition("=")[0] for word in arguments}
+    found = [flag for flag in sorted(SECRET) if flag in given]
+    if settings.public()["stream_store"] != settings.stream_store and any(settings.stream_store in word for word in arguments):
+        found.append("--stream-store")
+    return found
+
+
 def _add(parser: ArgumentParser, *names: str, **options: Any) -> None:
-    """A flag for a setting, unless that is a secret; of two names that it has, the shorter."""
+    """A flag for a setting; of two names that it has, the shorter. One for a secret is not shown."""
     if "metavar" in options:
         names, options["metavar"] = names[-1:], re.sub(r"\w+", lambda word: VALUES.get(word[0], word[0]), options["metavar"])
-    if not SECRET.intersection(names):
-        parser.add_argument(*names, **options)
+    if SECRET.intersection(names):
+        options["help"] = SUPPRESS
+    parser.add_argument(*names, **options)
 
 
 def _unread(message: str) -> Iterator[str]:
@@ -81,10 +90,6 @@ def _unread(message: str) -> Iterator[str]:
     elif flags := [word.partition("=")[0] for word in words if word.startswith("-")]:
         known = {"--" + name.replace("_", "-") for name in Settings.model_fields} - SECRET
         for flag in flags:
-            if flag in SECRET:
-                variable = PREFIX + flag.removeprefix("--").replace("-", "_").upper()
-                yield f"{flag} is not a flag, as every user of this machine could read it; set {variable} or {variable}_FILE"
-                continue
             near = get_close_matches(flag, known, n=1)
             yield f"{flag} is not a flag; {f'did you mean {near[0]}?' if near else HELP}"
     else:

@@ -408,9 +408,9 @@ def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_a_password_on_the_command_line_is_warned_of(tmp_path: Path) -> None:
+def test_a_secret_on_the_command_line_is_warned_of(tmp_path: Path) -> None:
     """Anyone may list what runs, with its flags; a variable is for its user alone."""
-    store, told = "redis://somebody:hidden@127.0.0.1:1/0", "can read the password in --stream-store"
+    store, told = "redis://somebody:hidden@127.0.0.1:1/0", "can read the secret in --stream-store"
 
     def log(*flags: str, **variables: str) -> str:
         command = [sys.executable, "-m", "app", "--workers", "1", "--port", "0", "--model-dir", str(tmp_path), *flags]
@@ -420,6 +420,9 @@ def test_a_password_on_the_command_line_is_warned_of(tmp_path: Path) -> None:
 
     logs = [log("--stream-store", store), log(f"--stream-store={store}"), log(RECURVE_STREAM_STORE=store)]
     assert [told in each for each in logs] == [True, True, False]
+    key = log("--api-keys", "ops:admin:hidden-0123456789")
+    assert "can read the secret in --api-keys: set RECURVE_API_KEYS instead" in key
+    assert "hidden" not in key
     assert not any("hidden" in each for each in logs)
 
 

@@ -204,15 +204,6 @@ def test_a_name_like_no_other_is_refused_too(monkeypatch: pytest.MonkeyPatch) ->
         (["9000"], ["9000 is not a flag and belongs to none; python -m app --help lists them all"]),
         ([""], ["An empty word is not a flag and belongs to none; python -m app --help lists them all"]),
         (["--port"], ["--port: expected a value; python -m app --help lists them all"]),
-        (
-            ["--state-key", "hunter2", "--api-keys=a:admin:hunter2"],
-            [
-                "--state-key is not a flag, as every user of this machine could read it; "
-                "set RECURVE_STATE_KEY or RECURVE_STATE_KEY_FILE",
-                "--api-keys is not a flag, as every user of this machine could read it; "
-                "set RECURVE_API_KEYS or RECURVE_API_KEYS_FILE",
-            ],
-        ),
     ],
 )
 def test_a_flag_that_is_none_is_told_in_a_line(flags: list[str], told: list[str], capsys: pytest.CaptureFixture[str]) -> None:

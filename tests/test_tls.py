@@ -108,7 +108,7 @@ def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
             assert server.stop() == 0
     logged = "".join(server.log)
     assert "Traceback" not in logged
-    assert logged.count("A request came in plain HTTP, and this port speaks TLS") == 1
+    assert 1 <= logged.count("A request came in plain HTTP, and this port speaks TLS") <= int(workers)  # once in each that got one
 
 
 @WORKERS
