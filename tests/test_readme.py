@@ -1,4 +1,4 @@
-"""The README says what the code does: its tables and its commands are held against it."""
+"""README.md and docs/ say what the code does: their tables, commands and links are held against it."""
 
 import asyncio
 import json
@@ -21,13 +21,14 @@ from app.settings import Settings
 from scripts import train
 from tests.servers import ROOT, Server, serve
 
-README = (ROOT / "README.md").read_text()
+PAGES = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README, API, OPERATE = (PAGES[Path(name)] for name in ("README.md", "docs/api.md", "docs/operate.md"))
 
 
-def rows(pattern: str) -> dict[str, list[str]]:
-    """Rows of the README's tables whose first cell, without backticks, matches: first cell -> the others."""
+def rows(page: str, pattern: str) -> dict[str, list[str]]:
+    """Rows of the page's tables whose first cell, without backticks, matches: first cell -> the others."""
     found = {}
-    for line in README.splitlines():
+    for line in page.splitlines():
         if line.startswith("|"):
             first, *others = (cell.strip() for cell in line.strip("|").split("|"))
             if re.fullmatch(pattern, first.replace("`", "")):
@@ -40,7 +41,7 @@ def test_every_setting_is_listed_with_its_default(monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)  # where no .env is
     monkeypatch.delenv("PORT", raising=False)
     values = Settings().model_dump(mode="json")
-    listed = {name.removeprefix("RECURVE_").lower(): cells[0] for name, cells in rows(r"RECURVE_\w+").items()}
+    listed = {name.removeprefix("RECURVE_").lower(): cells[0] for name, cells in rows(OPERATE, r"RECURVE_\w+").items()}
     shown = {float: lambda value: f"{value:g}", type(None): lambda _: "none"}
     assert listed == {name: shown.get(type(value), str)(value) for name, value in values.items()}
 
@@ -58,11 +59,11 @@ def test_every_metric_is_listed() -> None:
     """A dashboard is built from this table."""
     families = [line.split()[2:4] for line in Metrics().render().decode().splitlines() if line.startswith("# TYPE")]
     found = {name for name, kind in families if not name.endswith("_created")}
-    assert found == rows(r"recurve_\w+").keys()
+    assert found == rows(OPERATE, r"recurve_\w+").keys()
 
 
 def test_every_error_status_is_listed() -> None:
-    statuses = {cell for first in rows(r"[45]\d\d(, [45]\d\d)*") for cell in first.split(", ")}
+    statuses = {cell for first in rows(API, r"[45]\d\d(, [45]\d\d)*") for cell in first.split(", ")}
     found = {
         str(error.status)
         for error in vars(errors).values()
@@ -75,7 +76,7 @@ def test_every_route_is_listed() -> None:
     with serve(ROOT / "model") as server:
         paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
         routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods if "/versions/" not in path}
-        listed = rows(r"(GET|POST|DELETE) /\S*")
+        listed = rows(API, r"(GET|POST|DELETE) /\S*")
         assert routes | {"GET /", "GET /docs", "GET /openapi.json"} == listed.keys()
         stream = httpx.post(f"{server.url}/streams").json()["id"]
         for route in listed:
@@ -86,7 +87,7 @@ def test_every_route_is_listed() -> None:
 
 def test_the_curl_commands_work_as_printed() -> None:
     """The first thing that anyone tries."""
-    plain, binary, *_ = re.findall(r"```sh\n([^`]*curl .*?)```", README, re.DOTALL)
+    plain, binary, *_ = re.findall(r"```sh\n([^`]*curl .*?)```", API, re.DOTALL)
     with serve(ROOT / "model") as server:
         answers = [
             json.loads(subprocess.check_output(["sh", "-c", command.replace("http://127.0.0.1:8000", server.url)]))
@@ -109,7 +110,7 @@ def test_the_python_example_works_as_printed(capsys: pytest.CaptureFixture[str])
 
 def test_the_example_of_the_open_inference_protocol_works_as_printed() -> None:
     """The official client, as anyone would install it."""
-    *_, code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    *_, code = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
     with serve(ROOT / "model") as server:
         names: dict[str, Any] = {}
         exec(code.replace("127.0.0.1:8000", server.url.removeprefix("http://")), names)
@@ -119,7 +120,7 @@ def test_the_example_of_the_open_inference_protocol_works_as_printed() -> None:
 
 def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     """Killed in the middle, and started again: the answers are those of the whole signal in one call."""
-    _, code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, code, _ = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
     steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8 + number] for number in range(60)]
@@ -153,7 +154,7 @@ def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> 
 
 def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None:
     """Somebody deletes it: that does not pass, and is no reason to begin anew."""
-    _, code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, code, _ = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
 
@@ -175,17 +176,24 @@ def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None
 
 def test_the_commands_of_make_are_those_that_are_named() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make (\w+)", README):
+    for target in re.findall(r"`?make ([\w-]+)", "\n".join(PAGES.values())):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_paths_that_are_named_exist() -> None:
-    places = {re.sub(r"[^\w-]", "", line.lower().replace(" ", "-")) for line in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
-    for path in re.findall(r"\]\(([^):]+)\)", README):
-        if path.startswith("#"):
-            assert path[1:] in places, path
-            continue
-        assert (ROOT / path).exists(), path
+def headings(page: str) -> set[str]:
+    """The anchors that GitHub gives them."""
+    return {re.sub(r"[^\w-]", "", line.lower().replace(" ", "-")) for line in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Within the repository: to a file, a folder or a heading."""
+    for link in re.findall(r"\]\(([^):]+)\)", PAGES[page]):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page.parent / path).resolve() if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in headings(target.read_text()), link
 
 
 def test_the_training_flags_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,5 +201,5 @@ def test_the_training_flags_that_are_named_exist(capsys: pytest.CaptureFixture[s
         train.main(["--help"])
     known = capsys.readouterr().out
     for flag in ("--part", "--resume", "--cell"):
-        assert flag in README
+        assert flag in PAGES[Path("docs/train.md")]
         assert flag in known
