@@ -613,7 +613,10 @@ def test_promtool_accepts_the_metrics(server: Server) -> None:
 
 def test_the_files_that_are_named_exist() -> None:
     """In README.md and docs/, and in the comments of the files themselves."""
-    texts = [*(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), *(path.read_text() for path in DEPLOY.rglob("*") if path.is_file())]
+    texts = [
+        *(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]),
+        *(path.read_text() for path in DEPLOY.rglob("*") if path.is_file()),
+    ]
     named = {path.rstrip(".") for text in texts for path in re.findall(r"(?<![\w/])deploy/[\w./-]+", text)}
     assert {"deploy/kubernetes/base", "deploy/kubernetes/overlays/redis", "deploy/kubernetes/overlays/gpu"} <= named
     for path in named - {"deploy/kubernetes/overlays/redis/state.key"}:
