@@ -1,12 +1,18 @@
-"""README.md and docs/ say what the code does: their tables, commands and links are held against it."""
+"""README.md and docs/ say what the code does: their tables, commands, answers and links are held against it."""
 
 import asyncio
+import importlib
+import io
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +24,21 @@ from websockets.exceptions import ConnectionClosed
 from app import errors
 from app.metrics import Metrics
 from app.settings import Settings
-from scripts import train
 from tests.servers import ROOT, Server, serve
 
-PAGES = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-README, API, OPERATE = (PAGES[Path(name)] for name in ("README.md", "docs/api.md", "docs/operate.md"))
+PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README, ADOPT, API, OPERATE, TRAIN = (
+    PAGES[name] for name in ("README.md", "docs/adopt.md", "docs/api.md", "docs/operate.md", "docs/train.md")
+)
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# Whose flags a page names without a command around them; more where a section names other programs.
+OWN = {"README.md": "app", "docs/adopt.md": "scripts.adopt", "docs/compare.md": "scripts.compare", "docs/train.md": "scripts.train"}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The page's examples in that language, in their order."""
+    return [text for name, text in FENCE.findall(page) if name == language]
 
 
 def rows(page: str, pattern: str) -> dict[str, list[str]]:
@@ -36,21 +52,38 @@ def rows(page: str, pattern: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.fixture
+def committed(tmp_path: Path) -> Path:
+    """A repository with the committed model alone: who has followed the README has others beside it."""
+    shutil.copytree(ROOT / "model/gyro-denoiser/1", tmp_path / "model/gyro-denoiser/1")
+    return tmp_path / "model"
+
+
 def test_every_setting_is_listed_with_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A default that is written down wrong is worse than one that is not."""
     monkeypatch.chdir(tmp_path)  # where no .env is
     monkeypatch.delenv("PORT", raising=False)
     values = Settings().model_dump(mode="json")
-    listed = {name.removeprefix("RECURVE_").lower(): cells[0] for name, cells in rows(OPERATE, r"RECURVE_\w+").items()}
     shown = {float: lambda value: f"{value:g}", type(None): lambda _: "none"}
-    assert listed == {name: shown.get(type(value), str)(value) for name, value in values.items()}
+    defaults = {f"RECURVE_{name.upper()}": shown.get(type(value), str)(value) for name, value in values.items()}
+    assert {name: cells[0] for name, cells in rows(OPERATE, r"RECURVE_\w+").items()} == defaults
+    some = {name: cells[0] for name, cells in rows(README, r"RECURVE_\w+").items()}
+    assert some
+    assert some.items() <= defaults.items()
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    """In prose too; Compose has variables of its own."""
+    named = {name for page in PAGES.values() for name in re.findall(r"RECURVE_[A-Z_]*[A-Z]", page)}
+    assert {name for name in named if not name.startswith("RECURVE_PUBLISH")} <= rows(OPERATE, r"RECURVE_\w+").keys()
 
 
 def test_what_the_examples_write_is_no_change_of_the_clone(tmp_path: Path) -> None:
-    """Who has followed the README finds nothing of it in `git status`, but a new version of the committed model."""
+    """Who has followed them finds nothing of it in `git status`, but a new version of the committed model."""
     (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    written = ["load.csv", "body.json", "out.png", "runs/load/checkpoint.pt", "model/load-forecast/1/manifest.json"]
+    written = ["load.csv", "body.json", "out.png", "net.py", "net.onnx"]
+    written += ["runs/load/checkpoint.pt", "model/load-forecast/1/manifest.json", "model/net/1/manifest.json"]
     line = ["git", "-C", tmp_path, "check-ignore", *written, "model/gyro-denoiser/2/manifest.json", "model/README.md"]
     assert subprocess.run(line, capture_output=True, text=True, check=True).stdout.split() == written
 
@@ -62,14 +95,11 @@ def test_every_metric_is_listed() -> None:
     assert found == rows(OPERATE, r"recurve_\w+").keys()
 
 
-def test_every_error_status_is_listed() -> None:
-    statuses = {cell for first in rows(API, r"[45]\d\d(, [45]\d\d)*") for cell in first.split(", ")}
-    found = {
-        str(error.status)
-        for error in vars(errors).values()
-        if isinstance(error, type) and issubclass(error, errors.RecurveError) and error.status != 500
-    }
-    assert found <= statuses
+def test_the_statuses_that_are_listed_are_those_that_errors_have() -> None:
+    """All of them, and no other."""
+    listed = [status for first in rows(API, r"[45]\d\d(, [45]\d\d)*") for status in first.split(", ")]
+    kinds = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.RecurveError)]
+    assert sorted(listed) == sorted({*(str(kind.status) for kind in kinds), "405"})  # a wrong method is the framework's to tell
 
 
 def test_every_route_is_listed() -> None:
@@ -83,34 +113,57 @@ def test_every_route_is_listed() -> None:
             if route.startswith("GET"):
                 path = route.removeprefix("GET ").replace("{id}", stream).replace("{model}", "gyro-denoiser")
                 assert httpx.get(server.url + path).status_code == 200
+        assert httpx.put(f"{server.url}/predict").status_code == 405
 
 
-def test_the_curl_commands_work_as_printed() -> None:
+def assert_as_printed(printed: Any, answer: Any) -> None:
+    """The same members and lengths, numbers to three digits; `...` stands for members, items or characters that are left out."""
+    match printed:
+        case dict():
+            assert printed.keys() - {"..."} <= answer.keys() if "..." in printed else printed.keys() == answer.keys()
+            for name in printed.keys() - {"..."}:
+                assert_as_printed(printed[name], answer[name])
+        case list():
+            assert len(printed) == len(answer)
+            for shown, item in zip(printed, answer, strict=True):
+                assert_as_printed(shown, item)
+        case float():
+            assert answer == pytest.approx(printed, rel=1e-3, abs=1e-5)
+        case str() if printed.endswith("..."):
+            assert isinstance(answer, str)
+            assert len(answer) > len(printed)
+        case _:
+            assert printed == answer
+
+
+@pytest.mark.parametrize(("page", "least"), [("README.md", 4), ("docs/api.md", 7)])
+def test_the_curl_commands_give_the_answers_that_are_printed(page: str, least: int, committed: Path) -> None:
     """The first thing that anyone tries."""
-    plain, binary, *_ = re.findall(r"```sh\n([^`]*curl .*?)```", API, re.DOTALL)
-    with serve(ROOT / "model") as server:
-        answers = [
-            json.loads(subprocess.check_output(["sh", "-c", command.replace("http://127.0.0.1:8000", server.url)]))
-            for command in (plain, binary)
-        ]
-    assert [len(prediction) for prediction in answers[0]["predictions"]] == [1, 3]
-    assert [len(prediction) for prediction in answers[1]["predictions"]] == [3]
+    asked = re.findall(r"^```sh\n((?:(?!^```).)+)^```\n\n```json\n(.+?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
+    assert len(asked) >= least
+    assert len(asked) == PAGES[page].count("```json")
+    with serve(committed, "--device", "cpu") as server:
+        for command, printed in asked:
+            line = command.replace("http://127.0.0.1:8000", server.url)
+            answer = subprocess.check_output(["sh", "-c", line], text=True)
+            assert_as_printed(json.loads(re.sub(r"\.\.\.(?=\s*})", '"...": 0', printed)), json.loads(answer))
 
 
-def test_the_python_example_works_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """And shows what it says: the bias of a device at rest is found and taken off."""
-    code, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    with serve(ROOT / "model") as server:
-        names: dict[str, list[list[float]]] = {}
-        exec(code.replace("http://127.0.0.1:8000", server.url), names)
-    assert "last" in capsys.readouterr().out
-    first, last = names["rates"][0], names["rates"][-1]
-    assert max(map(abs, last)) < max(map(abs, first)) / 4
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_python_examples_print_what_is_printed(number: int, committed: Path) -> None:
+    """The bias of a device at rest is found and taken off; a stream is followed."""
+    code, printed = (blocks(README, language)[number] for language in ("python", "text"))
+    with serve(committed, "--device", "cpu") as server:
+        line = [sys.executable, "-c", code.replace("127.0.0.1:8000", server.url.removeprefix("http://"))]
+        shown = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    numbers = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+    assert numbers.sub("", shown) == numbers.sub("", printed)
+    np.testing.assert_allclose([float(n) for n in numbers.findall(shown)], [float(n) for n in numbers.findall(printed)], atol=1e-3)
 
 
 def test_the_example_of_the_open_inference_protocol_works_as_printed() -> None:
     """The official client, as anyone would install it."""
-    *_, code = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
+    *_, code = blocks(API, "python")
     with serve(ROOT / "model") as server:
         names: dict[str, Any] = {}
         exec(code.replace("127.0.0.1:8000", server.url.removeprefix("http://")), names)
@@ -120,7 +173,7 @@ def test_the_example_of_the_open_inference_protocol_works_as_printed() -> None:
 
 def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     """Killed in the middle, and started again: the answers are those of the whole signal in one call."""
-    _, code, _ = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
+    code, _ = blocks(API, "python")
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
     steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8 + number] for number in range(60)]
@@ -154,7 +207,7 @@ def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> 
 
 def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None:
     """Somebody deletes it: that does not pass, and is no reason to begin anew."""
-    _, code, _ = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
+    code, _ = blocks(API, "python")
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
 
@@ -174,32 +227,100 @@ def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None
         asyncio.run(run(server))
 
 
+def test_the_model_that_is_brought_along_is_taken_for_what_is_printed(tmp_path: Path) -> None:
+    """PyTorch's export and what is found out of it, line by line."""
+    (code,) = blocks(ADOPT, "python")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    line = [sys.executable, "-m", "scripts.adopt", "net.onnx", "--name", "net"]
+    ran = subprocess.run(
+        line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True
+    )
+    for page in (ADOPT, README):
+        *_, printed = blocks(page, "text")
+        for shown in printed.splitlines():
+            assert shown == "..." or shown.startswith("Serve it") or shown in ran.stdout.splitlines(), shown
+
+
+def code_of(page: str) -> list[str]:
+    """Its lines of shell, and what stands in backticks."""
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("", page))]
+
+
 def test_the_commands_of_make_are_those_that_are_named() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make ([\w-]+)", "\n".join(PAGES.values())):
+    named = {target for page in PAGES.values() for code in code_of(page) for target in re.findall(r"\bmake ([\w-]+)", code)}
+    assert {"serve", "train", "test", "check", "bench", "bench-gpu"} <= named
+    for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def headings(page: str) -> set[str]:
-    """The anchors that GitHub gives them."""
-    return {re.sub(r"[^\w-]", "", line.lower().replace(" ", "-")) for line in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
+@cache
+def flags_of(program: str) -> set[str]:
+    """As its --help lists them. The scripts are asked in this process, which has PyTorch loaded once."""
+    shown = io.StringIO()
+    if program == "app":
+        shown.write(subprocess.check_output([sys.executable, "-m", "app", "--help"], cwd=ROOT, text=True))
+    else:
+        module = importlib.import_module(program)
+        if not hasattr(module, "main"):
+            module = importlib.import_module(f"{program}.__main__")
+        with redirect_stdout(shown), pytest.raises(SystemExit):
+            module.main(["--help"])
+    return {flag for line in shown.getvalue().splitlines() if line.lstrip().startswith("-") for flag in FLAG.findall(line)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def commands_of(code: str) -> list[tuple[str, str]]:
+    """The program of each command in it, and what is passed to it, also through make."""
+    found = re.findall(r"\bpython -m (app|scripts\.[\w.]+\w)\b([^&|;#]*)", code)
+    makefile = (ROOT / "Makefile").read_text()
+    for target, passed in re.findall(r"\bmake ([\w-]+) ARGS=(\".*?\"|\S+)", code):
+        if run := re.search(rf"^{target}:.*\n\t@.*python -m (scripts[\w.]+|app) \$\(ARGS\)", makefile, re.MULTILINE):
+            found.append((run[1], passed))
+    return found
+
+
+def test_the_flags_that_are_named_exist() -> None:
+    """Each is a flag of the command that it stands in; alone, of the page's program or of one that its section names."""
+    for page, text in PAGES.items():
+        for section in re.split(r"^## ", text, flags=re.MULTILINE):
+            code = code_of(section)
+            programs = {OWN.get(page, "app"), *re.findall(r"\bscripts\.(?:tables\.)?\w+", " ".join(code))}
+            for program, passed in (command for line in code for command in commands_of(line)):
+                assert {*FLAG.findall(passed)} <= flags_of(program), (page, program, passed)
+            for line in code:
+                if line.startswith("--"):
+                    assert {*FLAG.findall(line)} <= {flag for program in programs for flag in flags_of(program)}, (page, line)
+
+
+def anchors(page: str) -> set[str]:
+    """Those that GitHub gives to its headings."""
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", page), re.MULTILINE):
+        anchor = re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
+        found.append(f"{anchor}-{found.count(anchor)}" if anchor in found else anchor)
+    return set(found)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
     """Within the repository: to a file, a folder or a heading."""
-    for link in re.findall(r"\]\(([^):]+)\)", PAGES[page]):
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", PAGES[page])):
         path, _, anchor = link.partition("#")
-        target = (ROOT / page.parent / path).resolve() if path else ROOT / page
+        if "://" in link:
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
         assert target.exists(), link
-        if anchor:
-            assert anchor in headings(target.read_text()), link
+        assert not anchor or anchor in anchors(target.read_text()), link
 
 
-def test_the_training_flags_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        train.main(["--help"])
-    known = capsys.readouterr().out
-    for flag in ("--part", "--resume", "--cell"):
-        assert flag in PAGES[Path("docs/train.md")]
-        assert flag in known
+@pytest.mark.parametrize("page", [page for page in PAGES if "docs/" in page])
+def test_every_page_is_linked(page: str) -> None:
+    """From the README, which is where people begin."""
+    assert f"]({page})" in README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_line_is_too_long(page: str) -> None:
+    """But rows of tables, and what a program printed."""
+    assert [line for line in FENCE.sub("", PAGES[page]).splitlines() if len(line) > 132 and not line.startswith("|")] == []
