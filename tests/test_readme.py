@@ -149,10 +149,10 @@ def test_the_curl_commands_give_the_answers_that_are_printed(page: str, least: i
             assert_as_printed(json.loads(re.sub(r"\.\.\.(?=\s*})", '"...": 0', printed)), json.loads(answer))
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_the_python_examples_print_what_is_printed(number: int, committed: Path) -> None:
-    """The bias of a device at rest is found and taken off; a stream is followed."""
-    code, printed = (blocks(README, language)[number] for language in ("python", "text"))
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+def test_the_python_examples_print_what_is_printed(page: str, committed: Path) -> None:
+    """A stream is followed; the bias of a device at rest is found and taken off."""
+    code, printed = (blocks(PAGES[page], language)[0] for language in ("python", "text"))
     with serve(committed, "--device", "cpu") as server:
         line = [sys.executable, "-c", code.replace("127.0.0.1:8000", server.url.removeprefix("http://"))]
         shown = subprocess.run(line, capture_output=True, text=True, check=True).stdout
@@ -173,7 +173,7 @@ def test_the_example_of_the_open_inference_protocol_works_as_printed() -> None:
 
 def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     """Killed in the middle, and started again: the answers are those of the whole signal in one call."""
-    code, _ = blocks(API, "python")
+    _, code, _ = blocks(API, "python")
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
     steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8 + number] for number in range(60)]
@@ -207,7 +207,7 @@ def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> 
 
 def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None:
     """Somebody deletes it: that does not pass, and is no reason to begin anew."""
-    code, _ = blocks(API, "python")
+    _, code, _ = blocks(API, "python")
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
 
