@@ -100,7 +100,8 @@ def test_the_table_tells_what_the_result_says(folder: Path, capsys: Shown) -> No
     best = min(baselines, key=lambda name: scores[name])
     assert f"RMSE {scores[model]:.4g}" in line
     assert f"{scores[best]:.4g} {best}" in line
-    assert ("(not beaten)" in line) == (scores[best] <= scores[model])
+    assert ("(not beaten)" in line) == (scores[best] < 0.99 * scores[model])
+    assert ("(as good)" in line) == (0.99 * scores[model] <= scores[best] <= scores[model] / 0.99)
     assert "regress" in line
     assert "1 x 4" in line
     assert "2/2" in line
@@ -153,6 +154,29 @@ def test_the_best_baseline_hangs_on_the_metric(higher: bool, best: str) -> None:
     found = kept.lead(Scores("data", (Metric("m", higher=higher),), rows))
     assert found is not None
     assert found.name == best
+
+
+@pytest.mark.parametrize(
+    ("model", "baseline", "higher", "verdict"),
+    [
+        (0.2614147, 0.2614013, False, "is only as good as x, within 1%: m 0.2614 against 0.2614"),
+        (0.2614013, 0.2614147, False, "is only as good as x, within 1%: m 0.2614 against 0.2614"),
+        (0.0, 0.0, False, "is only as good as x, within 1%: m 0 against 0"),
+        (0.26, 0.25, False, "does not beat x: m 0.26 against 0.25"),
+        (math.nan, 0.25, False, "does not beat x: m nan against 0.25"),
+        (math.inf, 0.25, False, "does not beat x: m inf against 0.25"),
+        (0.25, 0.26, False, ""),
+        (0.25, math.nan, False, ""),
+        (0.995, 0.99, True, ""),
+        (0.99, 0.995, True, "does not beat x: m 0.99 against 0.995"),
+        (0.99991, 0.99992, True, "does not beat x: m 0.99991 against 0.99992"),
+        (0.7, 0.699, True, "is only as good as x, within 1%: m 0.7 against 0.699"),
+    ],
+)
+def test_what_is_hardly_apart_is_called_as_good(model: float, baseline: float, higher: bool, verdict: str) -> None:
+    """No verdict may hang on the fifth digit; half of the mistakes are another model, though few are left."""
+    scores = Scores("the data", (Metric("m", higher=higher),), (Row("x", (baseline,)), Row("the model", (model,))))
+    assert scores.warnings() == ([f"The model {verdict}, on the data."] if verdict else [])
 
 
 def test_scores_are_read_as_they_were_written() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from scripts import flags
 from scripts.overview.kept import Learned, Run, lead
-from scripts.training.scores import Scores
 
 Value = str | float | None
 
@@ -72,8 +71,8 @@ def _baseline(learned: Learned) -> Value:
     scores = learned.scores
     if scores is None or (best := lead(scores)) is None:
         return None
-    beaten = not Scores(scores.data, scores.metrics, (best, scores.model)).warnings()
-    return f"{best.values[0]:.4g} {best.name}{'' if beaten else ' (not beaten)'}"
+    verdict = {"ahead": "", "level": " (as good)", "behind": " (not beaten)"}[scores.stand(best)]
+    return f"{best.values[0]:.4g} {best.name}{verdict}"
 
 
 COLUMNS = (

@@ -4,8 +4,12 @@ Owns how results are compared and shown. Knows nothing of how they were measured
 """
 
 from dataclasses import dataclass
-from math import isfinite, nan
-from typing import Any, Self
+from math import isclose, isfinite, nan
+from typing import Any, Literal, Self
+
+MARGIN = 0.01  # of an error: what is less apart counts as equal. A convention: how far apart the data can tell is not measured
+
+Stand = Literal["ahead", "level", "behind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +44,26 @@ class Scores:
     def model(self) -> Row:
         return self.rows[-1]
 
+    def stand(self, baseline: Row) -> Stand:
+        """Where the model is beside a baseline. Of a share of right answers it is the share of wrong ones that counts."""
+        higher = self.metrics[0].higher
+        own, other = (1 - row.values[0] if higher else row.values[0] for row in (self.model, baseline))
+        if isclose(own, other, rel_tol=MARGIN):
+            return "level"
+        return "ahead" if own < other else "behind"
+
     def warnings(self) -> list[str]:
-        """A sentence for every baseline that the model does not beat."""
+        """A sentence for every baseline that the model is not ahead of."""
         metric, own = self.metrics[0], self.model.values[0]
         found = []
         for row in self.rows[:-1]:
-            value = row.values[0]
-            if not isfinite(value) or (own > value if metric.higher else own < value):
+            value, stand = row.values[0], self.stand(row)
+            if not isfinite(value) or stand == "ahead":
                 continue
-            digits = 4 if f"{own:.4g}" != f"{value:.4g}" else 7  # what decides is to be seen
-            found.append(
-                f"The model does not beat {row.name}: {metric} {own:.{digits}g} against {value:.{digits}g}, on {self.data}."
-            )
+            level = stand == "level"
+            digits = 4 if level or f"{own:.4g}" != f"{value:.4g}" else 7  # what decides is to be seen
+            verdict = f"is only as good as {row.name}, within {MARGIN:.0%}" if level else f"does not beat {row.name}"
+            found.append(f"The model {verdict}: {metric} {own:.{digits}g} against {value:.{digits}g}, on {self.data}.")
         return found
 
     def __str__(self) -> str:
