@@ -11,7 +11,7 @@
 
 Writes runs/NAME-TIME/: the checkpoint, the choices, curves, and what the model predicts beside the truth. Ctrl-C stops it; what
 is done is saved after every epoch. Then: python -m scripts.export runs/NAME-TIME
-Exits 0 when trained, 1 when it failed, 2 on wrong use, 130 when it was stopped.
+Exits 0 when trained, 1 when it failed or diverged, 2 on wrong use, 130 when it was stopped.
 """
 
 import sys
@@ -34,6 +34,7 @@ from scripts.training.checkpoint import FILE_NAME, Checkpoint
 from scripts.training.problem import Problem
 
 MODULE = "scripts.train"
+REMEDY = "Try a lower --learning-rate, a lower --clip, or data without extreme values."
 
 
 def arguments(argv: list[str] | None) -> Namespace:
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             board = held.enter_context(Board(run / "tensorboard", after=checkpoint.epoch)) if args.tensorboard else None
             watched = Watched(problem, board.epoch, epoch=checkpoint.epoch) if board else problem
-            reason = fit.fit(network, watched, checkpoint, run, device=device)
+            end = fit.fit(network, watched, checkpoint, run, device=device)
         except KeyboardInterrupt:
             return _stopped(f"after epoch {checkpoint.epoch}. Go on with: {again}")
         except NotInstalled as error:
@@ -80,21 +81,19 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         except OSError as error:
             return _unwritten(run, error, f"What was saved before is whole. Once it can, go on with: {again}")
-        best = checkpoint.best
-        if best is None:
-            print(f"Ended: {reason}. No epoch gave a finite validation loss: try a lower --learning-rate.", file=sys.stderr)
-            return 1
 
         # -- tell -------------------------------------------------------------------------------------------------
         try:
-            _tell(run, problem, network, checkpoint, reason=reason, device=device, target=args.json)
+            if checkpoint.best is None:
+                print(f"Ended: {end.reason}, and no epoch before it is done. {REMEDY}", file=sys.stderr)
+                results.write(run / "result.json", {"reason": end.reason, "diverged": True})
+                return 1
+            _tell(run, problem, network, checkpoint, end=end, device=device, target=args.json)
         except KeyboardInterrupt:
-            return _stopped(
-                f"after the last epoch: what is learned is kept, its scores and pictures are not. Make them with: {again}"
-            )
+            return _stopped(f"after the last epoch: what is learned is kept, scores and pictures are not. Make them with: {again}")
         except OSError as error:
             return _unwritten(run, error, f"What is learned is kept. Once it can, make scores and pictures with: {again}")
-    return 0
+    return int(end.diverged)
 
 
 def _introduce(run: Path, problem: Problem, network: nn.Module, checkpoint: Checkpoint, device: str) -> None:
@@ -111,12 +110,12 @@ def _introduce(run: Path, problem: Problem, network: nn.Module, checkpoint: Chec
 
 
 def _tell(
-    run: Path, problem: Problem, network: nn.Module, checkpoint: Checkpoint, *, reason: str, device: str, target: Path | None
+    run: Path, problem: Problem, network: nn.Module, checkpoint: Checkpoint, *, end: fit.End, device: str, target: Path | None
 ) -> None:
     """How good the best epoch is: on the terminal, in pictures, and in files."""
     best = checkpoint.best or {}
     found = ", ".join(f"{name.removeprefix('validation_')} {value:.4g}" for name, value in best.items() if "validation_" in name)
-    print(f"Ended: {reason}, {checkpoint.seconds:.0f} s. Best epoch {checkpoint.best_epoch}, validation: {found}.")
+    print(f"Ended: {end.reason}, {checkpoint.seconds:.0f} s. Best epoch {checkpoint.best_epoch}, validation: {found}.")
     network.load_state_dict(checkpoint.best_network)
     scores = problem.scores(network, device)
     print(f"\nOn {scores.data}:\n\n{scores}\n")
@@ -126,11 +125,13 @@ def _tell(
     pictures = [run / "curves.png", *problem.pictures(network, device, run)]
     checkpoint.facts["scores"] = scores.to_dict()
     checkpoint.save(run)
-    result = {"run": str(run), "config": checkpoint.config.to_dict(), "reason": reason, "seconds": checkpoint.seconds, "best": best}
-    result |= {"history": checkpoint.history, **scores.to_dict()}
+    result = {"run": str(run), "config": checkpoint.config.to_dict(), "reason": end.reason, "diverged": end.diverged, "best": best}
+    result |= {"seconds": checkpoint.seconds, "history": checkpoint.history, **scores.to_dict()}
     results.write(run / "result.json", result)
     results.write(target, result)
     print(f"Pictures: {', '.join(map(str, pictures))}. Next: {command.line('scripts.export', run)}")
+    if end.diverged:
+        print(f"It diverged, and what came after its best epoch is not used. {REMEDY}", file=sys.stderr)
 
 
 def _stopped(where: str) -> int:

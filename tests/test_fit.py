@@ -1,5 +1,6 @@
 """The training loop: repeatable to the bit, stoppable at any moment, and minimising what it says it minimises."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import nn
 
 from scripts.gyro.config import Config
 from scripts.gyro.model import Denoiser
@@ -29,7 +31,7 @@ def train(config: Config, run: Path, *, interrupt_after: int | None = None) -> t
     network, checkpoint = fit.start(problem)
     checkpoint.save(run)
     if interrupt_after is None:
-        reason = fit.fit(network, problem, checkpoint, run, device="cpu")
+        reason = fit.fit(network, problem, checkpoint, run, device="cpu").reason
     else:
         with pytest.raises(KeyboardInterrupt), interruption(after=interrupt_after):
             fit.fit(network, problem, checkpoint, run, device="cpu")
@@ -175,6 +177,37 @@ def test_a_run_that_gets_no_better_ends_and_says_why(tmp_path: Path) -> None:
     checkpoint, reason = train(config, tmp_path / "run")
     assert reason == "no better validation loss in 2 epochs"
     assert (checkpoint.best_epoch, checkpoint.epoch) == (1, 3)
+
+
+class Diverging(Denoising):
+    """Its second epoch has a loss that is no number, or its validation has."""
+
+    def __init__(self, gyro: ShortGyro, *, part: str) -> None:
+        super().__init__(gyro)
+        self.part, self.trained = part, 0
+
+    def losses(self, network: nn.Module, prepared: Any, device: str) -> Iterator[torch.Tensor]:
+        self.trained += 1
+        for loss in super().losses(network, prepared, device):
+            yield loss * float("nan") if (self.part, self.trained) == ("training", 2) else loss
+
+    def validate(self, network: nn.Module, device: str) -> dict[str, float]:
+        found = super().validate(network, device)
+        return found | {"loss": float("inf")} if (self.part, self.trained) == ("validation", 2) else found
+
+
+@pytest.mark.parametrize(("part", "loss"), [("training", "nan"), ("validation", "inf")])
+def test_a_run_ends_with_the_first_loss_that_is_not_finite(whole: Checkpoint, tmp_path: Path, part: str, loss: str) -> None:
+    """No update leads back from weights that are not numbers; those of the epoch before are kept."""
+    problem = Diverging(ShortGyro(SMALL), part=part)
+    network, checkpoint = fit.start(problem)
+    end = fit.fit(network, problem, checkpoint, tmp_path, device="cpu")
+    assert end == fit.End(f"the {part} loss became {loss} in epoch 2", diverged=True)
+    assert problem.trained == 2
+    stored = loaded(tmp_path)
+    assert (stored.epoch, stored.best_epoch) == (1, 1)
+    assert_same(stored.history, whole.history[:1])
+    assert_same(stored.best_network, checkpoint.network)
 
 
 def test_a_run_that_has_ended_stays_as_it_is_when_resumed(tmp_path: Path) -> None:

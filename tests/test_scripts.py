@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from scripts import command, export, problems, train, verify
 from scripts.gyro.config import Config
 from scripts.gyro.model import Denoiser
 from scripts.overview import kept, presence
+from scripts.overview.shown import table
 from scripts.training import threads
 from tests import artifacts
 from tests.fakes import interruption
@@ -223,7 +225,7 @@ def test_ctrl_c_after_the_last_epoch_says_what_is_kept(tmp_path: Path, capsys: S
         assert train.main([*TINY, "--run", str(run), "--json", str(result)]) == 130
     message = capsys.readouterr().err.splitlines()[-1]
     again = command.line("scripts.train", "--resume", run)
-    is_kept = "what is learned is kept, its scores and pictures are not"
+    is_kept = "what is learned is kept, scores and pictures are not"
     assert message == f"Stopped after the last epoch: {is_kept}. Make them with: {again}"
     assert not result.exists()
     assert kept.read(run).state == "stopped"
@@ -318,8 +320,32 @@ def test_a_season_longer_than_the_context_is_refused(tmp_path: Path, capsys: Sho
 
 def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: Shown) -> None:
     """Weights beyond float32 from the first update: there is nothing to export, and the next thing to try is said."""
-    assert train.main([*TINY, "--learning-rate=1e38", "--run", str(tmp_path / "run")]) == 1
-    assert "try a lower --learning-rate" in capsys.readouterr().err
+    run = tmp_path / "run"
+    assert train.main([*TINY, "--learning-rate=1e38", "--run", str(run)]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("Ended: the training loss became inf in epoch 1, and no epoch before it is done. Try a lower --learning")
+    assert kept.read(run).state == "diverged"
+    assert kept.read(run).reason == "the training loss became inf in epoch 1"
+
+
+def test_a_run_that_diverges_late_keeps_its_best_epoch(tmp_path: Path, capsys: Shown) -> None:
+    """Which is measured and can be exported; but nobody may take it for a run that ended well."""
+    run = tmp_path / "run"
+    with interruption(after=CALLS + 1):
+        assert train.main([*TINY, "--run", str(run)]) == 130
+    checkpoint = problems.checkpoint_of(run)
+    checkpoint.config = replace(checkpoint.config, learning_rate=1e38)
+    checkpoint.save(run)
+    capsys.readouterr()
+    assert train.main(["--resume", str(run)]) == 1
+    shown = capsys.readouterr()
+    assert "Ended: the training loss became inf in epoch 2, " in shown.out
+    assert "Best epoch 1, validation: loss " in shown.out
+    assert "It diverged, and what came after its best epoch is not used. Try a lower --learning-rate" in shown.err
+    told = kept.read(run)
+    assert (told.state, told.reason) == ("diverged", "the training loss became inf in epoch 2")
+    assert f"{told.name} has diverged: {told.reason}" in table([told])
+    assert export.main([str(run), "--model-dir", str(tmp_path / "model")]) == 0
 
 
 def test_a_published_version_is_what_was_trained(run: Path, version: Path) -> None:

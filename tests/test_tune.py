@@ -295,7 +295,7 @@ def test_the_objective_is_the_loss_of_the_best_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "state", "reason"),
     [
-        (lambda _, __: float("nan"), "failed", "no better validation loss in 6 epochs"),
+        (lambda _, __: float("nan"), "failed", "the validation loss became nan in epoch 1"),
         (lambda _, __: (_ for _ in ()).throw(DataError("The part is too short.")), "failed", "The part is too short."),
     ],
     ids=["no finite loss", "data that do not fit"],
@@ -308,7 +308,7 @@ def test_a_trial_that_fails_is_not_the_end(loss: Any, state: str, reason: str, t
             lambda config: later if later.epoch or len(study.outcomes) else Decided(config, loss), rated(lambda _: 1.0), trials=2
         )
         assert (first.state, first.loss) == (state, inf)
-        assert reason in first.reason or "all 6 epochs" in first.reason
+        assert reason in first.reason
         assert second.state == "complete"
         assert study.best == second
 

@@ -1,7 +1,7 @@
 """What a folder of runs holds: each run as its checkpoint and its result tell it, without its weights.
 
-Owns the state of a run, finished, stopped, running or broken, and which baseline is its best. Knows nothing of how a run is
-shown.
+Owns the state of a run, finished, diverged, stopped, running or broken, and which baseline is its best. Knows nothing of how a run
+is shown.
 """
 
 import json
@@ -24,7 +24,7 @@ from scripts.tuning.study import DATABASE
 
 RESULT = "result.json"
 
-State = Literal["finished", "stopped", "running", "broken"]
+State = Literal["finished", "diverged", "stopped", "running", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ def read(folder: Path) -> Run:
         return Run(folder, "running", when, learned=learned, files=files)
     if result is None:
         return Run(folder, "stopped", when, learned=learned, files=files)
-    return Run(folder, "finished", when, str(result.get("reason", "")), result.get("seconds"), learned, files)
+    state: State = "diverged" if result.get("diverged") else "finished"
+    return Run(folder, state, when, str(result.get("reason", "")), result.get("seconds"), learned, files)
 
 
 def lead(scores: Scores) -> Row | None:

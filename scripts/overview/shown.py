@@ -87,7 +87,7 @@ COLUMNS = (
     Column("test", "the metric that decides, on data that nothing was chosen by", _of(_test)),
     Column("baseline", "the same of the best simple method", _of(_baseline)),
     Column("when", "the last change", lambda run: f"{run.when:%Y-%m-%d %H:%M}"),
-    Column("state", "finished, running, stopped (go on with scripts.train --resume), or broken", lambda run: run.state),
+    Column("state", "finished, diverged, running, stopped (go on with scripts.train --resume), or broken", lambda run: run.state),
 )
 
 
@@ -115,10 +115,10 @@ def _is_known(value: Value) -> bool:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """A line for each run, and below it what is wrong with the broken ones."""
+    """A line for each run, and below it what is wrong with those that are broken or have diverged."""
     lines = [[column.name for column in COLUMNS], *([column.text(run) for column in COLUMNS] for run in runs)]
-    broken = [f"{run.name} is broken: {run.reason}" for run in runs if run.state == "broken"]
-    return "\n".join([_aligned(lines), *broken])
+    wrong = {"broken": "is broken", "diverged": "has diverged"}
+    return "\n".join([_aligned(lines), *(f"{run.name} {wrong[run.state]}: {run.reason}" for run in runs if run.state in wrong)])
 
 
 def in_full(run: Run) -> str:

@@ -6,7 +6,8 @@ Owns how a network is trained, whatever it learns. Knows nothing of data, losses
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from math import cos, pi
+from dataclasses import dataclass
+from math import cos, isfinite, pi
 from pathlib import Path
 from time import perf_counter
 
@@ -20,6 +21,14 @@ from scripts.training.config import RunConfig
 from scripts.training.problem import Problem
 
 WARM_UP = 50  # updates
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why training ended. diverged: a loss was not finite, and no later one would be, since the weights are not either."""
+
+    reason: str
+    diverged: bool = False
 
 
 def learning_rate(config: RunConfig, update: int, updates: int) -> float:
@@ -46,8 +55,8 @@ def start(problem: Problem) -> tuple[nn.Module, Checkpoint]:
     return network, checkpoint
 
 
-def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path, *, device: str) -> str:
-    """Train from `checkpoint` on, saving it into `run` after every epoch; the reason why it ended."""
+def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path, *, device: str) -> End:
+    """Train from `checkpoint` on, saving it into `run` after every epoch. One that diverges is not saved: the one before stays."""
     config = checkpoint.config
     network.to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))  # few updates: a short memory
@@ -69,7 +78,7 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
         upcoming = ahead.submit(problem.prepare, checkpoint.epoch)
         while checkpoint.epoch < config.epochs:
             if checkpoint.epoch - checkpoint.best_epoch >= config.patience:
-                return f"no better validation loss in {config.patience} epochs"
+                return End(f"no better validation loss in {config.patience} epochs")
             prepared = upcoming.result()
             if checkpoint.epoch + 1 < config.epochs:
                 upcoming = ahead.submit(problem.prepare, checkpoint.epoch + 1)  # while this epoch trains
@@ -85,14 +94,19 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
                 nn.utils.clip_grad_norm_(network.parameters(), config.clip)
                 optimizer.step()
                 losses.append(loss.item())
+                if not isfinite(losses[-1]):
+                    return End(f"the training loss became {losses[-1]} in epoch {checkpoint.epoch + 1}", diverged=True)
                 best = f", best {checkpoint.best_loss:.3g}" if checkpoint.best_epoch else ""
                 bar.set_postfix_str(f"epoch {checkpoint.epoch + 1}, loss {losses[-1]:.3g}{best}", refresh=False)
                 bar.update()
-            _record(checkpoint, network, optimizer, float(np.mean(losses)), problem.validate(network, device))
+            found = problem.validate(network, device)
+            if not isfinite(found["loss"]):
+                return End(f"the validation loss became {found['loss']} in epoch {checkpoint.epoch + 1}", diverged=True)
+            _record(checkpoint, network, optimizer, float(np.mean(losses)), found)
             now = perf_counter()
             checkpoint.seconds, since = checkpoint.seconds + now - since, now
             checkpoint.save(run)
-    return f"all {config.epochs} epochs are done"
+    return End(f"all {config.epochs} epochs are done")
 
 
 def _mixed(losses: Iterator[Tensor], config: RunConfig, device: str) -> Iterator[Tensor]:

@@ -156,7 +156,7 @@ class Study:
             run.mkdir(exist_ok=True)
             with presence.held(run):
                 checkpoint.save(run)
-                return checkpoint, fit.fit(network, problem, checkpoint, run, device=device)
+                return checkpoint, fit.fit(network, problem, checkpoint, run, device=device).reason
 
     def _run_of(self, number: int) -> Path:
         return self.folder / f"trial-{number:04d}"
