@@ -28,6 +28,8 @@ $(VENV)/%.stamp: requirements/%.txt | $(BIN)/python
 	@$(PIP) -r $< || { printf '%s\n' $(HINT) >&2; exit 1; }
 	@touch $@
 
+$(VENV)/torch.stamp: requirements/torch-pins.txt
+
 install: $(VENV)/service.stamp
 install-train: install $(VENV)/torch.stamp $(VENV)/train.stamp
 install-dev: install-train $(VENV)/dev.stamp
@@ -60,7 +62,7 @@ format: install-dev
 
 lock: install-dev
 	@$(PIP) uv==0.13.9
-	@cd requirements && for name in service service-cpu service-cuda train otel extras dev; do \
+	@cd requirements && for name in service service-cpu service-cuda train torch-pins otel extras dev; do \
 		../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --custom-compile-command "make lock" \
 			$$name.in -o $$name.txt || exit 1; done
 

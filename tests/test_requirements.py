@@ -1,0 +1,58 @@
+"""What is installed: named where it is imported, pinned once, and able to stand together."""
+
+import sys
+from collections import defaultdict
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.test_architecture import APP, ROOT, SCRIPTS, imports
+
+FOLDER = ROOT / "requirements"
+SERVICE, TRAINER = {"base.in", "service.in"}, {"base.in", "service.in", "train.in", "torch-pins.in"}
+APART = {"service-cuda.txt", "torch-pins.txt"}  # an image's, and a trainer's: CUDA's libraries of one are not the other's
+PLATFORMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
+
+
+def required(name: str) -> list[Requirement]:
+    """What stands in a file, but for the files that it names."""
+    lines = (line.partition(" #")[0].strip() for line in (FOLDER / name).read_text().splitlines())
+    return [Requirement(line) for line in lines if line and line[0] not in "#-"]
+
+
+@pytest.mark.parametrize(("modules", "files"), [(APP, SERVICE), (SCRIPTS, TRAINER)], ids=["app", "scripts"])
+def test_what_is_imported_is_named(modules: dict[str, Path], files: set[str]) -> None:
+    """What only comes along with another package goes when that package does without it."""
+    named = {canonicalize_name(each.name) for file in files for each in required(file)}
+    known = packages_distributions()
+    for module, path in modules.items():
+        for library in {target.split(".")[0] for target in imports(path, modules)} - sys.stdlib_module_names - {"app", "scripts"}:
+            assert named & set(map(canonicalize_name, known[library])), f"{module} imports {library}, which {files} do not name"
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.11.9", "3.12.4", "3.13.0", "3.14.0"])
+@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: "-".join(platform[1:]))
+def test_a_package_is_pinned_to_one_version_in_all_files(platform: tuple[str, str, str], python: str) -> None:
+    """Or pip refuses to install two of them together, as extras are installed beside the service or the trainer."""
+    place = dict(zip(("sys_platform", "platform_system", "platform_machine"), platform, strict=True))
+    python_version = python.rpartition(".")[0]
+    environment = place | {"python_full_version": python, "python_version": python_version}
+    versions: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in FOLDER.glob("*.txt"):
+        for each in required(path.name):
+            if each.specifier and (each.marker is None or each.marker.evaluate(environment)):
+                versions[each.name][path.name] = str(each.specifier)
+    differing = {name: found for name, found in versions.items() if len(set(found.values())) > 1 and not set(found) <= APART}
+    assert not differing
+    assert all(pin.startswith("==") for found in versions.values() for pin in found.values())
+
+
+def test_all_that_torch_needs_is_pinned() -> None:
+    """A training environment can be had again; which of these packages there are hangs on the build of torch."""
+    pinned = {each.name for each in required("torch-pins.txt")}
+    needed = [Requirement(text) for text in requires("torch") or ()]
+    assert {canonicalize_name(each.name) for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})} <= pinned
+    assert FOLDER.joinpath("torch.txt").read_text().splitlines()[1:] == ["-c torch-pins.txt", "torch"]
