@@ -70,5 +70,5 @@ def compare(engine: Engine, golden: Golden) -> Compare:
 
 
 def farthest(found: Iterable[Compared]) -> Compared:
-    """Of each tensor the one that is farthest off."""
+    """Each tensor where it is farthest off in all of these comparisons."""
     return tuple(max(each, key=lambda apart: apart.share) for each in zip(*found, strict=True))

@@ -121,5 +121,5 @@ class ResetBeforeLayer(nn.Module):
 
 
 def float64(tensor: Tensor) -> NDArray[np.float64]:
-    """Its numbers, as the equations take them."""
+    """A tensor in float64 NumPy, as the equations take it."""
     return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64)

@@ -38,7 +38,7 @@ class Checkpoint:
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The numbers of the best epoch; None while no epoch has given a finite validation loss."""
+        """The history's numbers of the best epoch; None before the first epoch is done."""
         return self.history[self.best_epoch - 1] if self.best_epoch else None
 
     def save(self, run: Path) -> None:

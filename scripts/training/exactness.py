@@ -61,7 +61,7 @@ class Exactness:
 
 
 def measured(engine: Engine, instances: Sequence[Instance]) -> Exactness:
-    """By these, each alone, and each alone with its numbers moved by their last bit; where that is answered NaN it says nothing."""
+    """By what a model answers to each instance alone, as it is and with its last bits moved; a NaN to the latter says nothing."""
     rng = np.random.default_rng(SEED)
     largest, apart, beyond = [], [], 0.0
     for instance in instances:

@@ -32,12 +32,12 @@ class Graph:
         return output
 
     def split(self, input: str, outputs: list[str], *, axis: int) -> list[str]:
-        """The input in equal parts."""
+        """Cut the input into equal parts along an axis."""
         self.nodes.append(helper.make_node("Split", [input], outputs, name=f"split_{input}", axis=axis, num_outputs=len(outputs)))
         return outputs
 
     def model(self, name: str, *, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """The whole, checked: onnx.checker.ValidationError where it is not a sound model."""
+        """The finished model, checked: onnx.checker.ValidationError where it is not a sound one."""
         made = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
         proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="recurve")
         proto.ir_version = IR_VERSION

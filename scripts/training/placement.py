@@ -63,7 +63,7 @@ class Misfit:
 
 
 def misfits(proto: onnx.ModelProto) -> list[Misfit]:
-    """All of them, those in subgraphs and functions too."""
+    """Every node that does not run on CUDA or cannot be recorded there, those in subgraphs and functions too."""
     functions = {(function.domain, function.name) for function in proto.functions}
     found = _of(proto.graph.node, proto.opset_import, functions)
     for function in proto.functions:

@@ -49,7 +49,7 @@ class Stack(nn.Module):
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """Of one instance's states: h of all layers and, where there are LSTMs, c of those."""
+        """The shapes of one instance's states: h of all layers and, where there are LSTMs, c of those."""
         lstms = self.kinds.count("lstm")
         return ((self.num_layers, self.hidden_size), *([(lstms, self.hidden_size)] if lstms else []))
 

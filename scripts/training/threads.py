@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def limited(count: int) -> Iterator[None]:
-    """Within the block so many; after it as many as before."""
+    """Compute on `count` threads of torch within the block, and after it on as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

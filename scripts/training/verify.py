@@ -40,10 +40,12 @@ class Check:
 
     @classmethod
     def of(cls, name: str, fault: str) -> Self:
+        """A check that holds or does not: `fault` says why, and is empty where it does."""
         return cls(name, float("inf") if fault else 0.0, fault=fault)
 
     @classmethod
     def by(cls, name: str, parts: Compared) -> Self:
+        """A check of tensors that are so far apart."""
         return cls(name, max(each.share for each in parts), parts=parts)
 
     @property
