@@ -171,13 +171,13 @@ def test_an_epoch_trains_on_every_window_once_where_there_is_time_for_all() -> N
     assert first.tolist() != other.tolist()
     network, _ = fit.start(problem)
     losses = list(problem.losses(network, first, "cpu"))
-    assert len(losses) == problem.updates == math.ceil(len(first) / 16)
+    assert len(losses) == problem.updates_per_epoch == math.ceil(len(first) / 16)
 
 
 def test_long_series_are_drawn_from() -> None:
     """An epoch of ten million windows would never end: patience could not be used up."""
     problem = Forecasting(config(batch=2, context=12, segment=6), dataset(seasons(3000), lead=12))
-    assert problem.updates == 200
+    assert problem.updates_per_epoch == 200
     assert len(problem.prepare(0)) == 400
     assert set(problem.prepare(0)) != set(problem.prepare(1))
 

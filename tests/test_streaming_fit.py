@@ -116,7 +116,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, p
     run.mkdir()
     network, checkpoint = fit.start(problem)
     checkpoint.save(run)
-    with pytest.raises(KeyboardInterrupt), interruption(after=problem.updates + 20, of=Network):
+    with pytest.raises(KeyboardInterrupt), interruption(after=problem.updates_per_epoch + 20, of=Network):
         fit.fit(network, problem, checkpoint, run, device="cpu")
     resumed = Checkpoint.load(run, Config.from_dict)
     assert resumed.epoch == 1

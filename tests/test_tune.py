@@ -45,7 +45,7 @@ class Decided:
 
     def __init__(self, config: Config, loss: Callable[[Config, int], float]) -> None:
         self.config = config
-        self.updates = 1
+        self.updates_per_epoch = 1
         self.facts: dict[str, Any] = {}
         self.epoch = 0
         self._loss = loss

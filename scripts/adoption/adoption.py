@@ -24,8 +24,9 @@ from scripts.adoption.sample import Sample
 from scripts.adoption.wiring import Wiring
 from scripts.adoption.wishes import Wishes
 from scripts.training import exactness, publish
+from scripts.training.exactness import Measure
 from scripts.training.packages import installed
-from scripts.training.verify import Check, Measure, verify
+from scripts.training.verify import Check, verify
 
 
 @dataclass(frozen=True, slots=True)

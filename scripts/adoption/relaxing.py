@@ -28,7 +28,8 @@ from scripts.adoption.refusal import Refused
 from scripts.adoption.roles import assign
 from scripts.adoption.wiring import Wiring
 from scripts.adoption.wishes import Wishes
-from scripts.training.verify import Measure, reached
+from scripts.training.exactness import Measure
+from scripts.training.verify import reached
 
 BATCH = "batch"
 ROWS = 8

@@ -76,7 +76,7 @@ def measured(spec: ModelSpec, exact: Exactness, source: str) -> str:
     names = [*(output.name for output in spec.outputs), *(state.output for state in spec.states)]
     lines = [
         f"  {name}: up to {size:.3g}; the last bit of the input, a float32, moves it by {apart:.2g}; {allowed:.2g} is allowed"
-        for name, size, apart, allowed in zip(names, exact.largest, exact.apart, exact.allowed, strict=True)
+        for name, size, apart, allowed in zip(names, exact.largest, exact.moved, exact.allowed, strict=True)
     ]
     tolerance = f"Tolerance of the golden sample, one for all: {spec.tolerance.atol:g} + {spec.tolerance.rtol:g} |value|."
     return "\n".join(["", f"Checked on {source}, each tensor on its own scale.", *lines, tolerance])

@@ -56,7 +56,7 @@ class Forecasting:
         return self._config
 
     @property
-    def updates(self) -> int:
+    def updates_per_epoch(self) -> int:
         return min(UPDATES, -(-len(self._training) // self._batch))
 
     @property
@@ -89,7 +89,7 @@ class Forecasting:
         return network
 
     def prepare(self, epoch: int) -> Places:
-        return self._training.shuffled(np.random.default_rng([self._config.seed, epoch]))[: self.updates * self._batch]
+        return self._training.shuffled(np.random.default_rng([self._config.seed, epoch]))[: self.updates_per_epoch * self._batch]
 
     def losses(self, network: nn.Module, prepared: Places, device: str) -> Iterator[Tensor]:
         assert isinstance(network, Network)

@@ -58,7 +58,7 @@ class Denoising:
         return self._gyro.config
 
     @property
-    def updates(self) -> int:
+    def updates_per_epoch(self) -> int:
         return round(self.config.recording_seconds * self.config.sample_rate) // self.config.chunk
 
     @property

@@ -36,8 +36,8 @@ class Watched:
         return self._problem.config
 
     @property
-    def updates(self) -> int:
-        return self._problem.updates
+    def updates_per_epoch(self) -> int:
+        return self._problem.updates_per_epoch
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Following:
         return self._config
 
     @property
-    def updates(self) -> int:
+    def updates_per_epoch(self) -> int:
         return self._order.updates
 
     @cached_property

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from scripts.training.reference import GRUWeights
 
-FOLLOWING = 3.0  # an update gate's bias at which a unit takes 95 % of the new
+FOLLOWING_BIAS = 3.0  # of an update gate: 95 % of the new is taken
 
 
 class ResetBefore(torch.autograd.Function):
@@ -98,7 +98,7 @@ class ResetBeforeLayer(nn.Module):
         start = torch.zeros(3 * hidden_size)
         if bias:  # from the start, most units have memories of 1 to `memory` steps; a quarter follow each step
             update = -torch.empty(hidden_size).uniform_(1, memory).log()
-            update[: hidden_size // 4] = FOLLOWING
+            update[: hidden_size // 4] = FOLLOWING_BIAS
             start[hidden_size : 2 * hidden_size] = update
             self.bias = nn.Parameter(start)
         else:

@@ -29,12 +29,12 @@ def verify(spec: ModelSpec, folder: Path, golden: Golden) -> list[Check]:
     checks = [Check.of(f"{name} runs on CUDA, every node of it", "; ".join(map(str, wrong)))]
     if name == other:
         return checks
-    ours, theirs = (Engine(spec.model_copy(update={"graphs": {CPU: each}}), folder, device="cpu") for each in (name, other))
-    apart = compare(theirs, golden)
-    checks.append(Check.by(f"{name} equals the golden sample", by_runtime(ours, golden, apart)))
-    checks.append(Check.by(f"{name} equals {other}", _by_graph(ours, theirs, golden, apart, chunk or 1)))
+    for_cuda, for_cpu = (Engine(spec.model_copy(update={"graphs": {CPU: each}}), folder, device="cpu") for each in (name, other))
+    apart = compare(for_cpu, golden)
+    checks.append(Check.by(f"{name} equals the golden sample", by_runtime(for_cuda, golden, apart)))
+    checks.append(Check.by(f"{name} equals {other}", _by_graph(for_cuda, for_cpu, golden, apart, chunk or 1)))
     if chunk is not None:
-        fault = "" if _state_is_kept(ours, golden, chunk) else "a chunk in which it has no steps changes it"
+        fault = "" if _state_is_kept(for_cuda, golden, chunk) else "a chunk in which it has no steps changes it"
         checks.append(Check.of(f"{name} keeps the state of a sequence that has ended", fault))
     return checks
 
@@ -47,11 +47,11 @@ def steps_of(proto: onnx.ModelProto, spec: ModelSpec) -> int | None:
     return dims[spec.input.time_axis].dim_value or None
 
 
-def _by_graph(ours: Engine, theirs: Engine, golden: Golden, apart: Compare, chunk: int) -> Compared:
+def _by_graph(for_cuda: Engine, for_cpu: Engine, golden: Golden, apart: Compare, chunk: int) -> Compared:
     """The largest differences between the two graphs, for lengths about the ends of chunks, alone and together."""
     ends = [max(1, end + off) for end in (chunk, 2 * chunk) for off in (-1, 0, 1)]
     batches = [(1,), (1, 1, 1), *((end,) for end in ends), tuple(ends), (1, 128), (128, 1, chunk, 2 * chunk, 2)]
-    return farthest(apart(ours.predict(batch), theirs.predict(batch)) for batch in drawn(theirs, golden, batches))
+    return farthest(apart(for_cuda.predict(batch), for_cpu.predict(batch)) for batch in drawn(for_cpu, golden, batches))
 
 
 def _state_is_kept(engine: Engine, golden: Golden, chunk: int) -> bool:

@@ -9,7 +9,7 @@ graph that amplifies rounding, as long recurrences may, cannot be reproduced bet
 moving every input and state by its last bit does to a tensor is measured, and eight times that is allowed where it is more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,20 +26,22 @@ MARGIN = 8
 MOST_AMPLIFIED = 1e-2  # of the largest number: beyond, equality would mean nothing
 LEAST = 2.0**-18  # of the largest number of all: what cancels to nothing in a large tensor is still rounded like that
 
+Measure = Callable[[Sequence[Prediction], Sequence[Prediction]], float]  # actual, expected -> how far apart; at most 1 is equal
+
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
     """Of each tensor, the outputs and then the states: its largest number, and how far the last bit of the input moves it."""
 
     largest: tuple[float, ...]
-    apart: tuple[float, ...]
+    moved: tuple[float, ...]
     beyond: float  # the most that eight times such a move exceeds RELATIVE of the number that is moved
 
     @property
     def allowed(self) -> tuple[float, ...]:
         """By how much two runs may differ in each tensor."""
-        pairs = zip(self.largest, self.apart, strict=True)
-        return tuple(max(RELATIVE * size, min(MARGIN * apart, MOST_AMPLIFIED * size), TINY) for size, apart in pairs)
+        pairs = zip(self.largest, self.moved, strict=True)
+        return tuple(max(RELATIVE * size, min(MARGIN * by, MOST_AMPLIFIED * size), TINY) for size, by in pairs)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -63,14 +65,14 @@ class Exactness:
 def measured(engine: Engine, instances: Sequence[Instance]) -> Exactness:
     """By what a model answers to each instance alone, as it is and with its last bits moved; a NaN to the latter says nothing."""
     rng = np.random.default_rng(SEED)
-    largest, apart, beyond = [], [], 0.0
+    largest, moved, beyond = [], [], 0.0
     for instance in instances:
         (before,), (after,) = engine.predict([instance]), engine.predict([_moved(instance, rng)])
         pairs = [(np.where(np.isfinite(a), a, b), b) for a, b in zip(tensors(after), tensors(before), strict=True)]
         largest.append([size_of(b) for _, b in pairs])
-        apart.append([_apart(a, b) for a, b in pairs])
+        moved.append([_apart(a, b) for a, b in pairs])
         beyond = max(beyond, *(float((MARGIN * np.abs(a - b) - RELATIVE * np.abs(b)).max(initial=0.0)) for a, b in pairs))
-    return Exactness(tuple(map(max, zip(*largest, strict=True))), tuple(map(max, zip(*apart, strict=True))), beyond)
+    return Exactness(tuple(map(max, zip(*largest, strict=True))), tuple(map(max, zip(*moved, strict=True))), beyond)
 
 
 def tensors(prediction: Prediction) -> tuple[Array, ...]:

@@ -62,13 +62,13 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))  # few updates: a short memory
     if checkpoint.optimizer:
         optimizer.load_state_dict(checkpoint.optimizer)
-    updates = config.epochs * problem.updates
+    updates = config.epochs * problem.updates_per_epoch
     since = perf_counter()
     with (
         ThreadPoolExecutor(1) as ahead,
         tqdm(
             total=updates,
-            initial=checkpoint.epoch * problem.updates,
+            initial=checkpoint.epoch * problem.updates_per_epoch,
             desc="training",
             unit="update",
             smoothing=0.05,
@@ -85,8 +85,8 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
             drawn = np.random.SeedSequence([config.seed, checkpoint.epoch]).generate_state(1, np.uint64)
             torch.manual_seed(int(drawn[0]))  # what a network draws hangs on the epoch, not on those before
             losses: list[float] = []
-            for loss in _mixed(problem.losses(network, prepared, device), config, device):
-                update = checkpoint.epoch * problem.updates + len(losses)
+            for loss in _in_precision(problem.losses(network, prepared, device), config, device):
+                update = checkpoint.epoch * problem.updates_per_epoch + len(losses)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, update, updates)
                 optimizer.zero_grad()
@@ -109,7 +109,7 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
     return End(f"all {config.epochs} epochs are done")
 
 
-def _mixed(losses: Iterator[Tensor], config: RunConfig, device: str) -> Iterator[Tensor]:
+def _in_precision(losses: Iterator[Tensor], config: RunConfig, device: str) -> Iterator[Tensor]:
     """The losses, computed in the precision that was chosen."""
     mixed = torch.autocast(device, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
     while True:

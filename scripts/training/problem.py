@@ -24,8 +24,7 @@ class Problem(Protocol):
     def config(self) -> RunConfig: ...
 
     @property
-    def updates(self) -> int:
-        """In an epoch."""
+    def updates_per_epoch(self) -> int: ...
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tempfile import mkdtemp
 
 from app.manifest import FILE_NAME, VERSION_PATTERN, ModelSpec
 
-MOST = 999_999_999
+HIGHEST = 999_999_999
 STAGING = ".staging-"
 _VERSION = re.compile(VERSION_PATTERN)  # other folders are no versions
 
@@ -70,8 +70,8 @@ def _sweep(model: Path) -> None:
 def next_version(model_dir: Path, name: str) -> str:
     """One above the highest version in the model's folder, "1" where there is none; FileExistsError when there is no higher."""
     taken = [int(entry.name) for entry in (model_dir / name).iterdir() if _VERSION.fullmatch(entry.name)]
-    if (highest := max(taken, default=0)) == MOST:
-        raise FileExistsError(EEXIST, f"its versions end at {MOST}, which is taken")
+    if (highest := max(taken, default=0)) == HIGHEST:
+        raise FileExistsError(EEXIST, f"its versions end at {HIGHEST}, which is taken")
     return str(highest + 1)
 
 

@@ -37,7 +37,9 @@ def add_stack(g: Graph, stack: Stack, features: str, *, state: bool = True, leng
     """
     layers = stack.weights()
     if chunk is not None:
-        return _in_chunks(g, layers, features, chunk, whole=state and lengths)
+        if not (state and lengths):
+            raise ValueError("a graph that takes a sequence in chunks takes lengths and states, or it would not know where it is")
+        return _in_chunks(g, layers, features, chunk)
     operands = [_operands(weights) for weights in layers]
     lstms = [index for index, weights in enumerate(layers) if isinstance(weights, LSTMWeights)]
     starts = [[""] for _ in layers]
@@ -64,11 +66,9 @@ def add_stack(g: Graph, stack: Stack, features: str, *, state: bool = True, leng
     return states
 
 
-def _in_chunks(g: Graph, layers: list[Weights], features: str, chunk: int, *, whole: bool) -> str:
+def _in_chunks(g: Graph, layers: list[Weights], features: str, chunk: int) -> str:
     if others := sorted({weights.kind for weights in layers} - {"reset_before"}):
         raise ValueError(f"the cell {', '.join(others)} is not built of ordinary operators: there is one for it")
-    if not whole:
-        raise ValueError("a graph that takes a sequence in chunks takes lengths and states, or it would not know where it is")
     cells = [weights for weights in layers if isinstance(weights, GRUWeights)]
     states = unrolled.add_cell(g, cells, features, steps=chunk)
     hidden = len(cells[0].b)

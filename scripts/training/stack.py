@@ -17,7 +17,7 @@ from scripts.training import reference
 from scripts.training.cell import ResetBeforeLayer, float64
 from scripts.training.reference import Array, GRUWeights, Kind, LSTMWeights, RNNWeights, Weights
 
-REMEMBERING = 1.0  # a forget gate's bias at the start: 73 % of the cell is kept
+REMEMBERING_BIAS = 1.0  # of a forget gate at the start: 73 % of the cell is kept
 
 Layer = ResetBeforeLayer | nn.GRU | nn.LSTM | nn.RNN
 
@@ -110,7 +110,7 @@ def _layer(kind: str, input_size: int, hidden_size: int, *, bias: bool, memory: 
     if bias:  # torch has two for each gate, which are added
         forget = slice(hidden_size, 2 * hidden_size)
         with torch.no_grad():
-            cast("Tensor", lstm.bias_ih_l0)[forget] = REMEMBERING
+            cast("Tensor", lstm.bias_ih_l0)[forget] = REMEMBERING_BIAS
             cast("Tensor", lstm.bias_hh_l0)[forget] = 0.0
     return lstm
 

@@ -6,7 +6,7 @@ left out, and the check says so. Of models that others made nothing is known but
 they reach. How far a tensor may be off is apart.py's.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,7 +21,6 @@ from scripts.training.apart import Compare, Compared, compare, farthest
 SEED = 20
 
 Shapes = Sequence[tuple[int, ...]]
-Measure = Callable[[Sequence[Prediction], Sequence[Prediction]], float]  # actual, expected -> how far apart; at most 1 is equal
 
 
 @dataclass(frozen=True, slots=True)
