@@ -174,7 +174,7 @@ class Loader:
         )
         log.info(
             "Loaded %s on %s (asked for %s%s): %d features -> %d outputs, golden sample reproduced within %.0f %% of its "
-            "tolerance, %d lanes, in %.0f ms.",
+            "tolerance, %s, in %.0f ms.",
             spec,
             provider.in_use,
             provider.requested,
@@ -182,7 +182,7 @@ class Loader:
             len(spec.features),
             sum(prod(output.width) for output in spec.outputs),
             100 * proved.worst,
-            lanes,
+            "1 lane" if lanes == 1 else f"{lanes} lanes",
             1000 * proved.seconds,
         )
         return Model(spec, engine, batcher, counts, proved.mark)
