@@ -1,6 +1,7 @@
-"""Models that the page shows each in its own way, beside the committed one: a forecaster with quantiles, and a classifier.
+"""Models that the page shows each in its own way, beside the committed one: a forecaster with quantiles, a classifier, and a
+regressor of hourly tables with gaps.
 
-Their graphs are written by hand and untrained: the forecaster repeats the last day, the classifier says what its weights make it.
+Their graphs are written by hand and untrained: the forecaster repeats the last day, the others say what their weights make them.
 """
 
 from hashlib import sha256
@@ -17,6 +18,7 @@ from tests.graphs import FEATURES, FLOAT, HIDDEN, INT32, Builder, answer
 CONTEXT, HORIZON, LEVELS = 96, 24, ("0.1", "0.5", "0.9")
 TARGETS = (Signal(name="load", unit="MW"), Signal(name="temperature", unit="°C"))
 CLASSES = ("rest", "walk", "run")
+LOADS = (Signal(name="load", unit="MW"), Signal(name="wind"), Signal(name="pressure"), Signal(name="ambient", unit="degC"))
 
 
 def forecaster(model_dir: Path) -> np.ndarray:
@@ -60,16 +62,36 @@ def forecaster(model_dir: Path) -> np.ndarray:
     return context
 
 
-def classifier(model_dir: Path) -> np.ndarray:
-    """Publish it; the longest sequence of its golden sample, (time, FEATURES)."""
-    folder = model_dir / "activity-classifier" / "1"
+def classifier(model_dir: Path) -> None:
+    features = tuple(Signal(name=f"channel_{index}") for index in range(FEATURES))
+    outputs = tuple(Signal(name=name) for name in CLASSES)
+    _stepwise(model_dir / "activity-classifier" / "1", features, outputs, task="classify")
+
+
+def regressor(model_dir: Path) -> None:
+    """Hourly, and of a trainer that filled gaps with the value before."""
+    read = {"time": "", "group": "", "missing": "hold", "na": [-999.0], "irregular": "error", "period": 0.0, "split": [], "season": 0}
+    _stepwise(
+        model_dir / "oil-temperature" / "1",
+        LOADS,
+        (Signal(name="oil", unit="degC"),),
+        task="regress",
+        sample_rate=1 / 3600,
+        provenance={"config": read},
+    )
+
+
+def _stepwise(folder: Path, features: tuple[Signal, ...], signals: tuple[Signal, ...], **members: Any) -> None:
+    """Publish a model that answers every step, a classifier with probabilities."""
     folder.mkdir(parents=True)
     g = Builder(4)
     x, lengths = g.input("input", ["batch", "time", FEATURES]), g.input("lengths", ["batch"], INT32)
     start = g.input("h0", [1, "batch", HIDDEN], FLOAT)
     y, final, _ = g.cell(g.add("Transpose", [x], perm=[1, 0, 2]), start, lengths=lengths, linear_before_reset=1)
-    logits = g.add("MatMul", [g.add("Transpose", [y], perm=[1, 0, 2]), g.weight(HIDDEN, len(CLASSES))])
-    g.output("output", ["batch", "time", len(CLASSES)], g.add("Softmax", [logits], axis=-1))
+    answers = g.add("MatMul", [g.add("Transpose", [y], perm=[1, 0, 2]), g.weight(HIDDEN, len(signals))])
+    if members["task"] == "classify":
+        answers = g.add("Softmax", [answers], axis=-1)
+    g.output("output", ["batch", "time", len(signals)], answers)
     g.output("hn", [1, "batch", HIDDEN], final)
     graph = g.save(folder / "model.onnx")
     rng, zeros = np.random.default_rng(1), np.zeros((1, 1, HIDDEN), np.float32)
@@ -81,12 +103,11 @@ def classifier(model_dir: Path) -> np.ndarray:
             [Instance(each, (zeros[:, 0],)) for each in sequences],
             [Prediction((each["output"][0],), (each["hn"][:, 0],)) for each in found],
         ),
-        outputs=(OutputSpec(shape=(len(CLASSES),), signals=tuple(Signal(name=name) for name in CLASSES)),),
+        outputs=(OutputSpec(shape=(len(signals),), signals=signals),),
         states=(StateSpec(input="h0", output="hn", shape=(1, HIDDEN), batch_axis=1),),
-        task="classify",
-        features=tuple(Signal(name=f"channel_{index}") for index in range(FEATURES)),
+        features=features,
+        **members,
     )
-    return sequences[-1]
 
 
 def _publish(

@@ -37,11 +37,12 @@ needs_chromium = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the committed model, a forecaster and a classifier."""
+    """A repository with the committed model, a forecaster, a classifier and a regressor."""
     model_dir = tmp_path_factory.mktemp("models")
     shutil.copytree(ROOT / "model/gyro-denoiser", model_dir / "gyro-denoiser")
     page_models.forecaster(model_dir)
     page_models.classifier(model_dir)
+    page_models.regressor(model_dir)
     return model_dir
 
 
@@ -175,7 +176,7 @@ def test_models_are_told_with_names_and_units(client: httpx.Client) -> None:
     answer = client.get("/models").json()
     told = {model["name"]: model for model in answer["models"]}
     assert answer["default"] == "gyro-denoiser"
-    assert set(told) == {"gyro-denoiser", "load-forecaster", "activity-classifier"}
+    assert set(told) == {"gyro-denoiser", "load-forecaster", "activity-classifier", "oil-temperature"}
     gyro, forecaster = told["gyro-denoiser"], told["load-forecaster"]
     assert (gyro["sample_rate"], gyro["streamable"], gyro["horizon"], gyro["time_steps"]) == (100.0, True, None, None)
     assert gyro["features"][0] == {"name": "gyro_x", "unit": "deg/s"}
@@ -382,6 +383,76 @@ def test_a_recording_is_streamed_by_the_names_of_its_columns(
     (whole,) = client.post("/predict", json={"instances": [features.tolist()]}).json()["predictions"]
     np.testing.assert_allclose(rows[:, 7:], whole, rtol=1e-4, atol=1e-4)
     assert not window.find("#figure-error").is_displayed()  # nobody knows what is true
+
+
+def hourly(folder: Path, *, dated: bool) -> Path:
+    """A month of hourly rows for the regressor, with its truth."""
+    names = [*(["date"] if dated else []), *(each.name for each in page_models.LOADS), "oil"]
+    times = [str(np.datetime64("2024-02-01T00:00") + index).replace("T", " ") for index in np.arange(0, 43_200, 60)]
+    lines = [",".join([*([time] if dated else []), f"{place / 720:.4f},0.1,0.2,0.3,20"]) for place, time in enumerate(times)]
+    path = folder / f"{'dated' if dated else 'bare'}.csv"
+    path.write_text("\n".join([",".join(names), *lines]))
+    return path
+
+
+@needs_chromium
+@pytest.mark.parametrize("dated", [True, False], ids=["dates", "no-time"])
+def test_a_slow_recording_is_played_faster_than_it_was_made(window: Browser, server: Server, tmp_path: Path, dated: bool) -> None:
+    """A month of hours within half a minute, at a speed that is told and that the slider of the rate sets."""
+    path = hourly(tmp_path, dated=dated)
+    window.open(server.url)
+    window.wait(answered(window, 10), "the sensor streams")
+    window.choose("#live-model", "oil-temperature")
+    window.find("#load-file").send_keys(str(path))
+    told = window.wait_for("#status", f"Streaming {path.name}, 720 rows, one every 1 h. It is played at")
+    assert "It is played at 89,000 \u00d7 real time" in told
+    window.wait_for("#rate-value", "89,000 \u00d7 real time")
+    window.wait(answered(window, 24), "rows are answered")
+    window.set("#rate", 0)
+    window.wait_for("#rate-value", "3,600 \u00d7 real time")
+    window.set("#rate", 100)
+    window.wait_for("#rate-value", "1,700,000 \u00d7 real time")
+    window.wait_for("#status", "All 720 rows are answered")
+    window.choose("#live-model", "gyro-denoiser")
+    window.wait_for("#rate-value", "100 Hz")
+    window.wait(answered(window, 10), "the sensor streams")
+    assert window.complaints() == []
+
+
+@needs_chromium
+def test_an_axis_of_time_is_marked_in_the_unit_that_suits_it(window: Browser, server: Server) -> None:
+    window.open(server.url)
+    script = """
+        const done = arguments[0];
+        import(document.querySelector('script[type=module]').src.replace('main.js', 'spans.js')).then(({ place, INCREMENTS }) =>
+            done([[3.5, 0.5], [90, 30], [5400, 1800], [129_600, 43_200], [34_560_000, 8_640_000]].map(([at, increment]) => {
+                if (!INCREMENTS.includes(increment)) throw new Error(increment);
+                return place(at, increment);
+            })));
+    """
+    assert window.driver.execute_async_script(script) == ["3.5 s", "90 s", "90 min", "36 h", "400 d"]
+
+
+@needs_chromium
+def test_what_another_model_said_is_not_left_standing(window: Browser, server: Server, tmp_path: Path) -> None:
+    """A model without a sensor waits for a recording: no plot, no error and no provider of the one before; columns stand level."""
+    window.open(server.url)
+    window.wait_for("#provider", "gyro-denoiser")
+    window.choose("#live-model", "oil-temperature")
+    window.wait_for("#status", "Drop a CSV with the columns load, wind, pressure, ambient here.")
+    assert [window.text(f"#{each}") for each in ("plots", "provider", "p50", "answered", "stream-id")] == [
+        "",
+        "\u2013",
+        "\u2013",
+        "0",
+        "\u2013",
+    ]
+    for each in ("#figures", "#scene .legend", "#noise", "#rate"):
+        assert not window.find(each).is_displayed(), each
+    window.find("#load-file").send_keys(str(hourly(tmp_path, dated=True)))
+    window.wait(answered(window, 10), "rows are answered")
+    assert not window.find("#figures").is_displayed()  # what it errs by without the model nobody knows
+    assert window.find("#scene").rect["y"] == window.find(".controls").rect["y"]
 
 
 @needs_chromium

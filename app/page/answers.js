@@ -10,6 +10,7 @@ import { named, rawOf, signalsOf, stepOf } from "./models.js";
 
 const MOST_PLOTS = 8;
 const MOST_ROWS = 500;
+const LEAST_HISTORY = 24; // steps beside a forecast
 const CLASSES = ["answer", "raw", "class-3", "class-4", "class-5", "class-6", "class-7", "truth"];
 
 export class Answers {
@@ -67,7 +68,7 @@ export class Answers {
   #forecast(model, steps, rows, quantiles) {
     const signals = signalsOf(model.outputs[0]), raw = rawOf(model);
     const { step, unit } = stepOf(model);
-    const past = steps.slice(-4 * rows.length), time = [...past, ...rows].map((_, index) => (index - past.length + 1) * step);
+    const past = steps.slice(-Math.max(LEAST_HISTORY, 4 * rows.length)), time = [...past, ...rows].map((_, index) => (index - past.length + 1) * step);
     const levels = quantiles ? signalsOf(model.outputs.find(({ name }) => name === "quantiles")) : [];
     this.#legend([["history", "raw"], ["forecast", "answer"], ...(quantiles ? [[`quantiles ${levels[0].name} to ${levels.at(-1).name}`, "band"]] : [])]);
     signals.slice(0, MOST_PLOTS).forEach((signal, index) => {

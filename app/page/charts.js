@@ -9,6 +9,7 @@
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 
 const TITLE = 20; // pixels above the plot
+const BESIDE = 28; // and to the right: half of the last label of the axis below
 
 /** The value of a colour in the theme of now. */
 export function colour(name) {
@@ -31,8 +32,9 @@ export class Chart {
   /**
    * @param host an element that has a size; @param series see above
    * @param options {unit, least: the smallest span of the axis, zero: whether it begins at 0, bounds, marks: [{at, label}],
-   *   split: from where on it is shaded, label: of a place on the axis below, timeless: whether it has none, calm: how fast the
-   *   axis narrows, 0 to 1, labelled: whether marks have words, bands: [{series: [upper, lower], colour}]}
+   *   split: from where on it is shaded, label: of a place on the axis below, by the distance to the next, increments: what that may
+   *   be, timeless: whether it has no such axis, calm: how fast the axis narrows, 0 to 1, labelled: whether marks have words,
+   *   bands: [{series: [upper, lower], colour}]}
    */
   constructor(host, series, options = {}) {
     this.host = host;
@@ -50,10 +52,17 @@ export class Chart {
         height: Math.max(host.clientHeight, 50),
         legend: { show: false },
         cursor: { show: false },
-        padding: [TITLE, 8, options.timeless ? 8 : 0, 0],
+        padding: [TITLE, BESIDE, options.timeless ? 8 : 0, 0],
         scales: { x: { time: false, auto: false }, y: { auto: false } },
         axes: [
-          { ...axis, size: options.timeless ? 0 : 26, gap: 4, space: 60, values: (_, splits) => splits.map(options.timeless ? () => "" : (options.label ?? number)) },
+          {
+            ...axis,
+            size: options.timeless ? 0 : 26,
+            gap: 4,
+            space: 60,
+            ...(options.increments && { incrs: options.increments }),
+            values: (_, splits, axis, space, increment) => splits.map((split) => (options.timeless ? "" : (options.label ?? number)(split, increment))),
+          },
           { ...axis, size: 46, gap: 6, space: 28, values: (_, splits) => splits.map(number) },
         ],
         series: [{}, ...series.map(line)],
@@ -150,6 +159,6 @@ function line({ label, colour: name, width = 1, dash, fill }) {
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
-  if (size >= 1e5 || (size > 0 && size < 1e-3)) return value.toExponential(1).replace("e+", "e");
+  if (size >= 1e5 || (size > 0 && size < 1e-3)) return Number(value.toPrecision(4)).toExponential().replace("e+", "e").replace("-", "−");
   return String(Number(value.toPrecision(4))).replace("-", "−");
 }

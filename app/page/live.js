@@ -14,11 +14,11 @@ import { Scene } from "./scene.js";
 import { Settings } from "./settings.js";
 import { Drift, Percentiles } from "./stats.js";
 import { Stream } from "./stream.js";
-import { Trace } from "./trace.js";
+import { KEPT, Trace } from "./trace.js";
 import { introduce, streaming } from "./words.js";
 
 const OUTAGE = 1.5; // seconds that a cut lasts
-const BEHIND = 30; // seconds that the sensor runs ahead of the service; then it waits
+const BEHIND = 30; // seconds that the sensor runs ahead of the service, if its trace holds so much; then it waits
 const LARGEST_CHUNK = 64; // samples
 const LONGEST_FRAME = 0.25; // seconds; a page that was hidden goes on where it was
 export const SPAN = 10; // seconds of which errors are told
@@ -32,7 +32,7 @@ export class Live {
     this.seed = Number(new URLSearchParams(location.search).get("seed") ?? Date.now() % 2 ** 31);
     this.shown = false;
     this.playing = true;
-    this.text = null; // of a recording: {text, name}
+    this.recording = null;
     find("#cut").addEventListener("click", () => this.#cut());
     find("#pause").addEventListener("click", () => this.#pause(this.playing));
     find("#again").addEventListener("click", () => this.begin());
@@ -69,10 +69,12 @@ export class Live {
     this.stream = null;
     this.source = this.#source();
     introduce(this.source, this.model);
-    find("#sliders").classList.toggle("off", !(this.source instanceof Gyroscope));
-    for (const each of ["noise", "bias", "motion", "rate"]) find(`#${each}`).disabled = !(this.source instanceof Gyroscope);
+    this.settings.serve({ simulated: this.source instanceof Gyroscope, speed: this.recording?.speed ?? null });
     find("#cut").disabled = this.source === null;
     if (this.source === null) {
+      this.trace = null;
+      this.scene.clear();
+      this.readouts.clear();
       this.#tell(`Drop a CSV with the columns ${this.model.features.map((each) => each.name).join(", ")} here.`);
       return;
     }
@@ -87,7 +89,7 @@ export class Live {
       extras: this.drifts ? 2 : 0,
     });
     this.delays = new Percentiles();
-    this.clock = 0; // seconds
+    this.clock = 0; // seconds of the source
     this.sent = 0; // samples
     this.chunks = 0; // that were answered
     this.lastSent = 0;
@@ -104,24 +106,33 @@ export class Live {
   }
 
   #source() {
-    if (this.text) return new Recording(this.text.text, this.text.name, this.model);
+    if (this.recording) return this.recording.rewind();
     return isForGyro(this.model) ? new Gyroscope(this.seed++, this.settings.values) : null;
+  }
+
+  /** How many seconds of the source pass in one. */
+  get speed() {
+    return this.recording?.speed.now ?? 1;
+  }
+
+  /** How many seconds of the source there are. */
+  get length() {
+    return this.recording ? this.recording.length / this.recording.rate : Infinity;
   }
 
   #choose(index) {
     this.model = this.models[index];
-    this.text = this.source = null;
+    this.recording = this.source = null;
     this.begin();
   }
 
   #load(text, name) {
     try {
-      new Recording(text, name, this.model); // what streams now goes on where this one is not to be had
+      this.recording = new Recording(text, name, this.model); // what streams now goes on where this one is not to be had
     } catch (error) {
       if (!(error instanceof TableError)) throw error;
       return this.#tell(`${name}: ${error.message}`, true);
     }
-    this.text = { text, name };
     this.#pause(false);
     this.begin();
   }
@@ -192,7 +203,7 @@ export class Live {
   #finish() {
     if (this.finished || !this.ended || this.trace.answered < this.trace.measured) return;
     this.finished = true;
-    this.#tell(`All ${this.trace.answered} rows are answered: download them, or begin again.`);
+    this.#tell(`All ${this.trace.answered.toLocaleString("en")} rows are answered: download them, or begin again.`);
   }
 
   #frame(now) {
@@ -200,10 +211,11 @@ export class Live {
     const passed = Math.min(LONGEST_FRAME, (now - (this.last ?? now)) / 1000);
     this.last = now;
     if (!this.shown || !this.stream) return;
-    if (this.playing && !this.ended && this.trace.measured - this.trace.answered < BEHIND * this.source.rate) this.#measure(passed);
+    const most = Math.min(BEHIND * this.speed * this.source.rate, KEPT / 2);
+    if (this.playing && !this.ended && this.trace.measured - this.trace.answered < most) this.#measure(passed * this.speed);
     this.#send(now);
     this.#finish();
-    this.scene.draw(this.clock, now);
+    this.scene.draw(this, now);
     this.readouts.show(now);
   }
 

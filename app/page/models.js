@@ -1,6 +1,7 @@
 /** What follows from what /models tells of a model. Knows nothing of what is shown. */
 
 import { FEATURES } from "./gyro.js";
+import { unitOf } from "./spans.js";
 
 const gyro = (model) => model.features.every((feature) => FEATURES.includes(feature.name)) && signalsOf(model.outputs[0]).length === 3;
 
@@ -32,9 +33,8 @@ export function rawOf(model) {
 /** How long a step is, in a unit that suits it. */
 export function stepOf(model) {
   if (!model.sample_rate) return { step: 1, unit: model.horizon ? "steps" : "" };
-  const seconds = 1 / model.sample_rate;
-  const [unit, length] = [["d", 86_400], ["h", 3600], ["min", 60], ["s", 0]].find(([, least]) => seconds >= least * 0.999);
-  return { step: seconds / (length || 1), unit };
+  const { unit, length } = unitOf(1 / model.sample_rate);
+  return { step: 1 / model.sample_rate / length, unit };
 }
 
 /** A name with its unit. */

@@ -5,11 +5,11 @@
  */
 
 import { Answers } from "./answers.js";
-import { number } from "./charts.js";
 import { TableError, numbers, parse, places, write } from "./csv.js";
 import { download, find, make, onFile, say } from "./dom.js";
 import { Gyroscope, TURN_ON } from "./gyro.js";
-import { isForGyro, label, named, signalsOf, stepOf } from "./models.js";
+import { isForGyro, label, named, signalsOf } from "./models.js";
+import { often } from "./words.js";
 
 const SHOWN = 1200; // characters of a command
 const LONGEST = 100_000; // characters of a command that is copied in whole
@@ -55,10 +55,10 @@ export class Predict {
 
   #choose(index) {
     this.model = this.models[index];
-    const { features, outputs, description, time_steps: steps, horizon, provider } = this.model;
+    const { features, outputs, description, time_steps: steps, horizon, provider, sample_rate: rate } = this.model;
     const facts = [
       description,
-      `${features.length} feature${features.length > 1 ? "s" : ""} a step${often(this.model)}.`,
+      `${features.length} feature${features.length > 1 ? "s" : ""} a step${rate ? `, ${often(rate)}` : ""}.`,
       steps ? `A sequence has exactly ${steps} steps${horizon ? `, and ${horizon} are forecast` : ""}.` : "A sequence may have any length.",
       `Runs on ${provider.replace("ExecutionProvider", "")}.`,
     ];
@@ -160,14 +160,6 @@ export function read(text, model) {
   steps = steps.input ?? steps;
   if (!Array.isArray(steps)) throw new TableError("Expected an array of steps, or an object with instances or input.");
   return steps.map((step) => (Array.isArray(step) ? step : typeof step === "object" && step ? names.map((name) => step[name]) : [step]));
-}
-
-/** How often there is a step. */
-function often(model) {
-  if (!model.sample_rate) return "";
-  if (model.sample_rate >= 0.1) return `, at ${number(model.sample_rate)} Hz`;
-  const { step, unit } = stepOf(model);
-  return `, one every ${number(step)} ${unit}`;
 }
 
 function simulated(names, model) {

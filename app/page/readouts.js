@@ -2,6 +2,7 @@
 
 import { find, say } from "./dom.js";
 import { metric } from "./service.js";
+import { span } from "./spans.js";
 import { rmse } from "./stats.js";
 
 const EVERY = 250; // milliseconds between two looks at the run
@@ -16,12 +17,24 @@ export class Readouts {
     this.counts = null;
   }
 
+  /** Say nothing, where nothing is streamed. */
+  clear() {
+    find("#figures").hidden = find("#fallback-row").hidden = true;
+    for (const each of ["p50", "p99", "provider", "batch", "streams", "stream-id"]) say(find(`#${each}`), "–");
+    for (const each of ["answered", "measured", "chunks", "resent"]) say(find(`#${each}`), "0");
+  }
+
   begin(run) {
+    this.clear();
     this.run = run;
     this.asked = 0;
     this.counts = null;
-    find("#figure-error").hidden = !run.trace.truths.length || run.raw.some((place) => place < 0);
-    find("#figure-drift").hidden = !run.drifts;
+    const told = { error: run.trace.truths.length && run.raw.every((place) => place >= 0), drift: run.drifts };
+    for (const [name, is] of Object.entries(told)) {
+      find(`#figure-${name}`).hidden = !is;
+      for (const each of ["raw", "answer", "gain"]) say(find(`#${name}-${each}`), "–");
+    }
+    find("#figures").hidden = !Object.values(told).some(Boolean);
     const units = new Set(run.model.outputs[0].signals.map(({ unit }) => unit));
     say(find("#error-unit"), `RMSE, ${units.size === 1 ? [...units][0] : ""}`.replace(/, $/, ""));
   }
@@ -30,7 +43,8 @@ export class Readouts {
     if (now - this.shown < EVERY) return;
     this.shown = now;
     const { trace, stream, delays, chunks, raw, drifts } = this.run;
-    const to = trace.answered, from = Math.max(trace.first, Math.min(to, trace.since(this.run.clock - SPAN)));
+    const to = trace.answered, from = Math.max(trace.first, Math.min(to, trace.since(this.run.clock - SPAN * this.run.speed)));
+    say(find("#error-span"), `last ${span(SPAN * this.run.speed)}`);
     if (trace.truths.length && to > from) {
       const pairs = (columns) => trace.truths.map((truth, index) => [truth, columns[index]]);
       if (raw.every((place) => place >= 0)) compare("error", rmse(pairs(raw.map((place) => trace.features[place])), from, to), rmse(pairs(trace.outputs), from, to));

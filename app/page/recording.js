@@ -5,8 +5,10 @@
  */
 
 import { TableError, numbers, parse, places } from "./csv.js";
+import { Speed } from "./speed.js";
 
 const TIMES = ["time", "t", "timestamp", "seconds", "time_s"];
+const DATE = /^\d{4}-\d{2}(-\d{2}|$)/;
 
 export class Recording {
   /** @param text of the table; @param model as /models tells it; TableError where its features are not there. */
@@ -17,7 +19,8 @@ export class Recording {
     this.truthNames = model.outputs[0].signals.map((signal) => signal.name);
     this.rows = numbers(table, places(table, this.names), this.names);
     this.truths = this.#truths(table);
-    this.rate = this.#rate(table) ?? model.sample_rate ?? 100;
+    this.rate = this.#rate(table, model) ?? model.sample_rate ?? 100;
+    this.speed = new Speed(this);
     this.at = 0;
     this.features = new Float32Array(this.names.length);
     this.truth = new Float64Array(this.truths ? this.truthNames.length : 0);
@@ -39,13 +42,24 @@ export class Recording {
     }
   }
 
-  /** Hz, by a column of seconds. */
-  #rate(table) {
-    const place = table.names?.findIndex((name) => TIMES.includes(name.toLowerCase())) ?? -1;
+  /** Hz, by a column of dates or of seconds; null where there is none. */
+  #rate({ names, rows }, { reading, sample_rate: wanted }) {
+    const cells = (place) => [rows[0], rows.at(-1)].map((row) => (row[place] ?? "").trim());
+    const known = names?.findIndex((name) => name === reading?.time || TIMES.includes(name.toLowerCase())) ?? -1;
+    const place = known < 0 ? rows[0].findIndex((_, index) => cells(index).every((cell) => DATE.test(cell))) : known;
     if (place < 0) return null;
-    const begin = Number(table.rows[0][place]), end = Number(table.rows.at(-1)[place]);
-    const rate = (table.rows.length - 1) / (end - begin);
-    return rate >= 1 && rate <= 2000 ? rate : null; // else it is not in seconds, or not a sensor's
+    const dated = cells(place).every((cell) => DATE.test(cell));
+    const [begin, end] = cells(place).map((cell) => (dated ? Date.parse(cell) / 1000 : Number(cell)));
+    const rate = (rows.length - 1) / (end - begin);
+    if (!(rate > 0 && rate < Infinity)) return null;
+    const near = wanted && rate / wanted > 0.01 && rate / wanted < 100;
+    return dated || near || (rate >= 1 && rate <= 2000) ? rate : null; // else it is not in seconds
+  }
+
+  /** To its first row. */
+  rewind() {
+    this.at = 0;
+    return this;
   }
 
   /** The next row, in `features` and `truth`; false after the last. */

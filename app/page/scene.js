@@ -3,6 +3,7 @@
 import { Chart } from "./charts.js";
 import { find, make } from "./dom.js";
 import { named, signalsOf } from "./models.js";
+import { INCREMENTS, place } from "./spans.js";
 
 const MOST_PLOTS = 6;
 const CALM = 0.04; // of the way to its new range that an axis goes in a frame, where that is narrower
@@ -16,9 +17,17 @@ export class Scene {
     this.drawn = 0;
   }
 
+  /** Show nothing. */
+  clear() {
+    for (const chart of this.charts) chart.remove();
+    this.charts = [];
+    this.host.replaceChildren();
+    find("#scene .legend").hidden = true;
+  }
+
   /** Show another run: {model, trace, raw, marks, drifts}. */
   begin(run) {
-    for (const chart of this.charts) chart.remove();
+    this.clear();
     this.run = run;
     const signals = signalsOf(run.model.outputs[0]).slice(0, MOST_PLOTS);
     const { trace, raw } = run;
@@ -28,6 +37,8 @@ export class Scene {
       trace.outputs[index],
     ]);
     if (run.drifts) this.columns.push(trace.extras);
+    find("#scene .legend").hidden = false;
+    find("#legend-raw").hidden = raw.every((place) => place < 0);
     find("#legend-truth").hidden = !trace.truths.length;
     const hosts = this.columns.map((_, index) => {
       const drift = index === signals.length;
@@ -51,23 +62,24 @@ export class Scene {
         marks: run.marks,
         labelled: index === 0,
         timeless: index < hosts.length - 1,
-        label: (seconds) => `${seconds} s`,
+        increments: INCREMENTS,
+        label: place,
       });
     });
   }
 
-  /** Draw the last seconds before `clock`. */
-  draw(clock, now) {
+  /** Draw the last seconds before `clock`, of which `speed` pass in one; of a run of `length` seconds no more than that. */
+  draw({ clock, speed, length }, now) {
     if (still.matches && now - this.drawn < SLOWLY) return;
     this.drawn = now;
     const { trace } = this.run;
-    const seconds = this.host.clientWidth < 560 ? 5 : 10;
-    const from = trace.since(clock - seconds - 0.2), to = trace.measured;
+    const seconds = Math.min(length, speed * (this.host.clientWidth < 560 ? 5 : 10)), end = Math.max(clock, seconds);
+    const from = Math.max(trace.first, trace.since(end - seconds) - 1), to = trace.measured;
     const time = trace.time.window(from, to);
     this.charts.forEach((chart, index) => {
-      chart.draw([time, ...this.columns[index].map((column) => column.window(from, to))], clock - seconds, clock);
+      chart.draw([time, ...this.columns[index].map((column) => column.window(from, to))], end - seconds, end);
     });
-    while (this.run.marks.length && this.run.marks[0].at < clock - 60) this.run.marks.shift();
+    while (this.run.marks.length && this.run.marks[0].at < clock - 60 * speed) this.run.marks.shift();
   }
 
   /** With the colours of now. */
