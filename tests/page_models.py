@@ -70,7 +70,16 @@ def classifier(model_dir: Path) -> None:
 
 def regressor(model_dir: Path) -> None:
     """Hourly, and of a trainer that filled gaps with the value before."""
-    read = {"time": "", "group": "", "missing": "hold", "na": [-999.0], "irregular": "error", "period": 0.0, "split": [], "season": 0}
+    read = {
+        "time": "",
+        "group": "",
+        "missing": "hold",
+        "na": [-999.0],
+        "irregular": "error",
+        "period": 0.0,
+        "split": [],
+        "season": 0,
+    }
     _stepwise(
         model_dir / "oil-temperature" / "1",
         LOADS,

@@ -4,6 +4,17 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+def marked(points: int) -> str:
+    """The marker of a line of so many points: one alone would not be seen."""
+    return "o" if points == 1 else ""
+
+
+def count_along(axes: Axes) -> None:
+    """Have the axis below marked with whole numbers."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def save(figure: Figure, path: Path) -> Path:
