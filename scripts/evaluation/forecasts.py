@@ -25,6 +25,7 @@ from scripts.forecasting.baselines import Method, repeat, seasonal
 from scripts.forecasting.errors import Coverage, Errors
 from scripts.forecasting.evaluate import MODEL, table
 from scripts.forecasting.framing import season_of
+from scripts.forecasting.pictures import LEAST_PAST
 from scripts.series.config import Config
 from scripts.tables.recording import DataError
 from scripts.tables.wording import count
@@ -118,7 +119,7 @@ def evaluate(
         scores = judge.scores(f"{material.part}, {count(len(scored), 'window')}") if judge else None
     seconds = perf_counter() - begin
     if picture is not None and panels:
-        draw(panels, picture, rows="rows from the beginning of the recording")
+        draw(panels, picture, label="rows ahead")
     notes = [judge.note] if judge else []
     notes += [f"A window begins every {every} rows."] if every and every > 1 else []
     if material.truth and (untrue := len(known) - len(scored)):
@@ -174,11 +175,15 @@ def _further(card: Card, material: Material, name: str, width: int) -> list[str]
 def _panel(windows: Windows, material: Material, window: Window, answer: Array) -> Panel:
     """The first target in a window, with as much of its past as is worth showing."""
     recording, target = material.recordings[window.recording], material.targets[0]
-    shown = min(windows.context, 2 * windows.horizon)
+    shown = min(windows.context, max(LEAST_PAST, 2 * windows.horizon))
+    ahead = np.arange(1 - shown, windows.horizon + 1, dtype=np.float64)
+    truth = windows.truth(window)[:, 0]
     lines = [
-        Line("past", windows.past(window)[-shown:, 0], RAW, window.origin - shown),
-        Line("truth", windows.truth(window)[:, 0], TRUTH, window.origin),
-        Line("forecast", answer.reshape(windows.horizon, -1)[:, 0], MODEL_COLOUR, window.origin),
+        Line("past", windows.past(window)[-shown:, 0], RAW, ahead[:shown]),
+        Line("truth", truth, TRUTH, ahead[shown : shown + len(truth)]),
+        Line("forecast", answer.reshape(windows.horizon, -1)[:, 0], MODEL_COLOUR, ahead[shown:]),
     ]
-    unit = f", {target.unit}" if target.unit else ""
-    return Panel(f"{recording.name}: {target.name}{unit}", tuple(line for line in lines if not np.isnan(line.values).all()))
+    times = material.times[window.recording]
+    last = times.values[window.origin - 1]
+    title = f"{recording.name}: {target}; the last row read is {last if isinstance(last, str) else f'{times.name} {last}'}"
+    return Panel(title, tuple(line for line in lines if not np.isnan(line.values).all()))

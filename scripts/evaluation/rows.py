@@ -18,9 +18,10 @@ from scripts.evaluation.choice import measured
 from scripts.evaluation.following import Placed, answered, judged, names_of
 from scripts.evaluation.found import Found
 from scripts.evaluation.material import Material
-from scripts.evaluation.pictures import MODEL, RAW, TRUTH, Line, Panel, draw, most_eventful
+from scripts.evaluation.pictures import MODEL, RAW, TRUTH, Line, Panel, draw
 from scripts.evaluation.scoring import RAW as RAW_SIGNAL
 from scripts.evaluation.scoring import OfClasses, OfNumbers, deviations_of, places_of
+from scripts.evaluation.stretch import Piece, Stretch, stretch
 from scripts.evaluation.written import Table
 from scripts.streaming.confusion import draw_confusion
 from scripts.tables.recording import Recording
@@ -34,7 +35,8 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
     judge, notes = _judge(card, material)
     places = places_of(material.classes, material.known_classes, material.targets[0].name) if material.classes else None
     judged_rows, silent = 0, 0
-    shown, worth = None, (False, False)
+    shown: list[Piece] = []
+    worth = (False, False)
     begin = perf_counter()
     with tqdm(total=steps, desc="predicting", unit="step", unit_scale=True, disable=None) as bar:
         answers = answered(model, material.recordings, bar.update)
@@ -45,8 +47,10 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
             told = rows[recording.told()[rows]]
             judged_rows += len(told)
             telling = len(told) > 0, not unanswered.all()
-            if shown is None or telling > worth:
-                shown, worth = (recording, placed[0]), telling
+            if not shown or telling > worth:
+                shown, worth = [(recording, placed[0])], telling
+            elif recording.name == shown[0][0].name and telling == worth:
+                shown.append((recording, placed[0]))
             if len(told) and isinstance(judge, OfClasses) and places is not None and recording.labels is not None:
                 judge.add(placed[0][told], places[recording.labels[told]])
             elif len(told) and isinstance(judge, OfNumbers):
@@ -57,8 +61,8 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
             elif table:
                 _write(table, model, material, index, placed)
     seconds = perf_counter() - begin
-    if picture is not None and shown is not None:
-        _draw(picture, model, material if judged_rows else replace(material, truth=False), judge if judged_rows else None, *shown)
+    if picture is not None and shown:
+        _draw(picture, model, material if judged_rows else replace(material, truth=False), judge if judged_rows else None, shown)
     scores = None
     if judge is not None and judged_rows:
         what = "recording" if material.label_per_recording else "row"
@@ -130,21 +134,17 @@ def _most_likely(probabilities: Array, classes: Sequence[str]) -> str | None:
     return None if np.isnan(probabilities).any() else classes[int(probabilities.argmax())]
 
 
-def _draw(
-    path: Path, model: Model, material: Material, judge: OfNumbers | OfClasses | None, recording: Recording, answers: Array
-) -> None:
+def _draw(path: Path, model: Model, material: Material, judge: OfNumbers | OfClasses | None, pieces: Sequence[Piece]) -> None:
     """The confusion of classes; otherwise the stretch of a recording in which most happens."""
     if isinstance(judge, OfClasses):
         draw_confusion(judge.counts, material.known_classes, path, title=f"On {material.part}")
         return
-    telling = recording.targets if material.truth else recording.features
-    found = most_eventful(telling[recording.lead :])
-    stretch = slice(recording.lead + found.start, recording.lead + found.stop)
+    shown = stretch(pieces, truth=material.truth, part=material.part)
     panels = [
-        Panel(_title(recording, name, unit), tuple(_lines(material, recording, answers, place, stretch)))
+        Panel(_title(pieces[0][0], name, unit), tuple(_lines(material, shown, place)))
         for place, (name, unit) in enumerate(_named(model, material))
     ]
-    draw(panels, path, rows="rows from the beginning of the recording")
+    draw(panels, path, label=shown.label)
 
 
 def _named(model: Model, material: Material) -> Sequence[tuple[str, str]]:
@@ -154,13 +154,13 @@ def _named(model: Model, material: Material) -> Sequence[tuple[str, str]]:
     return [(name, "") for name in names_of(model.card.outputs[0])]
 
 
-def _lines(material: Material, recording: Recording, answers: Array, place: int, stretch: slice) -> list[Line]:
+def _lines(material: Material, shown: Stretch, place: int) -> list[Line]:
     lines = []
-    if material.task == "denoise" and place < recording.features.shape[1]:
-        lines.append(Line("raw", recording.features[stretch, place], RAW, stretch.start))
+    if material.task == "denoise" and place < shown.features.shape[1]:
+        lines.append(Line("raw", shown.features[:, place], RAW, shown.across))
     if material.truth:
-        lines.append(Line("truth", recording.targets[stretch, place], TRUTH, stretch.start))
-    lines.append(Line("model", answers[stretch, place], MODEL, stretch.start))
+        lines.append(Line("truth", shown.targets[:, place], TRUTH, shown.across))
+    lines.append(Line("model", shown.answers[:, place], MODEL, shown.across))
     return lines
 
 

@@ -17,7 +17,8 @@ from scripts.streaming.network import Network
 from scripts.streaming.rows import Piece, truth_of
 from scripts.streaming.targets import Targets
 from scripts.tables.recording import Dataset, Recording
-from scripts.training.drawing import save
+from scripts.tables.wording import axis
+from scripts.training.drawing import count_along, save
 
 SHOWN = 400  # rows
 STRIDE = 50  # rows between two beginnings that are tried
@@ -83,7 +84,7 @@ def _draw_signals(where: Piece, answers: Array, simple: Array, data: Dataset, pa
     shown = data.targets[:MOST_SIGNALS]
     figure = Figure(figsize=(11, 1 + 2.6 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2, sharex=True, squeeze=False, width_ratios=(3, 2))
-    across, label = _axis(where, data)
+    across, label = along(where, data)
     for k, (column, (signals, errors)) in enumerate(zip(shown, grid, strict=True)):
         if data.task == "denoise":
             raw = recording.features[where.begin : where.end, k]
@@ -97,6 +98,8 @@ def _draw_signals(where: Piece, answers: Array, simple: Array, data: Dataset, pa
         errors.set(ylabel="error" + (f", {column.unit}" if column.unit else ""))
     for axes in grid[-1]:
         axes.set(xlabel=label, xlim=(across[0], across[-1] if len(across) > 1 else across[0] + 1))
+        if data.period is None:
+            count_along(axes)
     figure.suptitle(f"A stretch of the test part: {recording.name}")
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return save(figure, path)
@@ -109,18 +112,26 @@ def _draw_probabilities(where: Piece, answers: Array, data: Dataset, path: Path)
     labels = recording.labels[where.begin : where.end]
     figure = Figure(figsize=(10, 4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    across, label = _axis(where, data)
+    across, label = along(where, data)
     above.stackplot(across, answers.T, labels=data.classes, alpha=0.8)
     above.set(ylabel="probability", ylim=(0, 1), title=f"A stretch of the test part: {recording.name}")
     right = np.eye(len(data.classes))[labels] * recording.told(where.begin, where.end)[:, None]
     below.stackplot(across, right.T, alpha=0.8)
     below.set(ylabel="truth", yticks=[], ylim=(0, 1), xlabel=label)
     below.set_xlim(across[0], across[-1] if len(across) > 1 else across[0] + 1)
+    if data.period is None:
+        count_along(below)
     if len(data.classes) <= MOST_NAMED:
         figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return save(figure, path)
 
 
-def _axis(where: Piece, data: Dataset) -> tuple[Array, str]:
-    rows = np.arange(where.begin, where.end, dtype=np.float64) - data.test[where.recording].lead
-    return (rows, "row") if data.period is None else (rows * data.period, "s")
+def along(where: Piece, data: Dataset) -> tuple[Array, str]:
+    """Where the rows of a stretch stand on the axis below, and what that tells."""
+    recording, rows = data.test[where.recording], np.arange(where.begin, where.end, dtype=np.float64)
+    if data.period is None:
+        return rows - recording.lead, "row"
+    size, unit = axis(len(rows) * data.period)
+    if recording.seconds is None:
+        return (rows - recording.lead) * data.period / size, unit
+    return recording.seconds[where.begin : where.end] / size, f"{unit} since the first row of the file"

@@ -66,6 +66,12 @@ def seconds(value: float) -> str:
     return f"{value / 1e-9:.6g} ns"
 
 
+def axis(span: float) -> tuple[float, str]:
+    """The unit for an axis on which so many seconds are shown: how long it is, and what it is called."""
+    size, noun = next((each for each in _UNITS if span >= 3 * each[0]), _UNITS[-1])
+    return size, f"{noun}s"
+
+
 def every(period: float) -> str:
     """How often rows come: `one row an hour`, `one row every 20 ms (50 Hz)`."""
     for size, noun in _UNITS:
