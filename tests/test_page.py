@@ -488,10 +488,78 @@ PASTED = {
     json.dumps({"instances": [[[50, 15]] * 96]}): "96 steps answered",
     "load,temperature\n1,2\n": "expected exactly 96 time steps",
     "load,wind\n1,2\n": "The column temperature is not there; it has load, wind.",
-    "load,temperature\n1,\n": 'Row 1, temperature: expected a number, got ""',
+    "load,temperature\n1,2\n\n1,\n": "Row 4, temperature: there is no number. Fill it in, or leave the row out",
+    "load,temperature\n1,warm\n": 'Row 2, temperature: expected a number, got "warm"',
     "[[1, 2]": "It is not valid JSON",
     "": "There is no sequence yet",
 }
+
+
+GAPS = {
+    "load,wind,pressure,ambient\n1,2,3,4\n1,,-999,4\n,NA,3,4\n": "3 steps answered by oil-temperature 1 on CPUExecutionProvider",
+    "load,wind,pressure,ambient\n1,2,,4\n1,2,3,4\n": "1 row is left out at the beginning, before all columns had a value.",
+    "load [MW],wind,pressure (bar),Ambient [degC]\n1,2,3,4\n": "1 step answered",
+    "load;wind;pressure;ambient\nMW;m/s;bar;degC\n1,5;2;3;4\n1,5;2;3;4\n": "2 steps answered",
+    "load,wind,pressure,ambient\n,,,\n": "It has a heading, and no rows.",
+    "load,wind,pressure,ambient\n1,,,\n": "In no row all columns have had a value.",
+}
+
+
+@needs_chromium
+def test_tables_are_read_as_in_training(window: Browser, server: Server) -> None:
+    """Units in the header, decimal commas, and gaps that are filled with the value before where training did so."""
+    window.open(f"{server.url}/#/predict")
+    window.wait(lambda: "oil-temperature" in window.text("#predict-model"), "the models are there")
+    window.choose("#predict-model", "oil-temperature")
+    for text, told in GAPS.items():
+        window.run("document.querySelector('#predict-status').textContent = ''")
+        window.click("#example")
+        window.wait_for("#predict-status", "answered by oil-temperature")
+        window.run("document.querySelector('#sequence').value = arguments[0]", text)
+        window.click("#ask")
+        said = window.wait_for("#predict-status", told)
+        assert ("4 empty cells are filled with the value before, as in training." in said) == ("NA" in text)
+        if told == "2 steps answered":
+            assert '"instances":[[[1.5,2,3,4],[1.5,2,3,4]]]' in window.text("#command")
+
+
+@needs_chromium
+def test_a_file_that_is_no_text_is_told_so(window: Browser, server: Server, tmp_path: Path) -> None:
+    """On both panels; text in another encoding is read."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04\x14\0")
+    (tmp_path / "wide.csv").write_text("load,wind,pressure,ambient\n1,2,3,4\n", encoding="utf-16")
+    (tmp_path / "old.csv").write_bytes("load,wind,pressure,ambient,\u00b0C\n1,2,3,4,5\n".encode("latin-1"))
+    window.open(server.url)
+    window.wait(answered(window, 10), "the sensor streams")
+    window.find("#load-file").send_keys(str(tmp_path / "a.png"))
+    window.wait_for("#status", "a.png: It is no text: export the table as CSV.")
+    window.click("#tab-predict")
+    window.choose("#predict-model", "oil-temperature")
+    told = {
+        "book.xlsx": "book.xlsx: It is an Excel workbook or another ZIP archive: save the sheet as CSV.",
+        "wide.csv": "1 step answered",
+        "old.csv": "1 step answered",
+    }
+    for name, expected in told.items():
+        window.run("document.querySelector('#predict-status').textContent = ''")
+        window.find("#upload-file").send_keys(str(tmp_path / name))
+        window.wait_for("#predict-status", expected)
+
+
+@needs_chromium
+def test_gaps_in_a_recording_are_filled_and_told(window: Browser, server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "gaps.csv"
+    rows = [f"{index},1,2,{'' if index % 10 else 3},{'' if index == 7 else 20}" for index in range(100)]
+    path.write_text("\n".join(["load,wind,ambient,pressure [bar],oil", *rows]))
+    window.open(server.url)
+    window.wait(answered(window, 10), "the sensor streams")
+    window.choose("#live-model", "oil-temperature")
+    window.find("#load-file").send_keys(str(path))
+    window.wait_for(
+        "#status", "100 rows, one every 1 h. 90 empty cells are filled with the value before, as in training. It is played"
+    )
+    window.wait_for("#status", "All 100 rows are answered")
 
 
 @needs_chromium

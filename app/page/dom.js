@@ -26,10 +26,10 @@ export function download(name, text, type) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** Have files that are dropped on an element, or chosen with its button, read as text: `take(text, name)`. */
+/** Take files that are dropped on an element, or chosen with its button: `take(file)`. */
 export function onFile(target, button, input, take) {
   const read = async (files) => {
-    if (files.length) take(await files[0].text(), files[0].name);
+    if (files.length) await take(files[0]);
   };
   button.addEventListener("click", () => input.click());
   input.addEventListener("change", async () => {

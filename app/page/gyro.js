@@ -50,6 +50,7 @@ export class Gyroscope {
     this.seconds = 0;
     this.names = FEATURES;
     this.truthNames = RATES;
+    this.told = true; // whether the truth of each sample is known
     this.features = new Float32Array(6);
     this.truth = new Float64Array(3);
   }

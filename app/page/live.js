@@ -4,7 +4,7 @@
  * Owns the run: the source, its clock, what was sent of it. The plots and the figures are scene.js's and readouts.js's.
  */
 
-import { TableError, write } from "./csv.js";
+import { TableError, textOf, write } from "./csv.js";
 import { download, find, onFile, say } from "./dom.js";
 import { Gyroscope } from "./gyro.js";
 import { isForGyro, label, rawOf, signalsOf } from "./models.js";
@@ -38,7 +38,7 @@ export class Live {
     find("#again").addEventListener("click", () => this.begin());
     find("#save").addEventListener("click", () => this.#save());
     find("#live-model").addEventListener("change", (event) => this.#choose(event.target.selectedIndex));
-    onFile(find("#scene"), find("#load"), find("#load-file"), (text, name) => this.#load(text, name));
+    onFile(find("#scene"), find("#load"), find("#load-file"), (file) => this.#load(file));
     addEventListener("pagehide", () => this.stream?.end());
     addEventListener("pageshow", (event) => event.persisted && this.begin());
     requestAnimationFrame((now) => this.#frame(now));
@@ -81,7 +81,7 @@ export class Live {
     const signals = signalsOf(this.model.outputs[0]);
     this.raw = rawOf(this.model);
     this.order = this.model.features.map((feature) => this.source.names.indexOf(feature.name));
-    this.drifts = isForGyro(this.model) && this.source.truthNames.length ? [0, 1].map(() => new Drift(SPAN, this.source.rate)) : null;
+    this.drifts = isForGyro(this.model) && this.source.told ? [0, 1].map(() => new Drift(SPAN, this.source.rate)) : null;
     this.trace = new Trace({
       features: this.source.names.length,
       truths: this.source.truthNames.length,
@@ -126,12 +126,12 @@ export class Live {
     this.begin();
   }
 
-  #load(text, name) {
+  async #load(file) {
     try {
-      this.recording = new Recording(text, name, this.model); // what streams now goes on where this one is not to be had
+      this.recording = new Recording(await textOf(file), file.name, this.model); // what streams now goes on where this one is not to be had
     } catch (error) {
       if (!(error instanceof TableError)) throw error;
-      return this.#tell(`${name}: ${error.message}`, true);
+      return this.#tell(`${file.name}: ${error.message}`, true);
     }
     this.#pause(false);
     this.begin();

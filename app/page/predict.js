@@ -5,7 +5,7 @@
  */
 
 import { Answers } from "./answers.js";
-import { TableError, numbers, parse, places, write } from "./csv.js";
+import { TableError, numbers, parse, places, textOf, whole, write } from "./csv.js";
 import { download, find, make, onFile, say } from "./dom.js";
 import { Gyroscope, TURN_ON } from "./gyro.js";
 import { isForGyro, label, named, signalsOf } from "./models.js";
@@ -23,11 +23,7 @@ export class Predict {
     find("#example").addEventListener("click", () => this.#example());
     find("#copy").addEventListener("click", () => this.#copy());
     find("#body").addEventListener("click", () => download("sequence.json", this.body, "application/json"));
-    onFile(find("#question"), find("#upload"), find("#upload-file"), (text, name) => {
-      find("#sequence").value = text;
-      this.#tell(`Read ${name}.`);
-      this.#ask();
-    });
+    onFile(find("#question"), find("#upload"), find("#upload-file"), (file) => this.#open(file));
   }
 
   use({ default: name, models }) {
@@ -90,12 +86,23 @@ export class Predict {
     }
   }
 
+  async #open(file) {
+    try {
+      find("#sequence").value = await textOf(file);
+    } catch (error) {
+      if (!(error instanceof TableError)) throw error;
+      return this.#tell(`${file.name}: ${error.message}`, true);
+    }
+    this.#tell(`Read ${file.name}.`);
+    this.#ask();
+  }
+
   async #ask() {
     const { model } = this;
     this.#clear();
-    let steps, body;
+    let body;
     try {
-      steps = read(find("#sequence").value, model);
+      const { steps, note } = read(find("#sequence").value, model);
       body = JSON.stringify({ instances: [steps], model: model.name, version: model.version });
       this.#tell("Asking …");
       const began = performance.now();
@@ -103,7 +110,7 @@ export class Predict {
       if (model !== this.model) return;
       const took = performance.now() - began;
       this.answers.show(model, steps, answer.predictions[0]);
-      this.#tell(`${steps.length} step${steps.length > 1 ? "s" : ""} answered by ${answer.model} ${answer.version} on ${answer.provider} in ${took.toFixed(took < 10 ? 1 : 0)} ms.`);
+      this.#tell(`${steps.length} step${steps.length > 1 ? "s" : ""} answered by ${answer.model} ${answer.version} on ${answer.provider} in ${took.toFixed(took < 10 ? 1 : 0)} ms.${note}`);
       find("#table-box").hidden = false;
     } catch (error) {
       if (!(error instanceof TableError) && error.status === undefined) throw error;
@@ -142,13 +149,14 @@ export class Predict {
   }
 }
 
-/** Steps of numbers from what was pasted; TableError. */
+/** {steps: of numbers, from what was pasted, note: what was done about gaps}; TableError. */
 export function read(text, model) {
   const names = model.features.map(({ name }) => name);
   if (!text.trim()) throw new TableError("There is no sequence yet: paste one, open a file, or take the example.");
   if (!/^\s*[[{]/.test(text)) {
     const table = parse(text);
-    return numbers(table, places(table, names), names);
+    const { rows, note } = whole(table, numbers(table, places(table, names), names, model.reading), names, model.reading);
+    return { steps: rows, note };
   }
   let told;
   try {
@@ -159,7 +167,8 @@ export function read(text, model) {
   let steps = told.instances?.[0] ?? told;
   steps = steps.input ?? steps;
   if (!Array.isArray(steps)) throw new TableError("Expected an array of steps, or an object with instances or input.");
-  return steps.map((step) => (Array.isArray(step) ? step : typeof step === "object" && step ? names.map((name) => step[name]) : [step]));
+  const found = steps.map((step) => (Array.isArray(step) ? step : typeof step === "object" && step ? names.map((name) => step[name]) : [step]));
+  return { steps: found, note: "" };
 }
 
 function simulated(names, model) {

@@ -4,7 +4,7 @@
  * Owns which columns it is made of. Knows nothing of who listens.
  */
 
-import { TableError, numbers, parse, places } from "./csv.js";
+import { TableError, numbers, parse, places, whole } from "./csv.js";
 import { Speed } from "./speed.js";
 
 const TIMES = ["time", "t", "timestamp", "seconds", "time_s"];
@@ -17,8 +17,11 @@ export class Recording {
     this.name = name;
     this.names = model.features.map((feature) => feature.name);
     this.truthNames = model.outputs[0].signals.map((signal) => signal.name);
-    this.rows = numbers(table, places(table, this.names), this.names);
-    this.truths = this.#truths(table);
+    const { rows, left, note } = whole(table, numbers(table, places(table, this.names), this.names, model.reading), this.names, model.reading);
+    this.rows = rows;
+    this.note = note; // of what was done about gaps
+    this.truths = this.#truths(table, model)?.slice(left) ?? null;
+    this.told = this.truths?.every((row) => !row.some(Number.isNaN)) ?? false; // whether the truth of each row is known
     this.rate = this.#rate(table, model) ?? model.sample_rate ?? 100;
     this.speed = new Speed(this);
     this.at = 0;
@@ -32,10 +35,10 @@ export class Recording {
   }
 
   /** Columns that are named as the outputs are: what is true, where it is known. */
-  #truths(table) {
+  #truths(table, { reading }) {
     if (!this.truthNames.length || this.truthNames.every((name) => this.names.includes(name)) || table.names === null) return null;
     try {
-      return numbers(table, places(table, this.truthNames), this.truthNames);
+      return numbers(table, places(table, this.truthNames), this.truthNames, reading);
     } catch (error) {
       if (error instanceof TableError) return null;
       throw error;

@@ -12,12 +12,12 @@ export function introduce(source, model) {
 }
 
 /** What is streamed, and whether it comes at the rate that the model was made for; of what is slow, that it is played faster. */
-export function streaming({ name, length, rate, speed }, { sample_rate: wanted }) {
+export function streaming({ name, length, rate, speed, note = "" }, { sample_rate: wanted }) {
   const what = name === undefined ? "Streaming" : `Streaming ${name}, ${length.toLocaleString("en")} rows`;
   const like = wanted === null || Math.abs(rate / wanted - 1) < 0.01;
   const faster = speed && speed.now > 1 ? ` It is played at ${speed.text}: Rate makes it faster or slower.` : "";
   const pace = like && !faster ? "" : `, ${often(rate)}`;
-  return `${what}${pace}${like ? "" : `; the model was trained ${often(wanted).replace("one", "on one")}`}.${faster}`;
+  return `${what}${pace}${like ? "" : `; the model was trained ${often(wanted).replace("one", "on one")}`}.${note}${faster}`;
 }
 
 /** How often rows come. */
