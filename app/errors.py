@@ -31,6 +31,7 @@
     │   └── StoreUnavailable             where streams are kept cannot be reached, or is full
     └── DeadlineExceeded            504
     BadArtifact                     never reaches a caller: a model version that must not be served
+    └── Damaged                         its files are not those that were published
     ProviderUnavailable             never reaches a caller: the device asked for cannot be had
     NoRoom                          never reaches a caller: no disk or memory is left for what the service's processes share
 
@@ -212,6 +213,15 @@ class DeadlineExceeded(RecurveError):
 
 class BadArtifact(Exception):
     """A model version that must not be served; the text says which check failed and by how much."""
+
+
+class Damaged(BadArtifact):
+    """A file of it is not the one that was published."""
+
+    def __str__(self) -> str:
+        return (
+            f"{super().__str__()} Publish it again, or restore its folder from where it came: the committed one with git checkout."
+        )
 
 
 class ProviderUnavailable(Exception):

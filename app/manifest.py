@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from app.errors import BadArtifact
+from app.errors import BadArtifact, Damaged
 
 FILE_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
@@ -244,7 +244,7 @@ def read(folder: Path) -> ModelSpec:
             with (folder / name).open("rb") as file:
                 actual = file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise BadArtifact(f"{folder / name} cannot be read: {error.strerror}.") from error
+            raise Damaged(f"{folder / name} cannot be read: {error.strerror}.") from error
         if actual != expected:
-            raise BadArtifact(f"{folder / name} is not the file that was published: SHA-256 {actual}, expected {expected}.")
+            raise Damaged(f"{folder / name} is not the file that was published: SHA-256 {actual}, expected {expected}.")
     return spec

@@ -6,6 +6,7 @@ Owns when they are looked at, and that an order is done in all workers before it
 import asyncio
 import logging
 from collections.abc import Coroutine
+from difflib import get_close_matches
 
 from app.errors import BadArtifact, NotReady
 from app.fleet import Fleet
@@ -100,11 +101,19 @@ class Operations:
         task.add_done_callback(self._tasks.discard)
 
     def _why_no_default(self) -> str:
-        name, repository = self._service.default_model, self._catalog.repository
+        """For whoever starts the service: the next step, too."""
+        name, root = self._service.default_model, self._catalog.repository.root.resolve()
         if refusals := self._catalog.refused.of(name):
-            return f"No version of the default model {name!r} can be served. {refusals}"
-        names = ", ".join(repository.names()) or "no models"
+            others = "".join(
+                f" With --default-model {good} the service starts: that one is good." for good in self._catalog.names()[:1]
+            )
+            return f"No version of the default model {name!r} can be served. {refusals}{others}"
+        if not root.is_dir():
+            return f"There is no folder {root}: RECURVE_MODEL_DIR, or --model-dir, says where the models are."
+        names = self._catalog.repository.names()
+        spelled = {each[: len(name)]: each for each in names} | {each: each for each in names}  # one may know how it begins
+        meant = "".join(f" Did you mean {spelled[near]}?" for near in get_close_matches(name, [*spelled], n=1))
         return (
-            f"There is no model {name!r} in {repository.root.resolve()} (it holds {names}). Set RECURVE_MODEL_DIR and "
+            f"There is no model {name!r} in {root} (it holds {', '.join(names) or 'no models'}).{meant} Set RECURVE_MODEL_DIR and "
             "RECURVE_DEFAULT_MODEL, or train and export one: see README.md."
         )

@@ -23,7 +23,7 @@ from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.repository import Repository
-from app.service import Lease
+from app.service import Lease, Service
 from app.tensors import Instance
 from tests import artifacts
 from tests.servers import Server, serve
@@ -324,6 +324,30 @@ def test_what_is_there_and_not_loaded_is_told_so_with_what_loads_it(tmp_path: Pa
         with service.model("late"):
             pass
         await service.close()
+
+    asyncio.run(main())
+
+
+def test_whoever_starts_without_a_default_model_is_told_the_next_step(tmp_path: Path) -> None:
+    """A folder that is not there, a name that is nearly right, a broken file beside a model that is good."""
+
+    async def refused(root: Path, name: str) -> str:
+        service = Service(catalog_of(root), default_model=name)
+        with pytest.raises(BadArtifact) as caught:
+            await Operations(service, Fleet()).start()
+        await service.close()
+        return str(caught.value)
+
+    async def main() -> None:
+        artifacts.build(tmp_path)
+        folder = artifacts.build(tmp_path, name="load-forecast")
+        assert "Did you mean load-forecast?" in await refused(tmp_path, "lode")
+        assert "Did you mean" not in await refused(tmp_path, "wind")
+        assert f"There is no folder {tmp_path}/nowhere: RECURVE_MODEL_DIR" in await refused(tmp_path / "nowhere", "load-forecast")
+        (folder / "golden.npz").unlink()
+        told = await refused(tmp_path, "load-forecast")
+        assert "Publish it again, or restore its folder from where it came" in told
+        assert told.endswith("With --default-model gyro-denoiser the service starts: that one is good.")
 
     asyncio.run(main())
 

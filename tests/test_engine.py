@@ -113,12 +113,16 @@ def test_a_changed_file_is_refused(folder: Path) -> None:
     """Half a copy, a bad disk, a well-meant edit: the numbers would be wrong in silence."""
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"\0")
-    assert "model.onnx is not the file that was published" in refusal(folder)
+    told = refusal(folder)
+    assert "model.onnx is not the file that was published" in told
+    assert "Publish it again, or restore its folder" in told
 
 
 def test_a_missing_file_is_refused(folder: Path) -> None:
     (folder / "golden.npz").unlink()
-    assert "golden.npz cannot be read" in refusal(folder)
+    told = refusal(folder)
+    assert "golden.npz cannot be read" in told
+    assert "Publish it again, or restore its folder" in told
 
 
 def test_a_manifest_that_is_not_one_is_refused_with_the_member(folder: Path) -> None:
@@ -216,6 +220,7 @@ def test_without_a_good_version_of_the_default_model_there_is_no_service(tmp_pat
     (folder / "model.onnx").write_bytes(b"")
     with pytest.raises(BadArtifact, match=r"No version .* can be served\. version 1: .*model\.onnx"):
         served(tmp_path)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(BadArtifact, match=r"no models.*RECURVE_MODEL_DIR"):
         served(tmp_path / "empty")
 

@@ -20,7 +20,7 @@ import torch
 from app import manifest
 from app.engine import Engine
 from app.tensors import Instance
-from scripts import adopt, evaluate, problems
+from scripts import adopt, command, evaluate, problems
 from scripts.evaluation.card import Card, EvaluationError, WrongUse, pieces
 from scripts.evaluation.connection import TRIES, Connection, Refused
 from scripts.evaluation.local import Local
@@ -543,7 +543,7 @@ def test_data_without_truth_are_predicted_and_not_scored(
         ("{url} --model regres --data {signal}", 2, "Did you mean regress?"),
         ("{url} --model regress --version 7 --data {signal}", 2, "serves no version 7 of regress; it has 1"),
         ("ftp://somewhere --data {signal}", 2, "is no URL of a service"),
-        ("http://127.0.0.1:9 --data {signal}", 1, "No service answers at http://127.0.0.1:9"),
+        ("http://127.0.0.1:9 --data {signal}", 1, f"Start one with: {command.line('app')}"),
         ("{url}/elsewhere --data {signal}", 1, "does not tell which models it has"),
         ("{models}/regress/1 --data {folder}/signl.csv", 2, "does not exist. Did you mean signal.csv"),
         ("{models}/regress/1 --data {hours}", 2, "has no column `a`"),

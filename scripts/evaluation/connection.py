@@ -14,6 +14,7 @@ from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
 
+from scripts import command
 from scripts.evaluation.card import EvaluationError, WrongUse
 
 TIMEOUT = 60.0  # seconds without a sign of life
@@ -104,7 +105,7 @@ class Connection:
         why = str(error) or type(error).__name__
         if isinstance(error, SSLCertVerificationError):
             return EvaluationError(f"The certificate of {self._url} is not trusted ({why}). Name it in SSL_CERT_FILE to trust it.")
-        return EvaluationError(f"No service answers at {self._url} ({why}). Start one with: python -m app --model-dir model")
+        return EvaluationError(f"No service answers at {self._url} ({why}). Start one with: {command.line('app')}")
 
 
 def _seconds(told: str | None) -> float:
