@@ -24,7 +24,7 @@ $(BIN)/python:
 
 # One stamp per requirements file: nothing is installed twice, and a changed file is installed again.
 $(VENV)/%.stamp: requirements/%.txt | $(BIN)/python
-	@echo "Installing $<"
+	@echo "Installing $<$(if $(findstring torch,$<), (PyTorch: this takes some minutes),)"
 	@$(PIP) -r $< || { printf '%s\n' $(HINT) >&2; exit 1; }
 	@touch $@
 

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
+_FILES = ("--csv", "--file", "--input", "--parquet", "--train")  # what people try first to name their data
 STOPPED = 130  # the exit status of what Ctrl-C has ended, as shells have it
 
 
@@ -40,6 +41,8 @@ class Parser(ArgumentParser):
         flag = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
         if flag is None:
             return f"nothing takes {shlex.join(words)}"
+        if flag in _FILES and "--data" in self._option_string_actions:
+            return f"there is no {flag}, but --data"
         known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
         alike = get_close_matches(flag, known, n=1)
         return f"there is no {flag}" + (f", but {alike[0]}" if alike else "")

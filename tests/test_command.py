@@ -26,6 +26,9 @@ Shown = pytest.CaptureFixture[str]
         (train, "--part ADXL345", "argument --part: invalid choice: 'ADXL345'"),
         (train, "--hidden many", "argument --hidden: invalid int value: 'many'"),
         (train, "surplus", "nothing takes surplus"),
+        (train, "--csv load.csv", "there is no --csv, but --data;"),
+        (tune, "--file=load.csv", "there is no --file, but --data;"),
+        (runs, "--csv load.csv", "there is no --csv;"),
         (tune, "--trails 3", "there is no --trails, but --trials"),
         (export, "runs/some --modeldir x", "there is no --modeldir, but --model-dir"),
         (export, "", "required: RUN_DIR"),
@@ -127,3 +130,11 @@ def test_a_command_that_ctrl_c_ends_says_so_in_a_line(capsys: Shown) -> None:
     assert command.run(stopped) == command.STOPPED == 130
     assert capsys.readouterr().err == "\nStopped.\n"
     assert [command.run(lambda each=each: each) for each in (0, 1)] == [0, 1]
+
+
+def test_the_longest_installation_is_announced() -> None:
+    """pip is quiet: for minutes nothing else is said."""
+    told = subprocess.check_output(["make", "--dry-run", "VENV=nowhere", "install-train"], cwd=ROOT, text=True)
+    said = [line for line in told.splitlines() if line.startswith("echo")]
+    assert [("minutes" in line) for line in said] == ["torch.txt" in line for line in said]
+    assert any("torch.txt (PyTorch: this takes some minutes)" in line for line in said)

@@ -267,7 +267,7 @@ def test_a_part_that_is_too_short_is_an_error_that_names_it() -> None:
 def test_the_user_is_told_why_columns_are_taken_together(capsys: pytest.CaptureFixture[str]) -> None:
     """It is another network than was asked for."""
     Forecasting(config(), dataset(seasons(), ("load",)))
-    assert "flow, heat is read, and not forecast. So all columns are read together" in capsys.readouterr().out
+    assert "flow, heat are read, and not forecast. So all columns are read together" in capsys.readouterr().out
 
 
 def test_a_target_of_other_columns_is_learned(tmp_path: Path) -> None:
@@ -279,6 +279,14 @@ def test_a_target_of_other_columns_is_learned(tmp_path: Path) -> None:
     network.load_state_dict(checkpoint.best_network)
     rows = {row.name: row.values[0] for row in problem.scores(network, "cpu").rows}
     assert rows["the model"] < 0.8 * rows["mean of training"]
+
+
+def test_a_handful_of_windows_is_told_to_tell_little() -> None:
+    rows = seasons()
+    problem = Forecasting(config(), dataset(rows, cuts=(300, len(rows) - HORIZON)))
+    network, _ = fit.start(problem)
+    (told, *_) = problem.scores(network, "cpu").warnings()
+    assert told.startswith("All this was measured on the test part, 1 window: so few tell hardly anything.")
 
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:

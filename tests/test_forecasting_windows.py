@@ -155,7 +155,7 @@ def test_filled_rows_do_not_count_in_what_a_window_is_measured_by(capsys: pytest
     [
         (NAMES, (0, 1, 2), "independent", ""),
         (("heat", "load", "flow"), (2, 0, 1), "independent", ""),
-        (("load",), (0,), "joint", "flow, heat is read, and not forecast"),
+        (("load",), (0,), "joint", "flow, heat are read, and not forecast"),
         (("load", "sum"), (0, None), "joint", "sum is forecast from other columns only"),
     ],
     ids=["all", "all, in another order", "one of them", "another"],

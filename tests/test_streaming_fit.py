@@ -1,5 +1,6 @@
 """Learning from recordings, from the first update to a published version: it learns, can be stopped, and is what it says."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from scripts.streaming.problem import Following
 from scripts.tables.recording import Dataset
 from scripts.training import cuda_graph, fit, publish, verify
 from scripts.training.checkpoint import Checkpoint
+from scripts.training.scores import FEW
 from tests.fakes import interruption
 from tests.recordings import labelled, network_of, of_task, smoothed
 
@@ -165,6 +167,17 @@ def test_what_was_trained_is_what_is_published(tmp_path: Path, task: str, cell: 
     (answers,) = engine.predict([Instance(recording.features)])
     followed = np.concatenate([each.values for each in follow(network, [recording], "cpu")])
     np.testing.assert_allclose(answers.output, followed, rtol=1e-5, atol=read.tolerance.atol)
+
+
+@pytest.mark.parametrize("rows", [FEW - 1, FEW])
+def test_scores_on_a_handful_of_rows_are_told_to_be_worth_little(rows: int) -> None:
+    """With the number: a run that looks good on eleven rows is taken for good."""
+    data = of_task("regress")
+    few = replace(data.test[0], features=data.test[0].features[:rows], targets=data.test[0].targets[:rows])
+    problem = Following(Config(task="regress", **SMALL), replace(data, test=(few,)))
+    warnings = problem.scores(problem.network(), "cpu").warnings()
+    expected = f"All this was measured on the test part, {rows} rows: so few tell hardly anything."
+    assert any(each.startswith(expected) for each in warnings) == (rows < FEW)
 
 
 @pytest.mark.parametrize("task", ["denoise", "regress", "classify"])

@@ -400,6 +400,7 @@ def test_every_suggestion_is_a_config_that_can_be(context: int, segment: int, fi
         config = space.suggest(study.ask(), base, names)
         assert config.context % config.segment == 0
         assert config.context >= config.season
+        assert config.learning_rate == float(f"{config.learning_rate:.4g}")  # no more digits than one cares to copy
         assert all(getattr(config, name) == getattr(base, name) for name in fixed)
         assert all(getattr(config, name) == getattr(base, name) for name in ("seed", "horizon", "epochs", "data", "split"))
 

@@ -79,10 +79,11 @@ class Forecaster:
 
     def spec(self, version: str, folder: Path) -> ModelSpec:
         config, framing, facts = self._config, self._framing, self._checkpoint.facts
+        ahead = "row" if framing.horizon == 1 else f"{framing.horizon} rows"
         return ModelSpec(
             name=config.name,
             version=version,
-            description=f"The next {framing.horizon} rows of a series from the last {framing.context}, all at once.",
+            description=f"The next {ahead} of a series from the last {framing.context}, all at once.",
             task="forecast",
             sample_rate=1 / facts["period"] if facts["period"] else None,
             features=self._features,

@@ -77,9 +77,13 @@ def framing_of(config: Config, dataset: Dataset) -> tuple[Framing, str]:
         outside = [column.name for column, source in zip(dataset.targets, sources, strict=True) if source is None]
         beside = [column.name for index, column in enumerate(dataset.features) if index not in sources]
         if outside:
-            note = f"{', '.join(outside)} is forecast from other columns only: its own past is not among the features."
+            note = (
+                f"{outside[0]} is forecast from other columns only: its own past is not among the features."
+                if len(outside) == 1
+                else f"{', '.join(outside)} are forecast from other columns only: their own past is not among the features."
+            )
         elif beside:
-            note = f"{', '.join(beside)} is read, and not forecast."
+            note = f"{', '.join(beside)} {'is' if len(beside) == 1 else 'are'} read, and not forecast."
         if note:
             channels, note = "joint", f"{note} So all columns are read together (channels: joint)."
     framing = Framing(

@@ -23,6 +23,7 @@ from scripts.forecasting.trust import Answered
 from scripts.forecasting.windows import Places, Windows
 from scripts.series.config import Config
 from scripts.tables.recording import Dataset
+from scripts.tables.wording import count
 from scripts.training.scores import Scores
 
 UPDATES = 200  # of an epoch, at most: where there are more windows than that takes, each epoch draws some of them
@@ -123,8 +124,14 @@ class Forecasting:
         assert isinstance(network, Network)
         test, every = self._test, np.arange(len(self._test))
         errors, coverage = evaluate.measure(network, self._methods, test, every, device=device, bar="testing")
-        data = f"the test part, {len(test):,} windows"
-        return evaluate.table(errors, coverage, data=data, targets=self._dataset.targets, levels=self._framing.quantiles)
+        found = evaluate.table(
+            errors,
+            coverage,
+            data=f"the test part, {count(len(test), 'window')}",
+            targets=self._dataset.targets,
+            levels=self._framing.quantiles,
+        )
+        return replace(found, judged=len(test))
 
     def pictures(self, network: nn.Module, device: str, folder: Path) -> list[Path]:
         assert isinstance(network, Network)

@@ -23,6 +23,7 @@ from scripts.streaming.points import LinearPoint, NearestPoint, Points, labels_o
 from scripts.streaming.rows import Piece
 from scripts.streaming.targets import BACK, MOST_INPUTS
 from scripts.tables.recording import Dataset, Recording
+from scripts.tables.wording import count
 from scripts.training.scores import Metric, Row, Scores
 
 
@@ -75,8 +76,9 @@ class Classes:
         own = self.confusion(network, test, device, what="test")
         rows.append(_row("the model", own, probabilities=True))
         metrics = Metric("accuracy", higher=True), Metric("macro F1", higher=True), Metric("log loss")
-        kind = "recordings" if self._data.label_per_recording else "rows"
-        return Scores(f"the test part, {own.counts.sum():,} {kind}", metrics, tuple(rows))
+        judged = int(own.counts.sum())
+        told = count(judged, "recording" if self._data.label_per_recording else "row")
+        return Scores(f"the test part, {told}", metrics, tuple(rows), judged)
 
     def confusion(self, network: Network, recordings: tuple[Recording, ...], device: str, *, what: str) -> Confusion:
         """Of the network's answers to these recordings; `what` stands at the progress bar."""

@@ -19,6 +19,7 @@ from scripts.streaming.moments import Spread, spread
 from scripts.streaming.network import Network
 from scripts.streaming.rows import Piece, blocks
 from scripts.tables.recording import Dataset, Recording
+from scripts.tables.wording import count
 from scripts.training.scores import Metric, Row, Scores
 
 BACK = 16  # rows before the current one that the longer linear map reads
@@ -84,7 +85,10 @@ class Targets:
             Row(name, (errors.rmse(scale), errors.mae(scale), decibels(raw, errors.rmse(scale)) if denoises else errors.r2()))
             for name, errors in found
         ]
-        return Scores(f"the test part, {found[-1][1].count:,} rows", (Metric("RMSE", unit), Metric("MAE", unit), last), tuple(rows))
+        judged = found[-1][1].count
+        return Scores(
+            f"the test part, {count(judged, 'row')}", (Metric("RMSE", unit), Metric("MAE", unit), last), tuple(rows), judged
+        )
 
     def _methods(self) -> Iterator[Method]:
         """From the weakest on."""

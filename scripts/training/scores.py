@@ -11,6 +11,8 @@ MARGIN = 0.01  # of an error: what is less apart counts as equal. A convention: 
 
 Stand = Literal["ahead", "level", "behind"]
 
+FEW = 20  # rows, recordings or windows: what is measured on fewer is chance for the most part
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -39,6 +41,7 @@ class Scores:
     data: str  # on what: "the test part, 2,785 windows"
     metrics: tuple[Metric, ...]
     rows: tuple[Row, ...]
+    judged: int = FEW  # how many rows, recordings or windows that is
 
     @property
     def model(self) -> Row:
@@ -53,9 +56,13 @@ class Scores:
         return "ahead" if own < other else "behind"
 
     def warnings(self) -> list[str]:
-        """A sentence for every baseline that the model is not ahead of."""
+        """A sentence where there was too little to judge it by, and one for every baseline that the model is not ahead of."""
         metric, own = self.metrics[0], self.model.values[0]
         found = []
+        if self.judged < FEW:
+            found.append(
+                f"All this was measured on {self.data}: so few tell hardly anything. Train on more data before you rely on it."
+            )
         for row in self.rows[:-1]:
             value, stand = row.values[0], self.stand(row)
             if not isfinite(value) or stand == "ahead":

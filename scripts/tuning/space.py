@@ -31,7 +31,8 @@ def suggest(trial: Any, base: Config, names: Collection[str]) -> Config:
     if "layers" in names:
         chosen["layers"] = trial.suggest_int("layers", *LAYERS)
     if "learning_rate" in names:
-        chosen["learning_rate"] = trial.suggest_float("learning_rate", *LEARNING_RATE, log=True)
+        # four digits: so it is told, and so it is trained
+        chosen["learning_rate"] = float(f"{trial.suggest_float('learning_rate', *LEARNING_RATE, log=True):.4g}")
     if "cell" in names:
         chosen["cell"] = trial.suggest_categorical("cell", get_args(Kind))
     if "normalise" in names:
