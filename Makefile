@@ -47,7 +47,7 @@ check: install-dev
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy app scripts
-	@$(BIN)/mypy --platform darwin app scripts
+	@$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin app scripts
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: install-train
