@@ -33,7 +33,7 @@ def staging(model_dir: Path, name: str) -> Iterator[Path]:
         with _locked(model, wait=True) as alone:  # or a folder that is not locked yet would be taken for a dead one's
             if alone:
                 _sweep(model)
-            folder = Path(mkdtemp(prefix=STAGING, dir=model))
+            folder = model / Path(mkdtemp(prefix=STAGING, dir=model)).name  # from 3.12 on, that is an absolute path
             held.enter_context(_locked(folder))
         folder.chmod(0o755)  # mkdtemp's is for one user; the service may run as another
         try:
