@@ -48,7 +48,7 @@ class ParsingProtocol(HttpToolsProtocol):
         self._parse_on()
 
     def _parse_on(self) -> None:
-        """As far as may be; also when a request has been answered."""
+        """Parse what has come, as far as may be; also when a request has been answered."""
         data, self._kept = self._kept, b""
         at = 0
         while at < len(data) and self._pieces < PIECES and not self.pipeline and self._listens():

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -505,19 +505,24 @@ GAPS = {
 }
 
 
+def pasted(window: Browser, server: Server, model: str, texts: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Ask the model for each of these texts: the text, what is to be told, and what is, which holds that."""
+    window.open(f"{server.url}/#/predict")
+    window.wait(lambda: model in window.text("#predict-model"), "the models are there")
+    window.choose("#predict-model", model)
+    for text, told in texts.items():
+        window.run("document.querySelector('#predict-status').textContent = ''")  # else it may be the answer before
+        window.click("#example")
+        window.wait_for("#predict-status", f"answered by {model}")
+        window.run("document.querySelector('#sequence').value = arguments[0]", text)
+        window.click("#ask")
+        yield text, told, window.wait_for("#predict-status", told)
+
+
 @needs_chromium
 def test_tables_are_read_as_in_training(window: Browser, server: Server) -> None:
     """Units in the header, decimal commas, and gaps that are filled with the value before where training did so."""
-    window.open(f"{server.url}/#/predict")
-    window.wait(lambda: "oil-temperature" in window.text("#predict-model"), "the models are there")
-    window.choose("#predict-model", "oil-temperature")
-    for text, told in GAPS.items():
-        window.run("document.querySelector('#predict-status').textContent = ''")
-        window.click("#example")
-        window.wait_for("#predict-status", "answered by oil-temperature")
-        window.run("document.querySelector('#sequence').value = arguments[0]", text)
-        window.click("#ask")
-        said = window.wait_for("#predict-status", told)
+    for text, told, said in pasted(window, server, "oil-temperature", GAPS):
         assert ("4 empty cells are filled with the value before, as in training." in said) == ("NA" in text)
         if told == "2 steps answered":
             assert '"instances":[[[1.5,2,3,4],[1.5,2,3,4]]]' in window.text("#command")
@@ -564,16 +569,7 @@ def test_gaps_in_a_recording_are_filled_and_told(window: Browser, server: Server
 
 @needs_chromium
 def test_what_is_pasted_is_read_or_refused_with_the_reason(window: Browser, server: Server) -> None:
-    window.open(f"{server.url}/#/predict")
-    window.wait(lambda: "load-forecaster" in window.text("#predict-model"), "the models are there")
-    window.choose("#predict-model", "load-forecaster")
-    for text, told in PASTED.items():
-        window.run("document.querySelector('#predict-status').textContent = ''")  # else it may be the answer before
-        window.click("#example")
-        window.wait_for("#predict-status", "answered by load-forecaster")
-        window.run("document.querySelector('#sequence').value = arguments[0]", text)
-        window.click("#ask")
-        window.wait_for("#predict-status", told)
+    assert len([*pasted(window, server, "load-forecaster", PASTED)]) == len(PASTED)
 
 
 @needs_chromium

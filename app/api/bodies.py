@@ -94,7 +94,7 @@ class Bodies:
         return Answer(JSON_ANSWER, body) if b"accept-encoding" not in headers else await self.answer(body, headers, JSON_ANSWER)
 
     async def answer(self, body: bytes, headers: Headers, said: list[tuple[bytes, bytes]]) -> Answer:
-        """The same of any answer, whose own headers are `said`."""
+        """An answer whose own headers are `said`, packed where it is worth it and its caller can unpack it."""
         coding = _taken(headers) if len(body) >= WORTH_PACKING else None
         if coding is None:
             return Answer(said, body)
@@ -112,7 +112,7 @@ class Bodies:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
     async def search(self, size: int, work: Callable[[], T]) -> T:
-        """The same for work that finds out what is wrong."""
+        """Find out what is wrong with `size` bytes: here, or where that takes long, on the thread of `call`."""
         return await self.call(size, work, large=SEARCHED)
 
     async def _unpack(self, body: bytes, headers: Headers) -> bytes:
