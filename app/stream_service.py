@@ -50,7 +50,6 @@ class _Asked:
     bookmark: Bookmark | None
     deadline: float
     end: bool
-    most: int  # chunks that may run as one
     spec: ModelSpec | None = None
     chunks: list[Chunk] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
@@ -115,7 +114,7 @@ class StreamService:
         if begin is not None:
             _check_streamed(begin.spec)
         arrived, deadline = self.keeper.now(), monotonic() + min(timeout, self.keeper.limits.timeout)
-        asked = _Asked(decoders, caller, bookmark, deadline, end, most=len(decoders))
+        asked = _Asked(decoders, caller, bookmark, deadline, end)
         await self._turns.take(id, timeout=deadline - monotonic())
         try:
             if bookmark is not None and (last := bookmark.take(id, arrived)) is not None and begin is None:
@@ -151,16 +150,16 @@ class StreamService:
             if known:
                 return list(zip(known, asked.chunks, strict=False)), None
             while True:
-                first = asked.chunks[: min(following, asked.most)]
+                first = asked.chunks[:following]
                 instance = Instance(streams.joined(first), stream.state_of(spec))
                 left = max(asked.deadline - monotonic(), 0.0)
                 try:
                     (prediction,) = await asked.caller.waits_for(model.batcher.predict((instance,), timeout=left))
                     break
                 except NotFinite:
-                    if len(first) == 1:
+                    if following == 1:
                         raise
-                    asked.most = 1  # it may be a later one's fault
+                    following = 1  # it may be a later one's fault
         after, answers = stream.after(prediction, first, asked.digests[: len(first)], self.keeper.now())
         return list(zip(answers, first, strict=True)), after
 

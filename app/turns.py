@@ -7,7 +7,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from math import inf
 
 from app.errors import DeadlineExceeded, QueueFull
 
@@ -29,7 +28,7 @@ class Turns:
         finally:
             self.give(key)
 
-    async def take(self, key: str, *, timeout: float = inf) -> None:
+    async def take(self, key: str, *, timeout: float | None = None) -> None:
         """Wait for the turn, which is to be given back; QueueFull, and DeadlineExceeded after so many seconds."""
         waiting = self._waiting.get(key)
         if waiting is None:
@@ -40,7 +39,7 @@ class Turns:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(turn)
         try:
-            async with asyncio.timeout(None if timeout == inf else timeout):
+            async with asyncio.timeout(timeout):
                 await turn
         except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done() and not turn.cancelled():  # it had come, just too late

@@ -38,7 +38,6 @@ class WebSocket(WebSocketsSansIOProtocol):
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, app: Any, lost: Callable[[], None]
     ) -> None:
         super().__init__(config, server_state, app_state)
-        self.close_timeout = CLOSING
         self._ahead = 0  # bytes that wait
         self._held = b""  # what is not read yet: the beginning of a frame's head, or what has to wait
         self._left = FRAMES  # that are read in this turn of the event loop
@@ -227,9 +226,6 @@ class WebSocket(WebSocketsSansIOProtocol):
     def _let_go(self) -> None:
         """Of what holds this connection in turn: else all of it stays until garbage is collected."""
         self.app = self._app
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
         if hasattr(self, "scope"):
             self.scope["extensions"].pop(WAITING, None)
         self.conn.parser.close()

@@ -85,7 +85,6 @@ class Pipeline:
             socket_timeout=None,
             protocol=2,
             driver_info=None,
-            max_connections=1,
         )
         known = pool.connection_kwargs
         self._where: str = known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
