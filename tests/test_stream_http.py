@@ -117,8 +117,9 @@ def test_a_stream_is_shown_listed_forked_and_ended(client: httpx.Client) -> None
     assert (shown["seq"], shown["steps"], shown["ttl_seconds"]) == (1, 10, 60)
     assert (datetime.fromisoformat(shown["expires_at"]) - datetime.fromisoformat(shown["used_at"])).total_seconds() == 60
 
-    fork = client.post("/streams/wrist-7/fork", json={"id": "wrist-8"})
+    fork = client.post("/streams/wrist-7/fork", json={"id": "wrist-8", "ttl_seconds": 30})
     assert (fork.status_code, fork.headers["location"], fork.json()["seq"]) == (201, "/streams/wrist-8", 0)
+    assert fork.json()["ttl_seconds"] == 30
     token = client.post("/predict", json={"instances": [{"input": steps[10:].tolist(), "state": shown["state"]}]}).json()
     rest = [client.post(f"/streams/{id}/predict", json={"input": steps[10:].tolist()}).json() for id in ("wrist-7", "wrist-8")]
     np.testing.assert_allclose(rest[0]["predictions"], token["predictions"][0], rtol=1e-5, atol=1e-4)
@@ -149,6 +150,9 @@ def test_a_chunk_that_comes_again_gets_its_answer_again(client: httpx.Client) ->
     assert client.post(url, json={"input": steps[:10].tolist(), "seq": 0}).json() == first
     again = client.post(f"{url}?seq=0", content=steps[:10].tobytes(), headers=OCTETS)
     np.testing.assert_array_equal(said(again.content), np.array(first["predictions"], np.float32))
+    octets_in = client.post(f"{url}?seq=0", content=steps[:10].tobytes(), headers={"Content-Type": OCTETS["Content-Type"]})
+    octets_out = client.post(url, json={"input": steps[:10].tolist(), "seq": 0}, headers={"Accept": OCTETS["Accept"]})
+    assert octets_in.json() == octets_out.json() == first  # octets are for who sends them and asks for them
     last = client.post(url, json={"input": steps[:10].tolist(), "seq": 0, "return_sequences": False}).json()
     assert last["predictions"] == first["predictions"][-1]
     after = client.post(url, json={"input": steps[10:].tolist(), "seq": 1}).json()

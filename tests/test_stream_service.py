@@ -524,6 +524,10 @@ def test_a_stream_that_has_work_waiting_does_not_expire(runner: asyncio.Runner, 
         clock.now += 11
         with pytest.raises(StreamExpired, match="idle for more than 10 s"):
             await predict(streams, id, chunk(1, 1))
+        clock.now += LIMITS.timeout
+        assert await streams.keeper.drop_expired() == 1
+        with pytest.raises(StreamExpired, match="time to live"):  # a client begins anew then, and looks for no mistake in the id
+            await predict(streams, id, chunk(1, 1))
         await served.close()
 
     runner.run(main())
@@ -621,7 +625,7 @@ def test_a_stream_whose_version_is_broken_says_how(runner: asyncio.Runner, tmp_p
 class Unreached(Memory):
     """A store that knows what time it is, and tells who has asked it for something."""
 
-    reached = False
+    reached = closed = False
 
     def now(self) -> float:
         if not self.reached:
@@ -632,19 +636,24 @@ class Unreached(Memory):
         self.reached = True
         return await super().count()
 
+    async def close(self) -> None:
+        self.closed = True
+
 
 def test_a_store_is_reached_before_anything_is_called_over(runner: asyncio.Runner, repository: Path) -> None:
     """By a clock that is wrong all streams would be."""
 
     async def main() -> None:
         served = await service_over(repository)
-        swept, reached = (Keeper(Unreached(), LIMITS, StreamMetrics(CollectorRegistry())) for _ in range(2))
+        store, metrics = Unreached(), StreamMetrics(CollectorRegistry())
+        swept, reached = Keeper(Unreached(), LIMITS, metrics), Keeper(store, LIMITS, metrics)
         await swept.sweep()
         assert swept.trouble is None
         service = StreamService(served.catalog, Pins(served.catalog, drain=0.0), reached)
         await service.start()
         assert (await service.create(served.model().spec)).created == 1_000_000.0
         await service.close()
+        assert store.closed
         await served.close()
 
     runner.run(main())
@@ -719,6 +728,7 @@ def test_a_store_that_is_written_has_nothing_to_prove(
         clock.now += 1
         await streams.keeper.sweep()
         assert store.proofs == 1
+        assert streams.keeper.metrics.alive._value.get() == 3
         await served.close()
 
     runner.run(main())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.manifest import ModelSpec, StateSpec
 from app.tensors import State
-from app.tokens import BadToken, Tokens
+from app.tokens import MOST_SEALS, BadToken, Tokens
 from tests.test_json_codec import SPEC
 
 TWO_STATES = SPEC.model_copy(
@@ -86,3 +86,10 @@ def test_no_changed_token_is_taken(data: st.DataObject) -> None:
     for wrong in {changed, cut, token + "A"} - {token}:
         with pytest.raises(BadToken):
             TOKENS.decode(wrong, SPEC)
+
+
+def test_the_keys_of_versions_that_are_gone_do_not_fill_the_memory() -> None:
+    tokens = Tokens(b"a secret of the tests")
+    for number in range(MOST_SEALS + 9):
+        tokens.encode(state_of(SPEC), SPEC.model_copy(update={"version": f"{number}"}))
+    assert len(tokens._seals) == MOST_SEALS

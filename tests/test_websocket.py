@@ -14,7 +14,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from app.extensions import STOPPING
+from app.extensions import STOPPING, WAITING
 from app.websocket import AHEAD, AHEAD_BYTES, FRAGMENTS, FRAMES, WebSocket
 
 MOST = 70_000  # bytes of a message
@@ -205,14 +205,15 @@ def test_a_sender_that_is_ahead_is_held_back_by_number_and_by_bytes_and_let_go_o
             peer = Peer(WebSocket)
             await peer.open()
             message = Frame(Opcode.BINARY, bytes(size)).serialize(mask=True)
-            for number in range(1, most + 1):
+            for at_once in (False, True):
+                for number in range(1, most + 1):
+                    assert peer.transport.reading
+                    peer.server.data_received(message)
+                    assert peer.transport.reading == (number < most)
+                for _ in range(most):
+                    assert not peer.transport.reading
+                    assert peer.server.scope["extensions"][WAITING]() if at_once else await peer.receive()
                 assert peer.transport.reading
-                peer.server.data_received(message)
-                assert peer.transport.reading == (number < most)
-            for _ in range(most):
-                assert not peer.transport.reading
-                await peer.receive()
-            assert peer.transport.reading
             await peer.close()
 
     asyncio.run(main())
@@ -361,6 +362,27 @@ def test_a_handshake_that_is_under_way_as_the_service_stops_is_answered() -> Non
     asyncio.run(main())
 
 
+def test_who_answers_no_close_is_cut_off_and_who_reads_is_not_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk may take longer as the service stops; who reads nothing would keep it from stopping."""
+    monkeypatch.setattr("app.websocket.CLOSING", 0.0)
+
+    async def main() -> None:
+        reads, stuck, silent = peers = [Peer(WebSocket) for _ in range(3)]
+        for peer in peers:
+            await peer.open()
+        stuck.server.pause_writing()
+        for peer in (reads, stuck):
+            peer.server.shutdown()
+        await silent.send({"type": "websocket.close", "code": 1000})
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [peer.transport.aborted for peer in peers] == [False, True, True]
+        for peer in peers:
+            await peer.close()
+
+    asyncio.run(main())
+
+
 def test_the_answer_to_a_close_is_found_behind_what_was_sent_before_it() -> None:
     """Turn by turn, too: the application has left."""
     sent = (TINY["pings"].serialize(mask=True) + TINY["empty messages"].serialize(mask=True)) * FRAMES
@@ -403,7 +425,7 @@ def test_the_parts_of_a_message_are_joined_before_they_are_many() -> None:
 
 
 def test_nothing_is_read_on_when_the_connection_is_lost() -> None:
-    """And nothing of it waits for a turn."""
+    """Not by what waits for its next turn, either."""
 
     async def main() -> None:
         peer = Peer(WebSocket)
