@@ -12,10 +12,11 @@ FROM build AS build-gpu
 COPY requirements/service-cuda.txt /tmp/requirements.txt
 RUN /venv/bin/pip install --quiet -r /tmp/requirements.txt
 
-# Of PyTorch the CPU build, which that index alone has and pip prefers: PyPI's brings gigabytes of CUDA.
+# Of PyTorch the CPU build, which that index alone has: PyPI's brings gigabytes of CUDA. What it needs comes from PyPI all the same.
 FROM build AS build-train
 COPY requirements/torch.txt requirements/torch-pins.txt /tmp/
-RUN /venv/bin/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu -r /tmp/torch.txt
+RUN /venv/bin/pip install --quiet --no-deps --index-url https://download.pytorch.org/whl/cpu -r /tmp/torch.txt && \
+    /venv/bin/pip install --quiet -r /tmp/torch.txt
 COPY requirements/service-cpu.txt requirements/train.txt /tmp/
 RUN /venv/bin/pip install --quiet -r /tmp/service-cpu.txt -r /tmp/train.txt
 
