@@ -103,7 +103,7 @@ class Catalog:
                 raise ModelNotFound(f"There is no model {name[:MOST_SHOWN]!r} in the repository.")
             after = await self._wanted(name, versions, policy, again=True) if policy is not None else {}
             try:
-                if policy is not None and (problems := self._problems(name, policy, versions, after)):
+                if policy is not None and (problems := self._problems(name, policy, versions)):
                     going_on = f" Version {served[0]} goes on." if (served := self.versions(name)) else ""
                     raise BadModel(" ".join(problems) + going_on)
                 number = await asyncio.to_thread(self._book.give, name, policy)
@@ -237,14 +237,12 @@ class Catalog:
         self._leaving[task] = model
         task.add_done_callback(self._leaving.pop)
 
-    def _problems(
-        self, name: str, policy: VersionPolicy, versions: Mapping[str, Mark | None], after: Mapping[str, Model]
-    ) -> list[str]:
-        """Why what is ordered cannot be served whole."""
+    def _problems(self, name: str, policy: VersionPolicy, versions: Mapping[str, Mark | None]) -> list[str]:
+        """Why what is ordered, and was tried, cannot be served whole."""
         problems = [f"There is no version {version} of {name}." for version in policy.specific or () if version not in versions]
-        for version in policy.among([*versions]):
-            if policy.enough(sum(int(each) > int(version) for each in after)):
-                break
-            if (refused := self.refused.get((name, version))) is not None:
-                problems.append(f"Version {version} of {name} is refused: {refused.reason}")
+        problems += [
+            f"Version {version} of {name} is refused: {refused.reason}"
+            for version in policy.among([*versions])
+            if (refused := self.refused.get((name, version))) is not None
+        ]
         return problems
