@@ -50,8 +50,9 @@ def test_the_newest_good_versions_are_served_as_many_as_are_wanted(tmp_path: Pat
 
     async def main(policy: VersionPolicy) -> dict[str, list[str]]:
         catalog = catalog_of(tmp_path, policy=policy)
-        await catalog.refresh()
+        await asyncio.gather(catalog.refresh(), catalog.refresh())
         await catalog.close()
+        assert catalog.replaced == {}, "two who look at once load nothing twice"
         return served(catalog)
 
     assert asyncio.run(main(VersionPolicy())) == {"gyro-denoiser": ["3"], "other": ["1"]}
