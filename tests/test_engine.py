@@ -255,3 +255,6 @@ def test_a_golden_sample_that_is_broken_or_empty_is_refused(folder: Path) -> Non
     np.savez(folder / "golden.npz", **empty)
     with pytest.raises(BadArtifact, match="no instance"):
         Golden.load(folder, spec)
+    np.savez(folder / "golden.npz", **empty | {"lengths": np.array([slice(9)])})
+    with pytest.raises(BadArtifact, match="allow_pickle"):  # which would run what a stranger put there
+        Golden.load(folder, spec)

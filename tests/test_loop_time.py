@@ -85,6 +85,8 @@ def test_who_only_waited_is_not_overdue_and_the_processor_is_asked_no_more_often
 @pytest.mark.parametrize(("away", "share"), [(SLICE / 2, SLICE / 2), (SLICE, SLICE), (100 * FAIR, FAIR)])
 def test_the_work_may_last_as_long_as_the_loop_was_away_but_not_for_ever(clock: Clock, away: float, share: float) -> None:
     time = idle()
+    clock.now += FAIR
+    time.work_ended()
     clock.now += away
     until = time.work_until()
     clock.now += share * 0.9
