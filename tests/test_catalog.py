@@ -84,6 +84,10 @@ def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tm
         assert served(catalog) == {"gyro-denoiser": ["2"]}
         assert (service.status, catalog.refused) == ("ok", {})
         assert b'recurve_versions_refused{model="gyro-denoiser"} 0.0' in metrics.render()
+        os.utime(bad / manifest.FILE_NAME, ns=(2, 2))
+        await catalog.refresh()
+        await asyncio.gather(*catalog._leaving)
+        assert b'recurve_lanes{model="gyro-denoiser",version="2"} 1.0' in metrics.render()
         await service.close()
 
     asyncio.run(main())
@@ -162,8 +166,9 @@ def test_a_version_that_comes_back_is_the_one_that_was_kept_for_its_streams(tmp_
         await catalog.refresh()
         pins = Pins(catalog, drain=1000)
         newer = await pins.model("gyro-denoiser", "2")
+        older, same = await asyncio.gather(*(pins.model("gyro-denoiser", "1") for _ in range(2)))
+        assert older is same
         await catalog.order("gyro-denoiser", VersionPolicy(specific=("1",)))
-        older = await pins.model("gyro-denoiser", "1")
         assert await pins.model("gyro-denoiser", "2") is newer  # its streams go on, though an older version is served
         for _ in range(3):
             await catalog.order("gyro-denoiser", VersionPolicy(specific=("2",)))

@@ -169,6 +169,14 @@ def test_a_manifest_that_does_not_fit_the_graph_is_refused(folder: Path, change:
     assert "golden sample" in refusal(folder)
 
 
+def test_what_the_cpu_cannot_run_is_not_made_ready(folder: Path) -> None:
+    """There is no other provider to go to: a version that fails at the sizes it is to serve must not serve."""
+    engine = Engine(manifest.read(folder), folder, device="cpu")
+    with pytest.raises(Exception, match="invalid dimensions"):
+        engine.warm_up([[Instance(np.zeros((3, 1), np.float32))]])
+    engine.close()
+
+
 def test_a_repository_that_may_not_be_read_is_refused() -> None:
     with pytest.raises(BadArtifact, match="cannot be read"):
         Repository(Path("x" * 300)).names()

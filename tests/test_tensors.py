@@ -60,8 +60,9 @@ def test_neighbours_share_no_memory() -> None:
 
 def test_an_empty_sequence_is_refused() -> None:
     """The graph would answer a length of 0 with a zero state instead of the one it started from."""
-    with pytest.raises(ValueError, match="no steps"):
-        Batch.collate(instances([3, 0], [False, True]), STATES)
+    for lengths, states in (([3, 0], [False, True]), ([0], [True])):
+        with pytest.raises(ValueError, match="no steps"):
+            Batch.collate(instances(lengths, states), STATES)
 
 
 @pytest.mark.parametrize("count", [1, 3])
