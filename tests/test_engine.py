@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,12 @@ def test_a_missing_file_is_refused(folder: Path) -> None:
 def test_a_manifest_that_is_not_one_is_refused_with_the_member(folder: Path) -> None:
     edit(folder, features=[])
     assert "features" in refusal(folder)
+
+
+@pytest.mark.parametrize("endless", ["rtol", "atol"])
+def test_a_tolerance_that_any_answer_is_within_is_refused(folder: Path, endless: str) -> None:
+    edit(folder, tolerance={"rtol": 0.0, "atol": 0.0} | {endless: math.inf})
+    assert f"tolerance/{endless}" in refusal(folder)
 
 
 def test_a_folder_and_its_manifest_must_agree(folder: Path) -> None:
