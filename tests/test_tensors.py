@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.manifest import OutputSpec, StateSpec
-from app.tensors import Batch, Instance
+from app.tensors import Batch, Instance, is_finite
 
 STATES = (
     StateSpec(input="h0", output="hn", shape=(2, 3), batch_axis=1),
@@ -72,3 +72,9 @@ def test_rows_that_no_instance_has_are_no_answer(count: int) -> None:
     more = np.concatenate([batch.input, batch.input])
     with pytest.raises(ValueError, match=r"shorter|longer|unpack"):
         batch.split([more], batch.states, outputs=OUTPUTS, states=STATES)
+
+
+@pytest.mark.parametrize(("value", "finite"), [(1e30, True), (-1e30, True), (np.inf, False), (np.nan, False)])
+def test_a_number_is_finite_though_its_square_is_not(value: float, finite: bool) -> None:
+    """What is looked at first is the sum of the squares."""
+    assert is_finite(np.array([1.0, value], np.float32)) == finite
