@@ -1,0 +1,57 @@
+"""How connections come in where the system has no room for another."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.arrivals import PAUSE, Arrivals
+
+
+class Full(socket.socket):
+    """A listener for whose first caller the system has no file left."""
+
+    asked = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError(errno.EMFILE, "no files are left")
+        return super().accept()
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["goes-on", "stops"])
+def test_who_comes_while_no_files_are_left_is_let_in_after_a_pause(monkeypatch: pytest.MonkeyPatch, *, stops: bool) -> None:
+    """Asked at once again, the system would say so again; never asked again, the service would be deaf for good."""
+    later: list[tuple[float, Callable[..., None], Any]] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "call_later", lambda *call: later.append(call))
+        arrived = asyncio.Event()
+
+        class Arrived(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                transport.close()
+                arrived.set()
+
+        arrivals = Arrivals(Arrived, None, room=lambda: 1, refused=lambda: None, gone=lambda: None)
+        with Full() as listener, socket.socket() as caller:
+            listener.bind(("127.0.0.1", 0))
+            arrivals.listen(listener)
+            caller.connect(listener.getsockname())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert listener.asked == 1
+            ((pause, listen_again, again),) = later
+            assert pause == PAUSE
+            monkeypatch.undo()
+            if stops:
+                await arrivals.settle()
+            listen_again(again)
+            await asyncio.wait_for(arrived.wait(), timeout=30)
+
+    asyncio.run(run())
