@@ -206,8 +206,7 @@ def _sequence(parameters: dict[str, Any]) -> SequenceFlags | None:
 
 
 def _check_sequence(sequence: SequenceFlags, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
-    """InvalidRequest unless the service can keep the states of this model, and does so alone."""
-    check_kept(spec)
+    """InvalidRequest unless the service alone keeps the states."""
     for state in spec.states:
         if state.input in tensors:
             raise tensors[state.input].refuse(f"it is a state, which the service keeps for the sequence {sequence.id}", "/name")
