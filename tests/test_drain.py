@@ -111,6 +111,7 @@ def test_nobody_is_refused_within_the_delay_and_no_request_fails(repository: Pat
             asked = monotonic()
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(server.wait_for, "Not ready any more", times=int(workers))
+            server.process.send_signal(signal.SIGHUP)  # of the terminal that it was started in, which is in no hurry
             for _ in range(4):  # in any worker, on a connection that it had or on a new one
                 assert (await http.get("/health/ready")).status_code == 503
                 health = await http.get("/health")
