@@ -94,11 +94,6 @@ class Flow(FlowControl):
         self._waiting = waiting
         self.held = False
 
-    def pause_reading(self) -> None:
-        if not self.held:
-            super().pause_reading()
-        self.read_paused = True
-
     def resume_reading(self) -> None:
         if self.read_paused and not self._waiting:
             if not self.held:
