@@ -1,11 +1,12 @@
 """The lives of the workers when the system has no room, or they have no luck. A clock that is set, so nothing here waits."""
 
 import json
+import socket
 import subprocess
 import sys
 from typing import Any
 
-from app.worker import HANGS
+from app.worker import HANGS, QUIET, Worker
 from tests.servers import ROOT
 
 
@@ -16,6 +17,20 @@ def scenario(name: str) -> tuple[dict[str, Any], str]:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
+
+
+def test_a_worker_has_the_connections_that_it_told_and_those_that_it_was_given_since() -> None:
+    """The next goes to the one with the fewest; a report may come in parts, and one that is silent is the last to be asked."""
+    with socket.socket() as channel:
+        worker, other = (Worker(0, channel, handed=5) for _ in range(2))
+        worker.hear(b"2:1:0\n3:2", now=1.0)
+        assert worker.load == (False, 1 + 5 - 2)
+        worker.hear(b":7\n", now=2.0)
+        assert (worker.load, worker.done, worker.ready_at) == ((False, 2 + 5 - 3), 7, 1.0)
+        worker.silent = QUIET + 1
+        assert worker.load > other.load
+        worker.hear(b"3:2:7\n", now=3.0)
+        assert worker.load < other.load
 
 
 def test_a_worker_that_dies_as_soon_as_it_is_ready_is_replaced_after_a_pause() -> None:
