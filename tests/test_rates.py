@@ -9,6 +9,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from app.api import guard
+from app.api.guard import Guard
+from app.errors import RateLimited
+from app.keys import Keys
 from app.rates import Rates
 from tests.servers import serve
 
@@ -102,6 +106,17 @@ def test_messages_of_a_websocket_count_too(repository: Path) -> None:
         assert all(isinstance(answer, bytes) for answer in answers[:-1])
         assert "rate-limited" in answers[-1]
         assert 3 <= len(answers[:-1]) < 20  # one of the four was the connection's own
+
+
+def test_of_messages_that_come_together_as_many_are_worked_on_as_the_rate_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends them in one piece would have them all for the price of one."""
+    monkeypatch.setattr(guard, "monotonic", lambda: 10.0)
+    keys = Keys.parse(f"slow:predict@4:{SLOW}")
+    lets = Guard(keys, Rates([key.rate for key in keys]))
+    scope = {"state": {"key": keys.find(SLOW)}}
+    assert [lets.allow(scope, messages) for messages in (2, 20)] == [2, 2]
+    with pytest.raises(RateLimited, match="4 times a second"):
+        lets.allow(scope, 1)
 
 
 def test_without_keys_a_rate_does_nothing_and_that_is_said(repository: Path) -> None:
