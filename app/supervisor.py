@@ -236,7 +236,6 @@ class Supervisor:
         if self._held is not None:
             self._held.close()  # its caller sees a refusal at once
             self._held = None
-            self._listen_for(selectors.EVENT_READ)
         for listener in self._listeners:
             listener.close()
         if self._delay:
