@@ -26,7 +26,7 @@ from scripts.gyro.baselines import Array, Method, baselines
 from scripts.gyro.comparison import Result
 from scripts.gyro.config import Config
 from scripts.gyro.data import Gyro
-from scripts.gyro.evaluate import score
+from scripts.gyro.evaluate import even_turns, score
 from scripts.gyro.model import Denoiser
 
 STILL_SECONDS = 3600.0
@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     errors = {result.method.name: (result.method.run(features)[0, :, 0] - truth)[moment] for result in shown}
     plots.draw_motion(truth[moment], errors, config.sample_rate, root / figures.motion)
     parameters = sum(parameter.numel() for parameter in Denoiser(config).parameters())
-    (root / "README.md").write_text(card.markdown(spec, config, measured, figures, parameters=parameters))
+    turns = even_turns(model.run, gyro)
+    (root / "README.md").write_text(card.markdown(spec, config, measured, figures, turns=turns, parameters=parameters))
     scores = {result.method.name: asdict(result.scores) | {"detail": result.method.detail} for result in measured}
     results.write(args.json, {"model": str(spec), "scores": scores})
     print(f"Written: {root / 'README.md'}, {figures.allan}, {figures.motion}")

@@ -22,8 +22,8 @@ from scripts.training.config import Precision, RunConfig
 from scripts.training.reference import Kind
 
 RUN = {field.name for field in fields(RunConfig)}
-GYRO = {field.name for field in fields(GyroConfig)} - RUN - {"chunk"}
-SERIES = {field.name for field in fields(SeriesConfig)} - RUN - {"chunk"}
+GYRO = {field.name for field in fields(GyroConfig)} - RUN
+SERIES = {field.name for field in fields(SeriesConfig)} - RUN
 FORECAST = {"context", "horizon", "segment", "channels", "normalise", "season", "quantiles"}
 STREAM = {"chunk"}
 
@@ -52,6 +52,7 @@ def add_options(parser: ArgumentParser) -> None:
     run.add_argument("--clip", type=float, help=_of("the largest norm of a gradient", "clip"))
     run.add_argument("--precision", choices=get_args(Precision), help=_of("bfloat16: mixed, for a GPU", "precision"))
     run.add_argument("--threads", type=int, help=_of("on the CPU; another number rounds otherwise", "threads"))
+    run.add_argument("--batch", type=int, help=_of("sequences of an update", "batch"))
     run.add_argument("--chunk", type=int, help=_of("steps between two updates, where a stream is followed", "chunk"))
 
     data = add("your own data (--data; otherwise a gyroscope is simulated)")
@@ -77,7 +78,6 @@ def add_options(parser: ArgumentParser) -> None:
     data.add_argument("--na", type=numbers, metavar="N,M", help="numbers that mean a missing value (--na=-999,9999)")
     data.add_argument("--irregular", choices=get_args(Irregular), help=_of("rows that are not evenly spaced", "irregular"))
     data.add_argument("--period", type=float, help="seconds between rows after resampling (the median of what was found)")
-    data.add_argument("--batch", type=int, help=_of("sequences of an update", "batch"))
 
     forecast = add("a forecast")
     forecast.add_argument("--context", type=int, help=_of("rows that are read", "context"))
@@ -94,6 +94,7 @@ def add_options(parser: ArgumentParser) -> None:
     gyro.add_argument("--part", choices=PARTS, help=_of("the sensor whose noise is simulated", "part"))
     gyro.add_argument("--sample-rate", type=float, help=_of("Hz", "sample_rate"))
     gyro.add_argument("--jitter", type=float, help=_of("seconds, 1 sigma of each sample's time", "jitter"))
+    gyro.add_argument("--no-zero-rate", dest="zero_rate", action="store_const", const=False, help="rates at rest as they come")
     gyro.add_argument("--recordings", type=int, help=_of("simulated recordings an epoch", "recordings"))
     gyro.add_argument("--recording-seconds", type=float, help=_of("length of each", "recording_seconds"))
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="choices in a file, by the names of the flags")
@@ -101,8 +102,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def chosen(args: Namespace) -> dict[str, Any]:
     """The flags that were given, by the names of the config's fields."""
-    found = {name: getattr(args, name, None) for name in RUN | GYRO | SERIES | {"chunk"}}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name in RUN | GYRO | SERIES if (value := getattr(args, name, None)) is not None}
 
 
 def config_of(args: Namespace) -> GyroConfig | SeriesConfig:

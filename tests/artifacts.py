@@ -7,7 +7,7 @@ import torch
 
 from scripts.gyro.artifact import Denoised
 from scripts.gyro.config import Config
-from scripts.gyro.model import Denoiser
+from scripts.gyro.model import MOVING, Denoiser
 from scripts.training import publish
 from scripts.training.checkpoint import Checkpoint
 
@@ -21,6 +21,8 @@ def checkpoint(**config: Any) -> Checkpoint:
         for parameter in network.parameters():
             parameter.uniform_(-0.7, 0.7)
         network.calibration.uniform_(-0.01, 0.01)
+        if network.head.bias is not None:
+            network.head.bias[3:] += MOVING  # as often at rest as not
     weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     history = [{"epoch": 1, "training_loss": 1.0, "validation_loss": 0.5, "validation_rmse": 0.25}]
     return Checkpoint(
@@ -35,19 +37,9 @@ def checkpoint(**config: Any) -> Checkpoint:
     )
 
 
-def build(
-    model_dir: Path,
-    *,
-    name: str = "gyro-denoiser",
-    hidden: int = 8,
-    layers: int = 2,
-    cell: str = "reset_before",
-    bias: bool = True,
-    seed: int = 0,
-) -> Path:
+def build(model_dir: Path, *, name: str = "gyro-denoiser", **config: Any) -> Path:
     """Publish the next version of a model into a repository; the version's folder. Same arguments, same predictions."""
-    made = checkpoint(name=name, hidden=hidden, layers=layers, cell=cell, bias=bias, seed=seed)
-    denoised = Denoised(made)
+    denoised = Denoised(checkpoint(name=name, **config))
     with publish.staging(model_dir, name) as folder:
         write(denoised, folder)
         return publish.publish(folder, lambda version: denoised.spec(version, folder))

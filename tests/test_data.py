@@ -87,6 +87,15 @@ def test_still_is_a_level_device_with_nothing_but_its_noise(gyro: Gyro) -> None:
         assert np.all(np.abs(signal.mean(axis=0) - truth) < 4 * (channel.turn_on + channel.scale * GRAVITY))
 
 
+def test_an_even_turn_begins_after_a_rest_and_moves_one_axis(gyro: Gyro) -> None:
+    """Whether a model takes it for bias is to be seen against what it is."""
+    features = gyro.turning(30.0, count=4, rest=10.0, seconds=5.0)
+    assert features.shape == (4, 1500, 6)
+    change = features[:, 1000:].mean(axis=1) - features[:, :1000].mean(axis=1)
+    np.testing.assert_allclose(change[:, 2], 30.0, rtol=0.05)
+    assert np.all(np.abs(change[:, [0, 1, 3, 4, 5]]) < 0.5)
+
+
 def test_jitter_moves_the_samples_and_not_the_truth() -> None:
     """A late sample is an error of the measurement: what is asked for is the rate at the moment it should have been taken."""
     clean, jittered = Gyro(SMALL).training(0), Gyro(replace(SMALL, jitter=0.01)).training(0)

@@ -193,8 +193,11 @@ def test_command_in_the_card_trains_the_same_config(choices):
 def test_card_names_the_cells(spec, cell, told):
     """The first thing one wants to know of a recurrent network."""
     figures = Figures(allan="allan.png", motion="motion.png")
-    text = markdown(spec.model_copy(update={"cell": cell}), Config(), results(), figures, parameters=1234)
+    text = markdown(
+        spec.model_copy(update={"cell": cell}), Config(), results(), figures, turns={1.0: 0.25, 10.0: 9.5}, parameters=1234
+    )
     assert f"| is | {told}1,234 trained parameters" in text
+    assert "the model answers 0.25 deg/s for 1, 9.50 deg/s for 10." in text
 
 
 def test_pictures_are_drawn_and_small(tmp_path):

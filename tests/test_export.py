@@ -29,15 +29,19 @@ from scripts.training.exactness import Exactness
 from scripts.training.tolerance import tolerance
 from tests import artifacts
 
-GRID = [
-    pytest.param({"cell": cell, "bias": bias, "layers": layers}, id=f"{cell}-{'bias' if bias else 'no_bias'}-{layers}")
-    for cell in ("reset_before", "reset_after", "lstm", "rnn")
-    for bias in (True, False)
-    for layers in (1, 2)
-] + [
-    pytest.param({"cell": cell}, id=cell.replace(",", "-"))
-    for cell in ("lstm,reset_before", "reset_before,lstm", "lstm,reset_after", "reset_after,reset_before", "rnn,lstm")
-]
+GRID = (
+    [
+        pytest.param({"cell": cell, "bias": bias, "layers": layers}, id=f"{cell}-{'bias' if bias else 'no_bias'}-{layers}")
+        for cell in ("reset_before", "reset_after", "lstm", "rnn")
+        for bias in (True, False)
+        for layers in (1, 2)
+    ]
+    + [
+        pytest.param({"cell": cell}, id=cell.replace(",", "-"))
+        for cell in ("lstm,reset_before", "reset_before,lstm", "lstm,reset_after", "reset_after,reset_before", "rnn,lstm")
+    ]
+    + [pytest.param({"zero_rate": False}, id="no_zero_rate")]
+)
 BUILDER = """
 import sys
 from pathlib import Path

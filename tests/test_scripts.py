@@ -13,7 +13,6 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from app import manifest
 from scripts import command, export, problems, train, verify
-from scripts.gyro.config import Config
 from scripts.gyro.model import Denoiser
 from scripts.overview import kept, presence
 from scripts.overview.shown import table
@@ -22,8 +21,8 @@ from tests import artifacts
 from tests.fakes import interruption
 from tests.series_files import hourly
 
-SIZES = {"recordings": 2, "recording-seconds": 12, "sample-rate": 25, "hidden": 4, "layers": 1, "epochs": 2}
-CALLS = 300 // Config().chunk + 1  # of its network in an epoch: one for each chunk of a recording, and the evaluation
+SIZES = {"recordings": 2, "recording-seconds": 12, "sample-rate": 25, "chunk": 128, "hidden": 4, "layers": 1, "epochs": 2}
+CALLS = 300 // SIZES["chunk"] + 1  # of its network in an epoch: one for each chunk of a recording, and the evaluation
 TINY = [f"--{name}={value}" for name, value in {**SIZES, "seed": 7, "name": "tiny"}.items()]
 Shown = pytest.CaptureFixture[str]
 
@@ -188,7 +187,7 @@ def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, caps
     run, result = tmp_path / "run", tmp_path / "result.json"
     assert train.main([*TINY, "--cell", "reset_after", "--no-bias", "--run", str(run), "--json", str(result)]) == 0
     shown = capsys.readouterr().out
-    assert f"Training tiny into {run}: 1 x 4, reset_after, 204 parameters" in shown  # 3 * 4 * (12 + 4) + 3 * 4
+    assert f"Training tiny into {run}: 1 x 4, reset_after, 216 parameters" in shown  # 3 * 4 * (12 + 4) + 6 * 4
     assert "ADIS16448 recordings at 25 Hz, seed 7" in shown
     assert "Ended: all 2 epochs are done, " in shown
     assert f"Next: {command.line('scripts.export', run)}" in shown

@@ -4,7 +4,7 @@ Owns the words. Every number comes from the results, the config or the part, and
 victory is written down here. Knows nothing of how anything was measured or drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from textwrap import fill
@@ -13,7 +13,7 @@ from app.manifest import Cell, ModelSpec, Signal
 from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED
 from scripts.gyro.comparison import COLUMNS, Result, best, filters, named, table
 from scripts.gyro.config import Config
-from scripts.gyro.evaluate import SETTLE_SECONDS
+from scripts.gyro.evaluate import EVEN_SECONDS, SETTLE_SECONDS
 from scripts.gyro.filters import BANK
 from scripts.gyro.sensor import PARTS
 from scripts.training.packages import installed
@@ -27,8 +27,10 @@ class Figures:
     motion: str
 
 
-def markdown(spec: ModelSpec, config: Config, results: Sequence[Result], figures: Figures, *, parameters: int) -> str:
-    """The whole card."""
+def markdown(
+    spec: ModelSpec, config: Config, results: Sequence[Result], figures: Figures, *, turns: Mapping[float, float], parameters: int
+) -> str:
+    """The whole card; turns: as of evaluate.even_turns."""
     part = PARTS[config.part]
     gyro = part.gyro
     assert spec.cell is not None, "a model of ours"
@@ -97,6 +99,8 @@ On test recordings that neither training nor tuning has seen, the model as it is
   others: train again, or calibrate first and expect less.
 * **It has to learn the bias** of each recording from rest or slow motion. In the first {SETTLE_SECONDS:g} s, and for as long as
   there is nothing but fast motion, bias and rotation can hardly be told apart.
+* **A slow turn that is even passes for bias,** for nothing but its size tells it apart. When one has lasted for
+  {EVEN_SECONDS:g} s, the model answers {", ".join(f"{found:.2f} deg/s for {rate:g}" for rate, found in turns.items())}.
 * Trained at {config.sample_rate:g} Hz, {sampling}. Another rate needs another model.
 * Not compared with an attitude filter that learns the bias from gravity while moving.
 

@@ -4,6 +4,7 @@ Owns the choices about the sensor and its recordings. Knows nothing of files, co
 """
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 from scripts.gyro.sensor import PARTS
 from scripts.training.config import RunConfig
@@ -22,8 +23,11 @@ class Config(RunConfig):
     jitter: float = 0.0  # seconds, 1 sigma of each sample's time
     recordings: int = 64  # simulated anew every epoch
     recording_seconds: float = 60.0
+    # the network
+    zero_rate: bool = True  # it may find the device still, and take small rates for noise then
     # the fit
-    chunk: int = 128  # steps between two updates; the state is carried on, the gradient is not
+    batch: int = 16  # recordings of an update
+    chunk: int = 500  # steps between two updates, or the whole recording; the state is carried on, the gradient is not
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
@@ -31,8 +35,15 @@ class Config(RunConfig):
             raise ValueError(f"part must be one of {', '.join(PARTS)}, got {self.part!r}")
         if self.chunk < INCREMENTS[-1]:
             raise ValueError(f"chunk must hold the longest increment of {INCREMENTS[-1]} samples, got {self.chunk}")
-        if self.recording_seconds * self.sample_rate < self.chunk:
-            raise ValueError(f"a recording of {self.recording_seconds:g} s is shorter than one chunk of {self.chunk} samples")
+        if self.recording_seconds * self.sample_rate < INCREMENTS[-1]:
+            raise ValueError(
+                f"a recording of {self.recording_seconds:g} s is shorter than an increment of {INCREMENTS[-1]} samples"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Those of earlier runs do not say what was not to be chosen then."""
+        return super(Config, cls).from_dict({"zero_rate": False, "batch": values.get("recordings", Config().recordings)} | values)
 
     @staticmethod
     def from_zero() -> frozenset[str]:

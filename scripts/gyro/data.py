@@ -24,7 +24,7 @@ GYRO_FEATURES = (
 GYRO_OUTPUTS = (("rate_x", "deg/s"), ("rate_y", "deg/s"), ("rate_z", "deg/s"))
 
 # What the generator of each set is seeded with beside the run's seed.
-SPECIMEN, TRAINING, VALIDATION, TEST, STILL, GOLDEN = range(1, 7)
+SPECIMEN, TRAINING, VALIDATION, TEST, STILL, GOLDEN, TURNING = range(1, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,21 @@ class Gyro:
 
     def still(self, *, seconds: float) -> NDArray[np.float32]:
         """Features (1, time, 6) of the device lying still, level: for its Allan deviation."""
-        steps = round(seconds * self.config.sample_rate)
-        force = np.tile([0.0, 0.0, motion.GRAVITY], (1, steps, 1))
-        rng = np.random.default_rng([self.config.seed, STILL])
-        rate = self.config.sample_rate
-        return self.specimen.measure(rng, rate=np.zeros((1, steps, 3)), force=force, sample_rate=rate).astype(np.float32)
+        return self._level(STILL, np.zeros((1, round(seconds * self.config.sample_rate), 3)))
+
+    def turning(self, speed: float, *, count: int, rest: float, seconds: float) -> NDArray[np.float32]:
+        """Features (count, time, 6) of the device, level: it lies still for `rest` seconds, then turns about the vertical for
+        `seconds`, evenly, at `speed` deg/s.
+        """
+        begin, steps = (round(each * self.config.sample_rate) for each in (rest, rest + seconds))
+        rate = np.zeros((count, steps, 3))
+        rate[:, begin:, 2] = speed
+        return self._level(TURNING, rate)
+
+    def _level(self, seed: int, rate: NDArray[np.float64]) -> NDArray[np.float32]:
+        rng = np.random.default_rng([self.config.seed, seed])
+        force = np.broadcast_to([0.0, 0.0, motion.GRAVITY], rate.shape)
+        return self.specimen.measure(rng, rate=rate, force=force, sample_rate=self.config.sample_rate).astype(np.float32)
 
     def _record(self, seeds: list[int], count: int, seconds: float) -> Recordings:
         rng = np.random.default_rng([self.config.seed, *seeds])

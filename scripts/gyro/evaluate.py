@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from scripts.gyro import motion
-from scripts.gyro.data import Recordings
+from scripts.gyro.data import Gyro, Recordings
 from scripts.gyro.filters import rmse
 from scripts.gyro.motion import Activity
 
@@ -22,6 +22,10 @@ Array = NDArray[np.float64]
 SETTLE_SECONDS = 10.0  # in which no one can know the bias of a device that has just been turned on
 WINDOW_SECONDS = 10.0  # of integration, and of what counts as noise rather than drift
 REACH = 64  # samples, the largest delay looked for
+
+
+EVEN_RATES = (1.0, 3.0, 10.0)  # deg/s
+EVEN_COUNT, EVEN_SECONDS = 16, 10.0  # recordings of a turn, and how long it lasts after as long a rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,15 @@ def score(run: Callable[[Array], Array], recordings: Recordings, still: NDArray[
         noise=noise(at_rest[0], sample_rate),
         allan=allan(at_rest[0], sample_rate),
     )
+
+
+def even_turns(run: Callable[[Array], Array], gyro: Gyro) -> dict[float, float]:
+    """What each of EVEN_RATES is answered with, deg/s, in the last second of such a turn."""
+    found = {}
+    for rate in EVEN_RATES:
+        features = gyro.turning(rate, count=EVEN_COUNT, rest=EVEN_SECONDS, seconds=EVEN_SECONDS)
+        found[rate] = float(run(features.astype(np.float64))[:, -round(gyro.config.sample_rate) :, 2].mean())
+    return found
 
 
 def orientation_errors(rates: Array, truth: Array, sample_rate: float) -> Array:

@@ -40,9 +40,19 @@ def build(network: Denoiser, *, chunk: int | None = None) -> onnx.ModelProto:
     features = g.add("Transpose", [features], "time_major", perm=[1, 0, 2])  # (time, batch, features), as ONNX's cells want
     h = recurrent.add_stack(g, network.stack, features, chunk=chunk)
     h = g.add("Transpose", [h], "batch_major", perm=[1, 0, 2])
-    head = g.add("MatMul", [h, g.constant("W_o", model.CORRECTION_SCALE * W_o.T)], "head")
-    learned = g.add("Add", [head, g.constant("b_o", model.CORRECTION_SCALE * b_o)], "learned")
+    W, b = W_o.T.copy(), b_o.copy()
+    W[:, :3] *= model.CORRECTION_SCALE
+    b[:3] *= model.CORRECTION_SCALE
+    b[3:] -= model.MOVING
+    said = g.add("Add", [g.add("MatMul", [h, g.constant("W_o", W)], "head"), g.constant("b_o", b)], "said")
+    learned, stillness = g.split(said, ["learned", "stillness"], axis=-1) if config.zero_rate else (said, "")
     correction = g.add("Add", [linear, learned], "correction")  # the small terms first: a large rate keeps its digits
+    if config.zero_rate:
+        corrected = g.add("Add", [measured, correction], "corrected")
+        most = np.array(model.MOST_AT_REST, dtype=np.float32)
+        small = g.add("Clip", [corrected, g.constant("least_at_rest", -most), g.constant("most_at_rest", most)], "small")
+        noise = g.add("Mul", [g.add("Sigmoid", [stillness], "still"), small], "noise")
+        correction = g.add("Sub", [correction, noise], "correction_at_rest")
     g.add("Add", [measured, correction], "output")
 
     time = chunk or "time"

@@ -2,7 +2,8 @@
 
 Owns what happens to a step before and after them. Knows nothing of the loop that trains it or the graph it is exported to. What
 is linear in the device's errors (scale factor, misalignment) is fitted in closed form; the layers learn the rest as a
-correction, so that a rate of 1000 deg/s costs no precision.
+correction, so that a rate of 1000 deg/s costs no precision. They also learn when the device lies still: what little it reports
+then is noise, and is taken off.
 """
 
 from collections.abc import Sequence
@@ -22,12 +23,15 @@ from scripts.training.stack import Stack
 RATE_SCALES = (300.0, 10.0, 1.0)  # deg/s
 FORCE_SCALE = 9.80665  # m/s^2
 CORRECTION_SCALE = 0.5  # deg/s, what a head output of 1 is worth
+MOST_AT_REST = 2.0  # deg/s that can be taken off for stillness
+MOVING = 4.0  # what the head has to outweigh to find the device still: at first it hardly does
 
 
 class Denoiser(nn.Module):
     """True rates (batch, time, 3) from gyro and accelerometer (batch, time, 6), causal, one output per step.
 
-    rate = gyro + calibration x + W_o h: the measured rate, the device's linear errors, and what the stack has learned.
+    rate = gyro + calibration x + W_o h: the measured rate, the device's linear errors, and what the stack has learned. With
+    zero_rate W_o h has three more rows, s, and of that rate, MOST_AT_REST at most, the share sigmoid(s - MOVING) is taken off.
     """
 
     calibration: Tensor  # (3, 6)
@@ -37,8 +41,8 @@ class Denoiser(nn.Module):
         self.config = config
         self.register_buffer("calibration", torch.zeros(3, 6))
         self.stack = Stack(3 * len(RATE_SCALES) + 3, config.hidden, config.kinds, bias=config.bias)
-        self.head = nn.Linear(config.hidden, 3, bias=config.bias)
-        nn.init.zeros_(self.head.weight)  # the first output is the calibrated measurement
+        self.head = nn.Linear(config.hidden, 6 if config.zero_rate else 3, bias=config.bias)
+        nn.init.zeros_(self.head.weight)  # the first output is the calibrated measurement, or nearly
         if config.bias:
             nn.init.zeros_(self.head.bias)
 
@@ -55,7 +59,12 @@ class Denoiser(nn.Module):
         rate = input[..., :3] + correction
         scaled = [torch.tanh(rate / scale) for scale in RATE_SCALES]
         h, ends = self.stack(torch.cat([*scaled, input[..., 3:] / FORCE_SCALE], dim=-1), state, lengths)
-        return input[..., :3] + (correction + CORRECTION_SCALE * self.head(h)), ends
+        said = self.head(h)
+        correction = correction + CORRECTION_SCALE * said[..., :3]
+        if self.config.zero_rate:
+            small = (input[..., :3] + correction).clamp(-MOST_AT_REST, MOST_AT_REST)
+            correction = correction - torch.sigmoid(said[..., 3:] - MOVING) * small
+        return input[..., :3] + correction, ends
 
     def equations(self, steps: Array, state: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
         """Rates (time, 3) and final states of one sequence (time, 6) in float64 NumPy; state: an array for each of stack.shapes."""
@@ -64,10 +73,15 @@ class Denoiser(nn.Module):
         scaled = [np.tanh((measured + correction) / scale) for scale in RATE_SCALES]
         features = np.concatenate([*scaled, steps[:, 3:] / FORCE_SCALE], axis=1)
         h, ends = self.stack.equations(features, state)
-        return measured + (correction + CORRECTION_SCALE * reference.output(W_o, b_o, h)), ends
+        said = reference.output(W_o, b_o, h)
+        correction = correction + CORRECTION_SCALE * said[:, :3]
+        if self.config.zero_rate:
+            small = (measured + correction).clip(-MOST_AT_REST, MOST_AT_REST)
+            correction = correction - reference.sigmoid(said[:, 3:] - MOVING) * small
+        return measured + correction, ends
 
     def head_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """W_o (3, hidden) and b_o (3,), zeros in a network without bias."""
+        """W_o (3 or 6, hidden) and b_o (3 or 6,), zeros in a network without bias."""
         weight = self.head.weight.detach().cpu().numpy()
-        bias = np.zeros(3, dtype=np.float32) if self.head.bias is None else self.head.bias.detach().cpu().numpy()
+        bias = np.zeros(len(weight), dtype=np.float32) if self.head.bias is None else self.head.bias.detach().cpu().numpy()
         return weight, bias

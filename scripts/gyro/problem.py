@@ -51,6 +51,8 @@ class Denoising:
 
     def __init__(self, gyro: Gyro) -> None:
         self._gyro = gyro
+        self._steps = round(self.config.recording_seconds * self.config.sample_rate)  # in a recording
+        self._chunk = min(self.config.chunk, self._steps)
         self._validation: Recordings | None = None
 
     @property
@@ -59,7 +61,7 @@ class Denoising:
 
     @property
     def updates_per_epoch(self) -> int:
-        return round(self.config.recording_seconds * self.config.sample_rate) // self.config.chunk
+        return -(-self.config.recordings // self.config.batch) * (self._steps // self._chunk)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -76,13 +78,15 @@ class Denoising:
         return self._gyro.training(epoch)
 
     def losses(self, network: nn.Module, prepared: Recordings, device: str) -> Iterator[Tensor]:
-        features = torch.from_numpy(prepared.features).to(device)
-        targets = torch.from_numpy(prepared.targets).to(device)
-        state = None
-        for begin in range(0, features.shape[1] - self.config.chunk + 1, self.config.chunk):
-            rates, state = network(features[:, begin : begin + self.config.chunk], state)
-            state = tuple(each.detach() for each in state)
-            yield loss_of(rates, targets[:, begin : begin + self.config.chunk])
+        batch, chunk = self.config.batch, self._chunk
+        for first in range(0, len(prepared.features), batch):
+            features = torch.from_numpy(prepared.features[first : first + batch]).to(device)
+            targets = torch.from_numpy(prepared.targets[first : first + batch]).to(device)
+            state = None
+            for begin in range(0, features.shape[1] - chunk + 1, chunk):
+                rates, state = network(features[:, begin : begin + chunk], state)
+                state = tuple(each.detach() for each in state)
+                yield loss_of(rates, targets[:, begin : begin + chunk])
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
         """Loss and RMSE (deg/s) over whole recordings, each from the zero state."""
