@@ -102,7 +102,7 @@ class Example(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"model": "gyro-denoiser", "version": "1", "input": [[0.52, -0.31, 0.08, 0.02, 0.01, 9.81]]}]
+            "examples": [{"model": "gyro-denoiser", "version": "1", "input": [[12.52, -8.31, 3.08, 0.02, 0.01, 9.81]]}]
         }
     )
 

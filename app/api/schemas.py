@@ -38,7 +38,7 @@ EXAMPLE_STREAM: JsonDict = {
     "expires_at": "2026-01-31T12:10:12Z",
     "ttl_seconds": 600.0,
 }
-EXAMPLE_STEP: list[JsonValue] = [0.52, -0.31, 0.08, 0.02, 0.01, 9.81]
+EXAMPLE_STEP: list[JsonValue] = [12.52, -8.31, 3.08, 0.02, 0.01, 9.81]
 
 
 def _not_taken(id: str | None) -> str | None:

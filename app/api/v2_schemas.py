@@ -16,7 +16,7 @@ Data = Annotated[list[Any], Field(description="its elements, flat or nested as t
 EXAMPLE_REQUEST: JsonDict = {
     "id": "42",
     "inputs": [
-        {"name": "input", "datatype": "FP32", "shape": [1, 1, 6], "data": [0.52, -0.31, 0.08, 0.02, 0.01, 9.81]},
+        {"name": "input", "datatype": "FP32", "shape": [1, 1, 6], "data": [12.52, -8.31, 3.08, 0.02, 0.01, 9.81]},
         {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [1]},
     ],
     "outputs": [{"name": "output"}],
