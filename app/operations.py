@@ -69,8 +69,8 @@ class Operations:
             raise NotReady(f"Not all workers have done this after {EVERYWHERE:g} s: their logs may say why.")
 
     def _carried_out(self, number: int) -> None:
-        self._fleet.carried_out(number)
         self._service.update()
+        self._fleet.carried_out(number)  # others wait for it, and may look at what it changed
 
     def _carry_out(self) -> None:
         """Do what was ordered, of this worker or another."""

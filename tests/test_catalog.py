@@ -265,6 +265,28 @@ def test_what_was_loaded_for_an_order_that_cannot_be_written_down_is_let_go(tmp_
     asyncio.run(main())
 
 
+def test_an_order_is_reported_when_metrics_and_health_say_so_too(tmp_path: Path) -> None:
+    """Whoever gave it looks at them as soon as he is answered, and may ask another worker."""
+    artifacts.build(tmp_path)
+
+    async def main() -> None:
+        told: list[bool] = []
+        service = Service(catalog_of(tmp_path), default_model="gyro-denoiser", tell_default=told.append)
+        fleet = Fleet()
+        operations = Operations(service, fleet)
+        await operations.start()
+        reported: list[tuple[bool, bool]] = []
+        fleet.report = lambda: reported.append((told[-1], service.default_trouble is None))
+        fleet.level(2)
+        await operations.unload("gyro-denoiser")
+        await operations.load("gyro-denoiser")
+        assert reported == [(False, False), (True, True)]
+        await operations.close()
+        await service.catalog.close()
+
+    asyncio.run(main())
+
+
 def test_a_worker_waits_until_all_have_carried_out_its_order() -> None:
     async def main() -> None:
         reports: list[int] = []
