@@ -53,7 +53,7 @@ def test_the_arithmetic_is_that_of_the_weights_in_the_graph() -> None:
 
 def test_the_memory_that_must_move_is_counted_by_hand() -> None:
     network = Network(raw=2, inputs=3, hidden=4, layers=1, outputs=1)
-    weights = 3 * 4 * (3 + 4) + 3 * 4 + 1 * 4 + 1 + 1 * 2  # gates, their biases, the head and its bias, the calibration
+    weights = 3 * 4 * (3 + 4) + 3 * 4 + 2 * 4 + 2 + 1 * 2  # gates, their biases, the head and its bias, the calibration
     assert network.bytes(5, 7) == 4 * (weights + 5 * 7 * (2 + 1) + 2 * 5 * 4 + 5)
 
 

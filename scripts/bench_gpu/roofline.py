@@ -12,7 +12,9 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """`raw` numbers a step, scaled to `inputs` for the GRU, whose last layer gives `outputs`; as model.Denoiser has it."""
+    """`raw` numbers a step, scaled to `inputs` for the GRU, behind which two rows of a head make each of the `outputs`; as
+    model.Denoiser has it.
+    """
 
     raw: int
     inputs: int
@@ -25,12 +27,12 @@ class Network:
         """The weights that are multiplied in each step: three gates of each layer, the head, the calibration."""
         first = 3 * self.hidden * (self.inputs + self.hidden)
         others = (self.layers - 1) * 3 * self.hidden * 2 * self.hidden
-        return first + others + self.outputs * self.hidden + self.outputs * self.raw
+        return first + others + 2 * self.outputs * self.hidden + self.outputs * self.raw
 
     @property
     def weights(self) -> int:
         """With the biases."""
-        return self.products + 3 * self.hidden * self.layers + self.outputs
+        return self.products + 3 * self.hidden * self.layers + 2 * self.outputs
 
     def flops(self, size: int, steps: int) -> int:
         """Of a batch of `size` sequences of `steps` steps."""
