@@ -25,7 +25,6 @@ RUN = {field.name for field in fields(RunConfig)}
 GYRO = {field.name for field in fields(GyroConfig)} - RUN
 SERIES = {field.name for field in fields(SeriesConfig)} - RUN
 FORECAST = {"context", "horizon", "segment", "channels", "normalise", "season", "quantiles"}
-STREAM = {"chunk"}
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -83,9 +82,7 @@ def add_options(parser: ArgumentParser) -> None:
     forecast.add_argument("--context", type=int, help=_of("rows that are read", "context"))
     forecast.add_argument("--horizon", type=int, help=_of("rows that are predicted", "horizon"))
     forecast.add_argument("--segment", type=int, help=_of("rows that are one step of the recurrence", "segment"))
-    forecast.add_argument(
-        "--channels", choices=get_args(Channels), help=_of("one network for each channel, or for all", "channels")
-    )
+    forecast.add_argument("--channels", choices=get_args(Channels), help=_of("a network for each, or one for all", "channels"))
     forecast.add_argument("--normalise", choices=get_args(Normalise), help=_of("what is taken off each window", "normalise"))
     forecast.add_argument("--season", type=int, help="rows of a season, for the baseline (a day, a week or a year; else 24)")
     forecast.add_argument("--quantiles", type=numbers, metavar="Q,R", help="forecast beside the mean, such as 0.1,0.9")
@@ -94,6 +91,7 @@ def add_options(parser: ArgumentParser) -> None:
     gyro.add_argument("--part", choices=PARTS, help=_of("the sensor whose noise is simulated", "part"))
     gyro.add_argument("--sample-rate", type=float, help=_of("Hz", "sample_rate"))
     gyro.add_argument("--jitter", type=float, help=_of("seconds, 1 sigma of each sample's time", "jitter"))
+    gyro.add_argument("--least-motion", type=float, help=_of("of the recording that moves least, of 1", "least_motion"))
     gyro.add_argument("--no-zero-rate", dest="zero_rate", action="store_const", const=False, help="rates at rest as they come")
     gyro.add_argument("--recordings", type=int, help=_of("simulated recordings an epoch", "recordings"))
     gyro.add_argument("--recording-seconds", type=float, help=_of("length of each", "recording_seconds"))
@@ -120,7 +118,9 @@ def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
         return GyroConfig(**values)
     values["data"] = tuple(str(Path(file).expanduser().absolute()) for file in values["data"])
     values.setdefault("task", "regress" if "targets" in values and not given.keys() & FORECAST else "forecast")
-    others, told = (STREAM, "for tasks that follow a stream") if values["task"] == "forecast" else (FORECAST, "for --task forecast")
+    others, told = (
+        ({"chunk"}, "for tasks that follow a stream") if values["task"] == "forecast" else (FORECAST, "for --task forecast")
+    )
     if foreign := sorted(given.keys() & others):
         raise ValueError(f"{_flags(foreign)}: {told}, and the task is {values['task']}")
     values.setdefault("name", _name_of(values["data"][0], values["task"]))

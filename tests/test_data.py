@@ -10,7 +10,7 @@ from scripts.gyro.data import GYRO_FEATURES, GYRO_OUTPUTS, Gyro, Recordings
 from scripts.gyro.motion import GRAVITY
 from scripts.gyro.sensor import PARTS
 
-SMALL = Config(recordings=3, recording_seconds=4.0)
+SMALL = Config(recordings=3, recording_seconds=4.0, least_motion=1.0)
 
 
 def same(one: Recordings, other: Recordings) -> bool:

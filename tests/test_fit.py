@@ -365,10 +365,11 @@ def test_a_checkpoint_of_another_version_names_what_it_does_not_know() -> None:
 
 
 def test_a_run_from_before_there_was_a_choice_goes_on_as_it_began() -> None:
-    """All recordings were in each update then, and the head had no rows for rest."""
+    """All recordings were in each update then, and moved to the full extent, and the head had no rows for rest."""
     values = SMALL.to_dict()
-    del values["zero_rate"], values["batch"]
-    assert Config.from_dict(values) == Config(**{**SMALL.to_dict(), "zero_rate": False, "batch": SMALL.recordings})
+    del values["least_motion"], values["zero_rate"], values["batch"]
+    before = {"least_motion": 1.0, "zero_rate": False, "batch": SMALL.recordings}
+    assert Config.from_dict(values) == Config(**{**SMALL.to_dict(), **before})
 
 
 @pytest.mark.parametrize(
@@ -380,6 +381,7 @@ def test_a_run_from_before_there_was_a_choice_goes_on_as_it_began() -> None:
         {"seed": -1},
         {"jitter": -0.1},
         {"recording_seconds": 0.3},
+        {"least_motion": 1.5},
     ],
     ids=lambda choice: next(iter(choice)),
 )

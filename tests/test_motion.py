@@ -68,6 +68,19 @@ def test_recordings_of_one_draw_are_different() -> None:
     assert np.unique(drawn.rate.std(axis=1), axis=0).shape == (4, 3)
 
 
+def test_a_recording_moves_to_an_extent_of_its_own() -> None:
+    """Who has seen nothing but large motion takes a small one for rest."""
+    whole = simulate(5, count=32, steps=500)
+    some = motion.simulate(np.random.default_rng(5), count=32, steps=500, sample_rate=RATE, least=0.01)
+    np.testing.assert_array_equal(some.activity, whole.activity)
+    before, after = (np.arctanh(each.rate / motion.MAX_RATE) for each in (whole, some))
+    moved = np.abs(before).max(axis=(1, 2)) > 0
+    extents = np.abs(after).max(axis=(1, 2))[moved] / np.abs(before).max(axis=(1, 2))[moved]
+    assert 0.01 <= extents.min() < 0.03
+    assert 0.4 < extents.max() <= 1
+    np.testing.assert_allclose(after[moved], before[moved] * extents[:, None, None], rtol=1e-9, atol=1e-12)
+
+
 def test_a_recording_may_be_a_single_sample() -> None:
     """The shortest there is has a force like any other, and no rate to integrate."""
     assert simulate(5, steps=1).force.shape == (4, 1, 3)

@@ -20,7 +20,7 @@ const PASSAGE = 0.12; // seconds, standard deviation of the Gaussian that joins 
 const RADIANS = Math.PI / 180;
 
 export class Motion {
-  /** @param draw random numbers; @param extent of the motion: 0 lies still, 1 is as the model was trained. */
+  /** @param draw random numbers; @param extent of the motion: 0 lies still, 1 is the most that the model was trained with. */
   constructor(draw, extent) {
     this.draw = draw;
     this.extent = extent;

@@ -77,6 +77,7 @@ class Denoise:
             hidden=hidden,
             epochs=self.epochs,
             recordings=self.recordings,
+            least_motion=1.0,
             zero_rate=False,
             batch=self.recordings,
             chunk=STEPS,

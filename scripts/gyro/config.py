@@ -23,6 +23,7 @@ class Config(RunConfig):
     jitter: float = 0.0  # seconds, 1 sigma of each sample's time
     recordings: int = 64  # simulated anew every epoch
     recording_seconds: float = 60.0
+    least_motion: float = 0.01  # of a recording, where 1 is up to 1000 deg/s
     # the network
     zero_rate: bool = True  # it may find the device still, and take small rates for noise then
     # the fit
@@ -33,6 +34,8 @@ class Config(RunConfig):
         RunConfig.__post_init__(self)
         if self.part not in PARTS:
             raise ValueError(f"part must be one of {', '.join(PARTS)}, got {self.part!r}")
+        if self.least_motion > 1:
+            raise ValueError(f"least_motion must be 1 at most, got {self.least_motion:g}")
         if self.chunk < INCREMENTS[-1]:
             raise ValueError(f"chunk must hold the longest increment of {INCREMENTS[-1]} samples, got {self.chunk}")
         if self.recording_seconds * self.sample_rate < INCREMENTS[-1]:
@@ -43,7 +46,9 @@ class Config(RunConfig):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Those of earlier runs do not say what was not to be chosen then."""
-        return super(Config, cls).from_dict({"zero_rate": False, "batch": values.get("recordings", Config().recordings)} | values)
+        return super(Config, cls).from_dict(
+            {"least_motion": 1.0, "zero_rate": False, "batch": values.get("recordings", Config().recordings)} | values
+        )
 
     @staticmethod
     def from_zero() -> frozenset[str]:

@@ -74,7 +74,7 @@ class Gyro:
     def _record(self, seeds: list[int], count: int, seconds: float) -> Recordings:
         rng = np.random.default_rng([self.config.seed, *seeds])
         steps, rate = round(seconds * self.config.sample_rate), self.config.sample_rate
-        truth = motion.simulate(rng, count=count, steps=steps, sample_rate=rate)
+        truth = motion.simulate(rng, count=count, steps=steps, sample_rate=rate, least=self.config.least_motion)
         sampled = truth.jittered(rng, self.config.jitter * rate) if self.config.jitter else truth
         features = self.specimen.measure(rng, rate=sampled.rate, force=sampled.force, sample_rate=rate)
         return Recordings(features=features.astype(np.float32), targets=truth.rate.astype(np.float32), activity=truth.activity)

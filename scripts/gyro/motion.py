@@ -69,8 +69,11 @@ class Motion:
         return Motion(rate=rate, force=force, activity=self.activity)
 
 
-def simulate(rng: np.random.Generator, *, count: int, steps: int, sample_rate: float) -> Motion:
-    """Draw `count` independent recordings of `steps` samples at `sample_rate` Hz."""
+def simulate(rng: np.random.Generator, *, count: int, steps: int, sample_rate: float, least: float = 1.0) -> Motion:
+    """Draw `count` independent recordings of `steps` samples at `sample_rate` Hz.
+
+    All that moves in a recording does so to an extent of its own, log-uniform from `least` to 1: some devices hardly ever move.
+    """
     labels = _sections(rng, count, steps, sample_rate)
     rate = np.zeros((count, steps, 3))
     linear = np.zeros((count, steps, 3))
@@ -83,6 +86,9 @@ def simulate(rng: np.random.Generator, *, count: int, steps: int, sample_rate: f
             amplitude = np.where(labels.activity[:, :, None] == activity, amplitude, 0.0)
             envelope = gaussian_filter1d(amplitude, width, axis=1, mode="nearest")
             signal += envelope * _smooth_noise(rng, bandwidth, (count, steps, 3), sample_rate)
+    if least < 1.0:
+        extent = _log_uniform(rng, (least, 1.0), (count, 1, 1))
+        rate, linear = extent * rate, extent * linear
     rate = MAX_RATE * np.tanh(rate / MAX_RATE)
     attitude = integrate(rate, sample_rate=sample_rate, start=_random_attitude(rng, count))
     force = np.einsum("ntji,ntj->nti", attitude, linear + np.array([0.0, 0.0, GRAVITY]))
