@@ -12,7 +12,7 @@ from scripts.gyro.filters import rmse
 from scripts.gyro.problem import STEPS, Denoising, denoised
 from tests.fakes import ShortGyro
 
-SMALL = Config(hidden=4, layers=1, recordings=2, recording_seconds=12.0, epochs=1)
+SMALL = Config(hidden=4, layers=1, recordings=2, recording_seconds=12.0, least_motion=1.0, epochs=1)
 
 
 def problem(config: Config = SMALL) -> tuple[ShortGyro, Denoising]:
