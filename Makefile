@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 help:
 	@echo "make serve          the service on http://127.0.0.1:8000, in its own environment"
-	@echo "make train          train the gyro denoiser (a few minutes on 2 cores), then: $(BIN)/python -m scripts.export runs/..."
+	@echo "make train          train the gyro denoiser (about 10 minutes on 2 cores), then: $(BIN)/python -m scripts.export runs/..."
 	@echo "make test           the whole test suite"
 	@echo "make check          lint, types, architecture"
 	@echo "make bench          the service beside raw ONNX Runtime and a plain service (about 10 minutes)"

@@ -4,7 +4,7 @@
     python -m scripts.train --data load.csv --targets OT --context 336 --horizon 96 --quantiles 0.1,0.9
     python -m scripts.train --task denoise --data 'runs/*.csv' --features raw --targets reference
     python -m scripts.train --task classify --data gait.parquet --group trial --targets activity
-    python -m scripts.train                                                      the gyroscope; a few minutes on 2 cores
+    python -m scripts.train                                                      the gyroscope; about 10 minutes on 2 cores
     python -m scripts.train --part MPU-6050 --name mpu --cell lstm,reset_before
     python -m scripts.train --config runs/NAME-TIME/config.toml --seed 1         the choices of another run, but for the seed
     python -m scripts.train --resume runs/NAME-TIME                              go on where a run was stopped

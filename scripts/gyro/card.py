@@ -37,7 +37,7 @@ def markdown(
     cell = _layers(spec.cell)
     states = ", ".join(f"`{state.input}` {state.shape}" for state in spec.states)
     sampling = f"with {config.jitter * 1e3:g} ms of jitter" if config.jitter else "evenly sampled"
-    extent = f", in each to an extent from {config.least_motion:g} to 1," if config.least_motion < 1 else ""
+    extent = f", in each to an extent from {config.least_motion:g} to 1" if config.least_motion < 1 else ""
     made = _paragraph(
         f"Trained on simulated recordings of {config.recording_seconds:g} s, {config.recordings} new ones in each of at most "
         f"{config.epochs} epochs: sections of rest, slow sway and fast rotation of a rigid body{extent}, as **one simulated "
