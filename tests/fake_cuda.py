@@ -82,7 +82,7 @@ class FakeCuda(Runtime):
         self.runs += 1
         sleep(self.delay)
         if self.trouble is not None:
-            raise self.trouble
+            raise type(self.trouble)(*self.trouble.args)  # a new one, which nothing keeps, nor the frames it went through
 
 
 class Unsteady(Session):
