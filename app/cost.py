@@ -7,6 +7,7 @@ the numbers decide.
 
 from dataclasses import dataclass, field
 from math import exp2, inf
+from typing import NamedTuple
 
 WEIGHT = 0.1  # of the newest observation
 SHORT = 2  # steps: what so short a batch takes is all fixed cost
@@ -15,6 +16,20 @@ SLOWEST = 8.0  # times the ideal pace
 TELLING = 1e-3  # seconds: what is shorter takes as long as what is around it does
 STRAIN_WEIGHT = 0.2  # of the newest observation
 RELIEF = 5.0  # seconds in which half of what was above the expected is taken to be gone
+
+
+class Padding(NamedTuple):
+    """The most that is worth it for a sequence to join others instead of a batch of its own."""
+
+    start: float = inf  # padded steps that cost as much as another batch
+    per_step: float = inf  # further ones for each step that is taken together
+
+    def allowed(self, steps: int) -> float:
+        """Padded steps for which it is worth it that so many are taken together."""
+        return self.start + self.per_step * steps
+
+
+ANY = Padding()
 
 
 @dataclass(slots=True)
@@ -42,6 +57,19 @@ class CostModel:
             return inf
         nearest = _nearest(self.per_step, power)
         return self._fixed_for(power) + steps * self.per_step[nearest] * 2.0 ** max(0, power - nearest)
+
+    def padding(self) -> Padding:
+        """What padding is worth: anything where more sequences cost no more, or nothing is known.
+
+        A batch takes F, and a + m size for every step. A sequence that joins one adds m for every padded step, and saves F, and a
+        for every step that the shorter of the two has: of that, half is counted, for one that is left out finds company too.
+        """
+        one, most = min(self.per_step, default=0), max(self.per_step, default=0)
+        row = (self.per_step[most] - self.per_step[one]) / (2**most - 2**one) if one < most else 0.0
+        if row <= 0:
+            return ANY
+        shared = max(0.0, self.per_step[one] - row * 2**one)
+        return Padding(self._fixed_for(0) / row, shared / row / 2)
 
     def _fixed_for(self, power: int) -> float:
         return self.fixed[_nearest(self.fixed, power)] if self.fixed else 0.0

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Device = Literal["auto", "cuda", "cpu"]
 Alone = Callable[[], AbstractContextManager[None]]  # within it no other process of the service uses the GPU for this
 
-TIMES = 3  # that a batch is timed where there is a choice
+TIMES = 3  # that a batch is timed
 AGAIN = (1.0, 60.0)  # seconds after which CUDA is tried again: the first time, and at most
 
 
@@ -143,7 +143,7 @@ class Engine:
         """Seconds that this takes there when it has run before, which it learns from."""
         self.predict_on(runner, batch)
         times = []
-        for _ in range(TIMES if self._cuda is not None else 1):
+        for _ in range(TIMES):
             begin = perf_counter()
             self.predict_on(runner, batch)
             times.append(perf_counter() - begin)

@@ -133,7 +133,7 @@ class Loader:
         except BaseException:
             engine.close()  # what it has on a device is freed where that may be done
             raise
-        limits = self._limits(engine)  # those of the CPU, where CUDA was given up meanwhile
+        limits = replace(self._limits(engine), padding=cost.padding())  # those of the CPU, where CUDA was given up meanwhile
         return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
 
     def _limits(self, engine: Engine) -> BatchLimits:

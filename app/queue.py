@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from app.cost import Pace
+from app.cost import ANY, Pace, Padding
 from app.errors import DeadlineExceeded, NotFinite, QueueFull
 from app.tensors import Instance, Prediction
 
@@ -27,6 +27,7 @@ class BatchLimits:
     max_padding_waste: float  # share of the padded steps that may be padding
     max_queue_size: int  # instances
     max_queue_delay: float = 0.0  # seconds that a batch which is not full may wait for company
+    padding: Padding = ANY  # that is worth a larger batch
 
 
 class Ticket:
@@ -147,7 +148,7 @@ class Queue:
         """The next batch, and out of the queue with it; empty when nothing waits.
 
         What is due first is always in it. Those nearest to it in length join it, as long as the batch stays within its
-        limits and its padding within the budget; the rest keep their places.
+        limits and its padding within the budget, and costs less than what it saves; the rest keep their places.
         """
         if first := self._alike():
             del self._entries[: len(first)]
@@ -177,23 +178,25 @@ class Queue:
 
     def _around_first(self, lengths: list[int]) -> list[int]:
         """Which of these, in ascending order, make the batch: the first, and its neighbours among the sorted lengths."""
+        worth = self.limits.padding
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         low = high = order.index(0)
         total = longest = lengths[0]
         while high - low + 1 < self.limits.max_batch_size:
             size = high - low + 2
             padded = longest * size
-            shorter = 1 - (total + lengths[order[low - 1]]) / padded if low > 0 else 1.0
-            longer, waste = 0, 1.0
-            if high + 1 < len(order):
-                longer = lengths[order[high + 1]]
+            shorter, least = 1.0, lengths[order[low - 1]] if low > 0 else 0
+            if least and longest - least <= worth.allowed(least):
+                shorter = 1 - (total + least) / padded
+            longer, waste = lengths[order[high + 1]] if high + 1 < len(order) else 0, 1.0
+            if longer and (longer - longest) * (size - 1) <= worth.allowed(longest):
                 waste = 1 - (total + longer) / (longer * size)
             if waste <= shorter and waste <= self.limits.max_padding_waste and longer * size <= self.limits.max_batch_steps:
                 high, longest = high + 1, longer
                 total += longer
             elif shorter <= self.limits.max_padding_waste and padded <= self.limits.max_batch_steps:
                 low -= 1
-                total += lengths[order[low]]
+                total += least
             else:
                 break
         return sorted(order[low : high + 1])

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from app import batcher, loop_time
 from app.api.caller import Caller
 from app.batcher import Batcher
-from app.cost import CostModel, Pace
+from app.cost import CostModel, Pace, Padding
 from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
 from app.experience import TYPICAL
 from app.extensions import ON_DISCONNECT
@@ -165,6 +165,17 @@ def test_lengths_far_apart_go_in_separate_batches() -> None:
     assert lengths_of(queue.take()) == [100, 95]
     assert lengths_of(queue.take()) == [1, 1, 1]
     assert queue.take() == []
+
+
+@pytest.mark.parametrize(
+    ("padding", "batches"),
+    [(Padding(), [[100, 60, 95, 90]]), (Padding(1500, 150), [[100, 60, 95, 90]]), (Padding(21, 0.2), [[100, 95, 90], [60]])],
+    ids=["anything", "much", "little"],
+)
+def test_padding_is_taken_where_it_costs_less_than_another_batch(padding: Padding, batches: list[list[int]]) -> None:
+    """A CPU computes a padded step as slowly as any other; for a GPU it is next to nothing. The budget holds for both."""
+    queue = queue_of([100, 60, 95, 90], replace(LIMITS, padding=padding))
+    assert [lengths_of(queue.take()) for _ in batches] == batches
 
 
 def test_an_instance_longer_than_a_batch_runs_alone() -> None:

@@ -44,6 +44,25 @@ def test_a_small_batch_of_one_step_is_not_taken_for_a_large_one() -> None:
     assert [cost.predict(size, 1) for size in (1, 16, 256)] == [truth(size, 1) for size in (1, 16, 256)]
 
 
+def learned(*sizes: int) -> CostModel:
+    cost = CostModel()
+    for size in sizes:
+        cost.learn(size, 1, truth(size, 0))
+        cost.learn(size, 100, truth(size, 100))
+    return cost
+
+
+def test_padding_is_worth_what_a_batch_of_its_own_would_cost_beside_others() -> None:
+    """A batch costs 20 us, 40 padded steps of 0.5 us; a step costs 1 us whatever the size, half of which is counted."""
+    assert learned(1, 4, 16).padding().allowed(100) == pytest.approx(40 + 100)
+
+
+@pytest.mark.parametrize("cost", [CostModel(), learned(4), CostModel({0: 20e-6}, {0: 3e-6, 4: 2e-6})])
+def test_padding_is_worth_anything_where_a_row_is_not_known_to_cost_something(cost: CostModel) -> None:
+    """Then it is for the budget alone to bound it."""
+    assert cost.padding().allowed(1) == float("inf")
+
+
 def test_it_follows_a_machine_that_becomes_slower() -> None:
     """A neighbour on the same host, a hot processor: what was cheap is not any more."""
     cost = CostModel()
