@@ -180,13 +180,13 @@ class Keeper:
 
     async def _record(self, id: str) -> bytes:
         if not _ID.fullmatch(id):
-            raise StreamNotFound(f"There is no stream {id[:MOST_SHOWN]!r}.")
+            raise StreamNotFound(f"There is no stream {id[:MOST_SHOWN]!r}; POST /streams begins one.")
         record = await self._store.read(id)
         if record is not None:
             return record
         if await self._store.expired(id):
             raise StreamExpired(f"Stream {id} was idle for longer than its time to live and has expired.")
-        raise StreamNotFound(f"There is no stream {id!r}.")
+        raise StreamNotFound(f"There is no stream {id!r}; POST /streams begins one.")
 
     async def _check_room(self) -> None:
         """TooManyStreams, where there is none for one more, with all that this process begins at the moment."""

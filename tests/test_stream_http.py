@@ -382,7 +382,7 @@ def test_the_last_step_only_over_a_websocket(server: Server, client: httpx.Clien
 @pytest.mark.parametrize(
     ("path", "message", "code", "reason"),
     [
-        pytest.param("/streams/nobody/ws", None, 4404, "There is no stream 'nobody'.", id="unknown"),
+        pytest.param("/streams/nobody/ws", None, 4404, "There is no stream 'nobody'; POST /streams begins one.", id="unknown"),
         pytest.param("/streams/{id}/ws?seq=x", None, 4422, "/seq: ", id="query"),
         pytest.param("/streams/ws?id={id}", None, 4409, "There is a stream", id="taken"),
         pytest.param("/streams/ws?id=ws", None, 4422, "/id: 'ws' cannot be the id", id="id"),
