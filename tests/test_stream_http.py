@@ -274,6 +274,15 @@ def test_what_begins_a_stream_is_json_and_nothing_else_is_offered(client: httpx.
     assert client.post("/streams", content=b"{}", headers={"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 201
 
 
+def test_null_is_what_some_clients_send_for_no_body(client: httpx.Client) -> None:
+    """Those that are generated for Go, for one; elsewhere null is the same as absent, too."""
+    null = {"content": b"null", "headers": {"Content-Type": "application/json"}}
+    begun = client.post("/streams", **null)
+    assert begun.status_code == 201
+    assert client.post(f"{begun.headers['Location']}/fork", **null).status_code == 201
+    assert client.post("/v2/repository/index", **null).json() == client.post("/v2/repository/index").json()
+
+
 def test_a_stream_that_is_not_used_expires_and_says_so(client: httpx.Client) -> None:
     id = begin(client, ttl_seconds=0.05)
     until = monotonic() + 30

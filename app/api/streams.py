@@ -31,7 +31,7 @@ class Streams:
         self._tokens = tokens
 
     async def body(self, request: Request) -> Any:
-        """What a request's body says, in JSON; an empty one says nothing. A query is refused."""
+        """What a request's body says, in JSON; an empty one and null say nothing. A query is refused."""
         if request.scope["query_string"]:
             raise misplaced()
         body = await self._bodies.read(request.receive, dict(request.scope["headers"]))
@@ -39,9 +39,10 @@ class Streams:
             return {}
         check_json(dict(request.scope["headers"]))
         try:
-            return orjson.loads(body)
+            said = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+        return {} if said is None else said
 
     async def create(self, begin: schemas.Begin) -> Stream:
         spec = self._service.model(begin.model, begin.version).spec

@@ -24,9 +24,9 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
     routes = APIRouter(prefix=PREFIX, tags=["open inference protocol"])
 
     async def read(request: Request) -> dict[str, Any]:
-        """What the body says; an empty one says nothing."""
+        """What the body says; an empty one and null say nothing."""
         body = await bodies.read(request.receive, dict(request.scope["headers"]))
-        return read_object(body) if body.strip() else {}
+        return read_object(body) if body.strip() not in (b"", b"null") else {}
 
     @routes.post(
         "/index",
