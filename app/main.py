@@ -9,18 +9,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
 from app import __version__, folders
-from app.api import chunks, health, metrics, models, page, predict, problems, schemas, v2, v2_models, v2_repository, v2_schemas
+from app.api import chunks, description, health, metrics, models, page, predict, problems, v2, v2_models, v2_repository
 from app.api.bodies import Bodies
 from app.api.direct import Direct, Endpoint
 from app.api.full import Full
-from app.api.guard import Guard, needs_no_key
+from app.api.guard import Guard
 from app.api.live import Live
 from app.api.streams import Streams, router
 from app.api.traced import Traced
@@ -53,12 +52,6 @@ ENDING = 5.0  # seconds that what runs may take when all requests are over
 
 # The framework's own spans, metrics and logs would not know of what is answered around it, and double the rest: see traces.py.
 SILENT: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
-DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
-# How a key may be sent: guard.py reads it.
-SCHEMES = {
-    "Bearer": {"type": "http", "scheme": "bearer", "description": "the secret of a key"},
-    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same, as a header of its own"},
-}
 
 
 def create_app(
@@ -124,7 +117,9 @@ def create_app(
     app = FastAPIOffline(
         title="Recurve",
         version=__version__,
-        description=DESCRIPTION,
+        description=description.DESCRIPTION,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        servers=[{"url": "/"}],
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
@@ -155,7 +150,7 @@ def create_app(
     app.include_router(models.router(service))
     app.include_router(page.router(page.Site(page.library())))
     keys = settings.keys
-    _describe(app, keyed=bool(len(keys)))
+    description.complete(app, keyed=bool(len(keys)))
     # around the framework, not inside it: its own layers come first there
     guard = Guard(keys, rates or Rates([key.rate for key in keys]))
     direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}
@@ -214,19 +209,3 @@ def _store(settings: Settings, map_size: int | None) -> Store:
             except ValueError:  # which may quote a part of the password
                 example = "redis://user:password@host:6379/0 is one, in which / and @ of a password are %2F and %40"
                 raise StoreUnavailable(f"RECURVE_STREAM_STORE is not an address of Redis: {example}.") from None
-
-
-def _describe(app: FastAPI, *, keyed: bool) -> None:
-    """Add to the OpenAPI document the bodies that routes read and write without pydantic, and which of them need a key."""
-    document = app.openapi()
-    if keyed:
-        document.setdefault("components", {})["securitySchemes"] = SCHEMES
-        for path, operations in document["paths"].items():
-            if not needs_no_key(path):
-                for operation in operations.values():
-                    operation["security"] = [{name: []} for name in SCHEMES]
-    components: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (*schemas.DESCRIBED, *v2_schemas.DESCRIBED):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        components.update(schema.pop("$defs", {}))
-        components[model.__name__] = schema

@@ -48,6 +48,7 @@ SHARED_IN_PACKAGE = {
     "app.stores.pipeline",
     "app.api.answered",
     "app.api.schemas",
+    "app.api.responses",
     "app.api.bodies",
     "app.api.caller",
     "app.api.chunks",

@@ -344,6 +344,41 @@ def test_the_openapi_document_is_whole_and_its_example_works(client: httpx.Clien
     assert {"/predict", "/health", "/health/live", "/health/ready"} <= document["paths"].keys()
 
 
+def test_the_openapi_document_makes_clients_that_can_read_the_answers(client: httpx.Client) -> None:
+    """A generator takes an integer for 32 bits, a default for a member that is always there, and anyOf of lists for nothing."""
+    document = client.get("/openapi.json").json()
+    schemas = list(parts(document["components"]["schemas"])) + list(parts(document["paths"]))
+    assert {each["format"] for each in schemas if each.get("type") == "integer"} == {"int64"}
+    assert {each["format"] for each in schemas if each.get("type") == "number"} == {"double"}
+    assert all({"type": "null"} in each["anyOf"] for each in schemas if "anyOf" in each)
+    for name, schema in document["components"]["schemas"].items():
+        assert not [member for member, each in schema["properties"].items() if "default" in each], name
+        for example in schema.get("examples", ()):
+            assert set(schema.get("required", ())) <= example.keys(), name
+
+
+def parts(document: Any) -> Iterator[dict[str, Any]]:
+    """A JSON document's objects."""
+    if isinstance(document, dict):
+        yield document
+    for each in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
+        yield from parts(each)
+
+
+def test_every_operation_is_described_and_has_a_name_for_a_method(client: httpx.Client) -> None:
+    """Of what a framework makes of paths, nobody would call one: predict_streams__id__predict_post."""
+    operations = [each for path in client.get("/openapi.json").json()["paths"].values() for each in path.values()]
+    assert all(each["tags"] and each["summary"] and each["description"] for each in operations)
+    names = {each["operationId"] for each in operations}
+    assert len(names) == len(operations)
+    assert not [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", name) or name.endswith(("_get", "_post"))]
+    assert {"predict", "begin_stream", "predict_chunk", "infer", "list_models"} <= names
+    for each in operations:
+        for status, header in (("401", "WWW-Authenticate"), ("429", "Retry-After"), ("503", "Retry-After")):
+            told = each["responses"].get(status, {})
+            assert header in told.get("headers", {}) or "problem+json" not in str(told), each["operationId"]
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_stops_it_cleanly(repository: Path, name: str, workers: str) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
+from app.api import responses
 from app.api.bodies import LARGE, OCTETS_ANSWER, Bodies, Headers, is_binary, misplaced, takes_octets
 from app.api.caller import Caller
 from app.api.problems import Answer
@@ -18,6 +19,13 @@ from app.stream_service import StreamService
 from app.streams import Chunk
 
 PATH = "/streams/{id}/predict"
+
+SAID = responses.headers(
+    Recurve_Model="of octets: the model of the stream",
+    Recurve_Version="of octets: its version",
+    Recurve_Seq="of octets: chunks done, and so the number of the next",
+    Recurve_Steps="of octets: time steps in all of them",
+)
 
 
 class ChunkDecoder:

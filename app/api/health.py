@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from app import __version__
-from app.api import schemas
+from app.api import responses, schemas
 from app.keeper import Keeper
 from app.service import Service
 
@@ -19,6 +19,7 @@ def router(service: Service, keeper: Keeper) -> APIRouter:
 
     @routes.get(
         "/health",
+        operation_id="health",
         summary="Models, execution providers and status",
         response_model=schemas.Health,
         responses={503: {"model": schemas.Health, "description": "starting or draining"}},
@@ -53,7 +54,11 @@ def router(service: Service, keeper: Keeper) -> APIRouter:
         return JSONResponse(answer.model_dump(mode="json"), status_code=200 if service.ready else 503)
 
     @routes.get(
-        "/health/live", summary="Liveness probe", response_class=Response, responses={200: {"content": {}}, **schemas.problems(503)}
+        "/health/live",
+        operation_id="live",
+        summary="Liveness probe",
+        response_class=Response,
+        responses={200: {"content": {}}, **responses.problems(503)},
     )
     async def live() -> Response:
         """200 as long as the event loop answers and every batch ends, whatever the load and the models."""
@@ -62,9 +67,10 @@ def router(service: Service, keeper: Keeper) -> APIRouter:
 
     @routes.get(
         "/health/ready",
+        operation_id="ready",
         summary="Readiness probe",
         response_class=Response,
-        responses={200: {"content": {}}, **schemas.problems(503)},
+        responses={200: {"content": {}}, **responses.problems(503)},
     )
     async def ready() -> Response:
         """200 when the models are loaded, warm and proved, and the service is not draining."""

@@ -9,7 +9,11 @@ def router(metrics: Metrics) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get(
-        "/metrics", summary="Metrics for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+        "/metrics",
+        operation_id="metrics",
+        summary="Metrics for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     def scrape() -> Response:
         """Requests, instances, batches, padding, waiting and computing, in Prometheus' text format."""

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from app.api import model_schemas, schemas
+from app.api import model_schemas, responses
 from app.api.queries import NoQuery, WhichQuery
 from app.errors import BadArtifact, NotReady
 from app.golden import Golden
@@ -27,7 +27,11 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(prefix="/models", tags=["models"])
 
     @routes.get(
-        "", summary="Models, their features and outputs", response_model=model_schemas.Models, responses=schemas.problems(422, 503)
+        "",
+        operation_id="list_models",
+        summary="Models, their features and outputs",
+        response_model=model_schemas.Models,
+        responses=responses.problems(422, 503),
     )
     async def models(_: NoQuery) -> JSONResponse:
         """Every version that is served, the newest of a model first, with names and units as its manifest has them."""
@@ -38,9 +42,10 @@ def router(service: Service) -> APIRouter:
 
     @routes.get(
         "/{model}/example",
+        operation_id="example",
         summary="A sequence to try a model with",
         response_model=model_schemas.Example,
-        responses=schemas.problems(401, 404, 422, 503),
+        responses=responses.problems(401, 404, 422, 503),
     )
     async def example(model: str, query: WhichQuery) -> Response:
         """The longest sequence of its golden sample, in raw units: an instance as POST /predict takes it."""

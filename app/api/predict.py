@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope
 
-from app.api import schemas
+from app.api import responses
 from app.api.bodies import LARGE, OCTETS_ANSWER, Bodies, Headers, content, is_binary, misplaced, takes_octets
 from app.api.caller import Caller
 from app.api.problems import Answer
@@ -34,6 +34,12 @@ QUERY = {
     "return_state": "boolean",
     "timeout_ms": "number",
 }
+SAID = responses.headers(
+    Recurve_Model="of octets: the model that gave them",
+    Recurve_Version="of octets: its version",
+    Recurve_Provider="of octets: the execution provider that computed them",
+    Recurve_State="of octets, with return_state: the token of the state after the last step",
+)
 
 
 class Predict:
@@ -134,12 +140,13 @@ def router(predict: Predict) -> APIRouter:
 
     @routes.post(
         PATH,
+        operation_id="predict",
         summary="Predict for a batch of sequences",
         tags=["prediction"],
         response_class=Response,
         responses={
-            200: {"content": content("PredictResponse", octets=True)},
-            **schemas.problems(400, 401, 404, 413, 415, 422, 500, 503, 504),
+            200: {"headers": SAID, "content": content("PredictResponse", octets=True)},
+            **responses.problems(400, 401, 404, 413, 415, 422, 431, 500, 503, 504),
         },
         openapi_extra={
             "requestBody": {"required": True, "content": content("PredictRequest", octets=True)},

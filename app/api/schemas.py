@@ -10,7 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 from pydantic.config import JsonDict
 
 from app.api import violations
-from app.api.problems import MEDIA_TYPE
 from app.codecs.request import LARGEST_SEQ, LONGEST_TIMEOUT, TAKEN
 from app.errors import InvalidRequest
 from app.manifest import NAME_PATTERN
@@ -19,6 +18,12 @@ from app.settings import LONGEST_TTL
 Step = Annotated[list[float], Field(description="one number per feature, in the manifest's order", min_length=1)]
 Sequence = Annotated[
     list[Step], Field(description="time steps, oldest first; GET /models/{model}/example has some for each model", min_length=1)
+]
+
+LAST_ONLY = "false: a prediction for the last step only; true when absent"
+# Not as a union of arrays: what generators make of one cannot be compiled, or read, in Java, C# and some of TypeScript.
+Predictions = Annotated[
+    list[Any], Field(description="the numbers of each step, or of the last one; of several outputs an object: see GET /models")
 ]
 
 EXAMPLE_ANSWER: JsonDict = {
@@ -61,6 +66,11 @@ class Instance(BaseModel):
     state: Annotated[str | None, Field(description="a state token from an earlier answer; zeros when absent")] = None
 
 
+InstanceOrSequence = Annotated[
+    Annotated[Sequence, Field(title="Sequence")] | Instance, Field(title="InstanceOrSequence")  # the name of its type in clients
+]
+
+
 class PredictRequest(BaseModel):
     """Sequences of any lengths from 1 up, in raw units."""
 
@@ -68,11 +78,11 @@ class PredictRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"instances": [[EXAMPLE_STEP], [EXAMPLE_STEP, EXAMPLE_STEP]]}]}
     )
 
-    instances: Annotated[list[Sequence | Instance], Field(min_length=1)]
+    instances: Annotated[list[InstanceOrSequence], Field(min_length=1)]
     model: Annotated[str | None, Field(description="the default model when absent")] = None
     version: Annotated[str | None, Field(description="the newest ready version when absent")] = None
-    return_sequences: Annotated[bool | None, Field(description="false: a prediction for the last step only")] = True
-    return_state: Annotated[bool | None, Field(description="true: a token of the state after the last step of each")] = False
+    return_sequences: Annotated[bool | None, Field(description=LAST_ONLY)] = True
+    return_state: Annotated[bool | None, Field(description="true: also a token of the state after the last step of each")] = False
     timeout_ms: Annotated[float | None, Field(gt=0, le=LONGEST_TIMEOUT, description="deadline, in milliseconds")] = None
 
 
@@ -81,7 +91,7 @@ class PredictResponse(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ANSWER]})
 
-    predictions: list[list[list[float]] | list[float]]
+    predictions: Predictions
     states: Annotated[list[str] | None, Field(description="one token per instance, with return_state")] = None
     model: str
     version: str
@@ -161,7 +171,7 @@ class ChunkRequest(BaseModel):
     seq: Annotated[
         int | None, Field(ge=0, le=LARGEST_SEQ, description="number of the chunk, which makes it safe to send again")
     ] = None
-    return_sequences: Annotated[bool | None, Field(description="false: a prediction for the last step only")] = True
+    return_sequences: Annotated[bool | None, Field(description=LAST_ONLY)] = True
 
 
 class ChunkResponse(BaseModel):
@@ -169,7 +179,7 @@ class ChunkResponse(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"predictions": [[0.5, -0.29, 0.1]], "seq": 1, "steps": 1}]})
 
-    predictions: list[list[float]] | list[float]
+    predictions: Annotated[Any, Field(description="as one of those of POST /predict")]
     seq: Annotated[int, Field(description="chunks done, and so the number of the next")]
     steps: Annotated[int, Field(description="time steps in all of them")]
 
@@ -221,7 +231,7 @@ class Problem(BaseModel):
     detail: str
     instance: Annotated[str, Field(description="the request id")]
     error: Annotated[str, Field(description="the same text as detail")]
-    errors: list[Violation] = []
+    errors: Annotated[list[Violation], Field(description="what is wrong, and where; ten at most")] = []
     expected: Annotated[int | None, Field(description="409: the number of the chunk that is next")] = None
 
 
@@ -236,13 +246,3 @@ def read(schema: type[Schema], values: object) -> Schema:
         return schema.model_validate(values)
     except ValidationError as error:
         raise InvalidRequest(violations.of(error.errors(include_url=False), tuple(schema.model_fields))) from None
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its OpenAPI description.
-
-    A body, which may be malformed (400), may come too slowly; a key, which may be unknown (401), may be used too often.
-    """
-    found = sorted({*statuses, *(408 for each in statuses if each == 400), *(429 for each in statuses if each == 401)})
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}} for status in found}

@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import chunks, schemas
+from app.api import chunks, responses, schemas
 from app.api.bodies import Bodies, check_json, content, misplaced
 from app.api.chunks import Chunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
@@ -19,6 +19,8 @@ from app.service import Service
 from app.stream_service import StreamService
 from app.streams import Stream
 from app.tokens import BadToken, Tokens
+
+BEGUN = {"headers": responses.headers(Location="where the stream is")}
 
 
 class Streams:
@@ -62,10 +64,11 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
 
     @routes.post(
         "",
+        operation_id="begin_stream",
         summary="Begin a stream",
         status_code=201,
         response_model=schemas.Stream,
-        responses=schemas.problems(400, 401, 404, 409, 413, 415, 422, 503),
+        responses={201: BEGUN, **responses.problems(400, 401, 404, 409, 413, 415, 422, 503)},
         openapi_extra={"requestBody": {"content": content("Begin")}},
     )
     async def begin(request: Request) -> JSONResponse:
@@ -74,11 +77,13 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
 
     @routes.get(
         "",
+        operation_id="list_streams",
         summary="Counts, limits, and a page of ids",
         response_model=schemas.StreamPage,
-        responses=schemas.problems(401, 422, 503),
+        responses=responses.problems(401, 422, 503),
     )
     async def page(query: PageQuery) -> schemas.StreamPage:
+        """A page has about `limit` ids, in no order; `next` is the `cursor` of the one after it."""
         ids, following = await service.keeper.page(query.cursor, limit=query.limit)
         return schemas.StreamPage(
             count=await service.keeper.count(),
@@ -100,9 +105,10 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
 
     @routes.get(
         "/{id}",
+        operation_id="show_stream",
         summary="Where a stream stands",
         response_model=schemas.Stream,
-        responses=schemas.problems(401, 404, 409, 410, 422, 503),
+        responses=responses.problems(401, 404, 409, 410, 422, 503),
     )
     async def show(id: str, query: ShowQuery) -> JSONResponse:
         """Looking at it does not keep it alive."""
@@ -111,10 +117,11 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
 
     @routes.delete(
         "/{id}",
+        operation_id="end_stream",
         summary="End a stream",
         status_code=204,
         response_class=Response,
-        responses=schemas.problems(401, 404, 410, 422, 503),
+        responses=responses.problems(401, 403, 404, 410, 422, 503),
     )
     async def end(id: str, _: NoQuery) -> Response:
         """Its state is freed, once the chunks that wait are done."""
@@ -123,10 +130,11 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
 
     @routes.post(
         "/{id}/fork",
+        operation_id="fork_stream",
         summary="Begin a stream with the state of another",
         status_code=201,
         response_model=schemas.Stream,
-        responses=schemas.problems(400, 401, 404, 409, 410, 413, 415, 422, 503),
+        responses={201: BEGUN, **responses.problems(400, 401, 404, 409, 410, 413, 415, 422, 503)},
         openapi_extra={"requestBody": {"content": content("Fork")}},
     )
     async def fork(id: str, request: Request) -> JSONResponse:
@@ -136,16 +144,17 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
 
     @routes.post(
         chunks.PATH.removeprefix("/streams"),
+        operation_id="predict_chunk",
         summary="The next steps of a stream",
         response_class=Response,
         responses={
-            200: {"content": content("ChunkResponse", octets=True)},
-            **schemas.problems(400, 401, 404, 409, 410, 413, 415, 422, 500, 503, 504),
+            200: {"headers": chunks.SAID, "content": content("ChunkResponse", octets=True)},
+            **responses.problems(400, 401, 404, 409, 410, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={
             "requestBody": {"required": True, "content": content("ChunkRequest", octets=True)},
             "parameters": [
-                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+                {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "title": "Id"}},
                 {"name": "seq", "in": "query", "schema": {"type": "integer"}, "description": "for an octet-stream body"},
                 {"name": "return_sequences", "in": "query", "schema": {"type": "boolean"}, "description": "the same"},
             ],

@@ -9,7 +9,7 @@ from time import monotonic
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope
 
-from app.api import schemas, v2_schemas
+from app.api import responses, v2_schemas
 from app.api.bodies import JSON, JSON_ANSWER, OCTETS, OCTETS_ANSWER, Bodies
 from app.api.caller import Caller
 from app.api.problems import Answer
@@ -157,6 +157,7 @@ def router(infer: Infer) -> APIRouter:
             path,
             answer,
             methods=["POST"],
+            operation_id="infer" if path == PATH else "infer_with_version",
             summary="Infer" if path == PATH else "Infer with this version",
             response_class=Response,
             responses={
@@ -164,7 +165,7 @@ def router(infer: Infer) -> APIRouter:
                     "headers": said,
                     "content": {JSON: {"schema": {"$ref": "#/components/schemas/InferResponse"}}, OCTETS: {"schema": BINARY}},
                 },
-                **schemas.problems(400, 401, 404, 500, 503, 504),
+                **responses.problems(400, 401, 404, 500, 503, 504),
             },
             openapi_extra={
                 "requestBody": {

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from app import __version__
-from app.api import schemas, v2_schemas
+from app.api import responses, v2_schemas
 from app.codecs import v2_model
 from app.counted import ModelCounts
 from app.lifecycle import Model
@@ -95,19 +95,32 @@ def router(service: Service, models: Models) -> APIRouter:
         routes.add_api_route(
             path,
             server,
+            operation_id="server_metadata",
             summary="Server metadata",
             response_model=v2_schemas.ServerMetadata,
             include_in_schema=in_schema,
-            responses=schemas.problems(401),
+            responses=responses.problems(401, 503),
         )
 
-    @routes.get("/health/live", summary="Server live", response_model=v2_schemas.ServerLive, responses=schemas.problems(503))
+    @routes.get(
+        "/health/live",
+        operation_id="server_live",
+        summary="Server live",
+        response_model=v2_schemas.ServerLive,
+        responses=responses.problems(503),
+    )
     async def live() -> JSONResponse:
         """200 as long as the event loop answers and every batch ends, whatever the load and the models."""
         service.catalog.check_live()
         return JSONResponse({"live": True})
 
-    @routes.get("/health/ready", summary="Server ready", response_model=v2_schemas.ServerReady, responses=schemas.problems(503))
+    @routes.get(
+        "/health/ready",
+        operation_id="server_ready",
+        summary="Server ready",
+        response_model=v2_schemas.ServerReady,
+        responses=responses.problems(503),
+    )
     async def ready() -> JSONResponse:
         """200 when the models are loaded, warm and proved, and the service is not draining."""
         service.check_ready()
@@ -116,9 +129,10 @@ def router(service: Service, models: Models) -> APIRouter:
     routes.add_api_route(  # before the models: it is none of that name
         "/models/stats",
         models.statistics,
+        operation_id="statistics",
         summary="Statistics of all models",
         response_model=v2_schemas.ModelStatistics,
-        responses=schemas.problems(401),
+        responses=responses.problems(401, 503),
     )
     shown: list[tuple[str, str, Callable[[Request], Awaitable[Any]], Any]] = [
         ("", "Model metadata", models.metadata, v2_schemas.ModelMetadata),
@@ -131,9 +145,14 @@ def router(service: Service, models: Models) -> APIRouter:
             routes.add_api_route(
                 base + path,
                 endpoint,
+                operation_id=_id(summary) if base == MODEL else f"{_id(summary)}_of_version",
                 summary=summary if base == MODEL else f"{summary}, of this version",
                 response_model=schema,
-                responses=schemas.problems(401, 404, 503),
+                responses=responses.problems(401, 404, 503),
                 openapi_extra={"parameters": v2_schemas.path(*names)},
             )
     return routes
+
+
+def _id(summary: str) -> str:
+    return summary.lower().replace(" ", "_")

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import schemas, v2_schemas
+from app.api import responses, v2_schemas
 from app.api.bodies import Bodies, content
 from app.catalog import Catalog
 from app.codecs import v2_model
@@ -30,9 +30,10 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
 
     @routes.post(
         "/index",
+        operation_id="repository_index",
         summary="Versions in the repository",
         response_model=list[v2_schemas.IndexEntry],
-        responses=schemas.problems(400, 401, 503),
+        responses=responses.problems(400, 401, 503),
         openapi_extra=_reads("IndexRequest"),
     )
     async def index(request: Request) -> JSONResponse:
@@ -47,9 +48,10 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
 
     @routes.post(
         "/models/{model}/load",
+        operation_id="load_model",
         summary="Serve a model",
         response_class=Response,
-        responses={200: {"content": {}}, **schemas.problems(400, 401, 403, 404, 503)},
+        responses={200: {"content": {}}, **responses.problems(400, 401, 403, 404, 503)},
         openapi_extra={**_reads("LoadRequest"), "parameters": v2_schemas.path("model")},
     )
     async def load(request: Request) -> Response:
@@ -63,9 +65,10 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
 
     @routes.post(
         "/models/{model}/unload",
+        operation_id="unload_model",
         summary="Serve a model no more",
         response_class=Response,
-        responses={200: {"content": {}}, **schemas.problems(400, 401, 403, 404, 503)},
+        responses={200: {"content": {}}, **responses.problems(400, 401, 403, 404, 503)},
         openapi_extra={**_reads("LoadRequest"), "parameters": v2_schemas.path("model")},
     )
     async def unload(request: Request) -> Response:

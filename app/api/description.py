@@ -1,0 +1,65 @@
+"""The OpenAPI document: what the framework makes of the routes, and what it cannot know.
+
+Owns what makes types of it that fit the answers, in as many languages as can be. The bodies are schemas.py's and v2_schemas.py's.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.api import model_schemas, schemas, v2_schemas
+from app.api.guard import needs_no_key
+
+DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
+# How a key may be sent: guard.py reads it.
+SCHEMES = {
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "the secret of a key"},
+    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same, as a header of its own"},
+}
+# What is read and written without pydantic; and what the framework would show an example of without its nulls.
+DESCRIBED = (*schemas.DESCRIBED, *v2_schemas.DESCRIBED, model_schemas.Models)
+FORMATS = {"integer": "int64", "number": "double"}  # else some languages take 32 bits, and cannot read nanoseconds
+NULL = {"type": "null"}
+
+
+def complete(app: FastAPI, *, keyed: bool) -> None:
+    """Add the bodies that routes read and write without pydantic, and where there are keys, which routes need one."""
+    document = app.openapi()
+    if keyed:
+        document["components"]["securitySchemes"] = SCHEMES
+        for path, operations in document["paths"].items():
+            if not needs_no_key(path):
+                for operation in operations.values():
+                    operation["security"] = [{name: []} for name in SCHEMES]
+    components = document["components"]["schemas"]
+    for model in DESCRIBED:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components.update(schema.pop("$defs", {}))
+        components[model.__name__] = schema
+    for schema in components.values():
+        _typed(schema, bodies=True)
+    _typed(document["paths"], bodies=False)
+
+
+def _typed(node: Any, *, bodies: bool) -> None:
+    """Say in schemas what generators of clients need to know.
+
+    That is the size of numbers, and of alternatives that there is just one. A default is no word for a member that is left out:
+    some generators of types take it to be there always.
+    """
+    if isinstance(node, list):
+        for each in node:
+            _typed(each, bodies=bodies)
+    if not isinstance(node, dict):
+        return
+    kind = node.get("type")
+    if isinstance(kind, str) and kind in FORMATS:  # a member may be called so
+        node["format"] = FORMATS[kind]
+    if NULL not in node.get("anyOf", [NULL]):
+        node["oneOf"] = node.pop("anyOf")
+    if bodies and isinstance(node.get("properties"), dict):
+        for schema in node["properties"].values():
+            schema.pop("default", None)
+    for name, each in node.items():
+        if name != "examples":
+            _typed(each, bodies=bodies)
