@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
 
+gc.set_threshold(50_000, 20, 20)  # neither imports nor requests leave cycles behind: looking for them at every turn is waste
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: it would start threads when it is imported
 
 import fastapi_offline  # noqa: F401  # imported here, its memory is shared by all workers
@@ -194,8 +195,6 @@ def serve(
     """
     # Not before: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
     from app.main import create_app
-
-    gc.set_threshold(50_000, 20, 20)  # a request leaves no cycles behind: looking for them at every turn is waste
 
     try:
         fleet = Fleet()

@@ -150,7 +150,7 @@ def create_app(
     app.include_router(models.router(service))
     app.include_router(page.router(page.Site(page.library())))
     keys = settings.keys
-    description.complete(app, keyed=bool(len(keys)))
+    description.install(app, keyed=bool(len(keys)))
     # around the framework, not inside it: its own layers come first there
     guard = Guard(keys, rates or Rates([key.rate for key in keys]))
     direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}

@@ -25,7 +25,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from app.main import create_app
 from tests.servers import Server, serve
+from tests.test_traces import settings_for
 
 KEY = "tests-only-secret-of-an-administrator"
 AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
@@ -126,3 +128,10 @@ def test_every_example_is_answered(server: Server) -> None:
                 assert answer.is_success, (path, answer.text)
                 answered.add(path)
     assert {"/predict", "/streams", "/v2/models/{model}/infer", "/v2/repository/models/{model}/load"} <= answered
+
+
+def test_the_description_is_made_when_it_is_first_asked_for_and_once(repository: Path) -> None:
+    """Every worker of every start would take a twentieth of a second for it."""
+    app = create_app(settings_for(repository))
+    assert app.openapi_schema is None
+    assert app.openapi() is app.openapi()

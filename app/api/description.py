@@ -3,6 +3,8 @@
 Owns what makes types of it that fit the answers, in as many languages as can be. The bodies are schemas.py's and v2_schemas.py's.
 """
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,9 +24,14 @@ FORMATS = {"integer": "int64", "number": "double"}  # else some languages take 3
 NULL = {"type": "null"}
 
 
-def complete(app: FastAPI, *, keyed: bool) -> None:
-    """Add the bodies that routes read and write without pydantic, and where there are keys, which routes need one."""
-    document = app.openapi()
+def install(app: FastAPI, *, keyed: bool) -> None:
+    """Have the document made when it is first asked for: it takes longer than all routes together."""
+    app.openapi = cache(partial(_completed, app.openapi, keyed=keyed))  # type: ignore[method-assign]  # its way to extend it
+
+
+def _completed(openapi: Callable[[], dict[str, Any]], *, keyed: bool) -> dict[str, Any]:
+    """With the bodies that routes read and write without pydantic, and where there are keys, which routes need one."""
+    document = openapi()
     if keyed:
         document["components"]["securitySchemes"] = SCHEMES
         for path, operations in document["paths"].items():
@@ -39,6 +46,7 @@ def complete(app: FastAPI, *, keyed: bool) -> None:
     for schema in components.values():
         _typed(schema, bodies=True)
     _typed(document["paths"], bodies=False)
+    return document
 
 
 def _typed(node: Any, *, bodies: bool) -> None:
