@@ -23,7 +23,7 @@ from scripts.bench.servers import Running
 from scripts.bench_gpu import child, grid, machine, mps, state
 from scripts.bench_gpu.child import Job, Result
 
-WARM = 1.0  # seconds of a point that do not count, in which workers learn how busy the GPU is
+WARM, QUICK_WARM = 1.0, 0.1  # seconds of a point that do not count, in which workers learn how busy the GPU is
 MOST = 16  # workers on CUDA
 GENERATORS, CPUS_EACH, CALLERS_EACH = 4, 4, 16  # at most; and at least for each
 PATIENCE = 30.0  # seconds
@@ -118,7 +118,7 @@ def _points(server: Running, spec: ModelSpec, job: Job, *, steps: bool) -> Itera
         child.say(f"  {point.name}, {point.callers} callers")
         scenario = point.carrying(token) if point.stateful else point
         before = state.executions(server.port)
-        result = loaded(server.url, scenario, seconds=job.seconds)
+        result = loaded(server.url, scenario, seconds=job.seconds, warm=QUICK_WARM if job.quick else WARM)
         ran = state.executions(server.port) - before
         health = state.health(server.port)
         yield result | {
@@ -130,10 +130,10 @@ def _points(server: Running, spec: ModelSpec, job: Job, *, steps: bool) -> Itera
         }
 
 
-def loaded(url: str, scenario: Scenario, *, seconds: float) -> Result:
+def loaded(url: str, scenario: Scenario, *, seconds: float, warm: float) -> Result:
     """A closed loop of the scenario's callers, by as many generators at once as there are CPUs for."""
     jobs = [
-        Load(url=url, bodies=scenario.bodies, connections=share, seconds=seconds, headers=dict(scenario.headers), warm=WARM)
+        Load(url=url, bodies=scenario.bodies, connections=share, seconds=seconds, headers=dict(scenario.headers), warm=warm)
         for share in shares(scenario.callers, cpus.available())
     ]
     with ThreadPoolExecutor(len(jobs)) as threads:
