@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).parent.parent
+from tests import forked
+from tests.forked import ROOT, Forked
+
 LISTENING = re.compile(r"Ready on (https?://[^ ]+:\d+)")
 
 
@@ -20,7 +22,7 @@ LISTENING = re.compile(r"Ready on (https?://[^ ]+:\d+)")
 class Server:
     """A running service: where it listens, and what it has logged so far."""
 
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[str] | Forked"
     url: str = ""
     log: list[str] = field(default_factory=list)
     _more: threading.Condition = field(default_factory=threading.Condition)
@@ -45,20 +47,26 @@ class Server:
 
 
 @contextmanager
-def serve(model_dir: Path, *flags: str, module: str = "app", **environment: str) -> Iterator[Server]:
+def serve(model_dir: Path, *flags: str, module: str | None = None, **environment: str) -> Iterator[Server]:
     """The service over this repository until the block ends; RuntimeError with its log when it does not start.
 
-    Its streams are gone afterwards, unless it is given a folder for them. `module`: what is run, with the flags of the service.
+    Its streams are gone afterwards, unless it is given a folder for them. `module`: what is started with the flags of the service,
+    as users start `app`; None: the service, in a process that need not import it.
     """
     with TemporaryDirectory() as data_dir, _serve(module, model_dir, ("--data-dir", data_dir, *flags), environment) as server:
         yield server
 
 
 @contextmanager
-def _serve(module: str, model_dir: Path, flags: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
-    command = [sys.executable, "-m", module, "--port", "0", "--model-dir", str(model_dir), "--log-format", "plain", *flags]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")}
-    process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment}, stderr=subprocess.PIPE, text=True)
+def _serve(module: str | None, model_dir: Path, flags: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
+    flags = ["--port", "0", "--model-dir", str(model_dir), "--log-format", "plain", *flags]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RECURVE_")} | {**environment}
+    process: subprocess.Popen[str] | Forked
+    if module is None:
+        process = forked.parent().start(flags, environment)
+    else:
+        command = [sys.executable, "-m", module, *flags]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     server = Server(process)
     reader = threading.Thread(target=server.read_on, daemon=True)
     try:
