@@ -1,21 +1,21 @@
 """A run that is killed, by nobody's leave, and gone on with: the weights are those of a run that nothing happened to."""
 
+import json
 import signal
 import subprocess
 import sys
-import time
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from scripts import problems, train
 from scripts.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parent.parent
-EPOCHS, KILLS = 5, 2
+EPOCHS, KILLS, ROWS = 5, 2, 800
 SIZES = ["--hidden=16", "--layers=1", f"--epochs={EPOCHS}", "--batch=4", "--seed=3"]
 TASKS = {
     "a_stream": ["--task=regress", "--targets=y", "--chunk=32"],
@@ -23,38 +23,61 @@ TASKS = {
 }
 
 
+# `python -c KILLED RUNS`: trains with the line of each [n, line] of the JSON, in a process of its own, which kills itself when it
+# has learned from n batches; prints how they ended.
+KILLED = """
+import json, os, signal, sys
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from scripts import train
+
+def kill_at(last):
+    done = []
+    def learned(*_):
+        done.append(1)
+        if len(done) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    register_optimizer_step_post_hook(learned)
+
+torch.optim.Adam([torch.zeros(1)])  # the first imports for a second what none of them uses
+for batches, line in json.loads(sys.argv[1]):
+    if not (pid := os.fork()):
+        sys.stdout = sys.stderr
+        kill_at(batches)
+        sys.exit(train.main(line))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two channels with a season, and their sum so far: an epoch of it takes a while."""
+    """Two channels with a season, and their sum so far."""
     rng = np.random.default_rng(0)
-    x = np.sin(np.arange(6000)[:, None] * [0.26, 0.5]) + 0.1 * rng.standard_normal((6000, 2))
+    x = np.sin(np.arange(ROWS)[:, None] * [0.26, 0.5]) + 0.1 * rng.standard_normal((ROWS, 2))
     path = tmp_path_factory.mktemp("data") / "table.csv"
-    rows = (f"{a:.5f},{b:.5f},{y:.5f}" for (a, b), y in zip(x, np.convolve(x.sum(axis=1), np.ones(10) / 10)[:6000], strict=True))
+    rows = (f"{a:.5f},{b:.5f},{y:.5f}" for (a, b), y in zip(x, np.convolve(x.sum(axis=1), np.ones(10) / 10)[:ROWS], strict=True))
     path.write_text("a,b,y\n" + "\n".join(rows) + "\n")
     return path
 
 
-def killed_in_the_next_epoch(line: list[str], run: Path) -> None:
-    """Run the command until one more epoch than before is kept, and kill it while it is at another."""
-    before = epochs_of(run)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.train", *line], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    with process:
-        while epochs_of(run) <= before and process.poll() is None:
-            time.sleep(0.01)  # a file says how far it is, and tells nobody
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, process.stderr.read() if process.stderr else ""
-
-
-def epochs_of(run: Path) -> int:
-    path = run / "checkpoint.pt"
-    return _epochs_of(run, path.stat().st_mtime_ns) if path.exists() else 0
-
-
-@cache
-def _epochs_of(run: Path, _written: int) -> int:
-    return problems.checkpoint_of(run).epoch
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, table: Path) -> dict[str, tuple[Path, Path]]:
+    """Of each task a run that was killed, each time in the middle of the next epoch, and one that was not."""
+    made, killed = {}, []
+    for task, options in TASKS.items():
+        line = ["--data", str(table), *options, *SIZES]
+        folder = tmp_path_factory.mktemp(task)
+        run, whole = made[task] = folder / "killed", folder / "whole"
+        batches: list[Optimizer] = []
+        counting = register_optimizer_step_post_hook(lambda optimizer, *_, batches=batches: batches.append(optimizer))
+        assert train.main([*line, "--run", str(whole)]) == 0
+        counting.remove()
+        epoch = len(batches) // EPOCHS
+        assert epoch > 1
+        killed += [(epoch + epoch // 2, each) for each in ([*line, "--run", str(run)], *[["--resume", str(run)]] * (KILLS - 1))]
+    done = subprocess.run([sys.executable, "-c", KILLED, json.dumps(killed)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(killed), done.stderr
+    return made
 
 
 def loaded(run: Path) -> Checkpoint:
@@ -62,16 +85,11 @@ def loaded(run: Path) -> Checkpoint:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path, table: Path, task: str) -> None:
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(runs: dict[str, tuple[Path, Path]], task: str) -> None:
     """SIGKILL asks nobody and saves nothing: what counts is what was written before."""
-    line = ["--data", str(table), *TASKS[task], *SIZES]
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    killed_in_the_next_epoch([*line, "--run", str(killed)], killed)
-    for _ in range(KILLS - 1):
-        killed_in_the_next_epoch(["--resume", str(killed)], killed)
-    assert KILLS <= epochs_of(killed) < EPOCHS
+    killed, whole = runs[task]
+    assert loaded(killed).epoch == KILLS
     assert train.main(["--resume", str(killed)]) == 0
-    assert train.main([*line, "--run", str(whole)]) == 0
     one, other = loaded(killed), loaded(whole)
     assert one.history == other.history
     for name, tensor in other.network.items():
