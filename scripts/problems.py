@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.command import line
-from scripts.gyro.artifact import Denoised
 from scripts.gyro.config import Config as GyroConfig
-from scripts.gyro.data import Gyro
-from scripts.gyro.problem import Denoising
 from scripts.series.artifact import artifact_of as series_artifact
 from scripts.series.config import Config as SeriesConfig
 from scripts.series.problem import problem_of as series_problem
@@ -37,6 +34,9 @@ def problem_of(config: RunConfig) -> Problem:
     if isinstance(config, SeriesConfig):
         return series_problem(config)
     assert isinstance(config, GyroConfig)
+    from scripts.gyro.data import Gyro  # here: who has data of his own need not wait for the second that SciPy takes
+    from scripts.gyro.problem import Denoising
+
     return Denoising(Gyro(config))
 
 
@@ -44,4 +44,6 @@ def artifact_of(checkpoint: Checkpoint) -> Artifact:
     """What the run has made, its best weights, ready to be published."""
     if isinstance(checkpoint.config, SeriesConfig):
         return series_artifact(checkpoint)
+    from scripts.gyro.artifact import Denoised  # likewise
+
     return Denoised(checkpoint)
