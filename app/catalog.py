@@ -12,9 +12,9 @@ from time import monotonic
 
 from app.errors import MOST_SHOWN, BadArtifact, BadModel, Hanging, ModelNotFound, ProviderUnavailable
 from app.lifecycle import Loader, Model
-from app.manifest import Mark, ModelSpec, mark_of
+from app.manifest import ModelSpec
 from app.orders import OrderBook, VersionPolicy
-from app.repository import Refusals, Refused, Repository, VersionState
+from app.repository import Mark, Refusals, Refused, Repository, VersionState, mark_of
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +179,8 @@ class Catalog:
             model = self.find(name, version) or self.aside.get((name, version))
             if model is None or model.mark != versions[version]:
                 model = await self._try(name, version, versions[version], again=again) or self.find(name, version)
+            else:
+                self.refused.pop((name, version), None)  # the files are again those that are loaded
             if model is not None:
                 found[version] = model
             if policy.enough(len(found)):

@@ -21,9 +21,10 @@ from app.batcher import HOP, Batcher, Inline
 from app.cost import CostModel
 from app.engine import Alone, Device, Engine, Provider
 from app.errors import BadArtifact, ProviderUnavailable
-from app.manifest import Mark, ModelSpec, mark_of
+from app.manifest import ModelSpec
 from app.metrics import Metrics, ModelMetrics
 from app.queue import BatchLimits
+from app.repository import Mark, mark_of
 from app.runner import Runner
 from app.runtime import CPU, CUDA, Runtime
 from app.tensors import Instance

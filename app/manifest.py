@@ -215,18 +215,6 @@ class ModelSpec(_Frozen):
         return f"{self.name} version {self.version}"
 
 
-Mark = tuple[int, int, int]
-
-
-def mark_of(folder: Path) -> Mark | None:
-    """Changes when the version in `folder` is replaced, and is read without its files; None: it has no manifest."""
-    try:
-        found = (folder / FILE_NAME).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
 def read(folder: Path) -> ModelSpec:
     """The manifest of the version in `folder`, every file of it checked; BadArtifact says what is wrong."""
     try:
@@ -236,7 +224,9 @@ def read(folder: Path) -> ModelSpec:
     except ValidationError as error:
         first = error.errors()[0]
         where = "/".join(str(part) for part in first["loc"]) or "the whole of it"
-        raise BadArtifact(f"{folder / FILE_NAME} is not a valid manifest: {where}: {first['msg']}.") from error
+        newer = first["type"] == "extra_forbidden" or first["loc"] == ("format",)
+        advice = " A newer release may have written it: serve it with that one." if newer else ""
+        raise BadArtifact(f"{folder / FILE_NAME} is not a valid manifest: {where}: {first['msg']}.{advice}") from error
     if (spec.name, spec.version) != (folder.parent.name, folder.name):
         raise BadArtifact(f"{folder} holds {spec}: folder and manifest must agree.")
     for name, expected in spec.files.items():

@@ -11,7 +11,7 @@ from time import monotonic
 from app.catalog import Catalog
 from app.errors import BadArtifact, NotReady, ProviderUnavailable, StreamConflict
 from app.lifecycle import Model
-from app.manifest import mark_of
+from app.repository import mark_of
 
 log = logging.getLogger(__name__)
 

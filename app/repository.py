@@ -1,6 +1,7 @@
 """The model repository: which models and versions there are under a folder.
 
-Owns the layout <root>/<name>/<version>/, and what is said of a version there. Knows nothing of what is in one.
+Owns the layout <root>/<name>/<version>/, how a version that has changed is told, and what is said of one. Knows nothing of
+what is in one.
 A version is published by renaming a finished folder into place, so a folder whose name is a version is complete.
 """
 
@@ -12,10 +13,23 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import BadArtifact
-from app.manifest import NAME_PATTERN, VERSION_PATTERN, Mark
+from app.manifest import FILE_NAME, NAME_PATTERN, VERSION_PATTERN
 
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(VERSION_PATTERN)
+
+Mark = frozenset[tuple[str, int, int, int]]
+
+
+def mark_of(folder: Path) -> Mark | None:
+    """Changes when a file of the version in `folder` does, or who may read it; None: it has no manifest."""
+    try:
+        found = {file.name: file.stat() for file in folder.iterdir()}
+    except OSError:
+        return None
+    if FILE_NAME not in found:
+        return None
+    return frozenset((name, file.st_ino, file.st_ctime_ns, file.st_size) for name, file in found.items())
 
 
 @dataclass(frozen=True, slots=True)

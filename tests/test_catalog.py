@@ -76,10 +76,10 @@ def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tm
         assert served(catalog) == {"gyro-denoiser": ["1"]}
         assert (service.status, [*catalog.refused]) == ("degraded", [("gyro-denoiser", "2")])
         assert b'recurve_versions_refused{model="gyro-denoiser"} 1.0' in metrics.render()
-        (bad / "model.onnx").write_bytes(whole)
+        refused = catalog.refused["gyro-denoiser", "2"]
         await catalog.refresh()
-        assert served(catalog) == {"gyro-denoiser": ["1"]}  # its manifest is the same
-        os.utime(bad / manifest.FILE_NAME, ns=(1, 1))
+        assert catalog.refused["gyro-denoiser", "2"] is refused
+        (bad / "model.onnx").write_bytes(whole)
         await catalog.refresh()
         assert served(catalog) == {"gyro-denoiser": ["2"]}
         assert (service.status, catalog.refused) == ("ok", {})
@@ -88,6 +88,27 @@ def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tm
         await catalog.refresh()
         await asyncio.gather(*catalog._leaving)
         assert b'recurve_lanes{model="gyro-denoiser",version="2"} 1.0' in metrics.render()
+        await service.close()
+
+    asyncio.run(main())
+
+
+def test_a_version_that_cannot_be_read_for_a_moment_is_well_again_afterwards(tmp_path: Path) -> None:
+    """What is loaded was never in doubt, and nobody has to touch its files."""
+    folder = artifacts.build(tmp_path)
+
+    async def main() -> None:
+        service = await service_over(tmp_path)
+        catalog = service.catalog
+        loaded = catalog.served
+        folder.rename(tmp_path / "aside")
+        folder.mkdir()
+        await catalog.refresh()
+        assert (service.status, catalog.served) == ("degraded", loaded)
+        folder.rmdir()
+        (tmp_path / "aside").rename(folder)
+        await catalog.refresh()
+        assert (service.status, catalog.served, catalog.refused) == ("ok", loaded, {})
         await service.close()
 
     asyncio.run(main())

@@ -131,6 +131,13 @@ def test_a_manifest_that_is_not_one_is_refused_with_the_member(folder: Path) -> 
     assert "features" in refusal(folder)
 
 
+@pytest.mark.parametrize("change", [{"format": 3}, {"later": "on"}], ids=["format", "member"])
+def test_a_manifest_of_a_newer_release_is_refused_with_what_to_do(folder: Path, change: dict[str, object]) -> None:
+    """As after the service alone was set back to an older image."""
+    edit(folder, **change)
+    assert "A newer release may have written it" in refusal(folder)
+
+
 @pytest.mark.parametrize("endless", ["rtol", "atol"])
 def test_a_tolerance_that_any_answer_is_within_is_refused(folder: Path, endless: str) -> None:
     edit(folder, tolerance={"rtol": 0.0, "atol": 0.0} | {endless: math.inf})
