@@ -18,7 +18,7 @@ from time import monotonic
 
 from app.sockets import BACKLOG, LEVEL, SUMMONS, url_of
 from app.starts import PATIENCE, PAUSE, Starts
-from app.worker import SIGNALS, Watch, Worker, start, stopping
+from app.worker import SIGNALS, Watch, Worker, ended, start, stopping
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,7 @@ class Supervisor:
                 key.data()
             while not self._signals and self._starts.take(monotonic()):
                 self._start()
-            if not self._signals:
-                self._watch.look(self._workers, monotonic())
+            self._watch.look(self._workers, monotonic())
             if self._again is not None and self._again <= monotonic():
                 self._again = None
                 self._attend()
@@ -197,11 +196,13 @@ class Supervisor:
         self._ended(worker.pid)
         if self._signals:
             return
-        if not self._listening:  # it has said why; the others would fail as it did
+        if not self._listening:  # the others would fail as it did
+            if code != 1:  # else it has said why
+                log.error("%s before it was ready.", ended(worker, code))
             self._failed = 1
             self._stop(signal.SIGTERM)
             return
-        log.error("Worker %d ended with exit code %d and is replaced.", worker.pid, code)
+        log.error("%s and is replaced.", ended(worker, code))
         self._starts.replace(worker.ready_at, monotonic())
 
     def _on_signals(self) -> None:
@@ -243,7 +244,7 @@ class Supervisor:
                 with suppress(OSError):
                     worker.channel.shutdown(socket.SHUT_WR)  # that was the last: it stops when it has come to this
 
-    def _patience(self) -> float | None:
-        due = [] if self._signals else [*self._starts.due[:1], self._watch.due]
+    def _patience(self) -> float:
+        due = [self._watch.due, *([] if self._signals else self._starts.due[:1])]
         due += [each for each in (self._until, self._again) if each is not None]
-        return max(0.0, min(due) - monotonic()) if due else None
+        return max(0.0, min(due) - monotonic())

@@ -86,6 +86,12 @@ class Watch:
                 os.kill(worker.pid, signal.SIGKILL)
 
 
+def ended(worker: Worker, code: int) -> str:
+    """That it has, and how, for the log."""
+    why = " (SIGKILL, as the system does it where memory is short)" if code == -signal.SIGKILL else ""
+    return f"Worker {worker.pid} ended with exit code {code}{why}"
+
+
 def stopping() -> list[signal.Signals]:
     """The signals that stop the service: the one of a terminal that is closed is not, where it is ignored, as under nohup."""
     return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]

@@ -134,6 +134,40 @@ def hanging() -> dict[str, Any]:
     return {"code": code, "rounds": [end - begin for begin, end in zip(ready, ends[:2], strict=True)]}
 
 
+def leaving() -> dict[str, Any]:
+    """A worker that is told to end and does nothing any more."""
+
+    def work(channel: socket.socket) -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        channel.send(b"0:0:0\n")
+        while True:
+            signal.pause()
+
+    def before() -> None:
+        if not made._signals and made._workers[0].ready:
+            stop()
+
+    made, stepping, _ = supervise(work, watched=True)
+    stepping.before = before
+    return {"code": made.run()}
+
+
+def killed() -> dict[str, Any]:
+    """Of two workers one is killed before it is ready."""
+
+    def work(_: socket.socket) -> int:
+        signal.pause()
+        return 0
+
+    def before() -> None:
+        if not made._signals:
+            os.kill(made._workers[0].pid, signal.SIGKILL)
+
+    made, stepping, _ = supervise(work, 2)
+    stepping.before = before
+    return {"code": made.run()}
+
+
 def failing(name: str, of: Any, times: list[int], error: int) -> list[float]:
     """Have the calls of a function with these numbers say that the system has no room; when each of them was."""
     real, calls, failed = getattr(of, name), count(1), list[float]()

@@ -48,6 +48,19 @@ def test_a_worker_that_hangs_is_killed_and_replaced() -> None:
     assert log.count("hangs: it has not reported for about 30 s, and is killed.") == 2
 
 
+def test_a_worker_that_hangs_while_it_is_to_end_does_not_keep_the_service_from_it() -> None:
+    found, log = scenario("leaving")
+    assert found == {"code": 0}
+    assert "hangs: it has not reported for about 30 s, and is killed." in log
+
+
+def test_a_worker_that_is_killed_before_it_is_ready_leaves_a_reason() -> None:
+    """It could not say so itself, as one can that is refused its model."""
+    found, log = scenario("killed")
+    assert found == {"code": 1}
+    assert "ended with exit code -9 (SIGKILL, as the system does it where memory is short) before it was ready." in log
+
+
 def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_on() -> None:
     """A system that has no processes or files left has some again in a while; a service that ended would be missed until then."""
     found, log = scenario("no_room")
