@@ -1,11 +1,14 @@
 """How the service writes its log: plain lines for people, JSON for machines, one event a line, to stderr.
 
-Owns the format. Knows nothing of what is logged.
+Owns the format, and that nobody waits for long who logs: a pipe is full when its reader has stopped. Knows nothing of what is
+logged.
 """
 
 import logging
+import os
 import sys
-from typing import Literal
+from select import PIPE_BUF, select
+from typing import Literal, TextIO
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
@@ -13,13 +16,39 @@ from pythonjsonlogger.json import JsonFormatter
 LogFormat = Literal["auto", "plain", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+PATIENCE = 1.0  # seconds until lines are dropped that nobody takes
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """Drops lines while nobody reads them, or the whole service would stand still; afterwards it says how many are missing."""
+
+    _lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
+            if self._lost and self._has_room():
+                told = {"msg": "Nobody has read the log: %d lines are missing here.", "args": (self._lost,), "levelname": "WARNING"}
+                self._lost = 0
+                self.handle(logging.makeLogRecord({"name": __name__, **told}))
+            for start in range(0, len(line), PIPE_BUF):  # so much a pipe takes whole, when it takes anything
+                if not self._has_room():
+                    self._lost += 1
+                    break
+                os.write(self.stream.fileno(), line[start : start + PIPE_BUF])
+        except Exception:
+            self.handleError(record)
+
+    def _has_room(self) -> bool:
+        return bool(select((), (self.stream,), (), 0 if self._lost else PATIENCE)[1])
+
 
 def configure(*, format: LogFormat, level: LogLevel, processes: int) -> None:
     """Send every logger of this process, and of those that it forks, to stderr. `auto` is plain on a terminal and JSON elsewhere.
 
     `processes`: how many serve; where there are several, a plain line says which of them it is from, as one in JSON always does.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(sys.stderr)
     if format == "plain" or (format == "auto" and sys.stderr.isatty()):
         which = "%(process)d " if processes > 1 else ""
         handler.setFormatter(logging.Formatter(f"%(asctime)s {which}%(levelname)-7s %(message)s", datefmt="%H:%M:%S"))

@@ -1,11 +1,14 @@
 """What an operator finds in the log: which process a line is from, and each request that was refused, without what it held."""
 
 import json
+import logging
+import os
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app import logs
 from app.errors import MOST_SHOWN
 from tests.servers import serve
 
@@ -63,3 +66,21 @@ def test_above_debug_nothing_is_said_of_requests_that_are_refused(repository: Pa
         refused = httpx.post(f"{server.url}/predict", content=b"{")
         assert server.stop() == 0
         assert not [line for line in server.log if refused.headers["x-request-id"] in line]
+
+
+def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the collector behind a container hangs: its pipe takes no more, and whoever wrote to it would wait for ever."""
+    monkeypatch.setattr(logs, "PATIENCE", 0.0)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as read, os.fdopen(writer, "w") as stream:
+        handler = logs.Lines(stream)
+        records = [logging.makeLogRecord({"msg": f"{number} " + "x" * 5000}) for number in range(40)]
+        for record in records:
+            handler.handle(record)
+        full = read.read(2**20).decode()
+        handler.handle(records[0])
+        after = read.read(2**20).decode()
+    whole = full.count("\n")
+    assert 0 < whole < 40
+    assert full.startswith("".join(f"{record.msg}\n" for record in records[:whole]))
+    assert after == f"Nobody has read the log: {40 - whole} lines are missing here.\n{records[0].msg}\n"
