@@ -167,15 +167,12 @@ def kept_streams(settings: Settings) -> Iterator[tuple[Settings, int | None]]:
 
 @contextmanager
 def shared_counts(workers: int) -> Iterator[Callable[[int], None]]:
-    """Have all workers count into one folder; yields what takes a dead one out of the gauges."""
+    """Have all workers count into one folder; yields what is to be told of one that has ended."""
     with folders.shared("metrics", room=workers * COUNTS) as folder:
         os.environ[SHARED] = str(folder)  # read when prometheus_client is imported
-        from prometheus_client.multiprocess import mark_process_dead
-
         from app import metric_files
 
-        metric_files.install()
-        yield mark_process_dead
+        yield metric_files.install()
 
 
 def serve(

@@ -6,12 +6,15 @@ Owns how such a file is made and how it grows. Knows nothing of what is counted.
 
 import logging
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client import values
+from prometheus_client import CollectorRegistry, values
 from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import mark_process_dead
 
 from app.disk import allot
+from app.observed import replaced
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +58,17 @@ class Allotted(MmapedDict):
             super()._init_value(key)  # type: ignore[no-untyped-call]  # published without types
 
 
-def install() -> None:
-    """Have prometheus_client use such files, in this process and those that it forks."""
+def install() -> Callable[[int], None]:
+    """Have prometheus_client use such files, in this process and those that it forks; returns what is to be told of one that has
+    ended."""
     values.MmapedDict = Allotted  # type: ignore[attr-defined]  # it has no setting for that
+    count = replaced(CollectorRegistry())
+
+    def ended(process: int) -> None:
+        mark_process_dead(process)  # type: ignore[no-untyped-call]  # published without types
+        count.inc()
+
+    return ended
 
 
 def _made(filename: str) -> bool:

@@ -7,10 +7,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from prometheus_client import Histogram, Summary
+from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 
 T = TypeVar("T")
 K = TypeVar("K")
+
+
+def replaced(registry: CollectorRegistry) -> Counter:
+    """Shown by all, and counted by who supervises them."""
+    return Counter("recurve_workers_replaced_total", "Workers that have ended and were replaced", registry=registry)
 
 
 class Children(dict[K, T]):

@@ -281,6 +281,7 @@ def test_metrics_are_those_of_all_workers(repository: Path) -> None:
     assert 32 <= float(found[f"recurve_padded_steps_total{model}"]) <= 48
     assert float(found[f"recurve_lanes{model}"]) == 2
     assert float(found["recurve_streams_limit"]) == 100_000
+    assert float(found["recurve_workers_replaced_total"]) == 1
     assert float(found['recurve_request_seconds_count{route="/predict",status="200"}']) == 8
     assert float(found['recurve_request_seconds_count{route="/predict",status="400"}']) == 1
 
