@@ -67,7 +67,7 @@ def create_app(
     `state.full` what is where there are too many connections.
 
     `fleet`: this worker among others, who share a folder, and what each key has asked;
-    `map_size`: bytes that the embedded store may take; `traces`: where spans go.
+    `map_size`: bytes that the embedded store may take, where it is kept in memory; `traces`: where spans go.
     """
     counts = Metrics()
     assert settings.state_key is not None, "made at the edge, once for all workers"
@@ -91,6 +91,8 @@ def create_app(
     operations = Operations(service, fleet or Fleet())
     stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
     keeper = Keeper(_store(settings, map_size), stream_limits, counts.streams)
+    if map_size is not None:
+        keeper.name = "memory"  # so `/health` and `/streams` say it, too: the store is in a folder that ends with the service
     streams = StreamService(catalog, Pins(catalog, drain=settings.drain_streams), keeper)
 
     @asynccontextmanager

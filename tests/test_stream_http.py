@@ -538,5 +538,6 @@ def test_a_data_folder_that_cannot_be_written_is_replaced_by_memory_and_the_log_
     taken.write_text("a file, not a folder")
     with serve(repository, "--data-dir", str(taken)) as server, httpx.Client(base_url=server.url) as client:
         assert "streams are kept in memory" in "".join(server.log)
+        assert client.get("/health").json()["streams"]["store"] == "memory"
         id = begin(client)
         assert client.post(f"/streams/{id}/predict", json={"input": [[1] * 6]}).status_code == 200
