@@ -1,6 +1,7 @@
 """The stores: what every one of them promises, and then what each must survive."""
 
 import asyncio
+import errno
 import random
 import re
 import resource
@@ -27,6 +28,7 @@ from app.main import _store
 from app.settings import Settings
 from app.stores import GONE, TAG, Store
 from app.stores.embedded import Embedded
+from app.stores.files import advice
 from app.stores.memory import Memory
 from app.stores.pipeline import Pipeline
 from app.stores.redis import Redis
@@ -726,6 +728,12 @@ def small_files(folder: Path) -> Iterator[Callable[[], None]]:
         yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fails_is_not_taken_for_one_that_is_full() -> None:
+    """LMDB has the same word for both."""
+    assert "the disk fails" in advice(OSError(errno.EIO, ""))
+    assert "the disk fails" not in advice(OSError(errno.ENOSPC, ""))
 
 
 @pytest.mark.parametrize("confined", [small_disk, small_files])

@@ -187,7 +187,8 @@ def advice(error: OSError | lmdb.Error) -> str:
     """What can be done about it; empty where that is not known."""
     code = error.errno if isinstance(error, OSError) else error.code
     if code in FULL:
-        return " Free space on its disk; nothing in it was lost."
+        fails = " Where there is space, the disk fails: see the system's log." if code == EIO else ""
+        return f" Free space on its disk; nothing in it was lost.{fails}"
     if code == ENOMEM:
         return " It needs more address space than this process may have: see ulimit -v."
     return ""
