@@ -23,17 +23,20 @@ class Lines(logging.StreamHandler[TextIO]):
     """Drops lines while nobody reads them, or the whole service would stand still; afterwards it says how many are missing."""
 
     _lost = 0
+    _torn = False  # whether the first of them is there in part
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
             if self._lost and self._has_room():
                 told = {"msg": "Nobody has read the log: %d lines are missing here.", "args": (self._lost,), "levelname": "WARNING"}
-                self._lost = 0
+                if self._torn:
+                    os.write(self.stream.fileno(), self.terminator.encode())
+                self._lost, self._torn = 0, False
                 self.handle(logging.makeLogRecord({"name": __name__, **told}))
             for start in range(0, len(line), PIPE_BUF):  # so much a pipe takes whole, when it takes anything
                 if not self._has_room():
-                    self._lost += 1
+                    self._lost, self._torn = self._lost + 1, self._torn or start > 0
                     break
                 os.write(self.stream.fileno(), line[start : start + PIPE_BUF])
         except Exception:
