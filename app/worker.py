@@ -88,7 +88,8 @@ class Watch:
 
 def ended(worker: Worker, code: int) -> str:
     """That it has, and how, for the log."""
-    why = " (SIGKILL, as the system does it where memory is short)" if code == -signal.SIGKILL else ""
+    by_the_system = code == -signal.SIGKILL and worker.silent < HANGS
+    why = " (SIGKILL, as the system does it where memory is short)" if by_the_system else ""
     return f"Worker {worker.pid} ended with exit code {code}{why}"
 
 

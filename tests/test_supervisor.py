@@ -46,6 +46,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced() -> None:
     assert len(found["rounds"]) == 2
     assert min(found["rounds"]) >= HANGS - 1
     assert log.count("hangs: it has not reported for about 30 s, and is killed.") == 2
+    assert "memory is short" not in log  # the supervisor did it
 
 
 def test_a_worker_that_hangs_while_it_is_to_end_does_not_keep_the_service_from_it() -> None:
