@@ -134,7 +134,9 @@ class Loader:
         except BaseException:
             engine.close()  # what it has on a device is freed where that may be done
             raise
-        limits = replace(self._limits(engine), padding=cost.padding())  # those of the CPU, where CUDA was given up meanwhile
+        limits = self._limits(engine)  # those of the CPU, where CUDA was given up meanwhile
+        if engine.provider.in_use == CPU:  # else the costs are of both, and a padded step of CUDA is next to nothing
+            limits = replace(limits, padding=cost.padding())
         return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
 
     def _limits(self, engine: Engine) -> BatchLimits:

@@ -20,6 +20,7 @@ import pytest
 
 from app import gpu, manifest
 from app.chunked import REPLAYS, Chunked, size_for
+from app.cost import ANY
 from app.engine import TIMES, Device, Engine, runner_of
 from app.errors import BadArtifact, NotFinite, ProviderUnavailable
 from app.golden import difference
@@ -397,6 +398,14 @@ def test_a_model_that_lost_cuda_while_it_was_made_ready_has_the_limits_of_the_cp
 
     asyncio.run(scenario())
     assert metrics.model_counts()[spec.name, spec.version].by_size.keys() == {2}
+
+
+def test_beside_cuda_the_budget_alone_bounds_the_padding(folder: Path, cuda: FakeCuda) -> None:
+    """Small batches cost what the CPU takes and large ones what CUDA does: what a row adds cannot be told from these."""
+    loader = Loader(device="auto", limits=LIMITS, lanes=1, metrics=Metrics(), runtime=cuda)
+    proved = loader._prove(folder)
+    assert (proved.engine.provider.in_use, proved.limits.padding) == (CUDA, ANY)
+    proved.engine.close()
 
 
 def test_the_largest_batch_is_made_ready_though_it_is_no_power_of_two(folder: Path, cuda: FakeCuda) -> None:
