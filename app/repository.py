@@ -18,18 +18,20 @@ from app.manifest import FILE_NAME, NAME_PATTERN, VERSION_PATTERN
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(VERSION_PATTERN)
 
-Mark = frozenset[tuple[str, int, int, int]]
+Mark = frozenset[tuple[str | int, ...]]
 
 
 def mark_of(folder: Path) -> Mark | None:
     """Changes when a file of the version in `folder` does, or who may read it; None: it has no manifest."""
     try:
-        found = {file.name: file.stat() for file in folder.iterdir()}
+        found = {file.name: file.stat() for file in folder.iterdir() if file.exists()}  # links may lead nowhere
     except OSError:
         return None
     if FILE_NAME not in found:
         return None
-    return frozenset((name, file.st_ino, file.st_ctime_ns, file.st_size) for name, file in found.items())
+    return frozenset(
+        (name, each.st_ino, each.st_mtime_ns, each.st_size, each.st_mode, each.st_uid, each.st_gid) for name, each in found.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -22,7 +23,7 @@ from app.metrics import Metrics
 from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
-from app.repository import Repository
+from app.repository import Repository, mark_of
 from app.service import Lease, Service
 from app.tensors import Instance
 from tests import artifacts
@@ -112,6 +113,20 @@ def test_a_version_that_cannot_be_read_for_a_moment_is_well_again_afterwards(tmp
         await service.close()
 
     asyncio.run(main())
+
+
+def test_only_what_a_version_holds_and_who_may_read_it_mark_it(tmp_path: Path) -> None:
+    """A backup that links to its files, or an owner that is set again, must not have every replica load it anew."""
+    folder = artifacts.build(tmp_path)
+    graph = folder / "model.onnx"
+    mark = mark_of(folder)
+    os.link(graph, tmp_path / "backup")
+    os.chown(graph, -1, -1)
+    (folder / "link").symlink_to(tmp_path / "nowhere")
+    assert mark is not None
+    assert mark_of(folder) == mark
+    graph.chmod(stat.S_IMODE(graph.stat().st_mode) ^ stat.S_IRGRP)
+    assert mark_of(folder) != mark
 
 
 def test_what_vanishes_from_disk_is_let_go_but_never_everything(tmp_path: Path) -> None:
