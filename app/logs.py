@@ -16,7 +16,7 @@ from pythonjsonlogger.json import JsonFormatter
 LogFormat = Literal["auto", "plain", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-PATIENCE = 1.0  # seconds until lines are dropped that nobody takes
+PATIENCE = 0.1  # seconds until lines are dropped that nobody takes, in which nothing else is done
 
 
 class Lines(logging.StreamHandler[TextIO]):
