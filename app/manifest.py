@@ -224,8 +224,8 @@ def read(folder: Path) -> ModelSpec:
     except ValidationError as error:
         first = error.errors()[0]
         where = "/".join(str(part) for part in first["loc"]) or "the whole of it"
-        newer = first["type"] == "extra_forbidden" or first["loc"] == ("format",)
-        advice = " A newer release may have written it: serve it with that one." if newer else ""
+        other = first["type"] == "extra_forbidden" or first["loc"] == ("format",)
+        advice = " Another release may have written it: serve it with that one." if other else ""
         raise BadArtifact(f"{folder / FILE_NAME} is not a valid manifest: {where}: {first['msg']}.{advice}") from error
     if (spec.name, spec.version) != (folder.parent.name, folder.name):
         raise BadArtifact(f"{folder} holds {spec}: folder and manifest must agree.")

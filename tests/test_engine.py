@@ -131,11 +131,11 @@ def test_a_manifest_that_is_not_one_is_refused_with_the_member(folder: Path) -> 
     assert "features" in refusal(folder)
 
 
-@pytest.mark.parametrize("change", [{"format": 3}, {"later": "on"}], ids=["format", "member"])
-def test_a_manifest_of_a_newer_release_is_refused_with_what_to_do(folder: Path, change: dict[str, object]) -> None:
+@pytest.mark.parametrize("change", [{"format": 3}, {"format": 1}, {"later": "on"}], ids=["later", "earlier", "member"])
+def test_a_manifest_of_another_release_is_refused_with_what_to_do(folder: Path, change: dict[str, object]) -> None:
     """As after the service alone was set back to an older image."""
     edit(folder, **change)
-    assert "A newer release may have written it" in refusal(folder)
+    assert "Another release may have written it" in refusal(folder)
 
 
 @pytest.mark.parametrize("endless", ["rtol", "atol"])
