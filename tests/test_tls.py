@@ -1,5 +1,6 @@
 """TLS on the port for requests, and a port of their own for metrics: each as callers and operators meet it."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,10 +12,11 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import httpx
 import pytest
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 from app.certificates import context_of
 from scripts.evaluation.card import EvaluationError
@@ -63,6 +65,14 @@ def address(url: str) -> tuple[str, int]:
     return parsed.host, parsed.port
 
 
+async def first_answer(url: str, trust: ssl.SSLContext) -> dict[str, Any]:
+    """Of a stream over a WebSocket. The library's other client reads in a thread, and Python's TLS may lose writes so."""
+    async with connect(url, ssl=trust) as stream:
+        await stream.send(json.dumps({"input": [STEP]}))
+        answer: dict[str, Any] = json.loads(await stream.recv())
+    return answer
+
+
 # -------------------------------------------------------------------------------------------------------------------- TLS
 
 
@@ -98,9 +108,7 @@ def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
             assert plain.stderr.startswith(f"Not ready, at http://127.0.0.1:{port}/health/ready: ".encode())
             with pytest.raises(EvaluationError, match=r"is not trusted .* Name it in SSL_CERT_FILE to trust it\."):
                 Connection(server.url).json("GET", "/models")
-            with connect(server.url.replace("https", "wss") + "/streams/ws", ssl=trust) as stream:
-                stream.send(json.dumps({"input": [STEP]}))
-                assert json.loads(stream.recv())["seq"] == 1
+            assert asyncio.run(first_answer(server.url.replace("https", "wss") + "/streams/ws", trust))["seq"] == 1
             for _ in range(2 if workers == "1" else 1):
                 with pytest.raises(httpx.TransportError):
                     httpx.post(server.url.replace("https", "http") + "/predict", json=ONE)
