@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
@@ -27,13 +28,12 @@ import fastapi_offline  # noqa: F401  # imported here, its memory is shared by a
 import numpy as np  # noqa: F401  # likewise
 from pydantic import SecretStr
 
-from app import __version__, configuration, disk, folders, logs
+from app import __version__, certificates, configuration, data_folder, folders, logs
+from app.api.guard import Guard
 from app.arrivals import Tls
-from app.certificates import Certificate
 from app.configuration import WrongSettings
 from app.errors import BadArtifact, NoRoom, ProviderUnavailable, StoreUnavailable
 from app.fleet import Fleet
-from app.rates import Rates
 from app.repository import Repository
 from app.server import Server
 from app.settings import Settings
@@ -46,8 +46,7 @@ from app.worker import stopping
 log = logging.getLogger("app")
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-STREAMS = 2**20  # bytes that have to be free where streams are kept in memory
-COUNTS = 2**19  # the same where a worker counts
+COUNTS = 2**19  # bytes that have to be free where a worker counts
 
 
 def main() -> int:
@@ -76,6 +75,7 @@ def main() -> int:
         settings = settings.model_copy(update={"metrics_port": port_of(watch)})
         log.info("Metrics have a port of their own, %s.", url_of(watch))
     tls = tls_of(settings)
+    guard = Guard(settings.api_keys_file, settings.read_keys)
     if (room := room_for(settings.connections_each)) < settings.connections_each:
         log.warning(
             "RECURVE_MAX_CONNECTIONS=%d is more than the system allows: %d in each worker (ulimit -Hn).",
@@ -97,20 +97,25 @@ def main() -> int:
         log.info("Removed what services have left that were killed: %s.", ", ".join(map(str, left)))
     os.environ.pop(SHARED, None)
     try:
-        with ExitStack() as stack, kept_streams(settings) as (settings, map_size):
+        with ExitStack() as stack:
             for listener in listeners:
                 stack.enter_context(listener)
+            map_size = None
+            if settings.stream_store == "embedded":  # before workers are forked: what it imports is shared by all
+                data_dir, map_size = stack.enter_context(data_folder.writable(settings.data_dir))
+                settings = settings.model_copy(update={"data_dir": data_dir})
             workers = settings.resolved_workers
             if workers == 1:
-                return serve(settings, listeners=listeners, tls=tls, map_size=map_size)
+                return serve(settings, listeners=listeners, tls=tls, guard=guard, map_size=map_size)
             with shared_counts(workers) as forget, folders.shared("workers") as shared:
-                rates = Rates([key.rate for key in settings.keys])
 
                 def work(channel: socket.socket) -> int:
-                    return serve(settings, tls=tls, channel=channel, shared=shared, rates=rates, map_size=map_size)
+                    logging.getLogger("app.watched").disabled = True  # what changes, the supervisor tells, for all
+                    return serve(settings, tls=tls, guard=guard, channel=channel, shared=shared, map_size=map_size)
 
                 scheme = "http" if tls is None else "https"
-                return Supervisor(listeners, work, workers, ended=forget, delay=settings.drain_delay, scheme=scheme).run()
+                look, delay = partial(look_again, guard, tls), settings.drain_delay
+                return Supervisor(listeners, work, workers, ended=forget, look=look, delay=delay, scheme=scheme).run()
     except NoRoom as error:
         log.error("%s", error)
         return 1
@@ -132,37 +137,19 @@ def tls_of(settings: Settings) -> Tls | None:
     """Made once, for all workers: one that is started later can serve, though the files be no pair by then."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return Tls(Certificate(settings.tls_cert, settings.tls_key), patience=settings.read_timeout, plain=settings.metrics_port)
+    context = certificates.watched(settings.tls_cert, settings.tls_key)
+    return Tls(context, patience=settings.read_timeout, plain=settings.metrics_port)
+
+
+def look_again(guard: Guard, tls: Tls | None) -> None:
+    """At the files that may change."""
+    guard.keys.look()
+    if tls is not None:
+        tls.context.look()
 
 
 def is_local(host: str) -> bool:
     return host == "localhost" or ip_address(host).is_loopback
-
-
-@contextmanager
-def kept_streams(settings: Settings) -> Iterator[tuple[Settings, int | None]]:
-    """The settings with a data folder that can be written: where the one that is set cannot, one in memory, and how many bytes
-    streams may take there."""
-    if settings.stream_store != "embedded":
-        yield settings, None
-        return
-    from app.stores.files import MAP_SIZE, room  # here, its memory is shared by all workers
-
-    try:
-        disk.prove(settings.data_dir, room=room(settings.data_dir))
-    except OSError as error:
-        with folders.shared("streams", room=STREAMS) as folder:
-            map_size = min(MAP_SIZE, folders.free(folder) // 2**13 * 2**12)  # half, in whole pages: others share it
-            log.warning(
-                "RECURVE_DATA_DIR=%s cannot be written (%s): streams are kept in %s, up to %g MiB, and lost when the service ends.",
-                settings.data_dir,
-                error.strerror,
-                "memory" if folder.parent == folders.MEMORY else folder.parent,
-                round(map_size / 2**20, 1),
-            )
-            yield settings.model_copy(update={"data_dir": folder}), map_size
-    else:
-        yield settings, None
 
 
 @contextmanager
@@ -180,15 +167,15 @@ def serve(
     *,
     listeners: Sequence[socket.socket] = (),
     tls: Tls | None,
+    guard: Guard,
     channel: socket.socket | None = None,
     shared: Path | None = None,
-    rates: Rates | None = None,
     map_size: int | None = None,
 ) -> int:
     """Serve in this process: what comes to the listeners or, in a worker, over the channel; the exit code.
 
-    `shared`: the folder of all workers, by which they know what was ordered of another, and take turns; `rates`: what each key
-    has asked of all of them; `map_size`: bytes that the embedded store may take.
+    `shared`: the folder of all workers, by which they know what was ordered of another, and take turns; `map_size`: bytes that
+    the embedded store may take.
     """
     # Not before: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
     from app.main import create_app
@@ -196,8 +183,13 @@ def serve(
     try:
         fleet = Fleet()
         app = create_app(
-            settings, fleet, shared=shared, rates=rates, map_size=map_size, traces=Traces.configured(version=__version__)
+            settings, fleet, guard=guard, shared=shared, map_size=map_size, traces=Traces.configured(version=__version__)
         )
+
+        def connected(connections: int) -> None:
+            app.state.counts.open.set(connections)
+            look_again(guard, tls)
+
         server = Server(
             app.state.asgi,
             app.state.service,
@@ -215,7 +207,7 @@ def serve(
                 watch_port=settings.metrics_port,
                 refused=app.state.counts.refused,
             ),
-            connected=app.state.counts.open.set,
+            connected=connected,
             hangs=lambda: app.state.service.catalog.hanging is not None,
             fleet=fleet,
             tls=tls,

@@ -7,13 +7,17 @@ Knows nothing of HTTP.
 
 import hmac
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Literal, Self, get_args
+
+from app.watched import Watched
 
 Role = Literal["predict", "admin"]
 
+MOST = 4096  # keys of one service
 SHORTEST = 16  # characters of a secret
 HIGHEST = 1e6  # requests a second
 
@@ -29,6 +33,7 @@ class Key:
     name: str
     role: Role
     rate: float  # requests a second; 0: any
+    digest: bytes = field(repr=False)  # of the secret
 
 
 class Keys:
@@ -60,10 +65,12 @@ class Keys:
             if _digest(secret) in keys:
                 raise ValueError(f"{which} has the secret of another")
             names.add(name)
-            kept = float(own) if at else rate
-            keys[_digest(secret)] = Key(len(keys), name, role, kept)  # type: ignore[arg-type]  # a role, as was seen above
+            key = Key(len(keys), name, role, float(own) if at else rate, _digest(secret))  # type: ignore[arg-type]  # a role, as was seen
+            keys[key.digest] = key
         if text and not keys:
             raise ValueError("RECURVE_API_KEYS holds no key: expected name:role:secret")
+        if len(keys) > MOST:
+            raise ValueError(f"RECURVE_API_KEYS holds {len(keys)} keys: expected {MOST} at most")
         return cls(keys)
 
     def __len__(self) -> int:
@@ -80,6 +87,20 @@ class Keys:
             if hmac.compare_digest(known, digest):
                 found = key
         return found
+
+    def renewed(self, key: Key) -> Key | None:
+        """The key with the same secret among these, when `key` was found among others; None: there is none any more."""
+        return self._keys.get(key.digest)
+
+
+def watched(file: Path | None, read: Callable[[], Keys]) -> Watched[Keys]:
+    """What `read` finds in the file as it is now, or as it was when all in it was right last; None: there is no file to change."""
+    return Watched(
+        [] if file is None else [file],
+        read,
+        changed=f"The keys in {file} have changed, and are in use",
+        kept="The keys that were read before stay in use",
+    )
 
 
 def _digest(secret: str) -> bytes:

@@ -36,7 +36,6 @@ from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
 from app.pins import Pins
 from app.queue import BatchLimits
-from app.rates import Rates
 from app.repository import Refusals, Repository
 from app.service import Service
 from app.settings import Settings
@@ -58,15 +57,15 @@ def create_app(
     settings: Settings,
     fleet: Fleet | None = None,
     *,
+    guard: Guard | None = None,
     shared: Path | None = None,
-    rates: Rates | None = None,
     map_size: int | None = None,
     traces: Traces | None = None,
 ) -> FastAPI:
     """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served,
     `state.full` what is where there are too many connections.
 
-    `fleet`: this worker among others, who share a folder, and what each key has asked;
+    `fleet`: this worker among others, who share a folder; `guard`: who lets in, where its keys may change;
     `map_size`: bytes that the embedded store may take, where it is kept in memory; `traces`: where spans go.
     """
     counts = Metrics()
@@ -151,10 +150,9 @@ def create_app(
     app.include_router(v2_repository.router(catalog, operations, bodies))
     app.include_router(models.router(service))
     app.include_router(page.router(page.Site(page.library())))
-    keys = settings.keys
-    description.install(app, keyed=bool(len(keys)))
+    description.install(app, keyed=bool(settings.api_keys))
+    guard = guard or Guard(settings.api_keys_file, settings.read_keys)
     # around the framework, not inside it: its own layers come first there
-    guard = Guard(keys, rates or Rates([key.rate for key in keys]))
     direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}
     around = Direct(
         app,
@@ -177,7 +175,7 @@ def _watch(service: Service, keeper: Keeper, counts: Metrics) -> Direct:
     problems.install(app, counts.refused)
     app.include_router(health.router(service, keeper))
     app.include_router(metrics.router(counts))
-    return Direct(app, {}, live=app, guard=Guard(Keys({}), Rates([])), metrics=counts)
+    return Direct(app, {}, live=app, guard=Guard(None, lambda: Keys({})), metrics=counts)
 
 
 def _limits(settings: Settings, *, cuda: bool) -> BatchLimits:

@@ -50,9 +50,10 @@ class Server(uvicorn.Server):
     """Serves `app`; under a supervisor, the connections that come over `channel`, on which it reports how many are open and which
     order of the `fleet` is done.
 
-    Requests are answered as a whole where `offer` says how. Its connections are held to the `terms`, and `connected` is told
-    how many there are. Where it `hangs`, it reports no more, and is replaced. Stopping, it goes on for `drain_delay` seconds
-    though `work` is not ready any more, lets it finish for `drain_timeout` seconds, then has it refuse what is left.
+    Requests are answered as a whole where `offer` says how. Its connections are held to the `terms`, and about once a second
+    `connected` is told how many there are. Where it `hangs`, it reports no more, and is replaced. Stopping, it goes on for
+    `drain_delay` seconds though `work` is not ready any more, lets it finish for `drain_timeout` seconds, then has it refuse what
+    is left.
     """
 
     def __init__(

@@ -162,10 +162,7 @@ class Settings(BaseSettings):
             return value
         if value:
             raise ValueError(f"set beside RECURVE_{str(others.field_name).upper()}_FILE: one of them")
-        try:
-            return file.read_text().strip() or " "  # an empty one is not the same as none
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"RECURVE_{str(others.field_name).upper()}_FILE={file} cannot be read: {error}") from None
+        return _secret_in(file, f"RECURVE_{str(others.field_name).upper()}_FILE")
 
     @field_validator("api_keys")
     @classmethod
@@ -174,8 +171,10 @@ class Settings(BaseSettings):
             Keys.parse(value.get_secret_value())
         return value
 
-    @property
-    def keys(self) -> Keys:
+    def read_keys(self) -> Keys:
+        """The keys, from their file as it is now where they have one; ValueError says what is wrong with it."""
+        if self.api_keys_file is not None:
+            return Keys.parse(_secret_in(self.api_keys_file, "RECURVE_API_KEYS_FILE"), rate=self.rate_limit)
         return Keys.parse(self.api_keys.get_secret_value() if self.api_keys else "", rate=self.rate_limit)
 
     @property
@@ -229,3 +228,10 @@ class Settings(BaseSettings):
             "workers": self.resolved_workers,
             "lanes": self.resolved_lanes(cuda=self.expects_gpu),
         }
+
+
+def _secret_in(file: Path, variable: str) -> str:
+    try:
+        return file.read_text().strip() or " "  # an empty one is not the same as none
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{variable}={file} cannot be read: {error}") from None

@@ -27,7 +27,8 @@ class Supervisor:
     """`count` processes behind the `listeners`, each of which does `work(channel)` and ends with the exit code it returns.
 
     Workers are forked, so that they share the memory of what is imported: nothing here may start a thread. `ended` is told
-    the process id of each that has ended. A signal reaches them at once, and connections for `delay` seconds more.
+    the process id of each that has ended, and `look` is called about once a second: what is seen there, later workers know. A
+    signal reaches them at once, and connections for `delay` seconds more.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Supervisor:
         count: int,
         *,
         ended: Callable[[int], None],
+        look: Callable[[], object] = lambda: None,
         delay: float = 0.0,
         scheme: str = "http",
     ) -> None:
@@ -48,14 +50,13 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._starts = Starts()
         self._selector = selectors.DefaultSelector()
-        self._watch = Watch()
+        self._watch = Watch(look)
         self._listening = self._attending = False
         self._held: socket.socket | None = None  # a connection that no worker can take now
         self._again: float | None = None  # when connections are accepted again, while the system has no room for another
-        self._signals = 0
+        self._signals = self._failed = 0
         self._delay = delay
         self._until: float | None = None  # when no more connections are accepted, once that is known
-        self._failed = 0
 
     def run(self) -> int:
         """Serve until a signal comes or no worker can start; the exit code."""
@@ -229,9 +230,8 @@ class Supervisor:
     def _accept_no_more(self) -> None:
         self._until = self._again = None
         self._attend()
-        if self._attending:
-            for listener in self._listeners:
-                self._accept(listener)  # closing it resets those who wait in it
+        for listener in self._listeners if self._attending else ():
+            self._accept(listener)  # closing it resets those who wait in it
         self._listening = False
         self._attend()
         if self._held is not None:

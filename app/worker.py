@@ -70,15 +70,20 @@ class Worker:
 
 
 class Watch:
-    """Kills workers that hang. It counts rounds, not seconds: when all were frozen, the supervisor with them, nobody was silent."""
+    """Kills workers that hang. It counts rounds, not seconds: when all were frozen, the supervisor with them, nobody was silent.
 
-    def __init__(self) -> None:
+    `look` is called in each round.
+    """
+
+    def __init__(self, look: Callable[[], object]) -> None:
         self.due = 0.0  # when the next round is, on the monotonic clock
+        self._look = look
 
     def look(self, workers: Sequence[Worker], now: float) -> None:
         if now < self.due:
             return
         self.due = now + ROUND
+        self._look()
         for worker in workers:
             worker.silent += worker.ready
             if worker.silent == HANGS:

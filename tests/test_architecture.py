@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
 FLOORS = [
+    {"app.watched"},
     {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.certificates", "app.probe", "app.sockets", "app.cost", "app.heads"}
     | {"app.counted", "app.extensions", "app.fleet", "app.frames", "app.keys", "app.loop_time", "app.observed"}
     | {"app.disk", "app.orders", "app.rates", "app.starts", "app.traces"},
@@ -20,7 +21,7 @@ FLOORS = [
     {"app.runner"},
     {"app.chunked"},
     {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
-    {"app.experience"},
+    {"app.experience", "app.data_folder"},
     {"app.batcher", "app.bookmark", "app.codecs", "app.keeper"},
     {"app.lifecycle"},
     {"app.catalog"},

@@ -24,7 +24,6 @@ from app.api.problems import Answer
 from app.extensions import Reply
 from app.keys import Keys
 from app.metrics import Metrics
-from app.rates import Rates
 from tests.hanging import HANGING
 from tests.servers import Server, serve
 from tests.test_http import HEAVY, STEP, children
@@ -307,7 +306,7 @@ def test_who_is_cut_off_in_the_middle_is_told_to_come_back(whole: bool) -> None:
         raise AssertionError(scope["path"], receive, send)
 
     async def scenario() -> Reply:
-        guard = Guard(Keys.parse(""), Rates([]))
+        guard = Guard(None, lambda: Keys.parse(""))
         app = Direct(refuse, {"/predict": endless}, live=refuse, guard=guard, metrics=Metrics())
         scope: Scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "state": {}}
         begin = app.offer(scope)

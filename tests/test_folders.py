@@ -13,8 +13,7 @@ from shutil import rmtree
 
 import pytest
 
-from app import folders
-from app.__main__ import kept_streams
+from app import data_folder, folders
 from app.errors import NoRoom
 from app.main import _store
 from app.settings import Settings
@@ -182,15 +181,15 @@ def test_a_folder_is_where_there_is_room(place: Path, tmp_path: Path, monkeypatc
 def test_streams_in_memory_leave_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full /dev/shm is trouble for all who use it; a store that is full is a 503 that says so."""
     (tmp_path / "no-folder").touch()
-    settings = Settings(data_dir=tmp_path / "no-folder")
     with small_disk(tmp_path / "disk"):
         monkeypatch.setattr(folders, "MEMORY", tmp_path / "disk")
         before = folders.free(tmp_path / "disk")
-        with kept_streams(settings) as (kept, map_size):
+        with data_folder.writable(tmp_path / "no-folder") as (kept, map_size):
+            assert map_size is not None
             assert map_size == before // 8192 * 4096
 
             async def main() -> str:
-                store = _store(kept, map_size)
+                store = _store(Settings(data_dir=kept), map_size)
                 _, error = await fill(store, 5000)
                 await store.close()
                 return error

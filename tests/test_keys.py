@@ -1,17 +1,22 @@
 """Keys: who gets in, who may give orders, and that no secret leaks."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from app.keys import Key, Keys
-from tests.servers import serve
+from app.keys import MOST, Keys
+from tests.servers import Server, serve
+from tests.test_http import children
 
 READER, OPERATOR = "r" * 16, "operator-0123456789"
+FRESH, OTHER = "f" * 16, "o" * 16
 KEYS = f"sensor:predict:{READER},ops:admin:{OPERATOR}"
 STEP = {"instances": [[[0.0] * 6]]}
 
@@ -23,8 +28,10 @@ def bearer(secret: str) -> dict[str, str]:
 def test_a_key_is_known_by_its_secret_alone() -> None:
     keys = Keys.parse(f" sensor:predict:{READER} \nops:admin:a:colon-in-the-secret,")
     assert len(keys) == 2
-    assert keys.find(READER) == Key(0, "sensor", "predict", 0.0)
-    assert keys.find("a:colon-in-the-secret") == Key(1, "ops", "admin", 0.0)
+    for secret, who in {READER: (0, "sensor", "predict", 0.0), "a:colon-in-the-secret": (1, "ops", "admin", 0.0)}.items():
+        assert (key := keys.find(secret)) is not None
+        assert (key.number, key.name, key.role, key.rate) == who
+        assert repr(key.digest) not in repr(key)
     for wrong in ("", READER[:-1], READER + "r", "sensor", "é", "\udc80"):
         assert keys.find(wrong) is None
 
@@ -55,6 +62,9 @@ def test_a_key_may_have_a_rate_of_its_own() -> None:
         pytest.param("a:admin:short-secret", "too weak", id="short"),
         pytest.param(" ,", "holds no key", id="none"),
         pytest.param(f"a:admin:{OPERATOR},b:predict:{OPERATOR}", "the secret of another", id="a-secret-twice"),
+        pytest.param(
+            "".join(f"{n}:admin:{n:016}," for n in range(MOST + 1)), f"{MOST + 1} keys: expected {MOST} at most", id="many"
+        ),
     ],
 )
 def test_keys_that_cannot_be_meant_are_refused(text: str, message: str) -> None:
@@ -115,6 +125,54 @@ def test_a_file_without_keys_does_not_open_the_service(repository: Path, tmp_pat
         serve(repository, "--api-keys-file", str(tmp_path / "keys")),
     ):
         pass
+
+
+def test_keys_in_a_file_are_exchanged_without_a_restart(repository: Path, tmp_path: Path) -> None:
+    """Who has lost one cannot wait until the service may be stopped: it is worth nothing from then on, on open connections too."""
+    file = tmp_path / "keys"
+
+    def rewrite(text: str) -> None:
+        (tmp_path / "next").write_text(text)
+        (tmp_path / "next").rename(file)
+
+    def answered(server: Server, secret: str) -> int:
+        return httpx.post(f"{server.url}/predict", json=STEP, headers=bearer(secret)).status_code
+
+    rewrite(f"lost:predict:{READER}, other:predict@1000:{OTHER}")
+    with serve(repository, "--workers", "2", "--api-keys-file", str(file)) as server:
+        address = server.url.replace("http", "ws") + "/streams/ws"
+        with ExitStack() as stack:
+            # one in each worker
+            lost = [stack.enter_context(connect(address, additional_headers=bearer(READER))) for _ in range(2)]
+            other = stack.enter_context(connect(address, additional_headers=bearer(OTHER)))
+            for each in (*lost, other):
+                each.send(bytes(24))
+                assert len(each.recv()) == 12
+            rewrite(f"fresh:predict:{FRESH}, other:predict:{OTHER}")
+            for each in lost:
+                said: str | bytes = b""
+                while isinstance(said, bytes):
+                    each.send(bytes(24))
+                    said = each.recv()
+                assert "The key is not known any more." in said
+                with pytest.raises(ConnectionClosed) as closed:
+                    each.recv()
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 4401
+            for _ in range(6):
+                assert [answered(server, secret) for secret in (FRESH, OTHER, READER)] == [200, 200, 401]
+            server.wait_for("have changed, and are in use")  # the supervisor has seen it, from which others are forked
+            rewrite(f"fresh:predict:{FRESH}, other:everything:{OTHER}")
+            server.wait_for("The keys that were read before stay in use: key 2 of RECURVE_API_KEYS has no role")
+            os.kill(min(children(server.process.pid)), signal.SIGKILL)
+            server.wait_for("Loaded", times=3)  # the one in its place reads the file when it is wrong
+            for _ in range(6):
+                assert [answered(server, secret) for secret in (FRESH, OTHER, READER)] == [200, 200, 401]
+            with suppress(ConnectionClosed):  # where it was the killed worker's
+                other.send(bytes(24))
+                assert len(other.recv()) == 12
+        assert server.stop() == 0
+    assert not [line for line in server.log if FRESH in line or OTHER in line]
 
 
 ELSEWHERE = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # what a form of another page can send

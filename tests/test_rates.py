@@ -20,8 +20,8 @@ SLOW, FAST = "s" * 16, "f" * 16
 STEP = {"instances": [[[0.0] * 6]]}
 
 
-def granted(rates: Rates, number: int, now: float, asked: int) -> int:
-    return sum(rates.take(number, now) == 0.0 for _ in range(asked))
+def granted(rates: Rates, number: int, rate: float, now: float, asked: int) -> int:
+    return sum(rates.take(number, rate, now) == 0.0 for _ in range(asked))
 
 
 @pytest.mark.parametrize(
@@ -36,35 +36,43 @@ def granted(rates: Rates, number: int, now: float, asked: int) -> int:
 )
 def test_a_second_of_it_may_come_at_once_and_then_as_it_says(rate: float, at_once: int, in_ten_seconds: int) -> None:
     """Whoever asks rarely may ask together; nobody asks more in the long run."""
-    rates = Rates([0.0, rate])
-    assert granted(rates, 1, 100.0, 1000) == at_once
-    later = sum(granted(rates, 1, 100.0 + tenth / 10, 100) for tenth in range(1, 101))
+    rates = Rates(2)
+    assert granted(rates, 1, rate, 100.0, 1000) == at_once
+    later = sum(granted(rates, 1, rate, 100.0 + tenth / 10, 100) for tenth in range(1, 101))
     assert later == in_ten_seconds
-    assert granted(rates, 1, 1000.0, 1000) == at_once  # what was not used in the meantime is not saved
+    assert granted(rates, 1, rate, 1000.0, 1000) == at_once  # what was not used in the meantime is not saved
 
 
 def test_who_is_refused_is_told_when_to_come_back_and_loses_nothing() -> None:
-    rates = Rates([4.0])
-    assert granted(rates, 0, 10.0, 4) == 4
-    assert rates.take(0, 10.0) == pytest.approx(0.25)
-    assert rates.take(0, 10.2) == pytest.approx(0.05)
-    assert rates.take(0, 10.25) == 0.0
+    rates = Rates(1)
+    assert granted(rates, 0, 4.0, 10.0, 4) == 4
+    assert rates.take(0, 4.0, 10.0) == pytest.approx(0.25)
+    assert rates.take(0, 4.0, 10.2) == pytest.approx(0.05)
+    assert rates.take(0, 4.0, 10.25) == 0.0
 
 
 def test_keys_do_not_share() -> None:
-    rates = Rates([1.0, 1.0])
-    assert [granted(rates, number, 10.0, 3) for number in (0, 1)] == [1, 1]
+    rates = Rates(2)
+    assert [granted(rates, number, 1.0, 10.0, 3) for number in (0, 1)] == [1, 1]
+
+
+def test_whoever_gets_the_place_of_a_slower_key_does_not_wait_as_long_as_that_would() -> None:
+    """Keys are numbered by their order in a file that may change."""
+    rates = Rates(1)
+    assert granted(rates, 0, 0.01, 10.0, 2) == 1  # the next in 100 s
+    assert rates.take(0, 4.0, 10.0) == pytest.approx(0.25)
+    assert rates.take(0, 4.0, 10.25) == 0.0
 
 
 def test_processes_share_one_count() -> None:
     """A worker has only some of the connections of a key: its share of the rate would not be what was promised."""
-    rates = Rates([0.0, 10.0])
+    rates = Rates(2)
     for _ in range(3):
         pid = os.fork()
         if pid == 0:
-            os._exit(granted(rates, 1, 5.0, 3))
+            os._exit(granted(rates, 1, 10.0, 5.0, 3))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
-    assert granted(rates, 1, 5.0, 3) == 1
+    assert granted(rates, 1, 10.0, 5.0, 3) == 1
 
 
 def test_a_key_that_asks_too_fast_is_a_429_from_all_workers_together(repository: Path) -> None:
@@ -112,7 +120,7 @@ def test_of_messages_that_come_together_as_many_are_worked_on_as_the_rate_has_ro
     """Whoever sends them in one piece would have them all for the price of one."""
     monkeypatch.setattr(guard, "monotonic", lambda: 10.0)
     keys = Keys.parse(f"slow:predict@4:{SLOW}")
-    lets = Guard(keys, Rates([key.rate for key in keys]))
+    lets = Guard(None, lambda: keys)
     scope = {"state": {"key": keys.find(SLOW)}}
     assert [lets.allow(scope, messages) for messages in (2, 20)] == [2, 2]
     with pytest.raises(RateLimited, match="4 times a second"):

@@ -6,15 +6,16 @@ rates are kept.
 
 from base64 import urlsafe_b64decode
 from binascii import Error
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import ceil
+from pathlib import Path
 from time import monotonic
 
 from starlette.types import Scope
 
 from app.api.origins import HOST, SAFE, is_foreign
 from app.errors import Forbidden, RateLimited, Unauthorized
-from app.keys import Key, Keys
+from app.keys import MOST, Key, Keys, watched
 from app.rates import Rates
 
 # What answers without a key: probes, metrics, and the documentation.
@@ -29,11 +30,14 @@ NEXT = "set RECURVE_API_KEYS=name:admin:secret and send the secret as 'Authoriza
 
 
 class Guard:
-    """Lets a request through, or says why not."""
+    """Lets a request through, or says why not; by the keys that `read` finds in the file, if in any.
 
-    def __init__(self, keys: Keys, rates: Rates) -> None:
-        self._keys = keys
-        self._rates = rates
+    All processes that are forked later count together what each key asks.
+    """
+
+    def __init__(self, file: Path | None, read: Callable[[], Keys]) -> None:
+        self.keys = watched(file, read)
+        self._rates = Rates(MOST)
 
     def check(self, scope: Scope) -> None:
         """Unauthorized without a key that is known, Forbidden without the right one, RateLimited where that asks too often.
@@ -43,7 +47,8 @@ class Guard:
         """
         path: str = scope["path"]
         admin = path.startswith(ADMIN)
-        if not len(self._keys):
+        keys = self.keys.found
+        if not len(keys):
             if admin:
                 raise Forbidden(f"Models are loaded and unloaded by administrators only: {NEXT}.")
             if scope.get("method", "GET") not in SAFE and is_foreign(dict(scope["headers"])):
@@ -54,7 +59,7 @@ class Guard:
         secret = _secret_in(dict(scope["headers"])) or _secret_among(scope.get("subprotocols", ()))
         if secret is None:
             raise Unauthorized("A key is needed: send its secret as 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
-        key = self._keys.find(secret)
+        key = keys.find(secret)
         if key is None:
             raise Unauthorized("The key is not known.")
         scope["state"]["key"] = key
@@ -63,18 +68,24 @@ class Guard:
             raise Forbidden("Models are loaded and unloaded by administrators only, and this key has the role predict.")
 
     def allow(self, scope: Scope, messages: int) -> int:
-        """How many of these messages, which came on a connection that was let in, may be worked on; RateLimited: none."""
-        key: Key | None = scope["state"].get("key")
-        if key is None or not key.rate:
+        """How many of these messages, which came on a connection that was let in, may be worked on.
+
+        RateLimited: none of them; Unauthorized: its key was taken away since.
+        """
+        began_with: Key | None = scope["state"].get("key")
+        if began_with is None:
             return messages
+        key = self.keys.found.renewed(began_with)
+        if key is None:
+            raise Unauthorized("The key is not known any more.")
         self._take(key)
-        allowed = 1
-        while allowed < messages and not self._rates.take(key.number, monotonic()):
+        allowed = 1 if key.rate else messages
+        while allowed < messages and not self._rates.take(key.number, key.rate, monotonic()):
             allowed += 1
         return allowed
 
     def _take(self, key: Key) -> None:
-        if wait := self._rates.take(key.number, monotonic()):
+        if wait := self._rates.take(key.number, key.rate, monotonic()):
             detail = f"The key {key.name} may ask {key.rate:g} times a second and has done so: try again in {wait:.3g} s."
             raise RateLimited(detail, retry_after=ceil(wait))
 
