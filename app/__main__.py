@@ -137,15 +137,15 @@ def tls_of(settings: Settings) -> Tls | None:
     """Made once, for all workers: one that is started later can serve, though the files be no pair by then."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    context = certificates.watched(settings.tls_cert, settings.tls_key)
-    return Tls(context, patience=settings.read_timeout, plain=settings.metrics_port)
+    certificate = certificates.watched(settings.tls_cert, settings.tls_key)
+    return Tls(certificate, patience=settings.read_timeout, plain=settings.metrics_port)
 
 
 def look_again(guard: Guard, tls: Tls | None) -> None:
     """At the files that may change."""
     guard.keys.look()
     if tls is not None:
-        tls.context.look()
+        tls.certificate.look()
 
 
 def is_local(host: str) -> bool:
@@ -189,6 +189,8 @@ def serve(
         def connected(connections: int) -> None:
             app.state.counts.open.set(connections)
             look_again(guard, tls)
+            if tls is not None and (expires := tls.certificate.found.expires) is not None:
+                app.state.counts.certificate.labels(settings.tls_cert).set(expires)
 
         server = Server(
             app.state.asgi,

@@ -10,9 +10,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from ssl import SSLContext, SSLError
+from ssl import SSLError
 from typing import Any
 
+from app.certificates import Certificate
 from app.sockets import BACKLOG, port_of
 from app.watched import Watched
 
@@ -28,7 +29,7 @@ CLOSING = 2.0  # seconds for a caller to agree to the end of TLS
 class Tls:
     """How connections are encrypted, but for those to the port `plain`; `patience`: seconds for a handshake."""
 
-    context: Watched[SSLContext]
+    certificate: Watched[Certificate]
     patience: float
     plain: int | None = None
 
@@ -95,7 +96,7 @@ class Arrivals:
         options: dict[str, Any] = {}
         tls = self._tls
         if tls is not None and port_of(connection) != tls.plain:
-            options = {"ssl": tls.context.found, "ssl_handshake_timeout": tls.patience, "ssl_shutdown_timeout": CLOSING}
+            options = {"ssl": tls.certificate.found.context, "ssl_handshake_timeout": tls.patience, "ssl_shutdown_timeout": CLOSING}
         loop = asyncio.get_running_loop()
         protocol = self._make()
         task = loop.create_task(loop.connect_accepted_socket(lambda: protocol, connection, **options))

@@ -1,24 +1,77 @@
-"""The certificate that connections are encrypted with: what may be wrong with its files.
+"""The certificate that connections are encrypted with: what may be wrong with its files, and how long it is good.
 
 Knows nothing of connections.
 """
 
 import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from time import time
 
 from app.watched import Watched
 
 BEGIN = b"-----BEGIN"
+SOON = 14 * 86_400.0  # seconds before it expires
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which Python has no name
 
 
-def watched(cert: Path, key: Path) -> Watched[ssl.SSLContext]:
-    """`context_of` these files as they are now, or as they were when they were a pair last."""
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What handshakes need of it, and when it expires, in seconds since 1970; None: no caller can use it, because of `trouble`."""
+
+    file: Path
+    context: ssl.SSLContext
+    expires: float | None
+    trouble: str = ""
+
+    def doubts(self, now: float) -> str | None:
+        """What callers hold against it now, in seconds since 1970, or soon."""
+        if self.expires is None:
+            return f"No caller can use the certificate in {self.file}: {self.trouble}"
+        left = self.expires - now
+        if left > SOON:
+            return None
+        when = f"{datetime.fromtimestamp(self.expires, UTC):%Y-%m-%d %H:%M} UTC"
+        renew = "renew it: it is read again when it changes"
+        return f"The certificate in {self.file} {'expires' if left > 0 else 'expired'} on {when}; {renew}"
+
+
+def watched(cert: Path, key: Path) -> Watched[Certificate]:
+    """What is in these files now, or was when they were a pair last."""
     return Watched(
         [cert, key],
-        lambda: context_of(cert, key),
+        lambda: read(cert, key),
         changed=f"The certificate in {cert} has changed, and is served",
         kept="The certificate that was read before is served on",
+        doubts=lambda found: found.doubts(time()),
     )
+
+
+def read(cert: Path, key: Path) -> Certificate:
+    """ValueError says what is wrong with the files."""
+    context = context_of(cert, key)
+    try:
+        return Certificate(cert, context, _expiry(context, cert))
+    except ssl.SSLError as error:
+        return Certificate(cert, context, None, getattr(error, "verify_message", None) or error.reason or str(error))
+
+
+def _expiry(context: ssl.SSLContext, cert: Path) -> float:
+    """As a caller sees it who trusts this certificate, in a handshake without a network; SSLError."""
+    caller = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    caller.check_hostname = False
+    caller.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME)
+    caller.load_verify_locations(cert)
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    caller_side, side = caller.wrap_bio(back, there), context.wrap_bio(there, back, server_side=True)
+    for each in 2 * (caller_side, side):
+        with suppress(ssl.SSLWantReadError):
+            each.do_handshake()
+    found = caller_side.getpeercert()
+    assert found
+    return ssl.cert_time_to_seconds(str(found["notAfter"]))
 
 
 def context_of(cert: Path, key: Path) -> ssl.SSLContext:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from app.counted import ModelCounts, Samples
-from app.observed import Buckets, Children, Totals, replaced, tally
+from app.observed import Buckets, Children, Totals, expiring, replaced, tally
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -91,6 +91,7 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         replaced(own)
+        self.certificate = expiring(own)
         self._with_refusals: set[str] = set()  # models that have had any
         self.in_use: dict[tuple[str, str], Gauge] = {}  # of these, by name and version: files that are loaded anew are the same
         self.streams = StreamMetrics(own)

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -16,6 +16,16 @@ K = TypeVar("K")
 def replaced(registry: CollectorRegistry) -> Counter:
     """Shown by all, and counted by who supervises them."""
     return Counter("recurve_workers_replaced_total", "Workers that have ended and were replaced", registry=registry)
+
+
+def expiring(registry: CollectorRegistry) -> Gauge:
+    return Gauge(
+        "recurve_certificate_expires_timestamp_seconds",
+        "When the certificate expires that connections are encrypted with",
+        ("file",),
+        registry=registry,
+        multiprocess_mode="livemin",
+    )
 
 
 class Children(dict[K, T]):

@@ -17,17 +17,27 @@ Marks = tuple[tuple[int, int, int] | None, ...]  # what tells the files from oth
 class Watched(Generic[T]):
     """What `read` makes of the files, as they were last when they were good; at first its ValueError says what is wrong with them.
 
-    `changed` is told in the log when they have; and `kept`, with what is wrong, where what was read before stays. A process that
-    was forked goes on from what its parent has read last.
+    `changed` is told in the log when they have; `kept`, with what is wrong, where what was read before stays; and what `doubts` has
+    to say of what is found. A process that was forked goes on from what its parent has read last.
     """
 
-    def __init__(self, files: Sequence[Path], read: Callable[[], T], *, changed: str, kept: str) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        read: Callable[[], T],
+        *,
+        changed: str,
+        kept: str,
+        doubts: Callable[[T], str | None] = lambda _: None,
+    ) -> None:
         self._files = files
         self._read = read
         self._told = (changed, kept)
+        self._doubts = doubts
         self._marks = self._marked()
         self._doubtful: Marks = ()
         self.found = read()
+        self._warn()
 
     def look(self) -> None:
         """Whether the files have changed: to be called about once a second, for what is right for a moment only may be missed."""
@@ -44,7 +54,12 @@ class Watched(Generic[T]):
             log.error("%s: %s.", kept, error)
         else:
             log.info("%s.", changed)
+            self._warn()
         self._marks = marks
+
+    def _warn(self) -> None:
+        if doubt := self._doubts(self.found):
+            log.warning("%s.", doubt)
 
     def _marked(self) -> Marks:
         return tuple(map(_mark, self._files))

@@ -11,14 +11,14 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from app.certificates import context_of
+from app.certificates import context_of, read
 from scripts.evaluation.card import EvaluationError
 from scripts.evaluation.connection import Connection
 from tests.servers import ROOT, Server, serve
@@ -190,7 +190,10 @@ def test_a_renewed_certificate_is_served_without_a_restart(
         with httpx.Client(base_url=server.url, verify=trusting(files)) as before:
             assert before.post("/predict", json=ONE).status_code == 200
             (tmp_path / "other").mkdir()
-            other = make_certificate(tmp_path / "other")
+            other = make_certificate(tmp_path / "other", "-nodes", "-days", "10")
+            expires = re.compile(rf'recurve_certificate_expires_timestamp_seconds{{file="{re.escape(str(mine[0]))}"}} ([0-9.e+]+)')
+            soon = float(expires.findall(before.get("/metrics").text)[0]) - time()
+            assert 29 < soon / 86_400 <= 30
             shutil.copy(other[0], mine[0])  # the key is still that of the first
             while "served on" not in "".join(server.log):
                 assert answered(trusting(files))
@@ -200,7 +203,29 @@ def test_a_renewed_certificate_is_served_without_a_restart(
             assert before.post("/predict", json=ONE).status_code == 200
             while answered(trusting(files)):  # each worker looks for itself
                 pass
+            server.wait_for(f"The certificate in {mine[0]} expires on ")
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "days", "doubt"),
+    [
+        pytest.param((), 0, None, id="good-for-long"),
+        pytest.param((), 87, r"cert.pem expires on \d{4}-", id="soon"),
+        pytest.param((), 101, r"cert.pem expired on \d{4}-", id="expired"),
+        pytest.param(
+            ("-addext", "extendedKeyUsage=clientAuth"), 0, "No caller can use .*cert.pem: unsuitable .* purpose", id="clients"
+        ),
+    ],
+)
+def test_a_certificate_that_callers_refuse_now_or_soon_is_warned_of(
+    tmp_path: Path, more: tuple[str, ...], days: int, doubt: str | None
+) -> None:
+    """All that a service sees of it is that nobody comes any more."""
+    files = make_certificate(tmp_path, "-nodes", "-days", "100", *more)
+    found = read(*files).doubts(time() + days * 86_400)
+    assert (found is None) == (doubt is None)
+    assert re.search(doubt or "", found or "")
 
 
 def test_what_is_wrong_with_the_files_is_told(tmp_path: Path, files: tuple[Path, Path]) -> None:
