@@ -1,6 +1,7 @@
 """The frames of a WebSocket as bytes, by RFC 6455, section 5.2. Knows nothing of connections."""
 
-BINARY, TEXT, MASKED = 0x82, 0x81, 0x80  # the first byte of a frame that is a message, and what is set in the second
+BINARY, TEXT, CLOSE = 0x82, 0x81, 0x88  # the first byte of a frame that is a message, or the end
+MASKED = 0x80  # what is set in the second
 SINGLE = (BINARY, TEXT)
 
 

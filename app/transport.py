@@ -147,3 +147,11 @@ class Lingering(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.connection_lost(exc)
+
+
+def forget_frames(*errors: BaseException | None) -> None:
+    """Those that the errors went through, and those of what they came of."""
+    for each in errors:
+        error = each
+        while error is not None:
+            error.__traceback__, error = None, error.__cause__ or error.__context__

@@ -16,7 +16,8 @@ from websockets.protocol import OPEN
 
 from app import frames
 from app.extensions import ON_DISCONNECT, STOPPING, WAITING
-from app.frames import BINARY, MASKED, SINGLE
+from app.frames import BINARY, CLOSE, MASKED, SINGLE
+from app.transport import LONGEST, forget_frames
 
 AHEAD = 32  # messages that are taken from a caller before the first of them is answered
 AHEAD_BYTES = 2**20  # the same; and the message with which they become more
@@ -49,6 +50,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._app = app
         self.app = self._answer
         self._leaving: set[Callable[[], None]] = set()
+        self._ends = 0.0  # the loop's time, when it is over whatever comes
 
     async def receive(self) -> Any:
         """The next message, and room for another; uvicorn's own knows nothing of what is kept here."""
@@ -105,12 +107,18 @@ class WebSocket(WebSocketsSansIOProtocol):
                 part = data[at : at + self._rest]
                 self._rest -= len(part)
                 at += len(part)
-                super().data_received(part)
+                if self._ends:
+                    self.handle_parser_exception()
+                else:
+                    super().data_received(part)
                 continue
             begin, length = frames.find(data, at)
             if not begin:
                 self._held = data[at:]
                 break
+            if self._ends and data[at] == CLOSE:  # the answer to ours
+                self.transport.close()
+                return
             self._left -= 1
             end = begin + length
             if data[at] in SINGLE and data[at + 1] & MASKED and end <= len(data) and length <= self._short and not self._parted():
@@ -150,8 +158,8 @@ class WebSocket(WebSocketsSansIOProtocol):
             raise ClientDisconnected
 
     def _parted(self) -> bool:
-        """Whether a message is under way that comes in several frames."""
-        return self.conn.current_size is not None
+        """Whether a message is under way that comes in several frames, or one that could not be read has ended it all."""
+        return self.conn.current_size is not None or self._ends > 0
 
     def handle_cont(self, event: Frame) -> None:
         """A part of a message: parts are kept as they come, so each takes more memory than its bytes."""
@@ -203,6 +211,16 @@ class WebSocket(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         self.transport.abort()  # `close` would wait for what the caller does not read
 
+    def handle_parser_exception(self) -> None:
+        """Say why it ends, and drop what is still on its way: closed at once, it would be reset, and its caller lose the reason."""
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        elif (end := self.conn.close_sent) is not None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": end.code, "reason": end.reason})
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent, self._ends = True, self.loop.time() + LONGEST
+        self.close_timer = self.loop.call_at(min(self._ends, self.loop.time() + CLOSING), self.transport.close)
+
     def shutdown(self) -> None:
         """Have the application answer what it has and then close; it is not cut off, but for a caller who does not read."""
         if hasattr(self, "scope") and self.initial_response is None and not self.close_sent:  # its handshake may be under way
@@ -229,11 +247,4 @@ class WebSocket(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             self.scope["extensions"].pop(WAITING, None)
         self.conn.parser.close()
-        for error in (self.conn.handshake_exc, self.conn.parser_exc):
-            _forget_frames(error)
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Those that an error went through, and those of what it came of."""
-    while error is not None:
-        error.__traceback__, error = None, error.__cause__ or error.__context__
+        forget_frames(self.conn.handshake_exc, self.conn.parser_exc)

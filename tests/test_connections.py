@@ -346,6 +346,20 @@ def test_a_websocket_of_another_version_is_told_which_is_spoken(server: Server, 
     assert b"got %s." % version in found
 
 
+def test_who_sends_a_message_that_is_too_large_is_not_reset_before_he_has_the_reason(server: Server) -> None:
+    """What nobody reads is answered with a reset: a client that writes and reads in turns would lose the close code by it."""
+    size = 2**26
+    with call(server) as caller:
+        caller.sendall(UPGRADE + b"\r\n")
+        caller.recv(65536)
+        caller.sendall(b"\x82\xff" + size.to_bytes(8, "big") + bytes(4))
+        told = caller.recv(65536)
+        assert told[:4] == b"\x88" + bytes([len(told) - 2]) + (1009).to_bytes(2, "big")
+        caller.sendall(bytes(size))
+        caller.sendall(b"\x88\x82" + bytes(4) + told[2:4])  # and agrees to the end, for which nobody waits then
+        assert caller.recv(1) == b""
+
+
 def test_there_is_no_websocket_in_an_older_http(server: Server) -> None:
     """RFC 9110 has an upgrade in HTTP/1.0 ignored (section 7.8): what answers may not understand a connection that goes on."""
     with call(server) as caller:

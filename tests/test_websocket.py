@@ -113,7 +113,7 @@ class Peer:
         while not self.server.queue.empty():
             message = self.server.queue.get_nowait()
             messages.append({name: bytes(each) if name == "bytes" else each for name, each in message.items()})
-        return [messages, self.transport.written, self.transport.closed]
+        return [messages, self.transport.written, self.transport.closed or self.server.close_sent]
 
 
 frames = st.one_of(
