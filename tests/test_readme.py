@@ -96,10 +96,12 @@ def test_every_metric_is_listed() -> None:
 
 
 def test_the_statuses_that_are_listed_are_those_that_errors_have() -> None:
-    """All of them, and no other."""
+    """All of them, and no other; and the kinds of the one that has many."""
     listed = [status for first in rows(API, r"[45]\d\d(, [45]\d\d)*") for status in first.split(", ")]
     kinds = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.RecurveError)]
     assert sorted(listed) == sorted({*(str(kind.status) for kind in kinds), "405"})  # a wrong method is the framework's to tell
+    busy = {kind.code for kind in kinds if issubclass(kind, errors.Unavailable)} - {errors.Unavailable.code}
+    assert set(re.findall(r"`([a-z-]+)`", "".join(rows(API, "503")["503"]))) == busy, "what tells them apart"
 
 
 def test_every_route_is_listed() -> None:
