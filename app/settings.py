@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         None, description="port for /metrics, which the other has no more, and for probes, in plain HTTP and without keys"
     )
-    tls_cert: Path | None = Field(None, description="a file with the certificate and those it rests on, in PEM: HTTPS")
+    tls_cert: Path | None = Field(None, description="a file with the certificate and its chain, in PEM: HTTPS")
     tls_key: Path | None = Field(None, validate_default=True, description="a file with its key, in PEM")
     model_dir: Path = Field(Path("model"), description="the model repository, <name>/<version>/ in it")
     default_model: str = Field("gyro-denoiser", description="the model that answers a request without `model`")
@@ -72,11 +72,11 @@ class Settings(BaseSettings):
         "auto", description="padded time steps in one batch, a longer instance runs alone; auto: 8192, with CUDA 131072"
     )
     max_padding_waste: float = Field(0.25, ge=0, lt=1, description="share of a batch that may be padding")
-    max_queue_delay: float = Field(0.0, ge=0, le=10, description="seconds that a batch which is not full waits for company")
+    max_queue_delay: float = Field(0.0, ge=0, le=10, description="seconds that a batch which is not full waits for more instances")
     max_queue_size: int = Field(4096, ge=1, description="instances that may wait; an empty queue takes one request of any size")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
     max_bodies_bytes: int = Field(
-        256 * 2**20, ge=1, description="bytes of all bodies at once, of all workers; each always takes two"
+        256 * 2**20, ge=1, description="bytes of all bodies at once, of all workers; each always takes two of the largest"
     )
     max_head_bytes: int = Field(2**16, ge=4096, le=2**24, description="bytes of one request's head: path and headers")
     max_instances: int = Field(1024, ge=1, description="instances in one request")
