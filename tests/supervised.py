@@ -21,6 +21,7 @@ from typing import Any
 from app import supervisor
 from app.sockets import bind, port_of
 from app.supervisor import Supervisor
+from app.worker import HANGS
 
 
 @dataclass(slots=True)
@@ -37,13 +38,14 @@ clock = Clock()
 
 
 class Stepping(selectors.DefaultSelector):
-    """Waits for as long as nothing is due; else it moves the clock instead. `before` is called each time."""
+    """Waits for as long as nothing is due; else it moves the clock instead, unless that stands. `before` is called each time."""
 
     before: Callable[[], None] = staticmethod(lambda: None)
+    stands = False  # while a process is about to do something, which takes it none of this time
 
     def select(self, timeout: float | None = None) -> list[Any]:
         self.before()
-        if timeout in (None, inf):
+        if self.stands or timeout in (None, inf):
             return super().select()
         found = super().select(0)
         clock.now += 0 if found else timeout
@@ -125,7 +127,9 @@ def hanging() -> dict[str, Any]:
             stop()
 
     def before() -> None:
-        if len(ready) == len(ends) and any(worker.ready for worker in made._workers):
+        dying = any(worker.silent >= HANGS for worker in made._workers)
+        stepping.stands = dying or len(ends) == 2  # a third is on its way by then
+        if len(ready) == len(ends) < 2 and any(worker.ready for worker in made._workers):
             ready.append(clock.now)
 
     made, stepping, _ = supervise(work, ended=ended, watched=True)

@@ -44,7 +44,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced() -> None:
     found, log = scenario("hanging")
     assert found["code"] == 0
     assert len(found["rounds"]) == 2
-    assert min(found["rounds"]) >= HANGS - 1
+    assert {*found["rounds"]} <= {HANGS - 1, HANGS}
     assert log.count("hangs: it has not reported for about 30 s, and is killed.") == 2
     assert "memory is short" not in log  # the supervisor did it
 
