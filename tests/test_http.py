@@ -384,9 +384,13 @@ def test_every_operation_is_described_and_has_a_name_for_a_method(client: httpx.
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_stops_it_cleanly(repository: Path, name: str, workers: str) -> None:
     """`docker stop`, Ctrl-C and a closed terminal are ordinary ends, not failures; a keep-alive connection must not delay them."""
-    with serve(repository, "--workers", workers, module="app") as server, httpx.Client(base_url=server.url) as http:
-        assert http.get("/health").status_code == 200
-        assert server.stop(getattr(signal, name)) == 0
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, and it would be inherited
+    try:
+        with serve(repository, "--workers", workers, module="app") as server, httpx.Client(base_url=server.url) as http:
+            assert http.get("/health").status_code == 200
+            assert server.stop(getattr(signal, name)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert "everything that was accepted has been answered" in "".join(server.log)
 
 
