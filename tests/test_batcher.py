@@ -440,14 +440,32 @@ def test_accepted_work_is_not_starved_by_the_more_urgent() -> None:
     loop.close()
 
 
-def test_nobody_waits_for_company_until_it_is_too_late() -> None:
+def test_nobody_waits_for_company_until_it_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting for throughput must not cost an idle service its answers, however patient those are who came since."""
+    now, later = 100.0, list[tuple[float, Callable[[], None]]]()
+    monkeypatch.setattr(batcher, "monotonic", lambda: now)
 
     async def scenario() -> None:
-        batcher = Batcher(Doubler(), replace(LIMITS, max_queue_delay=10.0), lanes=1)
-        hurried, patient = ask(batcher, [instance(5)], timeout=0.5), ask(batcher, [instance(5)])
+        nonlocal now
+        loop, engine = asyncio.get_running_loop(), Doubler()
+        made = Batcher(engine, replace(LIMITS, max_queue_delay=10.0), lanes=1)
+
+        def call_later(seconds: float, look: Callable[[], None]) -> asyncio.Handle:
+            later.append((seconds, look))
+            return asyncio.Handle(look, (), loop)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "call_later", call_later)
+            hurried, patient = ask(made, [instance(5)], timeout=0.5), ask(made, [instance(5)])
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert engine.batches == []
+        seconds, look = later[-1]
+        assert seconds == pytest.approx(0.25)
+        now += 0.26
+        look()
         assert len(await hurried) == len(await patient) == 1
-        await batcher.close()
+        await made.close()
 
     asyncio.run(scenario())
 
