@@ -1,8 +1,10 @@
 """Real servers for the tests: `python -m app` in a process of its own, on a port of its own."""
 
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +18,15 @@ from tests import forked
 from tests.forked import ROOT, Forked
 
 LISTENING = re.compile(r"Ready on (https?://[^ ]+:\d+)")
+
+
+def free_port() -> int:
+    """One that stays free while nobody listens: none that the system gives to those who connect."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("there is no free port")
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 
 from app import manifest
 from app.tensors import Array
-from tests.servers import Server, serve
+from tests.servers import Server, free_port, serve
 from tests.test_http import children
 
 OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
@@ -41,15 +40,6 @@ def endless(seed: int, longest: int) -> Iterator[Array]:
     """Chunks of one signal, of 1 to `longest` steps; the same seed, the same chunks."""
     lengths = random.Random(seed)
     return (steps(lengths.randint(1, longest), seed, number) for number in count())
-
-
-def free_port() -> int:
-    """One that stays free while nobody listens: none that the system gives to those who connect."""
-    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise AssertionError("there is no free port")
 
 
 def client() -> httpx.AsyncClient:
