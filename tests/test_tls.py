@@ -122,19 +122,25 @@ def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
 @WORKERS
 def test_a_handshake_has_the_read_timeout_and_holds_up_nobody(repository: Path, files: tuple[Path, Path], workers: str) -> None:
     """Callers who connect and say nothing, or half a greeting, are cut off; others are served meanwhile."""
-    with serve(repository, "--workers", workers, "--read-timeout", "1.5", *flags(files)) as server, ExitStack() as stack:
-        began = monotonic()
-        silent = [stack.enter_context(socket.create_connection(address(server.url), timeout=20)) for _ in range(50)]
-        for each in silent[::2]:
-            each.sendall(b"\x16\x03\x01\x02\x00\x01")
-        trust = trusting(files)
-        for _ in range(4):
-            assert httpx.post(f"{server.url}/predict", json=ONE, verify=trust).status_code == 200
-        assert monotonic() - began < 1.5  # none of them had to be cut off for that
-        for each in silent:
-            while each.recv(4096):
-                pass
-        assert 1.4 < monotonic() - began < 10
+    trust = trusting(files)
+    with serve(repository, "--workers", workers, "--read-timeout", "1.5", *flags(files)) as server:
+
+        def served_before_any_is_cut_off() -> bool:
+            with ExitStack() as stack:
+                began = monotonic()
+                silent = [stack.enter_context(socket.create_connection(address(server.url), timeout=20)) for _ in range(50)]
+                for each in silent[::2]:
+                    each.sendall(b"\x16\x03\x01\x02\x00\x01")
+                for _ in range(4):
+                    assert httpx.post(f"{server.url}/predict", json=ONE, verify=trust).status_code == 200
+                served = monotonic()
+                for each in silent:
+                    while each.recv(4096):
+                        pass
+                assert monotonic() - began >= 1.5
+                return served - began < 1.5
+
+        assert any(served_before_any_is_cut_off() for _ in range(5))  # unless the machine stands still meanwhile
         assert server.stop() == 0
 
 
