@@ -79,10 +79,22 @@ class Browser:
         """Until an element's text holds this; all of it."""
         return str(self.wait(lambda: (now := self.text(selector)) and text in now and now, f"{selector} says {text!r}"))
 
+    def note(self, selector: str) -> None:
+        """Remember what an element says from now on, for `wait_until_said`."""
+        script = """
+            const element = arguments[0];
+            window.said = [];
+            new MutationObserver(() => window.said.push(element.textContent)).observe(element, { childList: true, subtree: true });
+        """
+        self.run(script, self.find(selector))
+
+    def wait_until_said(self, text: str) -> None:
+        """Until what is noted has held this, however short it stood there."""
+        self.wait(lambda: any(text in said for said in self.run("return window.said")), f"it has said {text!r}")
+
     def downloaded(self, name: str) -> str:
         path = self.downloads / name
-        self.wait(path.exists, f"{name} is downloaded")
-        return path.read_text()
+        return str(self.wait(lambda: path.exists() and path.read_text(), f"{name} is downloaded"))
 
     def complaints(self) -> list[str]:
         """What the console holds since the page was opened, or since this was asked: errors, and what the policy forbids."""

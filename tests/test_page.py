@@ -296,8 +296,9 @@ def test_a_connection_that_is_cut_goes_on_without_a_jump(window: Browser, server
     """What came back in two connections is what the whole signal gives in one call."""
     window.open(f"{server.url}/?seed=2")
     window.wait(answered(window, 60), "samples are answered")
+    window.note("#status")
     window.run(CUT_WITH_THE_NEXT_CHUNK)
-    window.wait_for("#status", "Connection cut")
+    window.wait_until_said("Connection cut")
     window.wait_for("#status", "each that was sent, once")
     steps = at_rest(window)
     assert window.number("#resent") >= 1
@@ -372,8 +373,9 @@ def test_a_recording_is_streamed_by_the_names_of_its_columns(
     window.wait(answered(window, 10), "the sensor streams")
     window.find("#load-file").send_keys(str(tmp_path / "other.csv"))
     window.wait_for("#status", "The columns gyro_x, gyro_y, gyro_z, accel_x, accel_y, accel_z are not there; it has a, b.")
+    window.note("#status")
     window.find("#load-file").send_keys(str(tmp_path / "ride.csv"))
-    window.wait_for("#status", "Streaming ride.csv, 300 rows, at 200 Hz; the model was trained at 100 Hz.")
+    window.wait_until_said("Streaming ride.csv, 300 rows, at 200 Hz; the model was trained at 100 Hz.")
     window.wait_for("#status", "All 300 rows are answered")
     (window.downloads / "recurve.csv").unlink(missing_ok=True)
     window.click("#save")
