@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """`count` processes behind the `listeners`, each of which does `work(channel)` and ends with the exit code it returns.
 
-    Workers are forked, so that they share the memory of what is imported: nothing here may start a thread. `ended` is told
-    the process id of each that has ended, and `look` is called about once a second: what is seen there, later workers know. A
-    signal reaches them at once, and connections for `delay` seconds more.
+    Workers are forked, so that they share the memory of what is imported: nothing here may start a thread. `ended` is told the
+    process id of each that has ended; what `look`, called about once a second, has seen, later workers know. A signal reaches
+    workers at once, and connections for `delay` seconds more.
     """
 
     def __init__(
@@ -196,19 +196,20 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         self._ended(worker.pid)
         if self._signals:
-            return
-        if not self._listening:  # the others would fail as it did
+            if self._signals < 3 and code not in (0, -signal.SIGTERM):  # which ends one that was not ready yet
+                log.error("%s while it stopped.", ended(worker, code))
+                self._failed = 1
+        elif not self._listening:  # the others would fail as it did
             if code != 1:  # else it has said why
                 log.error("%s before it was ready.", ended(worker, code))
             self._failed = 1
             self._stop(signal.SIGTERM)
-            return
-        log.error("%s and is replaced.", ended(worker, code))
-        self._starts.replace(worker.ready_at, monotonic())
+        else:
+            log.error("%s and is replaced.", ended(worker, code))
+            self._starts.replace(worker.ready_at, monotonic())
 
     def _on_signals(self) -> None:
-        """The first stops the workers in order, after the delay; one that comes meanwhile ends that. The next has them refuse what
-        waits, the last kills them."""
+        """The first stops the workers, after the delay, which another ends; the next has them refuse what waits, the last kills."""
         for number in self._signalled.recv(64):
             if number == signal.SIGHUP and self._signals:  # a terminal that is closed may send it twice, and is in no hurry
                 continue
@@ -245,6 +246,5 @@ class Supervisor:
                     worker.channel.shutdown(socket.SHUT_WR)  # that was the last: it stops when it has come to this
 
     def _patience(self) -> float:
-        due = [self._watch.due, *([] if self._signals else self._starts.due[:1])]
-        due += [each for each in (self._until, self._again) if each is not None]
+        due = [self._watch.due, *([] if self._signals else self._starts.due[:1]), *filter(None, (self._until, self._again))]
         return max(0.0, min(due) - monotonic())
