@@ -3,6 +3,8 @@
 Owns that for every command. Knows nothing of what a command does.
 """
 
+import os
+import select
 import shlex
 import shutil
 import signal
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 _FILES = ("--csv", "--file", "--input", "--parquet", "--train")  # what people try first to name their data
-STOPPED = 130  # the exit status of what Ctrl-C has ended, as shells have it
+STOPPED, UNREAD = 130, 141  # exit statuses of what Ctrl-C has ended, or SIGPIPE would have, as shells have them
 
 
 class Parser(ArgumentParser):
@@ -49,14 +51,26 @@ class Parser(ArgumentParser):
 
 
 def run(main: Callable[[], int]) -> int:
-    """The exit status of a command, whatever ends it; of one that Ctrl-C ends, and that has said nothing of it, STOPPED."""
+    """The exit status of a command, whatever ends it; of one that Ctrl-C ends, and that has said nothing of it, STOPPED.
+
+    UNREAD: who read what it prints has left, as `| head` does; there is nobody to tell.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while modules were loaded
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return STOPPED
+    except BrokenPipeError:
+        state = select.poll()
+        state.register(sys.stdout, 0)
+        if not state.poll(0):  # it was another pipe
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter would complain at its end
+        return UNREAD
+    return code
 
 
 def count(text: str) -> int:

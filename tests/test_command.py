@@ -132,6 +132,30 @@ def test_a_command_that_ctrl_c_ends_says_so_in_a_line(capsys: Shown) -> None:
     assert [command.run(lambda each=each: each) for each in (0, 1)] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("does", "read_from", "code", "says"),
+    [
+        pytest.param("print('much') or 0", False, 141, "", id="kept-until-the-end"),
+        pytest.param("print('much', flush=True)", False, 141, "", id="at-once"),
+        pytest.param("os.write(another, b'much')", True, 1, "BrokenPipeError: ", id="another-pipe"),
+    ],
+)
+def test_a_command_whose_reader_has_left_ends_without_a_word(does: str, read_from: bool, code: int, says: str) -> None:
+    """As with `| head`: it has what it wanted. What breaks elsewhere is a defect, and shows."""
+    imports = "import os, sys\nfrom scripts import command"
+    program = f"{imports}\nread, another = os.pipe()\nos.close(read)\nsys.exit(command.run(lambda: {does}))"
+    read, write = os.pipe()
+    if not read_from:
+        os.close(read)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    if read_from:
+        os.close(read)
+    assert ended.returncode == code
+    assert (ended.stderr == "") == (says == "")
+    assert says in ended.stderr
+
+
 def test_the_longest_installation_is_announced() -> None:
     """pip is quiet: for minutes nothing else is said."""
     told = subprocess.check_output(["make", "--dry-run", "VENV=nowhere", "install-train"], cwd=ROOT, text=True)
