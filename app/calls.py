@@ -1,127 +1,241 @@
-"""A short cut past ASGI: a request that has come in whole is handed to the application in one call, which returns the reply.
+"""The requests of one connection: answered one after the other, as ASGI has it or in one call, which takes less.
 
-Owns when that is possible. ASGI's messages and events are a good part of what a small request costs in Python; so is parsing a head
-that is the same as that of the request before. Knows nothing of what is asked.
+Owns which is answered, which wait, which is the last, and when the short cut past ASGI is possible: with a request that has come in
+whole. ASGI's messages and events are a good part of what a small request costs in Python; so is parsing a head that is the same as
+that of the request before. Knows nothing of what is asked.
 """
 
 import asyncio
-from collections.abc import Coroutine
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from itertools import chain
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
-from app.connection import Protocol
-from app.extensions import Begin, Offer, Reply
+from app.extensions import ANSWER, ON_DISCONNECT, Begin, Header, Offer, Reply, Scope
 from app.heads import Head
+from app.transport import Flow
+from app.wire import packed
 
 TRIES = 8  # heads that a connection keeps, one after the other, of which none comes again: then its caller's are never the same
+ASGI = {"version": "3.0", "spec_version": "2.3"}
+log = logging.getLogger("uvicorn.error")
 
 
 class _Known(NamedTuple):
     """A head, and what parsing it gave."""
 
     head: Head
-    scope: dict[str, Any]
+    scope: Scope
     length: int  # its place among the headers
     begin: Begin
 
 
-class CallingProtocol(Protocol):
-    """A connection whose requests are answered as a whole where `offer` says how; the others as ASGI has it."""
+class Cycle(RequestResponseCycle):
+    """A request and its answer: the last, where its caller waits to be told to send the body (RFC 9110, section 10.1.1).
 
-    def __init__(self, *arguments: Any, offer: Offer, **more: Any) -> None:
-        super().__init__(*arguments, **more)
+    He may send it or not: what comes next is a body for one and a request for another.
+    """
+
+    async def send(self, message: Any) -> None:
+        self.end_unasked()
+        await super().send(message)
+
+    def end_unasked(self) -> None:
+        if self.waiting_for_100_continue and self.more_body:  # which is so until the answer has begun
+            self.keep_alive = False
+
+
+class Calls:
+    """Has `app` answer each, in one call where `offer` says how, and calls `answered` then; `leaving`: the next is the last."""
+
+    def __init__(
+        self, transport: Any, state: ServerState, app: Any, offer: Offer, *, answered: Callable[[], None], leaving: bool
+    ) -> None:
+        self._transport = transport
+        self._state = state
+        self.app = app
         self._offer = offer
-        self._begin: Begin | None = None  # for the request whose body is read
-        self._reading = False  # a piece
-        self._piece = b""  # the same, where nothing of a request came before it
+        self._answered = answered
+        self._loop = asyncio.get_running_loop()
+        self._leaving = leaving
+        self.cycle: Cycle | None = None  # of the last that has begun to come
+        self._next: Cycle | None = None  # that is to be begun
+        self.waiting: deque[Cycle] = deque()  # for those before them
+        self.flow = Flow(transport, self.waiting)
+        self._on_disconnect: set[Callable[[], None]] = set()
+        self.piece: bytes | None = None  # that is just coming; empty where a part of a request came before it
         self._known: _Known | None = None
-        self._whole: RequestResponseCycle | None = None  # of the last request with a head that was known
+        self._whole: Cycle | None = None  # of the last request with a head that was known
         self._tries = TRIES
+        places = {"server": get_local_addr(transport), "client": get_remote_addr(transport)}
+        scheme = "https" if is_ssl(transport) else "http"
+        self._scope = {"type": "http", "asgi": ASGI, "scheme": scheme, "root_path": "", **places}
 
-    def data_received(self, data: bytes) -> None:
-        known, between = self._known, self._came in ("nothing yet", "all")
-        if known is not None and between and self._rests() and not self._last and not self.flow.write_paused:
-            found = known.head.rest_of(data)
-            if found is not None and not self._kept:
-                self._again(known, *found)
-                return
-        self._reading, self._piece = True, data if between else b""
-        super().data_received(data)
-        self._reading, self._piece = False, b""
-        if self._begin is not None:  # there is more to come, and it may be refused before that
-            self._begin = None
-            super()._start_asgi_task(self.cycle, self.app)
+    @property
+    def rest(self) -> bool:
+        """Whether all have been answered."""
+        return self.cycle is None or self.cycle.response_complete
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        usual = app is self.config.loaded_app and not self.flow.write_paused  # a caller who does not read has to wait
-        begin = self._offer(cycle.scope) if usual else None  # type: ignore[arg-type]  # the same, typed by uvicorn
-        if begin is not None and not cycle.more_body:
-            self._call(begin, cycle)
-        elif begin is not None and self._reading:
-            self._begin = begin
-        else:  # also one that had to wait, of which no more is read before somebody asks for it
-            super()._start_asgi_task(cycle, app)
+    def add(self, method: str, url: bytes, version: str, headers: list[Header], *, keep_alive: bool) -> None:
+        """Take one of which the head has come."""
+        target = httptools.parse_url(url)
+        path = target.path.decode("ascii")
+        scope = self._scope | {
+            "http_version": version,
+            "method": method,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": headers,
+            "state": {},
+            "extensions": {ON_DISCONNECT: self._on_disconnect, ANSWER: self._answer},
+        }
+        rest, before = self.rest, self.cycle
+        self.cycle = cycle = self._new_cycle(scope, keep_alive=keep_alive and not self._leaving)
+        cycle.waiting_for_100_continue = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+        if self._leaving and before is not None and not before.response_started:
+            before.keep_alive = True  # it is not the last, after all
+        if not rest:
+            self.flow.pause_reading()
+            self.waiting.appendleft(cycle)
+            return
+        self._next = cycle
+        if self.piece is None:  # it had to wait, and no more of it is read before somebody asks for it
+            self.begin()
 
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        begin, self._begin = self._begin, None
-        if begin is not None:
-            self._call(begin, self.cycle)
+    def add_body(self, data: bytes) -> None:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.body += data
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
-    def _call(self, begin: Begin, cycle: RequestResponseCycle) -> None:
+    def end(self) -> None:
+        """No more comes of a request."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+        self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the next, if there is one: in one call where all of it has come."""
+        cycle, self._next = self._next, None
+        if cycle is None:
+            return
+        scope: Any = cycle.scope
+        whole = not cycle.more_body and not self.flow.write_paused  # a caller who does not read has to wait
+        begin = self._offer(scope) if whole else None
+        if begin is None:
+            self._work_on(cycle.run_asgi(self.app))
+            return
         body, cycle.body = bytes(cycle.body), bytearray()  # a connection that rests must not keep it
-        if self._piece and self._tries and cycle.keep_alive and not self.parser.should_upgrade():
-            self._remember(begin, cycle.scope, Head.of(self._piece, body))  # type: ignore[arg-type]  # the same, typed by uvicorn
-        self._work_on(cycle, begin(cycle.scope, body))  # type: ignore[arg-type]  # again
+        if self.piece and self._tries and cycle.keep_alive:
+            head = Head.of(self.piece, body)
+            if head is not None:
+                self._tries -= 1
+                length = [name for name, _ in scope["headers"]].index(b"content-length")
+                self._known = _Known(head, {**scope, "state": None}, length, begin)
+        self._work_on(self._reply(cycle, begin(scope, body)))
 
-    def _remember(self, begin: Begin, scope: dict[str, Any], head: Head | None) -> None:
-        if head is not None:
-            self._tries -= 1
-            length = [name for name, _ in scope["headers"]].index(b"content-length")
-            self._known = _Known(head, scope | {"state": None}, length, begin)
-
-    def _again(self, known: _Known, length: bytes, body: bytes) -> None:
-        """Begin a request whose head is known: what the parser's callbacks would do."""
+    def begin_again(self, data: bytes) -> bool:
+        """Begin the request that this is, where its head is known: what all of the above would do."""
+        known = self._known
+        if known is None or self._leaving or self.flow.write_paused or not self.rest:
+            return False
+        found = known.head.rest_of(data)
+        if found is None:
+            return False
+        length, body = found
         self._tries = TRIES
-        self._began = self._heard = self.loop.time()
-        self._loose = 0
         cycle = self._whole
         if cycle is None or cycle is not self.cycle:  # else it is done, and nobody else has seen it or its scope
-            self.scope = known.scope | {"headers": known.scope["headers"].copy()}  # type: ignore[assignment]  # again
-            cycle = self.cycle = self._whole = self._new_cycle()
-        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]  # again
+            new = {**known.scope, "headers": known.scope["headers"].copy()}
+            cycle = self.cycle = self._whole = self._new_cycle(new, keep_alive=True)
+            cycle.more_body = False
+        scope: Any = cycle.scope
         scope["headers"][known.length] = (b"content-length", length)
-        scope["state"] = self.app_state.copy()
-        cycle.default_headers = self.server_state.default_headers  # with the date of now
+        scope["state"] = {}
+        cycle.default_headers = self._state.default_headers  # with the date of now
         cycle.response_started = cycle.response_complete = False
-        self._work_on(cycle, known.begin(scope, body))
+        self._work_on(self._reply(cycle, known.begin(scope, body)))
+        return True
 
-    def _new_cycle(self) -> RequestResponseCycle:
-        cycle = RequestResponseCycle(
-            scope=self.scope,
-            transport=self.transport,
+    def begin_waiting(self) -> None:
+        self._next = self.waiting.pop()
+        self.begin()
+
+    def leave(self) -> None:
+        """Say with the next answer that it is the last."""
+        self._leaving = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False  # no effect on one that is answered already
+
+    def lose(self) -> None:
+        """Tell the application that the caller has gone."""
+        if self.cycle is not None:
+            self.cycle.disconnected = not self.cycle.response_complete
+            self.cycle.message_event.set()
+        for tell in [*self._on_disconnect]:
+            tell()
+
+    def forget(self) -> None:
+        """Let go of what holds this in turn: else all of it stays until garbage is collected."""
+        self.cycle = self._next = self._known = self._whole = None
+        self.waiting.clear()
+        self._answered = lambda: None
+
+    def _new_cycle(self, scope: Any, *, keep_alive: bool) -> Cycle:
+        return Cycle(
+            scope=scope,
+            transport=self._transport,
             flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
+            logger=log,
+            access_logger=log,
+            access_log=False,
+            default_headers=self._state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=False,
-            keep_alive=True,
-            on_response=self.on_response_complete,
+            keep_alive=keep_alive,
+            on_response=self._answered,
         )
-        cycle.more_body = False
-        return cycle
 
-    def _work_on(self, cycle: RequestResponseCycle, replying: Coroutine[Any, Any, Reply]) -> None:
-        task = self.loop.create_task(self._answered(cycle, replying))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    def _work_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
 
-    async def _answered(self, cycle: RequestResponseCycle, replying: Coroutine[Any, Any, Reply]) -> None:
+    async def _reply(self, cycle: Cycle, replying: Coroutine[Any, Any, Reply]) -> None:
         self._complete(cycle, await replying)
 
-    def _forget(self) -> None:
-        super()._forget()
-        self._known = self._whole = None  # it holds this connection, too
+    def _answer(self, scope: Scope, reply: Reply) -> bool:
+        """Send an answer at once; False where that cannot be: another request waits behind it, or the caller does not read."""
+        cycle = self.cycle  # none when the connection is lost
+        if cycle is None or cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
+            return False
+        self._complete(cycle, reply)
+        return True
+
+    def _complete(self, cycle: Cycle, reply: Reply) -> None:
+        """Answer a request that has had none yet: what `cycle.send` makes of two messages, in a fraction of the time."""
+        if cycle.disconnected:
+            return
+        status, headers, body = reply
+        cycle.end_unasked()
+        cycle.response_started, cycle.response_complete, cycle.waiting_for_100_continue = True, True, False
+        together = len(self._state.tasks) > 1 and status < 400  # who is alone, or refused, does not wait for others
+        write = self._transport.write if together else self._transport.write_at_once
+        write(packed(status, chain(cycle.default_headers, headers), body, last=not cycle.keep_alive))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()

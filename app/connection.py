@@ -1,168 +1,249 @@
-"""One HTTP connection: uvicorn's, bounded in what it may send, in how long it may take, and in how many there are.
+"""One HTTP connection: bounded in what it may send, in how long it may take, and in how many there are; and ended in order.
 
-Owns the time and the bytes that a caller has for a request, and the answer to one that takes more. Knows nothing of what is
-asked; a connection that becomes a WebSocket is websocket.py's from then on.
+Owns when a caller's bytes are read, the time that he has for a request, the answer to one that takes more, and the end: the last
+answer is not lost on its way. Knows nothing of what is asked; what becomes a WebSocket is websocket.py's from then on.
 """
 
 import asyncio
 from collections.abc import Callable
+from enum import IntEnum
 from functools import partial
 from typing import Any
 
 import uvicorn
-from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr
 from uvicorn.server import ServerState
 
-from app.ending import EndingProtocol
-from app.errors import Draining, MalformedRequest, TooManyConnections, TooSlow
-from app.extensions import ANSWER, ON_DISCONNECT, Reply
+from app.calls import Calls
+from app.errors import Draining, MalformedRequest, RecurveError, TooManyConnections
+from app.extensions import Offer
+from app.parsing import PIECES, Parser
 from app.terms import Terms
-from app.transport import BRIEF, SLOWEST, Flow
+from app.transport import BRIEF, LONGEST, Corked, Lingering
 from app.websocket import WebSocket
-from app.wire import complete
+from app.wire import refusal
 
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
+LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent
 
 
-class Protocol(EndingProtocol):
-    """Sends an answer in one piece.
+class Phase(IntEnum):
+    """How far a connection has come; it never goes back."""
+
+    COMING = 0  # its handshake, mostly
+    READING = 1
+    DEAF = 2  # what comes is not read, but what came before it is answered
+    LINGERING = 3  # refused, or answered for the last time: what comes is dropped
+    GONE = 4  # lost, or a WebSocket's now
+
+
+class Protocol(asyncio.Protocol):
+    """Sends an answer in one piece. Tells the application, and `lost`, as soon as the connection is lost.
 
     `check` is to be called about once a second: that takes less than a timer for each request.
     """
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        terms: Terms,
-        lost: Callable[[], None] = lambda: None,
-        leaving: bool = False,
+        self, config: uvicorn.Config, state: ServerState, *, offer: Offer, terms: Terms, lost: Callable[[], None], leaving: bool
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop, terms=terms, lost=lost, leaving=leaving)
-        self._began = self._heard = self._rested = self.loop.time()  # this part; when something came last; when all was done
+        self._config, self._state, self._offer, self._terms, self._lost = config, state, offer, terms, lost
+        self._leaving = leaving  # its next answer is the last
+        self._ending = False  # it takes one more request at most, if that is on its way
+        self._phase = Phase.COMING
+        self._loop = asyncio.get_running_loop()
         self._unread: tuple[int, float] | None = None  # bytes of answers that the caller does not read, and since when
+        self._kept = b""  # what is not parsed yet
+        self._lingering: Lingering | None = None  # what is left of it
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
-        self.flow = Flow(self.transport, self.pipeline)
-        beyond = len(self.connections) - self._terms.max_connections
-        if self.server is not None and self.server[1] == self._terms.watch_port:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # it is always one
+        self._phase = Phase.READING
+        self._transport = Corked(transport, self._terms.departures)
+        self._transport.lingers = self._lingers
+        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn asks of it no more than `shutdown`
+        app: Any = self._config.loaded_app
+        beyond = len(self._state.connections) - self._terms.max_connections
+        local = get_local_addr(transport)
+        if local is not None and local[1] == self._terms.watch_port:
             beyond -= SPARE  # a crowd elsewhere must not shut it
-            self.app = self._terms.watch
-            if beyond > SPARE:
-                self.transport.abort()
-        elif beyond > SPARE:
-            self._terms.refused(TooManyConnections.code)
-            self.transport.abort()
+            app = self._terms.watch
         elif beyond > 0:
-            self._full = True
-            self.app = self._terms.full
-        self.ws_protocol_class = partial(WebSocket, app=self.app, lost=self._lost)  # type: ignore[assignment]  # makes one, as a class would
+            app = self._terms.full
+            if beyond > SPARE:
+                self._terms.refused(TooManyConnections.code)
+        if beyond > SPARE:
+            transport.abort()
+        self._full = app is self._terms.full  # one too many
+        offer = self._offer if app is self._config.loaded_app else lambda _: None
+        self._calls = Calls(self._transport, self._state, app, offer, answered=self._answered, leaving=self._leaving)
+        self._flow = self._calls.flow
+        self._parser = Parser(self._calls, self._terms.max_head_bytes, self._loop.time())
+
+    def pause_writing(self) -> None:
+        self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self.loop.time()
-        super().data_received(data)
+        calls, parser = self._calls, self._parser
+        parser.heard = self._loop.time()
+        new = parser.came in ("nothing yet", "all") and not self._kept
+        if new and calls.begin_again(data):
+            parser.loose = 0
+            return
+        calls.piece = data if new else b""
+        self._kept += data
+        self._parse_on()
+        calls.piece = None
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._began = self._heard
+    def _parse_on(self) -> None:
+        """Parse what has come, as far as may be; also when a request has been answered."""
+        rest, self._kept = self._kept, b""
+        if rest and self._phase is Phase.READING:
+            try:
+                rest = self._parser.parse(rest)
+                if self._parser.handshake:
+                    self._become_websocket(self._parser.handshake)
+            except RecurveError as error:
+                self._refuse(error)
+        self._calls.begin()
+        if rest and self._phase is Phase.READING:
+            self._kept = rest
+            if self._parser.pieces >= PIECES and not self._flow.held:
+                self._flow.hold()
+                self._loop.call_soon(self._next_turn)
 
-    def on_headers_complete(self) -> None:
-        self.scope["extensions"] = {ON_DISCONNECT: self._leaving, ANSWER: self._answer}  # type: ignore[dict-item]  # functions
-        before = self.cycle
-        super().on_headers_complete()
-        self._began = self._heard
-        if self._last and self.cycle is not before:
-            self.cycle.keep_alive = False
-            if before is not None and not before.response_started:
-                before.keep_alive = True  # it is not the last, after all
+    def _next_turn(self) -> None:
+        self._parser.pieces = 0
+        self._flow.let_go()
+        self._parse_on()
 
-    def on_message_complete(self) -> None:
-        self._rested = self._heard  # unless it is answered later
-        super().on_message_complete()
-        self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
+    def _become_websocket(self, handshake: bytes) -> None:
+        if not self._calls.rest:
+            raise MalformedRequest("A WebSocket cannot begin before the previous request is answered.")
+        if self._ending:
+            raise Draining("The service is shutting down and takes no new work.")
+        self._state.connections.discard(self)
+        successor = WebSocket(self._config, self._state, {}, app=self._calls.app, lost=self._lost)
+        successor.connection_made(self._transport)  # type: ignore[arg-type]  # a transport in all but its class
+        successor.data_received(handshake)
+        self._transport.set_protocol(successor)
+        self._forget()
 
-    def on_response_complete(self) -> None:
-        """Begin the next request, or rest: without uvicorn's timer for each answer, for `check` ends what rests for too long."""
-        self.server_state.total_requests += 1
-        self._heard = self._rested = self.loop.time()
-        if not self._over and not self.transport.is_closing():
-            if self.pipeline:
-                self._start_asgi_task(*self.pipeline.pop())
-            elif self._deaf:
-                self.transport.close()
-                return
+    def _answered(self) -> None:
+        """Begin the next request, or rest: without a timer for each answer, for `check` ends what rests for too long."""
+        self._parser.ended = self._parser.heard = self._loop.time()
+        if self._phase > Phase.DEAF or self._transport.is_closing():
+            return
+        if self._calls.waiting:
+            self._calls.begin_waiting()
+        elif self._phase is Phase.DEAF:
+            self._transport.close()
+            return
+        if self._kept:
             self._parse_on()
-            self.flow.resume_reading()
+        self._flow.resume_reading()
 
-    def _answer(self, scope: Scope, reply: Reply) -> bool:
-        """Send an answer at once; False where that cannot be: another request waits behind it, or the caller does not read."""
-        cycle: RequestResponseCycle | None = self.cycle  # none when the connection is lost
-        if cycle is None or cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
+    def leave(self) -> None:
+        """Say with the next answer that it is the last, so that its caller goes elsewhere."""
+        self._calls.leave()
+
+    def shutdown(self) -> None:
+        """Answer what has come, and end; a request that is on its way is not cut off."""
+        self._calls.leave()
+        self._ending = True
+        if self._lingering is not None:
+            self._lingering.hurry(self._loop.time())
+        elif self._calls.rest:
+            self._loop.call_later(LINGER, self._end)
+
+    def _end(self, *, patient: bool = True) -> None:
+        if self._phase > Phase.DEAF or not self._calls.rest:
+            return
+        if patient and self._parser.came == "head":
+            self._loop.call_later(BRIEF, partial(self._end, patient=False))
+        else:
+            self._transport.close()
+
+    def _refuse(self, error: RecurveError) -> None:
+        """Answer what has not come in whole, where that is still possible, and read no more."""
+        self._terms.refused(error.code)
+        rest, reading = self._calls.rest, self._parser.came == "body"
+        if not rest and (not reading or self._calls.waiting):
+            self._phase = Phase.DEAF  # others are under way, and have come in whole
+            if reading:
+                self._calls.waiting.popleft()
+            return
+        cycle = self._calls.cycle if reading else None
+        if cycle is None or not cycle.response_started:  # else it has its answer
+            scope: Any = None if cycle is None else cycle.scope
+            self._transport.write(refusal(error, scope, self._state.default_headers, self._terms.ids))
+        if reading:
+            self._calls.lose()
+        self._linger()
+
+    def _lingers(self) -> bool:
+        """Whether this connection ends later, because more may come than was read before its last answer."""
+        done = self._parser.came in ("nothing yet", "all") and not self._kept and not self._flow.read_paused
+        if self._phase > Phase.DEAF or (done and self._phase is Phase.READING) or self._transport.is_closing():
             return False
-        self._complete(cycle, reply)
+        self._linger()
         return True
 
-    def _complete(self, cycle: RequestResponseCycle, reply: Reply) -> None:
-        if not cycle.disconnected:
-            together = len(self.tasks) > 1 and reply[0] < 400  # who is alone, or refused, does not wait for others
-            complete(cycle, self._corked.write if together else self._corked.write_at_once, reply)
-
-    def handle_websocket_upgrade(self) -> None:
-        if not self._rests():
-            self._refuse(MalformedRequest("A WebSocket cannot begin before the previous request is answered."))
-        elif self._ending:
-            self._refuse(Draining("The service is shutting down and takes no new work."))
-        else:
-            self._over = True  # for this protocol
-            super().handle_websocket_upgrade()
-            self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
-            self._forget()
+    def _linger(self) -> None:
+        """Say no more, and read no more as requests."""
+        self._phase = Phase.LINGERING
+        self._kept = b""
+        self._calls.waiting.clear()
+        self._flow.resume_reading()
+        brief = self._full or self._ending  # others wait for its place
+        self._lingering = Lingering(self, self._transport, self._loop.time(), longest=BRIEF if brief else LONGEST)
 
     def check(self, now: float) -> None:
         """End what has taken too long; `now` is the loop's time."""
-        if self._over and self._lingering is None:
+        if self._phase is Phase.GONE:
             return
-        if self._lingering is not None and not self.transport.get_write_buffer_size():
+        unread = self._transport.get_write_buffer_size()
+        if self._lingering is not None and not unread:
             self._lingering.check(now)
-            return
-        if self._over or self.transport.is_closing() or self.flow.write_paused:
-            self._check_reader(now)
-            return
-        self._unread = None
-        if self._deaf:
-            return
-        timeout, taken, answered = self._terms.read_timeout, now - self._began, self._rests()
-        if self._full and taken > BRIEF:
-            self.transport.abort()
-        elif self._came == "nothing yet":
-            if taken > timeout:
-                self.transport.close()
-        elif self._came == "all":
-            if answered and now - self._rested > self._terms.keep_alive:
-                self.transport.close()
-        elif self.flow.read_paused or self.flow.held or (self._came == "head" and not answered):
-            self._began = self._heard = now  # it is not the caller who is slow
-        elif self._came == "head":
-            if taken > timeout:
-                self._refuse(TooSlow(f"The head of the request was not complete after {timeout:g} s."))
-        elif now - self._heard > timeout:
-            self._refuse(TooSlow(f"No data arrived for {timeout:g} s, after {self._body} bytes of the body."))
-        elif taken > timeout + self._body / SLOWEST:
-            self._refuse(
-                TooSlow(
-                    f"The body arrived too slowly: {self._body} bytes in {taken:.0f} s, where {SLOWEST} a second are the least."
-                )
-            )
+        elif self._phase is Phase.LINGERING or self._transport.is_closing() or self._flow.write_paused:
+            if self._unread is None or unread != self._unread[0]:
+                self._unread = unread, now
+            elif now - self._unread[1] > self._terms.keep_alive:  # answers would be kept for him for ever
+                self._transport.abort()
+        else:
+            self._unread = None
+            if self._phase is Phase.READING:
+                self._check_caller(now)
 
-    def _check_reader(self, now: float) -> None:
-        """End a connection whose caller does not read: answers would be kept for him for ever."""
-        left = self.transport.get_write_buffer_size()
-        if self._unread is None or left != self._unread[0]:
-            self._unread = left, now
-        elif now - self._unread[1] > self._terms.keep_alive:
-            self.transport.abort()
+    def _check_caller(self, now: float) -> None:
+        parser, rest, timeout = self._parser, self._calls.rest, self._terms.read_timeout
+        if self._full and now - parser.began > BRIEF:
+            self._transport.abort()
+        elif parser.came == "nothing yet":
+            if now - parser.began > timeout:
+                self._transport.close()
+        elif parser.came == "all":
+            if rest and now - parser.ended > self._terms.keep_alive:
+                self._transport.close()
+        elif self._flow.read_paused or self._flow.held or (parser.came == "head" and not rest):
+            parser.began = parser.heard = now  # it is not the caller who is slow
+        elif slow := parser.too_slow(now, timeout):
+            self._refuse(slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the signature is asyncio's
+        self._state.connections.discard(self)
+        if self._phase not in (Phase.COMING, Phase.GONE):
+            self._flow.resume_writing()
+            self._calls.lose()
+            self._forget()
+        self._lost()
+
+    def _forget(self) -> None:
+        """Let go of what holds this connection in turn: else all of it stays until garbage is collected."""
+        self._phase = Phase.GONE
+        self._kept = b""
+        self._parser.close()
+        self._calls.forget()
+        self._transport.lingers = None
+        self._lingering = None

@@ -11,22 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
 from types import FrameType
-from typing import Any
 from typing import Protocol as Interface
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.server import ServerState
 
 from app.arrivals import Arrivals, Tls
-from app.calls import CallingProtocol
 from app.connection import SPARE, Protocol
 from app.errors import TooManyConnections
 from app.extensions import Offer
 from app.fleet import Fleet
 from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 from app.terms import Terms
-from app.websocket import WebSocket
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +71,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=self._protocol,  # type: ignore[arg-type]  # makes one, as a class would
-                ws=WebSocket,
+                ws="none",  # connections are made here
                 ws_max_size=max_message_bytes,
                 ws_per_message_deflate=False,  # float32 hardly shrinks, and a compressor for each connection costs much memory
                 lifespan="off",  # the caller's, so that a bad artifact ends with its reason, not a traceback
@@ -107,7 +102,7 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tls = tls
         self._arrivals = Arrivals(
-            lambda: self._protocol(self.config, self.server_state, {}),
+            self._protocol,
             tls,
             room=lambda: terms.max_connections + 2 * SPARE - len(self.server_state.connections),
             refused=lambda: terms.refused(TooManyConnections.code),
@@ -230,20 +225,7 @@ class Server(uvicorn.Server):
             pause = max(SOON, min(LOOK, terms.read_timeout / 4, terms.keep_alive / 4))
             self._loop.call_later(SOON if self._looked_for else pause, self._look)
 
-    def _protocol(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> Protocol:
-        return CallingProtocol(
-            config,
-            server_state,
-            app_state,
-            _loop,
-            offer=self._offer,
-            terms=self._terms,
-            lost=self._report,
-            leaving=self._leaving,
+    def _protocol(self) -> Protocol:
+        return Protocol(
+            self.config, self.server_state, offer=self._offer, terms=self._terms, lost=self._report, leaving=self._leaving
         )

@@ -28,10 +28,10 @@ FLOORS = [
     {"app.service", "app.pins"},
     {"app.stream_service", "app.operations"},
     {"app.api"},
-    {"app.main", "app.parsing", "app.supervisor", "app.websocket", "app.terms", "app.wire"},
-    {"app.ending"},
-    {"app.connection"},
+    {"app.main", "app.supervisor", "app.websocket", "app.terms", "app.wire"},
     {"app.calls"},
+    {"app.parsing"},
+    {"app.connection"},
     {"app.server"},
     {"app.__main__"},
 ]
@@ -72,10 +72,9 @@ SHARED_IN_PACKAGE = {
 }
 ONLY_IN = {
     "fastapi": {"app.api", "app.main"},
-    "starlette": {"app.api", "app.main", "app.server", "app.connection", "app.calls", "app.ending", "app.terms"},
+    "starlette": {"app.api", "app.main", "app.server", "app.terms"},
     "fastapi_offline": {"app.main", "app.__main__"},
-    "uvicorn": {"app.server", "app.connection", "app.ending", "app.parsing", "app.calls", "app.transport", "app.websocket"}
-    | {"app.wire"},
+    "uvicorn": {"app.server", "app.connection", "app.calls", "app.transport", "app.websocket", "app.wire"},
     "lmdb": {"app.stores"},
     "redis": {"app.stores"},
     "onnxruntime": {"app.runtime"},

@@ -20,8 +20,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from app.connection import SLOWEST, SPARE
+from app.connection import SPARE
 from app.sockets import FILES, room_for
+from app.transport import SLOWEST
 from scripts.bench import tree
 from tests.servers import Server, serve
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from app.calls import CallingProtocol
+from app.connection import Protocol
 from app.extensions import Begin, Reply, Scope
 from app.heads import LONGEST, Head
 from app.terms import Terms
@@ -57,16 +57,6 @@ class Sent(asyncio.Transport):
         self.closed = True  # for the one before
 
 
-class Counting(CallingProtocol):
-    """Knows for how many requests nothing was parsed."""
-
-    unparsed = 0
-
-    def _again(self, *arguments: Any) -> None:
-        self.unparsed += 1
-        super()._again(*arguments)
-
-
 class Connection:
     """One connection, whose requests are answered with what they were; must be made inside a running event loop."""
 
@@ -80,29 +70,36 @@ class Connection:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": content})
 
+        async def nobody(*_: Any) -> None:
+            raise AssertionError
+
         terms = Terms(
             max_head_bytes=LONGEST * 4,
             read_timeout=60,
             keep_alive=60,
             max_connections=10,
-            full=app,
-            watch=app,
+            full=nobody,
+            watch=nobody,
             watch_port=None,
             refused=lambda _: None,
         )
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False)
+        config.load()
         self.transport = Sent()
-        self.protocol = Counting(config, ServerState(), {}, offer=self._offer, terms=terms)
+        self.protocol = Protocol(config, ServerState(), offer=self._offer, terms=terms, lost=lambda: None, leaving=False)
         self.protocol.connection_made(self.transport)
+        self.calls, self.parser = self.protocol._calls, self.protocol._parser
         for name, value in keeps.items():
-            assert hasattr(self.protocol, name)
-            setattr(self.protocol, name, value)
-        self.fed = 0  # pieces
+            assert hasattr(self.calls, name)
+            setattr(self.calls, name, value)
+        self.parsed = self.fed = 0  # pieces that went to the parser; and in all
+        self._begin_again = self.calls.begin_again
+        self.calls.begin_again = self._counted  # type: ignore[method-assign]  # it is still called
 
-    @property
-    def parsed(self) -> int:
-        """Pieces that went to the parser."""
-        return self.fed - self.protocol.unparsed
+    def _counted(self, data: bytes) -> bool:
+        begun = self._begin_again(data)
+        self.parsed -= begun
+        return begun
 
     def _offer(self, scope: Scope) -> Begin | None:
         return self._begin if scope["path"] == "/whole" else None
@@ -123,8 +120,9 @@ class Connection:
         """What is sent when these come, with so many rounds of the loop between them."""
         before = len(self.transport.sent)
         for piece in pieces:
-            if self.protocol.parser is not None and not self.transport.closed:
+            if not self.transport.closed:
                 self.fed += 1
+                self.parsed += 1
                 self.protocol.data_received(piece)
             for _ in range(rounds):
                 await asyncio.sleep(0)
@@ -179,9 +177,9 @@ def test_nothing_is_kept_of_a_connection_that_has_ended() -> None:
     async def run() -> None:
         connection = Connection()
         await connection.take([request(b"a")])
-        assert connection.protocol._known is not None
+        assert connection.calls._known is not None
         connection.protocol.connection_lost(None)
-        assert connection.protocol._known is None
+        assert connection.calls._known is None
 
     asyncio.run(run())
 
@@ -204,7 +202,7 @@ def test_what_follows_the_rest_of_a_refused_body_is_not_taken_for_a_head() -> No
         rest = b"POST /whole HTTP/1.1\r\nHost: x\r\n"
         assert b"/early" in await connection.take([request(rest, path=b"/early")[: -len(rest)]])
         assert b"/whole" in await connection.take([rest + request(b"a")])
-        assert connection.protocol._known is None
+        assert connection.calls._known is None
 
     asyncio.run(run())
 
@@ -242,7 +240,7 @@ def test_every_request_renews_the_time_that_a_connection_may_rest(more: bytes) -
     async def run() -> None:
         connection = Connection()
         await connection.take([request(b"a")])
-        connection.protocol._rested -= 59
+        connection.parser.ended -= 59
         await connection.take([request(b"slow", late=more)])
         connection.protocol.check(asyncio.get_running_loop().time() + 30)
         assert not connection.transport.closed
@@ -255,7 +253,7 @@ def test_who_was_refused_early_may_rest_for_as_long_after_the_end_of_his_request
         connection = Connection()
         refused = request(b"abc", path=b"/early")
         await connection.take([refused[:-1]])
-        connection.protocol._rested -= 59
+        connection.parser.ended -= 59
         await connection.take([refused[-1:]])
         connection.protocol.check(asyncio.get_running_loop().time() + 30)
         assert not connection.transport.closed

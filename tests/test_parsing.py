@@ -162,7 +162,7 @@ def test_of_a_crowd_that_is_sent_ahead_only_the_next_become_requests() -> None:
         most = SLICE // min(map(len, sent)) + 1
         told = b""
         while told.count(b"HTTP/1.1 200 OK") < len(sent):
-            assert len(connection.protocol.pipeline) <= most
+            assert len(connection.calls.waiting) <= most
             await asyncio.sleep(0)
             told = connection.transport.sent
         assert [int(number) for number in re.findall(rb"b'(\d+)'\)(?!\])(?:HTTP|$)", told)] == [*range(len(sent))]
@@ -181,16 +181,16 @@ def test_a_body_in_crumbs_leaves_others_their_turn(path: bytes) -> None:
 
     async def run() -> None:
         connection = Connection()
-        protocol, flow = connection.protocol, connection.protocol.flow
+        protocol, parser, flow = connection.protocol, connection.parser, connection.calls.flow
         protocol.data_received(CRUMBLED % path)
-        assert protocol._body <= MOST_AT_ONCE
+        assert parser.body <= MOST_AT_ONCE
         protocol.data_received(request(b"next"))  # read before, in the same turn
         parsed = 0
-        while protocol._came != "all":
-            assert 0 < protocol._body - parsed <= MOST_AT_ONCE
+        while parser.came != "all":
+            assert 0 < parser.body - parsed <= MOST_AT_ONCE
             assert flow.held
             protocol.check(asyncio.get_running_loop().time() + 61)  # it is not the caller who is slow
-            parsed = protocol._body
+            parsed = parser.body
             await asyncio.sleep(0)
         told = await connection.take([request(b"known")])
         bodies = [b"" if path == b"/early" else b"x" * CRUMBS, b"next", b"known"]
@@ -228,7 +228,7 @@ def test_every_answer_has_the_date_of_now() -> None:
     async def run() -> None:
         connection = Connection()
         for day in range(3):
-            connection.protocol.server_state.default_headers = [(b"date", b"day %d" % day)]
+            connection.protocol._state.default_headers = [(b"date", b"day %d" % day)]
             assert b"date: day %d\r\n" % day in await connection.take([request(b"a")])
 
     asyncio.run(run())
