@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.parsing import PIECES, SLICE
+from app.errors import RecurveError
+from app.parsing import PIECES, SLICE, Parser
 from tests.test_heads import Connection, request
 
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -33,6 +34,49 @@ def answers(*pieces: bytes, rounds: int = 8) -> tuple[list[bytes], bytes, bool]:
         return re.findall(rb"HTTP/1.1 (\d+) ", sent), sent, connection.transport.closed
 
     return asyncio.run(run())
+
+
+class Told:
+    """Calls that only listen."""
+
+    waiting = ()
+
+    def __init__(self) -> None:
+        self.requests: list[list[Any]] = []
+
+    def add(self, *head: Any, keep_alive: bool) -> None:
+        self.requests.append([*head, keep_alive, b""])
+
+    def add_body(self, data: bytes) -> None:
+        self.requests[-1][-1] += data
+
+    def end(self) -> None:
+        self.requests[-1].append("all")
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_a_parser_tells_the_same_of_what_comes_in_any_pieces(size: int) -> None:
+    """And needs no connection for that."""
+    told = Told()
+    parser = Parser(told, 1000, now=0.0)  # type: ignore[arg-type]  # it listens
+    sent = request(b"abc", early=OFFERS[0]) + request(b"") + request(b"d", late=b"Connection: close\r\n")[:-1]
+    for at in range(0, len(sent), size):
+        assert parser.parse(sent[at : at + size]) == b""
+    assert [(each[1], each[4], each[5:]) for each in told.requests] == [
+        (b"/whole", True, [b"abc", "all"]),
+        (b"/whole", True, [b"", "all"]),
+        (b"/whole", False, [b""]),
+    ]
+    assert {name for each in told.requests for name, _ in each[3]} == {b"host", b"content-length", b"http2-settings", b"connection"}
+    assert (parser.came, parser.body) == ("body", 0)
+    assert "No data arrived for 60 s, after 0 bytes" in str(parser.too_slow(61.0, 60.0))
+
+
+def test_a_parser_says_what_is_wrong_and_tells_of_no_such_request() -> None:
+    told = Told()
+    with pytest.raises(RecurveError, match="one Host header"):
+        Parser(told, 1000, now=0.0).parse(b"GET / HTTP/1.1\r\n\r\n")  # type: ignore[arg-type]  # it listens
+    assert told.requests == []
 
 
 @pytest.mark.parametrize("offer", OFFERS)

@@ -1,14 +1,25 @@
 """What is installed: named where it is imported, pinned once, and able to stand together."""
 
+import ast
 import sys
 from collections import defaultdict
 from importlib.metadata import packages_distributions, requires
+from inspect import getsource
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
+import uvicorn
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from app.calls import Calls, Cycle
+from app.server import Server
+from app.transport import Flow
+from app.websocket import WebSocket
 from tests.test_architecture import APP, ROOT, SCRIPTS, imports
 
 FOLDER = ROOT / "requirements"
@@ -56,3 +67,29 @@ def test_all_that_torch_needs_is_pinned() -> None:
     needed = [Requirement(text) for text in requires("torch") or ()]
     assert {canonicalize_name(each.name) for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})} <= pinned
     assert FOLDER.joinpath("torch.txt").read_text().splitlines()[1:] == ["-c torch-pins.txt", "torch"]
+
+
+def of(name: str, kind: type) -> set[str]:
+    """The attributes that a class names of what it calls so."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(dedent(getsource(kind))))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "name", "theirs", "new"),
+    [
+        (WebSocket, "self", WebSocketsSansIOProtocol, set()),
+        (Calls, "cycle", RequestResponseCycle, {"end_unasked"}),
+        (Cycle, "self", RequestResponseCycle, {"end_unasked"}),
+        (Flow, "self", FlowControl, {"held", "hold", "let_go"}),
+        (Server, "self", uvicorn.Server, set()),
+    ],
+    ids=["WebSocket", "a call", "a request", "flow", "server"],
+)
+def test_what_is_used_of_uvicorn_is_there(ours: type, name: str, theirs: type, new: set[str]) -> None:
+    """It may be renamed without a word: an override would never be called then, and a value be set to no effect."""
+    used = of(name, ours) | ({*vars(ours)} if issubclass(ours, theirs) else set())
+    assert {each for each in used if not each.startswith("_")} - new <= of("self", theirs) | {*dir(theirs)}
