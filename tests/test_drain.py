@@ -42,7 +42,7 @@ class Caller:
     answered: list[float] = field(default_factory=list)  # when each request began
     told_to_leave: int = 0  # answers that were the last of their connection
     failed: list[tuple[float, str]] = field(default_factory=list)  # when the request began, and what became of it
-    refused: float | None = None  # when it was not let in any more
+    refused: float | None = None  # when it knew that it was not let in any more
 
     async def call(self, host: str, port: int) -> None:
         while self.refused is None:
@@ -50,7 +50,7 @@ class Caller:
             try:
                 reader, writer = await asyncio.open_connection(host, port)
             except OSError:
-                self.refused = began
+                self.refused = monotonic()
                 return
             try:
                 await self._ask(reader, writer, began)
@@ -68,7 +68,7 @@ class Caller:
                 await reader.readexactly(length)
             except (OSError, asyncio.IncompleteReadError) as error:
                 if first:
-                    self.refused = began  # connected by the system, and never accepted by the service
+                    self.refused = monotonic()  # connected by the system, and never accepted by the service
                 else:
                     self.failed.append((began, repr(error)))
                 return
