@@ -529,6 +529,31 @@ def test_tables_are_read_as_in_training(window: Browser, server: Server) -> None
             assert '"instances":[[[1.5,2,3,4],[1.5,2,3,4]]]' in window.text("#command")
 
 
+LATE_EXAMPLE = """
+    const { fetch } = window;
+    window.fetch = (url, ...more) => {
+        if (!String(url).includes("/example")) return fetch(url, ...more);
+        return window.example = new Promise((go) => { window.go = go; }).then(() => fetch(url, ...more));
+    };
+"""
+
+
+@needs_chromium
+def test_an_example_that_comes_late_does_not_take_the_place_of_what_was_asked_since(
+    window: Browser, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04\x14\0")
+    window.open(f"{server.url}/#/predict")
+    window.wait_for("#predict-status", "answered")
+    window.run(LATE_EXAMPLE)
+    window.choose("#predict-model", "oil-temperature")
+    window.find("#upload-file").send_keys(str(tmp_path / "book.xlsx"))
+    told = window.wait_for("#predict-status", "book.xlsx: It is an Excel workbook")
+    come = "const [done] = arguments; go(); example.then((answer) => answer.clone().text()).then(() => setTimeout(done))"
+    window.driver.execute_async_script(come)
+    assert (window.text("#predict-status"), window.run("return document.querySelector('#sequence').value")) == (told, "")
+
+
 @needs_chromium
 def test_a_file_that_is_no_text_is_told_so(window: Browser, server: Server, tmp_path: Path) -> None:
     """On both panels; text in another encoding is read."""

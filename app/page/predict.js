@@ -17,6 +17,7 @@ const LONGEST = 100_000; // characters of a command that is copied in whole
 export class Predict {
   constructor(service) {
     this.service = service;
+    this.turn = 0; // of what was asked for last: what comes of anything before it is too late
     this.answers = new Answers(find("#answers"));
     find("#predict-model").addEventListener("change", (event) => this.#choose(event.target.selectedIndex));
     find("#ask").addEventListener("click", () => this.#ask());
@@ -50,6 +51,7 @@ export class Predict {
   }
 
   #choose(index) {
+    this.turn++;
     this.model = this.models[index];
     const { features, outputs, description, time_steps: steps, horizon, provider, sample_rate: rate } = this.model;
     const facts = [
@@ -74,22 +76,27 @@ export class Predict {
 
   /** A sequence that makes sense: of the simulated sensor, or of the model's own golden sample. */
   async #example() {
-    const { model } = this;
+    const { model } = this, turn = ++this.turn;
     const names = model.features.map(({ name }) => name);
     try {
       const rows = isForGyro(model) ? simulated(names, model) : (await this.service.example(model)).input;
-      if (model !== this.model) return;
+      if (turn !== this.turn) return;
       find("#sequence").value = write(names, rows);
       this.#ask();
     } catch (error) {
+      if (turn !== this.turn) return;
       this.#tell(error.message, true);
     }
   }
 
   async #open(file) {
+    const turn = ++this.turn;
     try {
-      find("#sequence").value = await textOf(file);
+      const text = await textOf(file);
+      if (turn !== this.turn) return;
+      find("#sequence").value = text;
     } catch (error) {
+      if (turn !== this.turn) return;
       if (!(error instanceof TableError)) throw error;
       return this.#tell(`${file.name}: ${error.message}`, true);
     }
@@ -98,7 +105,7 @@ export class Predict {
   }
 
   async #ask() {
-    const { model } = this;
+    const { model } = this, turn = ++this.turn;
     this.#clear();
     let body;
     try {
@@ -107,12 +114,13 @@ export class Predict {
       this.#tell("Asking …");
       const began = performance.now();
       const answer = await this.service.predict(body);
-      if (model !== this.model) return;
+      if (turn !== this.turn) return;
       const took = performance.now() - began;
       this.answers.show(model, steps, answer.predictions[0]);
       this.#tell(`${steps.length} step${steps.length > 1 ? "s" : ""} answered by ${answer.model} ${answer.version} on ${answer.provider} in ${took.toFixed(took < 10 ? 1 : 0)} ms.${note}`);
       find("#table-box").hidden = false;
     } catch (error) {
+      if (turn !== this.turn) return;
       if (!(error instanceof TableError) && error.status === undefined) throw error;
       this.#tell(error.message, true);
     }
