@@ -47,7 +47,7 @@ class Watched(Generic[T]):
         changed, kept = self._told
         try:
             self.found = self._read()
-        except ValueError as error:
+        except (OSError, ValueError) as error:  # it may be gone from one moment to the next
             if marks != self._doubtful:  # one may have been exchanged, or written in part, and the rest not yet
                 self._doubtful = marks
                 return

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from app.keys import MOST, Keys
+from app.watched import Watched
 from tests.servers import Server, serve
 from tests.test_http import children
 
@@ -173,6 +174,19 @@ def test_keys_in_a_file_are_exchanged_without_a_restart(repository: Path, tmp_pa
                 assert len(other.recv()) == 12
         assert server.stop() == 0
     assert not [line for line in server.log if FRESH in line or OTHER in line]
+
+
+def test_a_file_that_is_gone_while_it_is_read_changes_nothing(tmp_path: Path) -> None:
+    """The look is taken by what must go on: a supervisor, or the loop of a worker."""
+    (file := tmp_path / "keys").write_text("first")
+    found = Watched([file], lambda: file.read_text(), changed="changed", kept="kept")
+    file.unlink()
+    for _ in range(3):
+        found.look()
+        assert found.found == "first"
+    file.write_text("second")
+    found.look()
+    assert found.found == "second"
 
 
 ELSEWHERE = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # what a form of another page can send
