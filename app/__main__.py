@@ -28,20 +28,22 @@ import fastapi_offline  # noqa: F401  # imported here, its memory is shared by a
 import numpy as np  # noqa: F401  # likewise
 from pydantic import SecretStr
 
-from app import __version__, certificates, configuration, data_folder, folders, logs
+from app import __version__, certificates, configuration, logs
 from app.api.guard import Guard
-from app.arrivals import Tls
 from app.configuration import WrongSettings
 from app.errors import BadArtifact, NoRoom, ProviderUnavailable, StoreUnavailable
-from app.fleet import Fleet
+from app.http.arrivals import Tls
+from app.http.server import Server
+from app.http.terms import Terms
+from app.processes import folders
+from app.processes.fleet import Fleet
+from app.processes.sockets import bind, port_of, room_for, url_of
+from app.processes.supervisor import Supervisor
+from app.processes.worker import stopping
 from app.repository import Repository
-from app.server import Server
 from app.settings import Settings
-from app.sockets import bind, port_of, room_for, url_of
-from app.supervisor import Supervisor
-from app.terms import Terms
+from app.streaming import data_folder
 from app.traces import Traces
-from app.worker import stopping
 
 log = logging.getLogger("app")
 
@@ -157,7 +159,7 @@ def shared_counts(workers: int) -> Iterator[Callable[[int], None]]:
     """Have all workers count into one folder; yields what is to be told of one that has ended."""
     with folders.shared("metrics", room=workers * COUNTS) as folder:
         os.environ[SHARED] = str(folder)  # read when prometheus_client is imported
-        from app import metric_files
+        from app.processes import metric_files
 
         yield metric_files.install()
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
-from app import __version__, folders
+from app import __version__
 from app.api import chunks, description, health, metrics, models, page, predict, problems, v2, v2_models, v2_repository
 from app.api.bodies import Bodies
 from app.api.direct import Direct, Endpoint
@@ -27,22 +27,23 @@ from app.catalog import Catalog
 from app.codecs import json
 from app.codecs.request import Limits
 from app.errors import StoreUnavailable
-from app.fleet import Fleet
-from app.keeper import Keeper
 from app.keys import Keys
 from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
-from app.pins import Pins
+from app.processes import folders
+from app.processes.fleet import Fleet
 from app.queue import BatchLimits
 from app.repository import Refusals, Repository
 from app.service import Service
 from app.settings import Settings
 from app.stores import Store
-from app.stream_service import StreamService
-from app.streams import StreamLimits
-from app.tokens import Tokens
+from app.streaming.keeper import Keeper
+from app.streaming.pins import Pins
+from app.streaming.service import StreamService
+from app.streaming.streams import StreamLimits
+from app.streaming.tokens import Tokens
 from app.traces import Traces
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections.abc import Coroutine
 from difflib import get_close_matches
 
 from app.errors import BadArtifact, NotReady
-from app.fleet import Fleet
 from app.orders import VersionPolicy
+from app.processes.fleet import Fleet
 from app.service import Service
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from typing import Any
 
 from app.catalog import Catalog
 from app.engine import Device
-from app.fleet import Fleet
 from app.lifecycle import Loader
 from app.metrics import Metrics
 from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
+from app.processes.fleet import Fleet
 from app.queue import BatchLimits
 from app.repository import Refusals, Repository
 from app.runtime import Runtime

@@ -18,10 +18,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from app import supervisor
-from app.sockets import bind, port_of
-from app.supervisor import Supervisor
-from app.worker import HANGS
+from app.processes import supervisor
+from app.processes.sockets import bind, port_of
+from app.processes.supervisor import Supervisor
+from app.processes.worker import HANGS
 
 
 @dataclass(slots=True)

@@ -9,34 +9,35 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Imports go strictly down; modules on one floor do not see each other. A package stands for all modules in it.
+# Imports go strictly down; modules on one floor do not see each other. A package that stands here stands for all modules in it;
+# those of http, processes and streaming have floors of their own.
 FLOORS = [
-    {"app.watched"},
-    {"app.errors", "app.cpus", "app.gpu", "app.logs", "app.certificates", "app.probe", "app.sockets", "app.cost", "app.heads"}
-    | {"app.counted", "app.extensions", "app.fleet", "app.frames", "app.keys", "app.loop_time", "app.observed"}
-    | {"app.disk", "app.orders", "app.rates", "app.starts", "app.traces"},
-    {"app.manifest", "app.runtime", "app.settings", "app.metrics", "app.stores", "app.turns", "app.worker", "app.arrivals"}
-    | {"app.folders", "app.metric_files"},
-    {"app.tensors", "app.configuration", "app.transport"},
-    {"app.runner"},
-    {"app.chunked"},
-    {"app.engine", "app.golden", "app.queue", "app.repository", "app.streams", "app.tokens"},
-    {"app.experience", "app.data_folder"},
-    {"app.batcher", "app.bookmark", "app.codecs", "app.keeper"},
-    {"app.lifecycle"},
-    {"app.catalog"},
-    {"app.service", "app.pins"},
-    {"app.stream_service", "app.operations"},
-    {"app.api"},
-    {"app.main", "app.supervisor", "app.websocket", "app.terms", "app.wire"},
-    {"app.calls"},
-    {"app.parsing"},
-    {"app.connection"},
-    {"app.server"},
-    {"app.__main__"},
+    {"watched"},
+    {"errors", "logs", "traces", "cost", "counted", "observed", "loop_time", "cpus", "gpu", "disk", "probe", "orders"}
+    | {"keys", "rates", "certificates", "http.heads", "http.frames", "http.extensions"}
+    | {"processes.sockets", "processes.starts", "processes.fleet"},
+    {"manifest", "runtime", "settings", "metrics", "stores", "http.arrivals", "streaming.turns"}
+    | {"processes.worker", "processes.folders", "processes.metric_files"},
+    {"tensors", "configuration", "http.transport"},
+    {"runner"},
+    {"chunked"},
+    {"engine", "golden", "queue", "repository", "streaming.streams", "streaming.tokens"},
+    {"experience", "streaming.data_folder"},
+    {"batcher", "codecs", "streaming.bookmark", "streaming.keeper"},
+    {"lifecycle"},
+    {"catalog"},
+    {"service", "streaming.pins"},
+    {"operations", "streaming.service"},
+    {"api"},
+    {"main", "processes.supervisor", "http.websocket", "http.terms", "http.wire"},
+    {"http.calls"},
+    {"http.parsing"},
+    {"http.connection"},
+    {"http.server"},
+    {"__main__"},
 ]
 # What scripts may use of the service: what the artifact is and what runs it, nothing that serves.
-FOR_SCRIPTS = {"app.cpus", "app.errors", "app.manifest", "app.tensors", "app.runtime", "app.runner", "app.engine", "app.golden"}
+FOR_SCRIPTS = {"cpus", "errors", "manifest", "tensors", "runtime", "runner", "engine", "golden"}
 # Servers that the service is measured beside.
 RIVALS = {"scripts.bench.afternoon", "scripts.bench.bare"}
 # What measures a part of the service from within, in a process of its own.
@@ -71,15 +72,15 @@ SHARED_IN_PACKAGE = {
     "app.codecs.tensor_rows",
 }
 ONLY_IN = {
-    "fastapi": {"app.api", "app.main"},
-    "starlette": {"app.api", "app.main", "app.server", "app.terms"},
-    "fastapi_offline": {"app.main", "app.__main__"},
-    "uvicorn": {"app.server", "app.connection", "app.calls", "app.transport", "app.websocket", "app.wire"},
-    "lmdb": {"app.stores"},
-    "redis": {"app.stores"},
-    "onnxruntime": {"app.runtime"},
-    "prometheus_client": {"app.metrics", "app.metric_files", "app.observed", "app.__main__"},
-    "opentelemetry": {"app.traces"},
+    "fastapi": {"api", "main"},
+    "starlette": {"api", "main", "http.server", "http.terms"},
+    "fastapi_offline": {"main", "__main__"},
+    "uvicorn": {"http.server", "http.connection", "http.calls", "http.transport", "http.websocket", "http.wire"},
+    "lmdb": {"stores"},
+    "redis": {"stores"},
+    "onnxruntime": {"runtime"},
+    "prometheus_client": {"metrics", "observed", "processes.metric_files", "__main__"},
+    "opentelemetry": {"traces"},
     "torch": set(),
 }
 CAPS = {"app": 250, "scripts": 200}
@@ -113,8 +114,9 @@ def imports(path: Path, known: dict[str, Path], *, at_once: bool = False) -> Ite
 
 
 def place(module: str) -> str:
-    """The name under which a module stands in FLOORS."""
-    return ".".join(module.split(".")[:2])
+    """The name under which a module stands in FLOORS: its own, or that of its package."""
+    parts = module.split(".")[1:]
+    return ".".join(parts) if any(".".join(parts) in names for names in FLOORS) else parts[0]
 
 
 def floor(module: str) -> int:

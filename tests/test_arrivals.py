@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.arrivals import PAUSE, Arrivals
+from app.http.arrivals import PAUSE, Arrivals
 
 
 class Full(socket.socket):

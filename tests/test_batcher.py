@@ -19,7 +19,7 @@ from app.batcher import Batcher
 from app.cost import CostModel, Pace, Padding
 from app.errors import DeadlineExceeded, Draining, NotFinite, Overloaded, QueueFull
 from app.experience import TYPICAL
-from app.extensions import ON_DISCONNECT
+from app.http.extensions import ON_DISCONNECT
 from app.queue import BatchLimits, Entry, Queue, Ticket
 from app.tensors import Instance, Prediction
 

@@ -19,7 +19,7 @@ from app.codecs.plain import Choose
 from app.codecs.request import Limits, PredictRequest
 from app.errors import InvalidRequest, TooLarge, TooManyBytes
 from app.manifest import ModelSpec
-from app.streams import Chunk
+from app.streaming.streams import Chunk
 from tests.test_json_codec import SPEC, TOKENS
 
 PACKED = {b"content-encoding": b"gzip"}

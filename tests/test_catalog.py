@@ -18,13 +18,13 @@ import pytest
 from app import manifest
 from app.catalog import Catalog
 from app.errors import BadArtifact, BadModel, Draining, ModelNotFound, NotReady
-from app.fleet import Fleet
 from app.metrics import Metrics
 from app.operations import Operations
 from app.orders import OrderBook, VersionPolicy
-from app.pins import Pins
+from app.processes.fleet import Fleet
 from app.repository import Repository, mark_of
 from app.service import Lease, Service
+from app.streaming.pins import Pins
 from app.tensors import Instance
 from tests import artifacts
 from tests.servers import Server, serve

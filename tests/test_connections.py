@@ -20,9 +20,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from app.connection import SPARE
-from app.sockets import FILES, room_for
-from app.transport import SLOWEST
+from app.http.connection import SPARE
+from app.http.transport import SLOWEST
+from app.processes.sockets import FILES, room_for
 from scripts.bench import tree
 from tests.servers import Server, serve
 

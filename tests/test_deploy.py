@@ -15,10 +15,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import errors
-from app.arrivals import LAST
 from app.configuration import COMPOSE
+from app.http.arrivals import LAST
+from app.http.server import WRITING
 from app.metrics import Executed, Metrics
-from app.server import WRITING
 from app.settings import Settings
 from tests.servers import ROOT, Server, serve
 

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from app.api.direct import Direct
 from app.api.guard import Guard
 from app.api.problems import Answer
-from app.extensions import Reply
+from app.http.extensions import Reply
 from app.keys import Keys
 from app.metrics import Metrics
 from tests.hanging import HANGING

@@ -14,10 +14,11 @@ from time import monotonic
 
 import pytest
 
-from app import data_folder, folders
 from app.errors import NoRoom
 from app.main import _store
+from app.processes import folders
 from app.settings import Settings
+from app.streaming import data_folder
 from tests.servers import ROOT, serve
 from tests.test_http import children, wait_for_end
 from tests.test_stores import fill, small_disk
@@ -25,7 +26,7 @@ from tests.test_stores import fill, small_disk
 KILLED = """
 import os, sys
 from pathlib import Path
-from app import folders
+from app.processes import folders
 folders.MEMORY = Path(sys.argv[1])
 with folders.shared("test") as folder:
     (folder / "file").touch()
@@ -39,7 +40,7 @@ with folders.shared("test") as folder:
 ALONE = """
 import sys
 from pathlib import Path
-from app import folders
+from app.processes import folders
 with folders.alone(Path(sys.argv[1])):
     print("alone", flush=True)
     sys.stdin.read()

@@ -31,9 +31,9 @@ from app.codecs.members import read_object
 from app.codecs.request import LONGEST_TIMEOUT, Limits, Options, PredictRequest
 from app.errors import MalformedBody, RecurveError, TooLarge
 from app.manifest import ModelSpec
-from app.streams import Chunk
+from app.streaming.streams import Chunk
+from app.streaming.tokens import BadToken, Tokens
 from app.tensors import Instance, Prediction
-from app.tokens import BadToken, Tokens
 from tests import test_json_codec, test_v2_codec
 from tests.servers import Server, serve
 from tests.test_v2_codec import prediction

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from app.connection import Protocol
-from app.extensions import Begin, Reply, Scope
-from app.heads import LONGEST, Head
-from app.terms import Terms
+from app.http.connection import Protocol
+from app.http.extensions import Begin, Reply, Scope
+from app.http.heads import LONGEST, Head
+from app.http.terms import Terms
 
 HEAD = b"POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n%s\r\n"
 

@@ -16,9 +16,9 @@ from app.codecs.pieces import MOST_SINGLY
 from app.codecs.request import Limits, Options, PredictRequest
 from app.errors import InvalidRequest, MalformedBody, ModelNotFound, RecurveError, TooLarge
 from app.manifest import GOLDEN_NAME, Cell, InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
-from app.streams import Chunk
+from app.streaming.streams import Chunk
+from app.streaming.tokens import Tokens
 from app.tensors import Prediction
-from app.tokens import Tokens
 
 SPEC = ModelSpec(
     name="pair",

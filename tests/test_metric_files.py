@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
-from app.metric_files import LEAST, Allotted
+from app.processes.metric_files import LEAST, Allotted
 from tests.servers import ROOT
 from tests.test_stores import small_disk
 
 COUNT = """
 import os, sys
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
-from app import metric_files
+from app.processes import metric_files
 metric_files.install()
 from app.metrics import Metrics
 counts = Metrics()

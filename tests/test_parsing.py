@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import RecurveError
-from app.parsing import PIECES, SLICE, Parser
+from app.http.parsing import PIECES, SLICE, Parser
 from tests.test_heads import Connection, request
 
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"

@@ -16,10 +16,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from app.calls import Calls, Cycle
-from app.server import Server
-from app.transport import Flow
-from app.websocket import WebSocket
+from app.http.calls import Calls, Cycle
+from app.http.server import Server
+from app.http.transport import Flow
+from app.http.websocket import WebSocket
 from tests.test_architecture import APP, ROOT, SCRIPTS, imports
 
 FOLDER = ROOT / "requirements"

@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 )
 from prometheus_client import CollectorRegistry
 
-from app.bookmark import MOST_REMEMBERED, Bookmark
 from app.catalog import Catalog
 from app.errors import (
     DeadlineExceeded,
@@ -39,18 +38,19 @@ from app.errors import (
     StreamNotFound,
     TooManyStreams,
 )
-from app.keeper import FORGIVEN, PROOF, Keeper, Origin
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.metrics import StreamMetrics
-from app.pins import Pins
 from app.queue import Ticket
 from app.service import Service
 from app.stores import TAG, Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.stream_service import StreamService
-from app.streams import MOST_ANSWERS, Chunk, ChunkAnswer, Stream, StreamLimits, new_tag
+from app.streaming.bookmark import MOST_REMEMBERED, Bookmark
+from app.streaming.keeper import FORGIVEN, PROOF, Keeper, Origin
+from app.streaming.pins import Pins
+from app.streaming.service import StreamService
+from app.streaming.streams import MOST_ANSWERS, Chunk, ChunkAnswer, Stream, StreamLimits, new_tag
 from app.tensors import Array
 from tests import artifacts
 from tests.services import service_over
@@ -680,7 +680,7 @@ def test_a_store_that_cannot_be_written_is_known_before_the_first_chunk_and_unti
 ) -> None:
     """Operators look at /health of a service that rests, too: what is read says nothing of it."""
     clock = Clock()
-    monkeypatch.setattr("app.keeper.monotonic", clock)
+    monkeypatch.setattr("app.streaming.keeper.monotonic", clock)
 
     async def main() -> None:
         keeper = (streams := streams_of(served := await service_over(repository), store := Full())).keeper
@@ -715,7 +715,7 @@ def test_a_store_that_is_written_has_nothing_to_prove(
     runner: asyncio.Runner, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("app.keeper.monotonic", clock)
+    monkeypatch.setattr("app.streaming.keeper.monotonic", clock)
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), store := Full())
@@ -1070,7 +1070,7 @@ def test_a_chunk_does_not_wait_for_its_model_beyond_its_deadline(
     runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does the next one wait for the turn of one that has given up."""
-    monkeypatch.setattr("app.stream_service.monotonic", lambda: 0.0)  # no time is lost before it asks for the model
+    monkeypatch.setattr("app.streaming.service.monotonic", lambda: 0.0)  # no time is lost before it asks for the model
 
     async def main() -> None:
         artifacts.build(tmp_path, seed=0)

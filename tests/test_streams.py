@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import streams
 from app.errors import StreamConflict
 from app.manifest import GOLDEN_NAME, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.stores import TAG
-from app.streams import Chunk, ChunkAnswer, Stream, digest_of
+from app.streaming import streams
+from app.streaming.streams import Chunk, ChunkAnswer, Stream, digest_of
 from app.tensors import Array, Prediction, pack_arrays
 
 OUTPUTS = 3

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from app.worker import HANGS, QUIET, Worker
+from app.processes.worker import HANGS, QUIET, Worker
 from tests.servers import ROOT
 
 

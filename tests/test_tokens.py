@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.manifest import ModelSpec, StateSpec
+from app.streaming.tokens import MOST_SEALS, BadToken, Tokens
 from app.tensors import State
-from app.tokens import MOST_SEALS, BadToken, Tokens
 from tests.test_json_codec import SPEC
 
 TWO_STATES = SPEC.model_copy(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.transport import BRIEF, LONGEST, MOST, SLOWEST, Corked, Departures, Flow, Lingering
+from app.http.transport import BRIEF, LONGEST, MOST, SLOWEST, Corked, Departures, Flow, Lingering
 
 
 class Written(asyncio.Transport):

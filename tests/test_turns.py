@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from app.errors import DeadlineExceeded, QueueFull
-from app.turns import MOST_WAITING, Turns
+from app.streaming.turns import MOST_WAITING, Turns
 
 
 async def settle() -> None:

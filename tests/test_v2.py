@@ -22,13 +22,13 @@ from app.api.bodies import Bodies
 from app.catalog import Catalog
 from app.counted import ModelCounts
 from app.engine import Engine
-from app.fleet import Fleet
 from app.golden import Golden
 from app.lifecycle import Loader
 from app.manifest import InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.metrics import Metrics
 from app.operations import Operations
 from app.orders import OrderBook
+from app.processes.fleet import Fleet
 from app.repository import Refusals, Repository
 from app.runtime import CPU
 from app.service import Service

@@ -14,8 +14,8 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from app.extensions import STOPPING, WAITING
-from app.websocket import AHEAD, AHEAD_BYTES, FRAGMENTS, FRAMES, WebSocket
+from app.http.extensions import STOPPING, WAITING
+from app.http.websocket import AHEAD, AHEAD_BYTES, FRAGMENTS, FRAMES, WebSocket
 
 MOST = 70_000  # bytes of a message
 NO_TEXT = Frame(Opcode.CLOSE, b"\x03\xef").serialize(mask=False)  # 1007, for which the library gives no reason
@@ -364,7 +364,7 @@ def test_a_handshake_that_is_under_way_as_the_service_stops_is_answered() -> Non
 
 def test_who_answers_no_close_is_cut_off_and_who_reads_is_not_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk may take longer as the service stops; who reads nothing would keep it from stopping."""
-    monkeypatch.setattr("app.websocket.CLOSING", 0.0)
+    monkeypatch.setattr("app.http.websocket.CLOSING", 0.0)
 
     async def main() -> None:
         reads, stuck, silent = peers = [Peer(WebSocket) for _ in range(3)]

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from app.errors import DeadlineExceeded
-from app.extensions import ON_DISCONNECT
+from app.http.extensions import ON_DISCONNECT
 from app.queue import Ticket
 
 

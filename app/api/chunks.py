@@ -15,8 +15,8 @@ from app.api.problems import Answer
 from app.codecs import json, octets
 from app.codecs.request import Limits
 from app.manifest import ModelSpec
-from app.stream_service import StreamService
-from app.streams import Chunk
+from app.streaming.service import StreamService
+from app.streaming.streams import Chunk
 
 PATH = "/streams/{id}/predict"
 

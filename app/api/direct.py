@@ -20,7 +20,7 @@ from app.api.guard import Guard
 from app.api.problems import Answer
 from app.api.request_id import RequestIds, with_header
 from app.errors import Draining, RateLimited, RecurveError, Unavailable
-from app.extensions import ANSWER, Begin, Header, Reply
+from app.http.extensions import ANSWER, Begin, Header, Reply
 from app.metrics import Metrics
 
 Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 
 from app import __version__
 from app.api import responses, schemas
-from app.keeper import Keeper
 from app.service import Service
+from app.streaming.keeper import Keeper
 
 
 def router(service: Service, keeper: Keeper) -> APIRouter:

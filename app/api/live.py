@@ -23,14 +23,14 @@ from app.api.guard import PROTOCOL, Guard
 from app.api.origins import HOST, is_foreign
 from app.api.request_id import HEADER as REQUEST_ID
 from app.api.streams import Streams
-from app.bookmark import Bookmark
 from app.codecs import json, octets
 from app.errors import Forbidden, RateLimited, RecurveError, Unavailable
-from app.extensions import STOPPING, WAITING
+from app.http.extensions import STOPPING, WAITING
 from app.manifest import ModelSpec
 from app.metrics import Metrics
-from app.stream_service import StreamService
-from app.streams import Chunk, ChunkAnswer, Stream
+from app.streaming.bookmark import Bookmark
+from app.streaming.service import StreamService
+from app.streaming.streams import Chunk, ChunkAnswer, Stream
 
 NEW = "/streams/ws"
 ROUTE = "/streams/{id}/ws"  # under which all of them count

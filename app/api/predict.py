@@ -21,8 +21,8 @@ from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.queue import Ticket
 from app.service import BUSY, Lease, Service
+from app.streaming.tokens import Tokens
 from app.tensors import Prediction
-from app.tokens import Tokens
 
 PATH = "/predict"
 STATE = "Recurve-State"

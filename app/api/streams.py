@@ -16,9 +16,9 @@ from app.api.chunks import Chunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
 from app.errors import InvalidRequest, MalformedBody, UpgradeRequired
 from app.service import Service
-from app.stream_service import StreamService
-from app.streams import Stream
-from app.tokens import BadToken, Tokens
+from app.streaming.service import StreamService
+from app.streaming.streams import Stream
+from app.streaming.tokens import BadToken, Tokens
 
 BEGUN = {"headers": responses.headers(Location="where the stream is")}
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.direct import route_of
-from app.extensions import ANSWER
+from app.http.extensions import ANSWER
 from app.traces import Traces
 
 WATCHING = ("/health", "/metrics", "/v2/health")  # asked every few seconds, by those who watch

@@ -20,8 +20,8 @@ from app.errors import MOST_SHOWN, InvalidRequest, StreamExpired, StreamNotFound
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.service import BUSY, Service
-from app.stream_service import StreamService
-from app.streams import Chunk
+from app.streaming.service import StreamService
+from app.streaming.streams import Chunk
 from app.tensors import Prediction
 
 PATH = "/v2/models/{model}/infer"

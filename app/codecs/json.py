@@ -29,9 +29,9 @@ from app.codecs.request import (
 )
 from app.errors import InvalidRequest, RecurveError
 from app.manifest import ModelSpec
-from app.streams import Chunk, ChunkAnswer
+from app.streaming.streams import Chunk, ChunkAnswer
+from app.streaming.tokens import BadToken, Tokens
 from app.tensors import FLOAT32_MAX, Array, Instance, Prediction, State
-from app.tokens import BadToken, Tokens
 
 T = TypeVar("T")
 

@@ -24,9 +24,9 @@ from app.codecs.request import (
 )
 from app.errors import InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
-from app.streams import Chunk
+from app.streaming.streams import Chunk
+from app.streaming.tokens import BadToken, Tokens
 from app.tensors import FLOAT32, Array, Instance, pack_arrays
-from app.tokens import BadToken, Tokens
 
 
 def decode(

@@ -28,9 +28,9 @@ from app.codecs.request import (
 )
 from app.errors import MOST_SHOWN, InvalidRequest, MalformedBody, Violation
 from app.manifest import ModelSpec
-from app.streams import Chunk
+from app.streaming.streams import Chunk
+from app.streaming.tokens import BadToken, Tokens
 from app.tensors import FLOAT32_MAX, Array, Instance, State
-from app.tokens import BadToken, Tokens
 
 ARRAY = (list, Elements)
 

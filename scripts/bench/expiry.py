@@ -15,14 +15,15 @@ from time import perf_counter, thread_time
 
 import uvloop
 
-from app import manifest, streams
-from app.keeper import Keeper
+from app import manifest
 from app.manifest import ModelSpec
 from app.metrics import Metrics
 from app.stores import Store
 from app.stores.embedded import Embedded
 from app.stores.memory import Memory
-from app.streams import Stream, StreamLimits
+from app.streaming import streams
+from app.streaming.keeper import Keeper
+from app.streaming.streams import Stream, StreamLimits
 from scripts import command
 
 TTL, TIMEOUT = 600.0, 30.0  # seconds

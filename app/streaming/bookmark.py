@@ -5,7 +5,7 @@ Owns when that is remembered. Knows nothing of callers or stores.
 
 from dataclasses import dataclass
 
-from app.streams import Stream
+from app.streaming.streams import Stream
 
 MOST_REMEMBERED = 2**13  # bytes of a stream
 

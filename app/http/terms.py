@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp
 
 from app.api.request_id import RequestIds
-from app.transport import Departures
+from app.http.transport import Departures
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Literal
 
 import httptools
 
-from app.calls import Calls
 from app.errors import MOST_SHOWN, HeadTooLarge, MalformedRequest, RecurveError, TooSlow, UnsupportedTransfer, UpgradeRequired
-from app.extensions import Header
-from app.transport import SLOWEST
+from app.http.calls import Calls
+from app.http.extensions import Header
+from app.http.transport import SLOWEST
 
 SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
 PIECES = 2**10  # of a body that are parsed in one turn of the event loop, about: what is read at once may hold many thousand chunks

@@ -9,7 +9,7 @@ from app.api import problems
 from app.api.request_id import HEADER as REQUEST_ID
 from app.api.request_id import RequestIds
 from app.errors import RecurveError
-from app.extensions import Header
+from app.http.extensions import Header
 
 
 def packed(status: int, headers: Iterable[Header], body: bytes, *, last: bool) -> bytes:

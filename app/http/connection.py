@@ -14,14 +14,14 @@ import uvicorn
 from uvicorn.protocols.utils import get_local_addr
 from uvicorn.server import ServerState
 
-from app.calls import Calls
 from app.errors import Draining, MalformedRequest, RecurveError, TooManyConnections
-from app.extensions import Offer
-from app.parsing import PIECES, Parser
-from app.terms import Terms
-from app.transport import BRIEF, LONGEST, Corked, Lingering
-from app.websocket import WebSocket
-from app.wire import refusal
+from app.http.calls import Calls
+from app.http.extensions import Offer
+from app.http.parsing import PIECES, Parser
+from app.http.terms import Terms
+from app.http.transport import BRIEF, LONGEST, Corked, Lingering
+from app.http.websocket import WebSocket
+from app.http.wire import refusal
 
 SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
 LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent

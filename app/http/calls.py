@@ -19,10 +19,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from app.extensions import ANSWER, ON_DISCONNECT, Begin, Header, Offer, Reply, Scope
-from app.heads import Head
-from app.transport import Flow
-from app.wire import packed
+from app.http.extensions import ANSWER, ON_DISCONNECT, Begin, Header, Offer, Reply, Scope
+from app.http.heads import Head
+from app.http.transport import Flow
+from app.http.wire import packed
 
 TRIES = 8  # heads that a connection keeps, one after the other, of which none comes again: then its caller's are never the same
 ASGI = {"version": "3.0", "spec_version": "2.3"}

@@ -16,13 +16,13 @@ from typing import Protocol as Interface
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.arrivals import Arrivals, Tls
-from app.connection import SPARE, Protocol
 from app.errors import TooManyConnections
-from app.extensions import Offer
-from app.fleet import Fleet
-from app.sockets import CONNECTION, LEVEL, SUMMONS, url_of
-from app.terms import Terms
+from app.http.arrivals import Arrivals, Tls
+from app.http.connection import SPARE, Protocol
+from app.http.extensions import Offer
+from app.http.terms import Terms
+from app.processes.fleet import Fleet
+from app.processes.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.sockets import CONNECTION
+from app.processes.sockets import CONNECTION
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app import disk, folders
+from app import disk
+from app.processes import folders
 
 log = logging.getLogger(__name__)
 

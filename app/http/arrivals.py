@@ -14,7 +14,7 @@ from ssl import SSLError
 from typing import Any
 
 from app.certificates import Certificate
-from app.sockets import BACKLOG, port_of
+from app.processes.sockets import BACKLOG, port_of
 from app.watched import Watched
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # the fast one, or the one that is always there
 from websockets.protocol import OPEN
 
-from app import frames
-from app.extensions import ON_DISCONNECT, STOPPING, WAITING
-from app.frames import BINARY, CLOSE, MASKED, SINGLE
-from app.transport import LONGEST, forget_frames
+from app.http import frames
+from app.http.extensions import ON_DISCONNECT, STOPPING, WAITING
+from app.http.frames import BINARY, CLOSE, MASKED, SINGLE
+from app.http.transport import LONGEST, forget_frames
 
 AHEAD = 32  # messages that are taken from a caller before the first of them is answered
 AHEAD_BYTES = 2**20  # the same; and the message with which they become more

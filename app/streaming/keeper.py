@@ -12,12 +12,12 @@ from secrets import token_hex
 from time import monotonic
 from typing import NamedTuple
 
-from app import streams
 from app.errors import MOST_SHOWN, StoreUnavailable, StreamConflict, StreamExpired, StreamNotFound, TooManyStreams
 from app.manifest import NAME_PATTERN
 from app.metrics import StreamMetrics
 from app.stores import TAG, Store
-from app.streams import Stream, StreamLimits
+from app.streaming import streams
+from app.streaming.streams import Stream, StreamLimits
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 
-from app.sockets import BACKLOG, LEVEL, SUMMONS, url_of
-from app.starts import PATIENCE, PAUSE, Starts
-from app.worker import SIGNALS, Watch, Worker, ended, start, stopping
+from app.processes.sockets import BACKLOG, LEVEL, SUMMONS, url_of
+from app.processes.starts import PATIENCE, PAUSE, Starts
+from app.processes.worker import SIGNALS, Watch, Worker, ended, start, stopping
 
 log = logging.getLogger(__name__)
 

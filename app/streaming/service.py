@@ -16,18 +16,18 @@ from typing import Protocol
 
 import numpy as np
 
-from app import streams
-from app.bookmark import Bookmark
 from app.catalog import Catalog
 from app.errors import DeadlineExceeded, InvalidRequest, NotFinite, RecurveError, StoreUnavailable
-from app.keeper import Keeper, Origin, Place
 from app.lifecycle import Model
 from app.manifest import ModelSpec
-from app.pins import Pins
 from app.queue import Ticket
-from app.streams import Chunk, ChunkAnswer, Decode, Stream
+from app.streaming import streams
+from app.streaming.bookmark import Bookmark
+from app.streaming.keeper import Keeper, Origin, Place
+from app.streaming.pins import Pins
+from app.streaming.streams import Chunk, ChunkAnswer, Decode, Stream
+from app.streaming.turns import Turns
 from app.tensors import Instance, State, pack_arrays
-from app.turns import Turns
 
 log = logging.getLogger(__name__)
 
