@@ -50,7 +50,7 @@ class Keys:
         """
         keys: dict[bytes, Key] = {}
         names = set()
-        for number, given in enumerate(filter(None, map(str.strip, re.split(r"[,\n]", text))), start=1):
+        for number, given in enumerate(parted(text), start=1):
             name, role, secret = [*given.split(":", 2), "", ""][:3]
             which = f"key {number} of RECURVE_API_KEYS"
             if not _NAME.fullmatch(name) or name in names:
@@ -101,6 +101,11 @@ def watched(file: Path | None, read: Callable[[], Keys]) -> Watched[Keys]:
         changed=f"The keys in {file} have changed, and are in use",
         kept="The keys that were read before stay in use",
     )
+
+
+def parted(text: str) -> list[str]:
+    """What stands in it with commas or line ends between."""
+    return [part for part in map(str.strip, re.split(r"[,\n]", text)) if part]
 
 
 def _digest(secret: str) -> bytes:

@@ -70,7 +70,7 @@ def create_app(
     `map_size`: bytes that the embedded store may take, where it is kept in memory; `traces`: where spans go.
     """
     counts = Metrics()
-    assert settings.state_key is not None, "made at the edge, once for all workers"
+    assert settings.state_keys, "made at the edge, once for all workers"
     loader = Loader(
         device=settings.device,
         limits=_limits(settings, cuda=False),
@@ -129,7 +129,7 @@ def create_app(
     )
     app.state.service, app.state.unfinished = service, False
     problems.install(app, counts.refused)
-    tokens = Tokens(settings.state_key.get_secret_value().encode())
+    tokens = Tokens(settings.state_keys)
     request_limits = Limits(max_instances=settings.max_instances, max_steps=settings.max_steps)
     bodies = Bodies(settings.max_body_bytes, total=settings.bodies_each)
     new_parser = partial(json.Decoder, request_limits, tokens)

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.certificates import context_of
 from app.cpus import available
 from app.gpu import has_driver, smallest_memory
-from app.keys import HIGHEST, Keys
+from app.keys import HIGHEST, SHORTEST, Keys, parted
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     keep_alive: float = Field(75.0, gt=0, le=86_400, description="how long a connection stays open between two requests")
     request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
     # each file stands before what is read from it
-    state_key_file: Path | None = Field(None, description="a file that holds what signs state tokens, for all replicas")
-    state_key: SecretStr | None = Field(None, min_length=16, validate_default=True)
+    state_key_file: Path | None = Field(None, description="a file that holds what signs state tokens; after a comma, older keys")
+    state_key: SecretStr | None = Field(None, validate_default=True)
     api_keys_file: Path | None = Field(
         None, description="a file that says who may do what: name:role:secret, comma-separated; roles: predict, admin"
     )
@@ -170,6 +170,18 @@ class Settings(BaseSettings):
         if value is not None:
             Keys.parse(value.get_secret_value())
         return value
+
+    @field_validator("state_key")
+    @classmethod
+    def _keys_that_sign_are_strong(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and min(map(len, parted(value.get_secret_value())), default=0) < SHORTEST:
+            raise ValueError(f"expected {SHORTEST} characters or more")
+        return value
+
+    @property
+    def state_keys(self) -> list[bytes]:
+        """What signs state tokens, and then what else may have signed them."""
+        return [key.encode() for key in parted(self.state_key.get_secret_value())] if self.state_key else []
 
     def read_keys(self) -> Keys:
         """The keys, from their file as it is now where they have one; ValueError says what is wrong with it."""

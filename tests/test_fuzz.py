@@ -44,7 +44,7 @@ MORE = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SECONDS = 2.0  # of a processor for one body
 MEMORY = 4 * 2**20  # bytes, and as many as FACTOR of the body
 FACTOR = 200  # a Python object for each character, where the exact decoder looks
-TOKENS = Tokens(b"a secret of the tests")
+TOKENS = Tokens([b"a secret of the tests"])
 # read anew: what a spec has computed once goes into the copies that other tests make of it
 SPEC, *OTHER_KINDS = (
     ModelSpec.model_construct(**dict(each)) for each in (test_json_codec.SPEC, *test_json_codec.OTHER_KINDS.values())

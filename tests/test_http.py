@@ -248,6 +248,8 @@ def test_the_same_key_makes_one_service_of_many(repository: Path, tmp_path: Path
     with serve(repository, RECURVE_STATE_KEY="a key that all replicas have") as second:
         assert httpx.post(f"{second.url}/predict", json=body).status_code == 200
         assert "a key that" not in "".join(second.log)
+    with serve(repository, RECURVE_STATE_KEY="a key that is new,a key that all replicas have") as third:
+        assert httpx.post(f"{third.url}/predict", json=body).status_code == 200
 
 
 def test_gzip_is_taken_and_given(client: httpx.Client) -> None:

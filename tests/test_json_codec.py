@@ -32,7 +32,7 @@ SPEC = ModelSpec(
     files={"model.onnx": "0" * 64, GOLDEN_NAME: "0" * 64},
     tolerance=Tolerance(rtol=0, atol=0),
 )
-TOKENS = Tokens(b"secret of the tests")
+TOKENS = Tokens([b"secret of the tests"])
 LIMITS = Limits(max_instances=4, max_steps=6)
 
 

@@ -158,6 +158,7 @@ def test_capitals_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("LOG_LEVEL", "loud", "RECURVE_LOG_LEVEL: expected debug, info, warning or error, got 'loud'", id="words"),
         pytest.param("HOST", "x.org", "RECURVE_HOST: expected an IP address or localhost, got 'x.org'", id="address"),
         pytest.param("STATE_KEY", "hunter2", "RECURVE_STATE_KEY: expected 16 characters or more", id="secret"),
+        pytest.param("STATE_KEY", "a key of sixteen,hunter2", "RECURVE_STATE_KEY: expected 16 characters or more", id="second"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_limits(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,11 +261,23 @@ def test_a_secret_stands_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path:
     """Of two, one would be ignored in silence."""
     (tmp_path / "key").write_text("a key of sixteen\n")
     monkeypatch.setenv("RECURVE_STATE_KEY_FILE", str(tmp_path / "key"))
-    key = configuration.read([]).state_key
-    assert key is not None
-    assert key.get_secret_value() == "a key of sixteen"
+    assert configuration.read([]).state_keys == [b"a key of sixteen"]
     monkeypatch.setenv("RECURVE_STATE_KEY", "another of sixteen")
     assert mistakes() == ["RECURVE_STATE_KEY: set beside RECURVE_STATE_KEY_FILE: one of them"]
+
+
+@pytest.mark.parametrize("text", ["a key of sixteen, another of sixteen,", "a key of sixteen\nanother of sixteen\n"])
+def test_keys_that_sign_may_be_several(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first signs; in files they stand one under the other as well."""
+    monkeypatch.setenv("RECURVE_STATE_KEY", text)
+    assert configuration.read([]).state_keys == [b"a key of sixteen", b"another of sixteen"]
+
+
+def test_an_empty_file_holds_no_key_that_signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A secret that was not filled in is not the wish for a random one."""
+    (tmp_path / "key").write_text("\n")
+    monkeypatch.setenv("RECURVE_STATE_KEY_FILE", str(tmp_path / "key"))
+    assert mistakes() == ["RECURVE_STATE_KEY: expected 16 characters or more"]
 
 
 def test_what_is_shown_is_what_is_in_use() -> None:

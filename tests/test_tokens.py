@@ -18,7 +18,7 @@ TWO_STATES = SPEC.model_copy(
         )
     }
 )
-TOKENS = Tokens(b"a secret of the tests")
+TOKENS = Tokens([b"a secret of the tests"])
 
 
 def state_of(spec: ModelSpec, seed: int = 0) -> State:
@@ -30,7 +30,7 @@ def state_of(spec: ModelSpec, seed: int = 0) -> State:
 def test_a_state_comes_back_to_the_last_bit(spec: ModelSpec) -> None:
     """A stream cut into requests must not drift; and any replica with the secret goes on."""
     state = state_of(spec)
-    back = Tokens(b"a secret of the tests").decode(TOKENS.encode(state, spec), spec)
+    back = Tokens([b"a secret of the tests"]).decode(TOKENS.encode(state, spec), spec)
     assert len(back) == len(state)
     for mine, theirs in zip(state, back, strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -59,9 +59,21 @@ def test_a_token_fits_nothing_but_its_model_version_weights_and_layout(other: Mo
         TOKENS.decode(TOKENS.encode(state_of(SPEC), SPEC), other)
 
 
+def test_one_secret_takes_the_place_of_another() -> None:
+    """Replicas are restarted one by one: whatever signed a token that a client holds, each of them goes on from it."""
+    old, both, turned, new = (Tokens(secrets) for secrets in ([b"old"], [b"old", b"new"], [b"new", b"old"], [b"new"]))
+    by_old, by_new = (tokens.encode(state_of(SPEC), SPEC) for tokens in (old, new))
+    assert (both.encode(state_of(SPEC), SPEC), turned.encode(state_of(SPEC), SPEC)) == (by_old, by_new)
+    for tokens, token in [(both, by_old), (both, by_new), (turned, by_old), (turned, by_new)]:
+        np.testing.assert_array_equal(tokens.decode(token, SPEC)[0], state_of(SPEC)[0])
+    for tokens, token in [(old, by_new), (new, by_old)]:
+        with pytest.raises(BadToken):
+            tokens.decode(token, SPEC)
+
+
 def test_another_secret_refuses_it() -> None:
     with pytest.raises(BadToken):
-        Tokens(b"another secret of the tests").decode(TOKENS.encode(state_of(SPEC), SPEC), SPEC)
+        Tokens([b"another secret of the tests"]).decode(TOKENS.encode(state_of(SPEC), SPEC), SPEC)
 
 
 def test_a_state_has_one_token_and_no_other() -> None:
@@ -89,7 +101,7 @@ def test_no_changed_token_is_taken(data: st.DataObject) -> None:
 
 
 def test_the_keys_of_versions_that_are_gone_do_not_fill_the_memory() -> None:
-    tokens = Tokens(b"a secret of the tests")
+    tokens = Tokens([b"a secret of the tests"])
     for number in range(MOST_SEALS + 9):
         tokens.encode(state_of(SPEC), SPEC.model_copy(update={"version": f"{number}"}))
     assert len(tokens._seals) == MOST_SEALS

@@ -1,11 +1,12 @@
 """State tokens: the state of a sequence as opaque text, which its holder can neither read nor change unnoticed.
 
 Owns the format: URL-safe Base64 of the state's float32, little-endian, and then their HMAC-SHA256. Its key is made from
-the secret, the model, its version, its weights and the layout of its states: a token fits nothing else. Whoever has the same secret
-accepts it, so any replica can go on where another stopped.
+a secret, the model, its version, its weights and the layout of its states: a token fits nothing else. Whoever has the same secret
+accepts it, so any replica can go on where another stopped; and whoever has several, so that one can take the place of another.
 """
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -26,24 +27,24 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Seal:
-    """The key that signs the states of one version, and how long their tokens are."""
+    """The keys of one version's states, the first of which signs them, and how long their tokens are."""
 
     spec: ModelSpec
-    key: bytes
+    keys: tuple[bytes, ...]
     length: int  # characters of a token
     padding: str  # what Base64 wants at its end
 
 
 class Tokens:
-    """Writes and reads the tokens of one secret."""
+    """Writes the tokens of the first secret, and reads those of any."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = secrets
         self._seals: dict[tuple[str, str], _Seal] = {}
 
     def encode(self, state: State, spec: ModelSpec) -> str:
         numbers = pack_arrays(state)
-        tag = hmac.digest(self._seal(spec).key, numbers, DIGEST)
+        tag = hmac.digest(self._seal(spec).keys[0], numbers, DIGEST)
         return _text(numbers + tag)
 
     def decode(self, token: str, spec: ModelSpec) -> State:
@@ -55,7 +56,8 @@ class Tokens:
             signed = pybase64.b64decode(token + seal.padding, URL_SAFE, validate=True)
             if _text(signed) != token:  # its last character holds bits that nobody reads
                 raise BadToken
-            if not hmac.compare_digest(hmac.digest(seal.key, signed[:-TAG], DIGEST), signed[-TAG:]):
+            numbers, tag = signed[:-TAG], signed[-TAG:]
+            if not any(hmac.compare_digest(hmac.digest(key, numbers, DIGEST), tag) for key in seal.keys):
                 raise BadToken
         except (BadToken, ValueError):
             raise BadToken(
@@ -70,10 +72,10 @@ class Tokens:
             layout = ";".join(f"{state.input}:{','.join(map(str, state.shape))}" for state in spec.states)
             purpose = f"recurve state 2|{spec.name}|{spec.version}|{spec.weights}|{layout}".encode()
             length = ceil((spec.state_size * FLOAT32.itemsize + TAG) * 4 / 3)
-            key = hmac.digest(self._secret, purpose, DIGEST)
+            keys = tuple(hmac.digest(secret, purpose, DIGEST) for secret in self._secrets)
             if len(self._seals) >= MOST_SEALS:
                 del self._seals[next(iter(self._seals))]  # of a version that is gone, most likely
-            seal = self._seals[spec.name, spec.version] = _Seal(spec, key, length, "=" * (-length % 4))
+            seal = self._seals[spec.name, spec.version] = _Seal(spec, keys, length, "=" * (-length % 4))
         return seal
 
 
