@@ -210,6 +210,7 @@ def serve(
                 watch=app.state.watch,
                 watch_port=settings.metrics_port,
                 refused=app.state.counts.refused,
+                room=app.state.room,
             ),
             connected=connected,
             hangs=lambda: app.state.service.catalog.hanging is not None,

@@ -27,6 +27,7 @@ from app.catalog import Catalog
 from app.codecs import json
 from app.codecs.request import Limits
 from app.errors import StoreUnavailable
+from app.http.ahead import Room
 from app.keys import Keys
 from app.lifecycle import Loader
 from app.metrics import Metrics
@@ -131,7 +132,8 @@ def create_app(
     problems.install(app, counts.refused)
     tokens = Tokens(settings.state_keys)
     request_limits = Limits(max_instances=settings.max_instances, max_steps=settings.max_steps)
-    bodies = Bodies(settings.max_body_bytes, total=settings.bodies_each)
+    app.state.room = room = Room(settings.bodies_each)
+    bodies = Bodies(settings.max_body_bytes, room)
     new_parser = partial(json.Decoder, request_limits, tokens)
     answer = predict.Predict(
         service, bodies, limits=request_limits, timeout=settings.request_timeout, tokens=tokens, new_parser=new_parser

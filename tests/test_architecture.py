@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"watched"},
     {"errors", "logs", "traces", "cost", "counted", "observed", "loop_time", "cpus", "gpu", "disk", "probe", "orders"}
-    | {"keys", "rates", "certificates", "http.heads", "http.frames", "http.extensions"}
+    | {"keys", "rates", "certificates", "http.heads", "http.frames", "http.ahead", "http.extensions"}
     | {"processes.sockets", "processes.starts", "processes.fleet"},
     {"manifest", "runtime", "settings", "metrics", "stores", "http.arrivals", "streaming.turns"}
     | {"processes.worker", "processes.folders", "processes.metric_files"},
@@ -29,7 +29,8 @@ FLOORS = [
     {"service", "streaming.pins"},
     {"operations", "streaming.service"},
     {"api"},
-    {"main", "processes.supervisor", "http.websocket", "http.terms", "http.wire"},
+    {"http.terms"},
+    {"main", "processes.supervisor", "http.websocket", "http.wire"},
     {"http.calls"},
     {"http.parsing"},
     {"http.connection"},

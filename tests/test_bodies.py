@@ -18,6 +18,7 @@ from app.codecs import json as codec
 from app.codecs.plain import Choose
 from app.codecs.request import Limits, PredictRequest
 from app.errors import InvalidRequest, TooLarge, TooManyBytes
+from app.http.ahead import Room
 from app.manifest import ModelSpec
 from app.streaming.streams import Chunk
 from tests.test_json_codec import SPEC, TOKENS
@@ -41,7 +42,7 @@ async def beside_large_work(bodies: Bodies, work: Callable[[], Awaitable[Any]]) 
 @pytest.mark.parametrize("body", [b"", Random(0).randbytes(30_000), bytes(LARGE)], ids=["empty", "dense", "zeros"])
 def test_a_small_packed_body_does_not_wait_behind_a_large_one(body: bytes) -> None:
     """What can become a thousand times as large seldom does."""
-    bodies = Bodies(LIMIT)
+    bodies = Bodies(LIMIT, Room(2 * LIMIT))
     packed = gzip.compress(body)
     assert asyncio.run(beside_large_work(bodies, lambda: bodies.read(ReceivedBody(packed), PACKED))) == body
 
@@ -49,7 +50,7 @@ def test_a_small_packed_body_does_not_wait_behind_a_large_one(body: bytes) -> No
 @pytest.mark.parametrize("limit", [1000, LARGE - 1, LARGE, LARGE + 1, LIMIT])
 def test_a_packed_body_is_unpacked_up_to_the_limit_and_no_further(limit: int) -> None:
     """Wherever it is unpacked."""
-    bodies = Bodies(limit)
+    bodies = Bodies(limit, Room(2 * limit))
     assert len(asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(limit))), PACKED))) == limit
     with pytest.raises(TooLarge, match=f"more than {limit} bytes"):
         asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(limit + 1))), PACKED))
@@ -74,26 +75,26 @@ def test_all_bodies_together_have_a_limit_too() -> None:
     """Each within its own, and thousands at once: the service would be killed for its memory, and all in it lost."""
 
     async def scenario() -> None:
-        bodies = Bodies(LIMIT, total=3000)
+        bodies = Bodies(LIMIT, room := Room(3000))
         first, second = Sending(4), Sending(3)
         reads = [asyncio.ensure_future(bodies.read(sender, {})) for sender in (first, second)]
         await asyncio.gather(first.waits.wait(), second.waits.wait())
-        assert bodies.room == 500
+        assert room.left == 500
         with pytest.raises(TooManyBytes, match="has 0 bytes of room left") as refused:
             await asyncio.create_task(bodies.read(Sending(3), {}))
         assert refused.value.retry_after == 1
         first.last.set()
         assert await reads[0] == bytes(2000)
-        assert bodies.room == 2000
+        assert room.left == 2000
         reads[1].cancel()
         await asyncio.wait(reads)
-        assert bodies.room == 3000
+        assert room.left == 3000
 
     asyncio.run(scenario())
 
 
 def test_what_becomes_of_a_packed_body_counts() -> None:
-    bodies = Bodies(LIMIT, total=999)
+    bodies = Bodies(LIMIT, Room(999))
     with pytest.raises(TooManyBytes):
         asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(1000))), PACKED))
 
@@ -139,7 +140,7 @@ SIZES = pytest.mark.parametrize("steps", [1, SEARCHED // 8, LARGE // 8], ids=["s
 def test_what_is_wrong_with_a_chunk_is_searched_for_where_that_holds_nobody_up(steps: int) -> None:
     """It takes many times as long as to read what is good, which is read here."""
     threads: list[threading.Thread] = []
-    bodies = Bodies(LIMIT)
+    bodies = Bodies(LIMIT, Room(2 * LIMIT))
     decoder = ChunkDecoder(bodies, LIMITS, lambda: Noting(threads))
     good = json.dumps({"input": [[1, 2]] * steps}).encode()
     if len(good) < LARGE:
@@ -154,7 +155,9 @@ def test_what_is_wrong_with_a_chunk_is_searched_for_where_that_holds_nobody_up(s
 def test_so_is_what_is_wrong_with_a_request(steps: int) -> None:
     threads: list[threading.Thread] = []
     service: Any = Idle()
-    predict = Predict(service, Bodies(LIMIT), limits=LIMITS, timeout=1, tokens=TOKENS, new_parser=lambda: Noting(threads))
+    predict = Predict(
+        service, Bodies(LIMIT, Room(2 * LIMIT)), limits=LIMITS, timeout=1, tokens=TOKENS, new_parser=lambda: Noting(threads)
+    )
     body = json.dumps({"instances": [[[1, 2]] * steps + [[3, "x"]]]}).encode()
     scope = {"headers": [(b"content-type", b"application/json")], "query_string": b"", "state": {}}
     with pytest.raises(InvalidRequest, match=f"/instances/0/{steps}/1"):

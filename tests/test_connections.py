@@ -369,6 +369,39 @@ def test_who_sends_a_message_that_is_too_large_is_not_reset_before_he_has_the_re
         assert caller.recv(1) == b""
 
 
+def test_messages_and_bodies_have_a_limit_together(repository: Path) -> None:
+    """Each within its own, and thousands at once: the service would be killed for its memory, and all in it lost."""
+    size = 900_000
+    part = b"\x82\xff" + (2**20).to_bytes(8, "big") + bytes(size)
+
+    def begin() -> socket.socket:
+        caller = call(server)
+        caller.sendall(UPGRADE + b"\r\n")
+        caller.recv(65536)
+        caller.sendall(part)
+        return caller
+
+    def post() -> httpx.Response:
+        return httpx.post(f"{server.url}/predict", content=bytes(size), headers={"Content-Type": "application/octet-stream"})
+
+    with serve(repository, "--workers", "1", "--max-body-bytes", str(2**20), "--max-bodies-bytes", str(2**20)) as server:
+        kept = [begin(), begin()]
+        with begin() as refused:
+            told = refused.recv(65536)
+        assert told[:4] == b"\x88" + bytes([len(told) - 2]) + (1013).to_bytes(2, "big")
+        assert b"no room" in told
+        assert post().json()["type"] == "urn:recurve:problem:too-many-bytes"
+        assert 'recurve_refused_total{reason="too-many-bytes"} 2.0' in httpx.get(f"{server.url}/metrics").text
+        for caller in kept:
+            caller.close()
+        end = time.monotonic() + PATIENCE
+        while post().status_code == 503 and time.monotonic() < end:
+            pass  # their ends may not have been seen
+        with begin() as taken:
+            taken.sendall(bytes(2**20 + 4 - size))  # what is no number of whole steps is heard to its end
+            assert b"The body has 1048576 bytes" in taken.recv(65536)
+
+
 def test_there_is_no_websocket_in_an_older_http(server: Server) -> None:
     """RFC 9110 has an upgrade in HTTP/1.0 ignored (section 7.8): what answers may not understand a connection that goes on."""
     with call(server) as caller:

@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from app.http.connection import Protocol
 from app.http.extensions import Begin, Reply, Scope
 from app.http.heads import LONGEST, Head
-from app.http.terms import Terms
+from tests.terms import terms
 
 HEAD = b"POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n%s\r\n"
 
@@ -70,23 +70,12 @@ class Connection:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": content})
 
-        async def nobody(*_: Any) -> None:
-            raise AssertionError
-
-        terms = Terms(
-            max_head_bytes=LONGEST * 4,
-            read_timeout=60,
-            keep_alive=60,
-            max_connections=10,
-            full=nobody,
-            watch=nobody,
-            watch_port=None,
-            refused=lambda _: None,
-        )
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False)
         config.load()
         self.transport = Sent()
-        self.protocol = Protocol(config, ServerState(), offer=self._offer, terms=terms, lost=lambda: None, leaving=False)
+        self.protocol = Protocol(
+            config, ServerState(), offer=self._offer, terms=terms(max_head_bytes=LONGEST * 4), lost=lambda: None, leaving=False
+        )
         self.protocol.connection_made(self.transport)
         self.calls, self.parser = self.protocol._calls, self.protocol._parser
         for name, value in keeps.items():

@@ -23,6 +23,7 @@ from app.catalog import Catalog
 from app.counted import ModelCounts
 from app.engine import Engine
 from app.golden import Golden
+from app.http.ahead import Room
 from app.lifecycle import Loader
 from app.manifest import InputSpec, ModelSpec, OutputSpec, Signal, StateSpec, Tolerance
 from app.metrics import Metrics
@@ -739,7 +740,7 @@ def test_what_reads_many_files_leaves_the_event_loop_to_others(repository: Path)
         app = FastAPI()
         models = v2_models.Models(service, files, max_instances=1, idle_seconds=1.0)
         app.include_router(v2_models.router(service, models))
-        app.include_router(v2_repository.router(catalog, operations, Bodies(1000)))
+        app.include_router(v2_repository.router(catalog, operations, Bodies(1000, Room(2000))))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http:
             entry = {"name": GYRO, "version": "1", "state": "READY", "reason": ""}
             assert (await http.post("/v2/repository/index")).json() == [entry]

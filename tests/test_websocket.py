@@ -14,10 +14,12 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
+from app.http.ahead import FREE, MOST, MOST_BYTES, PARTS, Ahead
 from app.http.extensions import STOPPING, WAITING
-from app.http.websocket import AHEAD, AHEAD_BYTES, FRAGMENTS, FRAMES, WebSocket
+from app.http.websocket import FRAMES, WebSocket
+from tests.terms import terms
 
-MOST = 70_000  # bytes of a message
+LONGEST = 70_000  # bytes of a message
 NO_TEXT = Frame(Opcode.CLOSE, b"\x03\xef").serialize(mask=False)  # 1007, for which the library gives no reason
 WHY = "a text message must be UTF-8"
 NO_TEXT_TOLD = Frame(Opcode.CLOSE, b"\x03\xef" + WHY.encode()).serialize(mask=False)
@@ -68,18 +70,22 @@ class Counting(WebSocket):
 class Peer:
     """A server's end of a connection, an application that does what it is told, and a client's protocol."""
 
-    def __init__(self, kind: type[WebSocketsSansIOProtocol]) -> None:
+    def __init__(self, kind: type[WebSocketsSansIOProtocol], *, room: int = 2**30) -> None:
+        self.terms = terms(room=room)
         self.over = asyncio.Event()
         self.accepting = asyncio.Event()
         self.accepting.set()
         self.send: Any = None
         self.receive: Any = None
         config = Config(
-            self.app, interface="asgi3", log_config=None, ws_max_size=MOST, ws_ping_interval=None, ws_per_message_deflate=False
+            self.app, interface="asgi3", log_config=None, ws_max_size=LONGEST, ws_ping_interval=None, ws_per_message_deflate=False
         )
         config.load()
-        extra = {"app": self.app, "lost": lambda: None} if issubclass(kind, WebSocket) else {}
-        self.server = kind(config, ServerState(), {}, **extra)
+        self.server: Any = (
+            kind(config, ServerState(), app=self.app, terms=self.terms, lost=lambda: None)
+            if issubclass(kind, WebSocket)
+            else kind(config, ServerState(), {})
+        )
         self.transport = Transport()
         self.client = ClientProtocol(parse_uri("ws://localhost/"))
 
@@ -144,9 +150,7 @@ async def hear(kind: type[WebSocketsSansIOProtocol], parts: Sequence[bytes]) -> 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(1, 200), max_size=40), st.booleans())
 @example([Frame(Opcode.BINARY, b"abc"), Frame(Opcode.BINARY, bytes(200)), Frame(Opcode.BINARY, bytes(70_001))], [1] * 40, True)
 @example([Frame(Opcode.PING, b""), Frame(Opcode.CONT, b"", False)] * FRAMES, [], True)
-@example(
-    [Frame(Opcode.BINARY, b"a", False), *[Frame(Opcode.CONT, b"b", False)] * FRAGMENTS * 3, Frame(Opcode.CONT, b"c")], [], True
-)
+@example([Frame(Opcode.BINARY, b"a", False), *[Frame(Opcode.CONT, b"b", False)] * PARTS * 3, Frame(Opcode.CONT, b"c")], [], True)
 @example([Frame(Opcode.PING, b"")] * FRAMES * 3 + [Frame(Opcode.CLOSE, b"")], [7] * FRAMES, True)
 def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[Frame], sizes: list[int], masked: bool) -> None:
     """Short and long, fragmented, pings between, too large, unmasked, and cut anywhere: also within a head.
@@ -201,7 +205,7 @@ def test_a_sender_that_is_ahead_is_held_back_by_number_and_by_bytes_and_let_go_o
     """However small its messages are, and however large."""
 
     async def main() -> None:
-        for size, most in ((8, AHEAD), (60_000, AHEAD_BYTES // 60_000 + 1)):
+        for size, most in ((8, MOST), (60_000, MOST_BYTES // 60_000 + 1)):
             peer = Peer(WebSocket)
             await peer.open()
             message = Frame(Opcode.BINARY, bytes(size)).serialize(mask=True)
@@ -219,6 +223,42 @@ def test_a_sender_that_is_ahead_is_held_back_by_number_and_by_bytes_and_let_go_o
     asyncio.run(main())
 
 
+def test_what_waits_takes_room_until_it_is_answered() -> None:
+    """As bodies do, in whole and in part: thousands of large messages at once are more than there is memory."""
+
+    async def main() -> None:
+        first, second = Peer(WebSocket, room=2 * LONGEST), Peer(WebSocket)
+        second.server._ahead = Ahead(first.terms.room, second.server.conn)
+        room = first.terms.room
+        for peer in (first, second):
+            await peer.open()
+        large = Frame(Opcode.BINARY, bytes(LONGEST)).serialize(mask=True)
+        small = Frame(Opcode.TEXT, "\u00e9".encode() * 100).serialize(mask=True)
+        first.server.data_received(small * 3)
+        for _ in range(3):
+            await first.receive()
+        assert room.left == 2 * LONGEST
+        first.server.data_received(large[:-1])
+        assert room.left == LONGEST + 1 - 200  # of the small ones the last is not answered yet
+        first.server.data_received(large[-1:])
+        waits = asyncio.ensure_future(first.receive())
+        await asyncio.sleep(0)
+        assert room.left == LONGEST
+        assert (await waits)["bytes"] == bytes(LONGEST)
+        second.server.data_received(large[: len(large) - LONGEST + FREE + 1])
+        assert room.left == LONGEST - FREE - 1
+        first.server.data_received(large[: LONGEST // 2])
+        assert (1013).to_bytes(2, "big") in first.heard()[1]
+        first.server.connection_lost(None)
+        assert room.left == 2 * LONGEST - FREE - 1
+        await first.close()
+        second.server.connection_lost(None)
+        assert room.left == 2 * LONGEST
+        await second.close()
+
+    asyncio.run(main())
+
+
 def test_who_answers_no_ping_is_cut_off_unless_the_answer_may_stand_behind_messages_that_wait() -> None:
     """A caller who reads nothing would keep what was written to it for ever; one who is ahead of a slow model is a good one."""
 
@@ -231,7 +271,7 @@ def test_who_answers_no_ping_is_cut_off_unless_the_answer_may_stand_behind_messa
         stuck.server.keepalive_timeout()
         assert stuck.transport.aborted
         message = Frame(Opcode.BINARY, bytes(8)).serialize(mask=True)
-        ahead.server.data_received(message * AHEAD)
+        ahead.server.data_received(message * MOST)
         ahead.server.keepalive_timeout()
         assert not ahead.transport.closed
         assert ahead.server.pong_timer is not None
@@ -308,7 +348,7 @@ def test_messages_that_were_sent_at_once_are_taken_in_order_as_far_ahead_as_othe
         await peer.open()
         peer.server.data_received(b"".join(Frame(Opcode.BINARY, b"%d" % number).serialize(mask=True) for number in range(count)))
         for number in range(count):
-            assert 0 < peer.server.queue.qsize() <= AHEAD
+            assert 0 < peer.server.queue.qsize() <= MOST
             assert (await peer.receive())["bytes"] == b"%d" % number
             await asyncio.sleep(0)
         assert peer.transport.reading
@@ -407,7 +447,7 @@ def test_the_answer_to_a_close_is_found_behind_what_was_sent_before_it() -> None
 
 def test_the_parts_of_a_message_are_joined_before_they_are_many() -> None:
     """A part of one byte takes forty as an object."""
-    count = 10 * FRAGMENTS
+    count = 10 * PARTS
 
     async def main() -> None:
         peer = Peer(WebSocket)
@@ -415,7 +455,7 @@ def test_the_parts_of_a_message_are_joined_before_they_are_many() -> None:
         peer.server.data_received(Frame(Opcode.BINARY, b"a", False).serialize(mask=True))
         for number in range(count):
             peer.server.data_received(Frame(Opcode.CONT, b"b", number == count - 1).serialize(mask=True))
-            assert len(peer.server.frames) <= FRAGMENTS
+            assert len(peer.server.frames) <= PARTS
             if not peer.transport.reading:
                 await asyncio.sleep(0)
         assert (await peer.receive())["bytes"] == b"a" + b"b" * count

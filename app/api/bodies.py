@@ -15,6 +15,7 @@ from app.api.problems import Answer
 from app.codecs import compression
 from app.codecs.compression import Coding
 from app.errors import MOST_SHOWN, InvalidRequest, TooLarge, TooManyBytes, UnsupportedMediaType
+from app.http.ahead import Room
 
 T = TypeVar("T")
 Headers = dict[bytes, bytes]
@@ -46,30 +47,30 @@ class ReceivedBody:
 class _Hold:
     """What one request's body takes of the room for all. It is free again when the task that reads it, the request's, is done."""
 
-    def __init__(self, bodies: "Bodies") -> None:
-        self._bodies = bodies
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._bytes = 0
 
     def more(self, size: int) -> None:
         """TooManyBytes where there is no room for so many more."""
-        bodies, task = self._bodies, asyncio.current_task()
-        if size > bodies.room:
-            raise TooManyBytes(f"The service has {bodies.room} bytes of room left for bodies: send it again in a moment.")
+        room, task = self._room, asyncio.current_task()
+        if size > room.left:
+            raise TooManyBytes(f"The service has {room.left} bytes of room left for bodies: send it again in a moment.")
         if not self._bytes and task is not None:
             task.add_done_callback(self._free)
-        bodies.room -= size
+        room.left -= size
         self._bytes += size
 
     def _free(self, _: object) -> None:
-        self._bodies.room += self._bytes
+        self._room.left += self._bytes
 
 
 class Bodies:
-    """Reads and writes them, of `limit` bytes at most; `total`: of all that are not answered yet."""
+    """Reads and writes them, of `limit` bytes at most, as far as there is room for all that are not answered yet."""
 
-    def __init__(self, limit: int, *, total: int | None = None) -> None:
+    def __init__(self, limit: int, room: Room) -> None:
         self._limit = limit
-        self.room = 2 * limit if total is None else total  # packed, and unpacked
+        self._room = room
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="codec")
 
     def at_hand(self, receive: Receive, headers: Headers) -> bytes | None:
@@ -80,7 +81,7 @@ class Bodies:
 
     async def read(self, receive: Receive, headers: Headers) -> bytes:
         """The whole body, unpacked; TooLarge and TooManyBytes as soon as it is known to be, ClientDisconnect."""
-        hold = _Hold(self)
+        hold = _Hold(self._room)
         body = receive.body if isinstance(receive, ReceivedBody) else await _read(receive, headers, self._limit, hold)
         if len(body) > self._limit:
             raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are accepted.")

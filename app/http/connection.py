@@ -124,7 +124,7 @@ class Protocol(asyncio.Protocol):
         if self._ending:
             raise Draining("The service is shutting down and takes no new work.")
         self._state.connections.discard(self)
-        successor = WebSocket(self._config, self._state, {}, app=self._calls.app, lost=self._lost)
+        successor = WebSocket(self._config, self._state, app=self._calls.app, terms=self._terms, lost=self._lost)
         successor.connection_made(self._transport)  # type: ignore[arg-type]  # a transport in all but its class
         successor.data_received(handshake)
         self._transport.set_protocol(successor)

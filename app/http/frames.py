@@ -3,6 +3,7 @@
 BINARY, TEXT, CLOSE = 0x82, 0x81, 0x88  # the first byte of a frame that is a message, or the end
 MASKED = 0x80  # what is set in the second
 SINGLE = (BINARY, TEXT)
+NO_TEXT, TRY_AGAIN = 1007, 1013  # what a close says, by section 7.4.1 and its registry
 
 
 def find(data: bytes, at: int) -> tuple[int, int]:

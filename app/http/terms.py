@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp
 
 from app.api.request_id import RequestIds
+from app.http.ahead import Room
 from app.http.transport import Departures
 
 
@@ -24,5 +25,6 @@ class Terms:
     watch: ASGIApp  # answers on the port for metrics
     watch_port: int | None  # which that is
     refused: Callable[[str], None]  # is told why
+    room: Room  # for what they have sent
     ids: RequestIds = field(default_factory=RequestIds)
     departures: Departures = field(default_factory=Departures)

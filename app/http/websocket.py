@@ -14,18 +14,17 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # the fast one, or the one that is always there
 from websockets.protocol import OPEN
 
+from app.errors import TooManyBytes
 from app.http import frames
+from app.http.ahead import MOST, Ahead, compact
 from app.http.extensions import ON_DISCONNECT, STOPPING, WAITING
-from app.http.frames import BINARY, CLOSE, MASKED, SINGLE
+from app.http.frames import BINARY, CLOSE, MASKED, NO_TEXT, SINGLE, TRY_AGAIN
+from app.http.terms import Terms
 from app.http.transport import LONGEST, forget_frames
 
-AHEAD = 32  # messages that are taken from a caller before the first of them is answered
-AHEAD_BYTES = 2**20  # the same; and the message with which they become more
 FRAMES = 2**8  # of one connection in one turn of the event loop: then it is the others'
-FRAGMENTS = 2**10  # of a message that are kept one by one
 SHORT = 2**16 - 1  # bytes of a message that is read here
 UNREADABLE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-NO_TEXT = 1007  # of RFC 6455, section 7.4.1
 CLOSING = 2.0  # seconds for a caller to agree to the end
 
 
@@ -35,11 +34,10 @@ class WebSocket(WebSocketsSansIOProtocol):
     `app` answers it; `lost` is called when the connection has ended.
     """
 
-    def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], *, app: Any, lost: Callable[[], None]
-    ) -> None:
-        super().__init__(config, server_state, app_state)
-        self._ahead = 0  # bytes that wait
+    def __init__(self, config: Config, state: ServerState, *, app: Any, terms: Terms, lost: Callable[[], None]) -> None:
+        super().__init__(config, state, {})
+        self._terms = terms
+        self._ahead = Ahead(terms.room, self.conn)
         self._held = b""  # what is not read yet: the beginning of a frame's head, or what has to wait
         self._left = FRAMES  # that are read in this turn of the event loop
         self._renewal: asyncio.Handle | None = None  # of that, in the next
@@ -54,8 +52,9 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     async def receive(self) -> Any:
         """The next message, and room for another; uvicorn's own knows nothing of what is kept here."""
+        self._ahead.answered()
         message = await self.queue.get()
-        self._taken()
+        self._taken(message)
         return message
 
     def _next_waiting(self) -> Any:
@@ -63,10 +62,11 @@ class WebSocket(WebSocketsSansIOProtocol):
         if self.queue.empty():
             return None
         message = self.queue.get_nowait()
-        self._taken()
+        self._taken(message)
         return message
 
-    def _taken(self) -> None:
+    def _taken(self, message: Any) -> None:
+        self._ahead.take(message)
         if self.read_paused and self.queue.empty():
             self.read_paused = False
             self._read_on()
@@ -132,7 +132,11 @@ class WebSocket(WebSocketsSansIOProtocol):
             if at < len(data) and not self.transport.is_closing():
                 self._held = data[at:]
                 self.transport.pause_reading()
-        if self._left <= FRAMES - AHEAD and self._renewal is None:  # not for each message
+        if not self._ahead.fit() and not self._ends:
+            self._terms.refused(TooManyBytes.code)
+            self.conn.send_close(TRY_AGAIN, "the service has no room left for so many bytes; try again in a moment")
+            self.handle_parser_exception()
+        if self._left <= FRAMES - MOST and self._renewal is None:  # not for each message
             self._renewal = self.loop.call_soon(self._renew)
 
     def _read_on(self) -> None:
@@ -162,13 +166,8 @@ class WebSocket(WebSocketsSansIOProtocol):
         return self.conn.current_size is not None or self._ends > 0
 
     def handle_cont(self, event: Frame) -> None:
-        """A part of a message: parts are kept as they come, so each takes more memory than its bytes."""
         super().handle_cont(event)
-        if len(self.frames) > FRAGMENTS:
-            whole: Any = self.frames[0]
-            whole = whole if type(whole) is bytearray else bytearray(whole)
-            whole += b"".join(self.frames[1:])
-            self.frames = [whole]
+        self.frames = compact(self.frames)
 
     def send_receive_event_to_app(self) -> None:
         """A whole message. A text that is not UTF-8 ends the connection, by RFC 6455 (8.1): no defect, and nothing for the log."""
@@ -184,8 +183,8 @@ class WebSocket(WebSocketsSansIOProtocol):
                 return
         else:
             self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
-        self._ahead = len(data) if self.queue.qsize() == 1 else self._ahead + len(data)
-        if not self.read_paused and (self.queue.qsize() >= AHEAD or self._ahead >= AHEAD_BYTES):
+        self._ahead.put(len(data))
+        if not self.read_paused and (self.queue.qsize() >= MOST or self._ahead.full):
             self.read_paused = True
             self.transport.pause_reading()
 
@@ -238,6 +237,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         for tell in [*self._leaving]:
             tell()
+        self._ahead.close()
         self._let_go()
         self._lost()
 
