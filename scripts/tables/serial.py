@@ -12,7 +12,8 @@ from scripts.tables.wording import NANOSECONDS, instant
 
 _DAYS = (20_000, 60_000)  # of the years 1954 to 2064
 _MINUTES = 1440  # of a day
-_WRITTEN = 2e-5  # of a day: how coarsely such numbers may be written
+_WRITTEN = 1e-4  # of a day: how coarsely such numbers may be written, so that steps differ by as much
+_NEAR = 2e-5  # of a day: as their mean is to whole minutes
 _THOUSANDTH = 1e-3  # that seconds are counted in: steps of whole ones, 0.125 too, may be either
 _EPOCH = 25_569  # days of 1970-01-01
 
@@ -21,11 +22,12 @@ def is_serial(values: NDArray[Any]) -> bool:
     """Whether numbers (rows,) that could be seconds are days: their usual step is one of minutes, and of no thousandths."""
     if len(values) < 2 or not (_DAYS[0] <= values.min() and values.max() <= _DAYS[1]):
         return False
-    step = abs(float(np.median(np.diff(values.astype(np.float64)))))
+    steps = np.sort(np.diff(values.astype(np.float64)))
+    step = abs(float(steps[abs(steps - steps[len(steps) // 2]) < 1.01 * _WRITTEN].mean()))
     minutes = round(step * _MINUTES)
-    if not 1 <= minutes < _MINUTES or abs(step - minutes / _MINUTES) > _WRITTEN:
+    if not 1 <= minutes < _MINUTES or abs(step - minutes / _MINUTES) > _NEAR:
         return False
-    return abs(step - round(step / _THOUSANDTH) * _THOUSANDTH) > _WRITTEN
+    return abs(step - round(step / _THOUSANDTH) * _THOUSANDTH) > _NEAR
 
 
 def as_date(value: float) -> str:
