@@ -79,6 +79,16 @@ def test_a_parser_says_what_is_wrong_and_tells_of_no_such_request() -> None:
     assert told.requests == []
 
 
+def test_a_value_is_told_without_the_blanks_around_it() -> None:
+    """RFC 9110, section 5.5: else `Upgrade: websocket ` offers something that is not known."""
+    told = Told()
+    parser = Parser(told, 1000, now=0.0)  # type: ignore[arg-type]  # it listens
+    parser.parse(request(early=b"X: \t a b \t\r\nEmpty: \r\n"))
+    assert dict(told.requests[0][3]) == {b"host": b"x", b"x": b"a b", b"empty": b"", b"content-length": b"0"}
+    parser.parse(HANDSHAKE.replace(b"websocket\r\n", b"websocket \r\n"))
+    assert b"upgrade: websocket\r\n" in parser.handshake
+
+
 @pytest.mark.parametrize("offer", OFFERS)
 @pytest.mark.parametrize("path", [b"/whole", b"/parts"])
 @pytest.mark.parametrize("cut", [None, -1, -len(SMUGGLED), 20])
@@ -183,6 +193,14 @@ def test_a_websocket_does_not_overtake_a_request() -> None:
     for before in ([request(b"slow")], [request(b"a"), request(b"slow")]):
         statuses, _, closed = answers(*before, HANDSHAKE, rounds=1)
         assert (statuses, closed) == ([b"200"] * len(before), True)
+
+
+@pytest.mark.parametrize("path", [b"/whole", b"/parts"])
+@pytest.mark.parametrize(("version", "told"), [(b"1.1", [b"100", b"200"]), (b"1.0", [b"200"])], ids=["HTTP/1.1", "HTTP/1.0"])
+def test_who_speaks_an_older_http_is_not_asked_for_his_body(path: bytes, version: bytes, told: list[bytes]) -> None:
+    """RFC 9110, section 10.1.1: he knows of no answer before the last, and would take the word for it."""
+    sent = request(b"abc", path=path, early=b"Expect: 100-Continue \r\n").replace(b"HTTP/1.1", b"HTTP/" + version)
+    assert answers(sent[:-3], sent[-3:])[0] == told
 
 
 @pytest.mark.parametrize("apart", [False, True])

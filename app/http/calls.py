@@ -100,7 +100,8 @@ class Calls:
         }
         rest, before = self.rest, self.cycle
         self.cycle = cycle = self._new_cycle(scope, keep_alive=keep_alive and not self._leaving)
-        cycle.waiting_for_100_continue = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+        asks = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+        cycle.waiting_for_100_continue = asks and version != "1.0"  # whose callers know of no answer before the last
         if self._leaving and before is not None and not before.response_started:
             before.keep_alive = True  # it is not the last, after all
         if not rest:

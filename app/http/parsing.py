@@ -123,7 +123,7 @@ class Parser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.came == "head":  # a trailer is no header: it would count as one, of a key for example
-            self._headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value.strip(b" \t")))  # of blanks the parser drops those before it only
 
     def on_headers_complete(self) -> None:
         """Raises, so that httptools gives up: of a head that is too large, asks for a tunnel, or may mean two things."""
@@ -151,11 +151,11 @@ class Parser:
         hosts = [value for name, value in self._headers if name == b"host"]
         if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise MalformedRequest(f"An HTTP/1.1 request must have one Host header, got {len(hosts) or 'none'}.")
-        if hosts and not _HOST.fullmatch(hosts[0].strip(b" \t")):
+        if hosts and not _HOST.fullmatch(hosts[0]):
             shown = hosts[0].decode("latin-1")[:MOST_SHOWN]
             raise MalformedRequest(f"The Host header must be a host, with or without a port, got {shown}.")
         codings = [value for name, value in self._headers if name == b"transfer-encoding"]
-        if codings and b", ".join(codings).strip().lower() != b"chunked":
+        if codings and b", ".join(codings).lower() != b"chunked":
             shown = b", ".join(codings).decode("latin-1")[:MOST_SHOWN]
             raise UnsupportedTransfer(
                 f"Transfer-Encoding must be chunked, got {shown}; Content-Encoding says how a body is compressed."
@@ -173,7 +173,7 @@ class Parser:
         headers = dict(self._headers)
         if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
             raise MalformedRequest("The handshake of a WebSocket has no body: send its first message when it is open.")
-        version = headers.get(b"sec-websocket-version", b"none").strip()
+        version = headers.get(b"sec-websocket-version", b"none")
         if version != b"13":
             raise UpgradeRequired(f"Sec-WebSocket-Version must be 13, got {version.decode('latin-1')[:MOST_SHOWN]}.")
         if not self._url.startswith(b"/"):
