@@ -26,6 +26,7 @@ from app.http.wire import packed
 
 TRIES = 8  # heads that a connection keeps, one after the other, of which none comes again: then its caller's are never the same
 ASGI = {"version": "3.0", "spec_version": "2.3"}
+REST = 2**16  # bytes of a body that are mostly on their way before its caller has read an early answer
 log = logging.getLogger("uvicorn.error")
 
 
@@ -41,7 +42,8 @@ class _Known(NamedTuple):
 class Cycle(RequestResponseCycle):
     """A request and its answer: the last, where its caller waits to be told to send the body (RFC 9110, section 10.1.1).
 
-    He may send it or not: what comes next is a body for one and a request for another.
+    He may send it or not: what comes next is a body for one and a request for another. The same where a large body is still coming:
+    there are proxies and clients that do not send the rest of it, and then somebody's next request, which would be taken for it.
     """
 
     async def send(self, message: Any) -> None:
@@ -49,8 +51,12 @@ class Cycle(RequestResponseCycle):
         await super().send(message)
 
     def end_unasked(self) -> None:
-        if self.waiting_for_100_continue and self.more_body:  # which is so until the answer has begun
+        if self.more_body and (self.waiting_for_100_continue or self._large()):  # which is so until the answer has begun
             self.keep_alive = False
+
+    def _large(self) -> bool:
+        length = dict(self.scope["headers"]).get(b"content-length")
+        return length is None or int(length) > REST
 
 
 class Calls:
