@@ -1,1 +1,1 @@
-"""Connections: HTTP/1.1 and WebSockets, from their bytes to the application and back."""
+"""Connections: HTTP/1.1 and WebSockets, between the bytes on the wire and the application."""

@@ -1,20 +1,20 @@
-"""What one WebSocket's caller has sent that is not answered yet, and how much there may be of that and of bodies in all.
+"""Counts the bytes of a WebSocket's unanswered messages, which are limited per connection and per process.
 
-Owns the count of their bytes. Knows nothing of what they say.
+Request bodies share the limit per process (`Room`). Knows nothing of what the messages say.
 """
 
 from typing import Any
 
 from websockets.protocol import Protocol
 
-MOST = 32  # messages that are taken from a caller before the first of them is answered
-MOST_BYTES = 2**20  # the same; and the message with which they become more
-PARTS = 2**10  # of a message that are kept one by one
-FREE = 2**16  # bytes of a connection that take no room
+MOST = 32  # messages of one connection that may wait; then no more are read
+MOST_BYTES = 2**20  # the same in bytes; the message that reaches this limit is still taken
+PARTS = 2**10  # of a message, that are kept separately
+FREE = 2**16  # bytes that a connection may hold without taking room; beyond that, all its bytes count
 
 
 class Room:
-    """For how many more bytes of bodies and messages there is room in this process."""
+    """How many more bytes of bodies and messages this process may hold."""
 
     __slots__ = ("left",)
 
@@ -23,9 +23,9 @@ class Room:
 
 
 class Ahead:
-    """The messages of one caller, from their first byte until all that were taken together are answered.
+    """Counts the bytes of one client's messages, from their arrival until all messages that were taken together are answered.
 
-    `conn` has what is not a whole message yet.
+    `conn` holds the bytes that are not a whole message yet.
     """
 
     __slots__ = ("_conn", "_held", "_room", "_taken", "_waiting")
@@ -33,7 +33,7 @@ class Ahead:
     def __init__(self, room: Room, conn: Protocol) -> None:
         self._room = room
         self._conn = conn
-        self._held = 0  # bytes of the room
+        self._held = 0  # bytes taken of the room
         self._waiting = 0
         self._taken = 0
 
@@ -42,23 +42,23 @@ class Ahead:
         return self._waiting >= MOST_BYTES
 
     def put(self, size: int) -> None:
-        """A whole message waits."""
+        """Count a whole message as waiting."""
         self._waiting += size
 
     def take(self, message: Any) -> None:
-        """One that has waited is worked on."""
+        """Count a message that was waiting as being worked on."""
         size = _size(message)
         self._waiting -= size
         self._taken += size
 
     def answered(self) -> None:
-        """All that were taken are."""
+        """Stop counting the messages that were taken: they are all answered."""
         self._taken = 0
         if self._held:
             self.fit()
 
     def fit(self) -> bool:
-        """Take room for what is there, or give back what is over; False: there is not enough."""
+        """Take room for the bytes held now, or give back what is no longer needed. False: there is not enough room."""
         needed = self._waiting + self._taken + (self._conn.current_size or 0) + len(self._conn.reader.buffer)
         more = (needed if needed > FREE else 0) - self._held
         if more > self._room.left:
@@ -73,7 +73,7 @@ class Ahead:
 
 
 def compact(parts: list[Any]) -> list[Any]:
-    """The parts of a message, or one of them all where they are many: each takes more memory than its bytes."""
+    """The parts of a message, joined into one if they are many: each part takes more memory than its bytes."""
     if len(parts) <= PARTS:
         return parts
     whole = parts[0] if type(parts[0]) is bytearray else bytearray(parts[0])

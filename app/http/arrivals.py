@@ -1,6 +1,6 @@
-"""Connections between their acceptance and their first request: TLS handshakes, mostly.
+"""Accepts connections and does their TLS handshakes, before their first request.
 
-Owns the sockets that this process listens on itself, how many such connections there may be, and how long each may take. Knows
+Owns the sockets that this process listens on itself, how many handshakes there may be at once, and how long each may take. Knows
 nothing of requests.
 """
 
@@ -19,15 +19,15 @@ from app.watched import Watched
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 64  # connections that are accepted in one turn of the loop
-PAUSE = 1.0  # seconds without accepting, when the system has no room for another
-LAST = 1.0  # seconds that those have to come who were accepted before the end
-CLOSING = 2.0  # seconds for a caller to agree to the end of TLS
+TOGETHER = 64  # connections that are accepted in one turn of the event loop
+PAUSE = 1.0  # seconds without accepting, when no file descriptors are left
+LAST = 1.0  # seconds that handshakes under way have to complete when the service stops
+CLOSING = 2.0  # seconds for a client to answer the end of TLS
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How connections are encrypted, but for those to the port `plain`; `patience`: seconds for a handshake."""
+    """How connections are encrypted, except those to the port `plain`; `patience`: seconds for a handshake."""
 
     certificate: Watched[Certificate]
     patience: float
@@ -35,9 +35,10 @@ class Tls:
 
 
 class Arrivals:
-    """Gives each connection a protocol, from `make`, which hears of its loss even where the handshake failed.
+    """Gives each connection a protocol from `make`. The protocol is told when the connection is lost, even if the handshake failed.
 
-    `room`: how many connections there may be beside the open ones; those beyond are closed, then `refused` and `gone` are called.
+    `room` returns how many connections may be arriving, beside the open ones. A connection beyond that is closed, and `refused` and
+    `gone` are called.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Arrivals:
         return len(self._tasks)
 
     def listen(self, listener: socket.socket) -> None:
-        """Take what comes to it, until `settle`."""
+        """Accept connections on `listener`, until `settle`."""
         listener.listen(BACKLOG)
         listener.setblocking(False)
         self._listeners.add(listener)
@@ -74,7 +75,7 @@ class Arrivals:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError:  # no file descriptors are left: asked at once again, it would say so again
+            except OSError:  # no file descriptors are left: to accept again at once would fail again
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(listener)
                 loop.call_later(PAUSE, self._listen_again, listener)
@@ -86,7 +87,7 @@ class Arrivals:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def take(self, connection: socket.socket) -> None:
-        """Serve this connection, after a handshake where there is TLS."""
+        """Serve this connection, after the handshake if it uses TLS."""
         if len(self._tasks) >= self._room():
             connection.close()
             self._refused()
@@ -106,19 +107,19 @@ class Arrivals:
     def _arrived(self, protocol: asyncio.Protocol, task: "asyncio.Task[object]") -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if task.cancelled() or error:  # a caller that is gone already, or speaks no TLS, is nobody's error
+        if task.cancelled() or error:  # a client that has already gone, or speaks no TLS, is not worth a log line
             protocol.connection_lost(ConnectionAbortedError())
         if isinstance(error, SSLError) and error.reason == "HTTP_REQUEST" and not self._plain_told:
-            self._plain_told = True  # once: anybody can send one
+            self._plain_told = True  # logged once: anybody can send such requests
             log.warning("A request came in plain HTTP, and this port speaks TLS: ask for it with https:// or wss://.")
 
     async def settle(self) -> None:
-        """Take those who have connected, and no more; wait a moment for those who are about to come."""
+        """Accept the connections in the backlog and no more; wait up to `LAST` seconds for handshakes under way."""
         loop = asyncio.get_running_loop()
         while self._listeners:
             listener = self._listeners.pop()
             loop.remove_reader(listener)
-            self._accept(listener, BACKLOG)  # closing it resets those who wait in it: many, where this process got no CPU
+            self._accept(listener, BACKLOG)  # closing resets the connections in the backlog: many, if this process got no CPU
             listener.close()
         if self._tasks:
             await asyncio.wait([*self._tasks], timeout=LAST)

@@ -1,8 +1,8 @@
-"""The requests of one connection: answered one after the other, as ASGI has it or in one call, which takes less.
+"""The requests of one connection, answered one after the other: through ASGI, or in one call, which takes less time.
 
-Owns which is answered, which wait, which is the last, and when the short cut past ASGI is possible: with a request that has come in
-whole. ASGI's messages and events are a good part of what a small request costs in Python; so is parsing a head that is the same as
-that of the request before. Knows nothing of what is asked.
+Owns which request is answered, which wait, which is the last, and when the short cut past ASGI is possible: for a request that has
+arrived whole. ASGI's messages and events are a good part of what a small request costs in Python; so is parsing a head that is the
+same as the previous request's. Knows nothing of what is asked.
 """
 
 import asyncio
@@ -24,26 +24,26 @@ from app.http.heads import Head
 from app.http.transport import Flow
 from app.http.wire import packed
 
-TRIES = 8  # heads that a connection keeps, one after the other, of which none comes again: then its caller's are never the same
+TRIES = 8  # heads in a row that are remembered and do not come again; then no more are remembered: this client's always differ
 ASGI = {"version": "3.0", "spec_version": "2.3"}
-REST = 2**16  # bytes of a body that are mostly on their way before its caller has read an early answer
+REST = 2**16  # bytes of a body that are mostly on their way before the client has read an early answer
 log = logging.getLogger("uvicorn.error")
 
 
 class _Known(NamedTuple):
-    """A head, and what parsing it gave."""
+    """A head, and the result of parsing it."""
 
     head: Head
     scope: Scope
-    length: int  # its place among the headers
+    length: int  # the index of content-length among the headers
     begin: Begin
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its answer: the last, where its caller waits to be told to send the body (RFC 9110, section 10.1.1).
+    """A request and its answer; the answer is the last if the client still waits for "100 Continue" (RFC 9110, section 10.1.1).
 
-    He may send it or not: what comes next is a body for one and a request for another. The same where a large body is still coming:
-    there are proxies and clients that do not send the rest of it, and then somebody's next request, which would be taken for it.
+    The client may then send the body or not, so nobody can tell whether the next bytes are that body or a new request. The same
+    holds while a large body is coming: some proxies and clients leave out the rest of it and send the next request in its place.
     """
 
     async def send(self, message: Any) -> None:
@@ -51,7 +51,7 @@ class Cycle(RequestResponseCycle):
         await super().send(message)
 
     def end_unasked(self) -> None:
-        if self.more_body and (self.waiting_for_100_continue or self._large()):  # which is so until the answer has begun
+        if self.more_body and (self.waiting_for_100_continue or self._large()):  # uvicorn clears the former when the answer begins
             self.keep_alive = False
 
     def _large(self) -> bool:
@@ -60,7 +60,7 @@ class Cycle(RequestResponseCycle):
 
 
 class Calls:
-    """Has `app` answer each, in one call where `offer` says how, and calls `answered` then; `leaving`: the next is the last."""
+    """Has `app` answer each request, in one call if `offer` gives one; then calls `answered`. `leaving`: the next is the last."""
 
     def __init__(
         self, transport: Any, state: ServerState, app: Any, offer: Offer, *, answered: Callable[[], None], leaving: bool
@@ -72,14 +72,14 @@ class Calls:
         self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._leaving = leaving
-        self.cycle: Cycle | None = None  # of the last that has begun to come
-        self._next: Cycle | None = None  # that is to be begun
-        self.waiting: deque[Cycle] = deque()  # for those before them
+        self.cycle: Cycle | None = None  # of the newest request, which may have arrived only in part
+        self._next: Cycle | None = None  # the request to begin next
+        self.waiting: deque[Cycle] = deque()  # requests that wait for earlier ones, the newest on the left
         self.flow = Flow(transport, self.waiting)
         self._on_disconnect: set[Callable[[], None]] = set()
-        self.piece: bytes | None = None  # that is just coming; empty where a part of a request came before it
+        self.piece: bytes | None = None  # the bytes that just arrived; empty if a part of their request came before them
         self._known: _Known | None = None
-        self._whole: Cycle | None = None  # of the last request with a head that was known
+        self._whole: Cycle | None = None  # of the last request whose head was known
         self._tries = TRIES
         places = {"server": get_local_addr(transport), "client": get_remote_addr(transport)}
         scheme = "https" if is_ssl(transport) else "http"
@@ -87,11 +87,11 @@ class Calls:
 
     @property
     def rest(self) -> bool:
-        """Whether all have been answered."""
+        """Whether all requests have been answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def add(self, method: str, url: bytes, version: str, headers: list[Header], *, keep_alive: bool) -> None:
-        """Take one of which the head has come."""
+        """Take a request whose head has arrived."""
         target = httptools.parse_url(url)
         path = target.path.decode("ascii")
         scope = self._scope | {
@@ -107,7 +107,7 @@ class Calls:
         rest, before = self.rest, self.cycle
         self.cycle = cycle = self._new_cycle(scope, keep_alive=keep_alive and not self._leaving)
         asks = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
-        cycle.waiting_for_100_continue = asks and version != "1.0"  # whose callers know of no answer before the last
+        cycle.waiting_for_100_continue = asks and version != "1.0"  # whose clients do not know of interim answers
         if self._leaving and before is not None and not before.response_started:
             before.keep_alive = True  # it is not the last, after all
         if not rest:
@@ -115,7 +115,7 @@ class Calls:
             self.waiting.appendleft(cycle)
             return
         self._next = cycle
-        if self.piece is None:  # it had to wait, and no more of it is read before somebody asks for it
+        if self.piece is None:  # its bytes had to wait, and no more of it is read until the application asks
             self.begin()
 
     def add_body(self, data: bytes) -> None:
@@ -127,25 +127,25 @@ class Calls:
             cycle.message_event.set()
 
     def end(self) -> None:
-        """No more comes of a request."""
+        """The newest request has arrived whole."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
-        self.flow.resume_reading()  # paused for a large body; who does not read does not see a caller leave
+        self.flow.resume_reading()  # paused for a large body; while paused, a client's leaving goes unnoticed
         self.begin()
 
     def begin(self) -> None:
-        """Begin the next, if there is one: in one call where all of it has come."""
+        """Begin the next request, if there is one: in one call if it has arrived whole."""
         cycle, self._next = self._next, None
         if cycle is None:
             return
         scope: Any = cycle.scope
-        whole = not cycle.more_body and not self.flow.write_paused  # a caller who does not read has to wait
+        whole = not cycle.more_body and not self.flow.write_paused  # a client that does not read has to wait
         begin = self._offer(scope) if whole else None
         if begin is None:
             self._work_on(cycle.run_asgi(self.app))
             return
-        body, cycle.body = bytes(cycle.body), bytearray()  # a connection that rests must not keep it
+        body, cycle.body = bytes(cycle.body), bytearray()  # an idle connection must not keep it
         if self.piece and self._tries and cycle.keep_alive:
             head = Head.of(self.piece, body)
             if head is not None:
@@ -155,7 +155,10 @@ class Calls:
         self._work_on(self._reply(cycle, begin(scope, body)))
 
     def begin_again(self, data: bytes) -> bool:
-        """Begin the request that this is, where its head is known: what all of the above would do."""
+        """Begin the request in `data` without parsing, if its head is the known one: does what all of the above would do.
+
+        False: the head is another, or an earlier request or answer is in the way.
+        """
         known = self._known
         if known is None or self._leaving or self.flow.write_paused or not self.rest:
             return False
@@ -165,14 +168,14 @@ class Calls:
         length, body = found
         self._tries = TRIES
         cycle = self._whole
-        if cycle is None or cycle is not self.cycle:  # else it is done, and nobody else has seen it or its scope
+        if cycle is None or cycle is not self.cycle:  # else it is used again: it is done, and nobody else has seen it or its scope
             new = {**known.scope, "headers": known.scope["headers"].copy()}
             cycle = self.cycle = self._whole = self._new_cycle(new, keep_alive=True)
             cycle.more_body = False
         scope: Any = cycle.scope
         scope["headers"][known.length] = (b"content-length", length)
         scope["state"] = {}
-        cycle.default_headers = self._state.default_headers  # with the date of now
+        cycle.default_headers = self._state.default_headers  # with the current date
         cycle.response_started = cycle.response_complete = False
         self._work_on(self._reply(cycle, known.begin(scope, body)))
         return True
@@ -182,13 +185,13 @@ class Calls:
         self.begin()
 
     def leave(self) -> None:
-        """Say with the next answer that it is the last."""
+        """Mark the next answer as the connection's last."""
         self._leaving = True
         if self.cycle is not None:
-            self.cycle.keep_alive = False  # no effect on one that is answered already
+            self.cycle.keep_alive = False  # no effect on a request that is already answered
 
     def lose(self) -> None:
-        """Tell the application that the caller has gone."""
+        """Tell the application that the client has gone."""
         if self.cycle is not None:
             self.cycle.disconnected = not self.cycle.response_complete
             self.cycle.message_event.set()
@@ -196,7 +199,7 @@ class Calls:
             tell()
 
     def forget(self) -> None:
-        """Let go of what holds this in turn: else all of it stays until garbage is collected."""
+        """Break the reference cycles: else all of it stays in memory until the garbage collector runs."""
         self.cycle = self._next = self._known = self._whole = None
         self.waiting.clear()
         self._answered = lambda: None
@@ -225,21 +228,21 @@ class Calls:
         self._complete(cycle, await replying)
 
     def _answer(self, scope: Scope, reply: Reply) -> bool:
-        """Send an answer at once; False where that cannot be: another request waits behind it, or the caller does not read."""
-        cycle = self.cycle  # none when the connection is lost
+        """Send an answer at once. False if that is not possible: another request waits behind it, or the client does not read."""
+        cycle = self.cycle  # None when the connection is lost
         if cycle is None or cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
             return False
         self._complete(cycle, reply)
         return True
 
     def _complete(self, cycle: Cycle, reply: Reply) -> None:
-        """Answer a request that has had none yet: what `cycle.send` makes of two messages, in a fraction of the time."""
+        """Send the whole answer to a request: the same as `cycle.send` with two messages, in a fraction of the time."""
         if cycle.disconnected:
             return
         status, headers, body = reply
         cycle.end_unasked()
         cycle.response_started, cycle.response_complete, cycle.waiting_for_100_continue = True, True, False
-        together = len(self._state.tasks) > 1 and status < 400  # who is alone, or refused, does not wait for others
+        together = len(self._state.tasks) > 1 and status < 400  # a lone answer, or an error, does not wait for others
         write = self._transport.write if together else self._transport.write_at_once
         write(packed(status, chain(cycle.default_headers, headers), body, last=not cycle.keep_alive))
         cycle.message_event.set()

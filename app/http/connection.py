@@ -1,7 +1,7 @@
-"""One HTTP connection: bounded in what it may send, in how long it may take, and in how many there are; and ended in order.
+"""One HTTP connection: its size, its time and the number of connections are limited, and it is closed in order.
 
-Owns when a caller's bytes are read, the time that he has for a request, the answer to one that takes more, and the end: the last
-answer is not lost on its way. Knows nothing of what is asked; what becomes a WebSocket is websocket.py's from then on.
+Owns when a client's bytes are read, how long a request may take, the answer to a request beyond a limit, and the close, which does
+not lose the last answer. Knows nothing of what is asked. A connection that becomes a WebSocket passes to websocket.py.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ from app.http.transport import BRIEF, LONGEST, Corked, Lingering
 from app.http.websocket import WebSocket
 from app.http.wire import refusal
 
-SPARE = 64  # connections beyond the limit that are heard, so that probes are answered and others told why not
-LINGER = 0.1  # seconds until a connection is closed that rests when the service stops: its next request may have been sent
+SPARE = 64  # connections beyond the limit that are still read, to answer probes and tell other clients why they are refused
+LINGER = 0.1  # seconds until an idle connection is closed when the service stops: its next request may be on its way
 
 
 class Phase(IntEnum):
     """How far a connection has come; it never goes back."""
 
-    COMING = 0  # its handshake, mostly
+    COMING = 0  # mostly the TLS handshake
     READING = 1
-    DEAF = 2  # what comes is not read, but what came before it is answered
-    LINGERING = 3  # refused, or answered for the last time: what comes is dropped
-    GONE = 4  # lost, or a WebSocket's now
+    DEAF = 2  # new bytes are not read, but earlier requests are still answered
+    LINGERING = 3  # refused, or answered for the last time: new bytes are dropped
+    GONE = 4  # lost, or now a WebSocket
 
 
 class Protocol(asyncio.Protocol):
     """Sends an answer in one piece. Tells the application, and `lost`, as soon as the connection is lost.
 
-    `check` is to be called about once a second: that takes less than a timer for each request.
+    Call `check` about once a second: that costs less than a timer for each request.
     """
 
     def __init__(
@@ -48,23 +48,23 @@ class Protocol(asyncio.Protocol):
     ) -> None:
         self._config, self._state, self._offer, self._terms, self._lost = config, state, offer, terms, lost
         self._leaving = leaving  # its next answer is the last
-        self._ending = False  # it takes one more request at most, if that is on its way
+        self._ending = False  # it takes at most one more request, if that is already on its way
         self._phase = Phase.COMING
         self._loop = asyncio.get_running_loop()
-        self._unread: tuple[int, float] | None = None  # bytes of answers that the caller does not read, and since when
-        self._kept = b""  # what is not parsed yet
-        self._lingering: Lingering | None = None  # what is left of it
+        self._unread: tuple[int, float] | None = None  # bytes of answers that the client does not read, and since when
+        self._kept = b""  # bytes not parsed yet
+        self._lingering: Lingering | None = None  # ends the connection, in the phase of that name
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # it is always one
         self._phase = Phase.READING
         self._transport = Corked(transport, self._terms.departures)
         self._transport.lingers = self._lingers
-        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn asks of it no more than `shutdown`
+        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls nothing of it but `shutdown`
         app: Any = self._config.loaded_app
         beyond = len(self._state.connections) - self._terms.max_connections
         local = get_local_addr(transport)
         if local is not None and local[1] == self._terms.watch_port:
-            beyond -= SPARE  # a crowd elsewhere must not shut it
+            beyond -= SPARE  # a crowd on the other port must not close this one
             app = self._terms.watch
         elif beyond > 0:
             app = self._terms.full
@@ -72,7 +72,7 @@ class Protocol(asyncio.Protocol):
                 self._terms.refused(TooManyConnections.code)
         if beyond > SPARE:
             transport.abort()
-        self._full = app is self._terms.full  # one too many
+        self._full = app is self._terms.full  # one beyond the limit
         offer = self._offer if app is self._config.loaded_app else lambda _: None
         self._calls = Calls(self._transport, self._state, app, offer, answered=self._answered, leaving=self._leaving)
         self._flow = self._calls.flow
@@ -97,7 +97,7 @@ class Protocol(asyncio.Protocol):
         calls.piece = None
 
     def _parse_on(self) -> None:
-        """Parse what has come, as far as may be; also when a request has been answered."""
+        """Parse the bytes that have arrived, as far as is allowed now; called again when a request has been answered."""
         rest, self._kept = self._kept, b""
         if rest and self._phase is Phase.READING:
             try:
@@ -131,7 +131,7 @@ class Protocol(asyncio.Protocol):
         self._forget()
 
     def _answered(self) -> None:
-        """Begin the next request, or rest: without a timer for each answer, for `check` ends what rests for too long."""
+        """Begin the next request, or stay idle. No timer for each answer: `check` ends what is idle for too long."""
         self._parser.ended = self._parser.heard = self._loop.time()
         if self._phase > Phase.DEAF or self._transport.is_closing():
             return
@@ -145,11 +145,11 @@ class Protocol(asyncio.Protocol):
         self._flow.resume_reading()
 
     def leave(self) -> None:
-        """Say with the next answer that it is the last, so that its caller goes elsewhere."""
+        """Mark the next answer as the last, so that the client goes to another server."""
         self._calls.leave()
 
     def shutdown(self) -> None:
-        """Answer what has come, and end; a request that is on its way is not cut off."""
+        """Answer the requests that have arrived, and close; a request that is on its way is not cut off."""
         self._calls.leave()
         self._ending = True
         if self._lingering is not None:
@@ -166,16 +166,16 @@ class Protocol(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, error: RecurveError) -> None:
-        """Answer what has not come in whole, where that is still possible, and read no more."""
+        """Answer a request that has not arrived whole with `error`, if that is still possible, and read no more requests."""
         self._terms.refused(error.code)
         rest, reading = self._calls.rest, self._parser.came == "body"
         if not rest and (not reading or self._calls.waiting):
-            self._phase = Phase.DEAF  # others are under way, and have come in whole
+            self._phase = Phase.DEAF  # earlier requests have arrived whole and are being answered
             if reading:
                 self._calls.waiting.popleft()
             return
         cycle = self._calls.cycle if reading else None
-        if cycle is None or not cycle.response_started:  # else it has its answer
+        if cycle is None or not cycle.response_started:  # else its answer has begun
             scope: Any = None if cycle is None else cycle.scope
             self._transport.write(refusal(error, scope, self._state.default_headers, self._terms.ids))
         if reading:
@@ -183,7 +183,7 @@ class Protocol(asyncio.Protocol):
         self._linger()
 
     def _lingers(self) -> bool:
-        """Whether this connection ends later, because more may come than was read before its last answer."""
+        """Linger, and return True, if the client may have sent more than was read before its last answer."""
         done = self._parser.came in ("nothing yet", "all") and not self._kept and not self._flow.read_paused
         if self._phase > Phase.DEAF or (done and self._phase is Phase.READING) or self._transport.is_closing():
             return False
@@ -191,16 +191,16 @@ class Protocol(asyncio.Protocol):
         return True
 
     def _linger(self) -> None:
-        """Say no more, and read no more as requests."""
+        """Send no more, and drop the bytes that still come."""
         self._phase = Phase.LINGERING
         self._kept = b""
         self._calls.waiting.clear()
         self._flow.resume_reading()
-        brief = self._full or self._ending  # others wait for its place
+        brief = self._full or self._ending  # other connections, or the stop, wait for its end
         self._lingering = Lingering(self, self._transport, self._loop.time(), longest=BRIEF if brief else LONGEST)
 
     def check(self, now: float) -> None:
-        """End what has taken too long; `now` is the loop's time."""
+        """End the connection if it has taken too long; `now` is the loop's time."""
         if self._phase is Phase.GONE:
             return
         unread = self._transport.get_write_buffer_size()
@@ -209,7 +209,7 @@ class Protocol(asyncio.Protocol):
         elif self._phase is Phase.LINGERING or self._transport.is_closing() or self._flow.write_paused:
             if self._unread is None or unread != self._unread[0]:
                 self._unread = unread, now
-            elif now - self._unread[1] > self._terms.keep_alive:  # answers would be kept for him for ever
+            elif now - self._unread[1] > self._terms.keep_alive:  # unread answers would stay in memory for ever
                 self._transport.abort()
         else:
             self._unread = None
@@ -227,7 +227,7 @@ class Protocol(asyncio.Protocol):
             if rest and now - parser.ended > self._terms.keep_alive:
                 self._transport.close()
         elif self._flow.read_paused or self._flow.held or (parser.came == "head" and not rest):
-            parser.began = parser.heard = now  # it is not the caller who is slow
+            parser.began = parser.heard = now  # the client is not the one that is slow
         elif slow := parser.too_slow(now, timeout):
             self._refuse(slow)
 
@@ -240,7 +240,7 @@ class Protocol(asyncio.Protocol):
         self._lost()
 
     def _forget(self) -> None:
-        """Let go of what holds this connection in turn: else all of it stays until garbage is collected."""
+        """Break the reference cycles: else all of it stays in memory until the garbage collector runs."""
         self._phase = Phase.GONE
         self._kept = b""
         self._parser.close()

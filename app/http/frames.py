@@ -1,13 +1,13 @@
 """The frames of a WebSocket as bytes, by RFC 6455, section 5.2. Knows nothing of connections."""
 
-BINARY, TEXT, CLOSE = 0x82, 0x81, 0x88  # the first byte of a frame that is a message, or the end
-MASKED = 0x80  # what is set in the second
+BINARY, TEXT, CLOSE = 0x82, 0x81, 0x88  # the first byte of a frame with a whole message, or of a close
+MASKED = 0x80  # the bit of the second byte that marks a masked payload
 SINGLE = (BINARY, TEXT)
-NO_TEXT, TRY_AGAIN = 1007, 1013  # what a close says, by section 7.4.1 and its registry
+NO_TEXT, TRY_AGAIN = 1007, 1013  # codes of a close, from section 7.4.1 and its registry
 
 
 def find(data: bytes, at: int) -> tuple[int, int]:
-    """Where the payload of the frame at this place begins, and its length; 0 where its head is not there in whole."""
+    """Where the payload of the frame at `at` begins, and its length; both 0 if the frame's head is not complete."""
     if len(data) < at + 2:
         return 0, 0
     length = data[at + 1] & 0x7F
@@ -20,7 +20,7 @@ def find(data: bytes, at: int) -> tuple[int, int]:
 
 
 def head(length: int) -> bytes:
-    """Of a frame that is a binary message."""
+    """The head of a frame that is a whole binary message of `length` bytes."""
     if length < 126:
         return bytes((BINARY, length))
     return bytes((BINARY, 126)) + length.to_bytes(2, "big") if length < 2**16 else bytes((BINARY, 127)) + length.to_bytes(8, "big")

@@ -1,27 +1,27 @@
-"""Recognises the head of a request: most callers send the same one again and again, and only the body changes.
+"""Recognises the head of a request: most clients send the same head again and again, and only the body changes.
 
-Owns when two heads are the same. Knows nothing of what is in a head but the length of the body.
+Owns when two heads are the same. Of what a head says, knows only the length of the body.
 """
 
 import re
 from typing import NamedTuple, Self
 
-LONGEST = 2**12  # bytes of a head that is kept
+LONGEST = 2**12  # bytes of the longest head that is remembered
 MOST_DIGITS = 16  # of a body's length
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
 
 
 class Head(NamedTuple):
-    """The bytes of one, in two parts, between which stands the length of the body."""
+    """The bytes of a head, in two parts: before and after the digits of content-length."""
 
     before: bytes
-    after: bytes  # to its end, with the empty line
+    after: bytes  # to the end of the head, with the empty line
 
     @classmethod
     def of(cls, request: bytes, body: bytes) -> Self | None:
-        """The head of a request that was found to be good and to have this body.
+        """The head of a request that was found to be valid and to have this body.
 
-        None where it is too long, says nothing of the body's length, or `request` is anything else than one whole request.
+        None if the head is too long or has no content-length, or if `request` is not exactly one whole request.
         """
         end = request.find(b"\r\n\r\n", 0, LONGEST)
         begin = end + 4
@@ -31,7 +31,7 @@ class Head(NamedTuple):
         return cls(request[: lengths[0].start(1)], request[lengths[0].end(1) : begin])
 
     def rest_of(self, request: bytes) -> tuple[bytes, bytes] | None:
-        """The length as it is written, and the body, of one whole request with the same head but for that length; else None."""
+        """The content-length's digits and the body of a whole request with the same head but for those digits; else None."""
         before, after = self
         if not request.startswith(before):
             return None

@@ -1,7 +1,7 @@
-"""Requests from the bytes of a connection: httptools' parser, guarded against what callers could make of it.
+"""Parses requests from the bytes of a connection: httptools' parser, guarded against what clients could do with it.
 
-Owns how much of the current request has come and since when, how large a head may be, how much is parsed in one turn, and what
-becomes of trailers and of offers to upgrade. Knows nothing of connections or answers.
+Owns how much of the current request has arrived and since when, how large a head may be, how much is parsed in one turn of the
+event loop, and what happens to trailers and to offers to upgrade. Knows nothing of connections or answers.
 """
 
 import re
@@ -14,10 +14,10 @@ from app.http.calls import Calls
 from app.http.extensions import Header
 from app.http.transport import SLOWEST
 
-SLICE = 2**12  # bytes that are parsed before it is asked whether a request waits behind another
-PIECES = 2**10  # of a body that are parsed in one turn of the event loop, about: what is read at once may hold many thousand chunks
-# A Host's value (RFC 9110, section 7.2; RFC 3986, section 3.2.2): a name, or an address in brackets, which may name its zone; and a
-# port. It may be empty. A comma, which a name may have, is where somebody joined two.
+SLICE = 2**12  # bytes that are parsed between two checks whether a request waits behind another
+PIECES = 2**10  # of a body that are parsed in one turn of the event loop, about: one read may hold many thousand chunks
+# A Host's value (RFC 9110, section 7.2; RFC 3986, section 3.2.2): a name, or an address in brackets, which may name its zone; then
+# a port, if any. It may be empty. A comma is refused, though a name may have one: it is a sign that two headers were joined.
 _HOST = re.compile(
     rb"(?:(?:[\w.~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+(?:%[\w.~-]+)?\]|\[v[0-9a-f]+\.[\w.~!$&'()*+;=:-]+\])(?::[0-9]*)?",
     re.IGNORECASE | re.ASCII,
@@ -27,21 +27,21 @@ Part = Literal["nothing yet", "head", "body", "all"]
 
 
 class Parser:
-    """Gives `calls` the requests in what comes; a `RecurveError` says what is wrong with it.
+    """Passes the requests in the bytes that arrive to `calls`; raises a `RecurveError` if there is something wrong with them.
 
-    An offer to upgrade to anything but a WebSocket, or in HTTP/1.0, is passed over, as RFC 9110 has it (section 7.8), and the
-    request answered as if it had not been made. Httptools would skip the body, and take that for the next request.
+    An offer to upgrade to anything but a WebSocket, or in HTTP/1.0, is ignored, as RFC 9110 says (section 7.8): the request is
+    answered as if there were no offer. Httptools alone would skip the body, and take it for the next request.
     """
 
     def __init__(self, calls: Calls, max_head_bytes: int, now: float) -> None:
         self._calls = calls
         self._most = max_head_bytes
-        self.came: Part = "nothing yet"  # of the request that is read; "all" before the next
-        self.began = self.heard = now  # the loop's time: of this part, and when something came last
-        self.ended = now  # when the last request had come in whole, or was answered
-        self.loose = self.body = 0  # bytes that were parsed since the last of a body, and are of none; and bytes of this one
+        self.came: Part = "nothing yet"  # of the current request; "all" until the next begins
+        self.began = self.heard = now  # the loop's time: when this part began, and when bytes last arrived
+        self.ended = now  # when the last request had arrived whole, or was answered
+        self.loose = self.body = 0  # bytes parsed since the last byte of a body, that belong to none; and bytes of this body
         self.pieces = 0  # of a body, in this turn of the event loop
-        self.handshake = b""  # of the WebSocket that this connection becomes
+        self.handshake = b""  # the head of the request that makes this connection a WebSocket
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -49,13 +49,13 @@ class Parser:
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # what follows the last request is no error
 
     def close(self) -> None:
-        """Let go of what holds this in turn: else it stays until garbage is collected."""
+        """Break the reference cycle: else this stays in memory until the garbage collector runs."""
         del self._parser
 
     def parse(self, data: bytes) -> bytes:
-        """Parse on when no request waits behind another, and others have had their turn: thousands fit in what is read at once.
+        """Parse until a request waits behind another, or this turn's share is used up: thousands of requests fit in one read.
 
-        Gives back the rest.
+        Returns the bytes that are left.
         """
         at = 0
         while at < len(data) and self.pieces < PIECES and not self._calls.waiting and not self.handshake:
@@ -65,7 +65,7 @@ class Parser:
         return data[at:]
 
     def too_slow(self, now: float, timeout: float) -> TooSlow | None:
-        """What is wrong with how fast a request comes that has come in part."""
+        """The error for a request that has arrived in part and comes too slowly, else None; `timeout` in seconds."""
         taken = now - self.began
         if self.came == "head":
             return TooSlow(f"The head of the request was not complete after {timeout:g} s.") if taken > timeout else None
@@ -77,7 +77,7 @@ class Parser:
         return TooSlow(f"The body arrived too slowly: {few}.")
 
     def _missing(self) -> int:
-        """Bytes of a body that are known to come: what is so long is no crowd of requests."""
+        """Bytes of the body that are still to come, if known: they hold no other request and can be parsed as one slice."""
         return int(dict(self._headers).get(b"content-length", 0)) - self.body if self.came == "body" else 0
 
     def _parse(self, piece: bytes) -> None:
@@ -96,7 +96,7 @@ class Parser:
             raise HeadTooLarge(f"The path and headers have more than {self._most} bytes, the most that are accepted.")
 
     def _decline(self, rest: bytes) -> None:
-        """Parse the head again, without the offer, and then what follows it."""
+        """Parse the head again, without the offer to upgrade, and then what follows it."""
         headers = []
         for name, value in self._headers:
             if name == b"connection":
@@ -122,11 +122,14 @@ class Parser:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.came == "head":  # a trailer is no header: it would count as one, of a key for example
-            self._headers.append((name.lower(), value.strip(b" \t")))  # of blanks the parser drops those before it only
+        if self.came == "head":  # not a trailer, which must not pass for a header, such as one with a key
+            self._headers.append((name.lower(), value.strip(b" \t")))  # httptools only strips the blanks before the value
 
     def on_headers_complete(self) -> None:
-        """Raises, so that httptools gives up: of a head that is too large, asks for a tunnel, or may mean two things."""
+        """Check the head, and pass the request on.
+
+        Raises, so that httptools gives up, if the head is too large, asks for a tunnel, or is ambiguous.
+        """
         if self.loose > self._most:
             size = sum(len(name) + len(value) for name, value in self._headers) + len(self._url)
             if size > self._most:
@@ -147,7 +150,7 @@ class Parser:
             self.came, self.began, self.loose, self.body = "body", self.heard, 0, 0
 
     def _check(self, version: str) -> None:
-        """Take no head that a proxy before the service may read in another way: RFC 9112, sections 3.2 and 6.1."""
+        """Refuse a head that a proxy in front of the service may read in another way: RFC 9112, sections 3.2 and 6.1."""
         hosts = [value for name, value in self._headers if name == b"host"]
         if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise MalformedRequest(f"An HTTP/1.1 request must have one Host header, got {len(hosts) or 'none'}.")
@@ -162,13 +165,13 @@ class Parser:
             )
 
     def _offers_websocket(self) -> bool:
-        headers = dict(self._headers)  # of several, the last counts
+        headers = dict(self._headers)  # of several with one name, the last counts
         offered = [token.strip() for token in headers.get(b"connection", b"").lower().split(b",")]
         return b"upgrade" in offered and headers.get(b"upgrade", b"").lower() == b"websocket"
 
     def _check_handshake(self) -> None:
-        """Of a WebSocket: it has no body, is of the one version (RFC 6455, section 4.4), and its target may be a whole address
-        (RFC 9112, section 3.2.2).
+        """Refuse a handshake that has a body or is not of version 13 (RFC 6455, section 4.4); keep only the path and query of a
+        target that is a whole URL (RFC 9112, section 3.2.2).
         """
         headers = dict(self._headers)
         if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
@@ -194,6 +197,6 @@ class Parser:
 
 
 def _meant(error: httptools.HttpParserError) -> RecurveError:
-    """What was raised while the parser called back, where that is known to say more."""
+    """The `RecurveError` that was raised in a callback of the parser, if there is one; else a general error."""
     raised = error.__context__
     return raised if isinstance(raised, RecurveError) else MalformedRequest("This is not an HTTP/1.1 request.")

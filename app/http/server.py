@@ -1,4 +1,4 @@
-"""Uvicorn as this service needs it: one process that serves what it listens on, or what a supervisor hands it.
+"""Uvicorn as this service needs it: one process that serves connections it accepts itself or gets from a supervisor.
 
 Owns what a signal does and how connections come in. Knows nothing of models or routes.
 """
@@ -26,30 +26,30 @@ from app.processes.sockets import CONNECTION, LEVEL, SUMMONS, url_of
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0  # seconds between two looks at all connections
-SOME, SOON = 500, 0.02  # that are looked at together, in about a millisecond; seconds until the next
-LATE = 1.0  # seconds that a worker gives its supervisor to end the delay
-WRITING = 4  # seconds, for the last answers to reach their callers
+LOOK = 1.0  # seconds between two rounds of checks of all connections
+SOME, SOON = 500, 0.02  # connections that are checked together, in about a millisecond; seconds until the next ones
+LATE = 1.0  # seconds that a worker gives its supervisor, after the drain delay, to end that delay
+WRITING = 4  # seconds for the last answers to reach their clients
 
 
 class Drain(Interface):
-    """What a server tells those who work for it when it stops."""
+    """What a server calls when it stops."""
 
     def drain(self) -> None:
-        """Be not ready any more, and go on."""
+        """Stop being ready, but go on serving."""
 
     def refuse(self) -> None:
-        """Answer what waits with an error."""
+        """Answer all waiting requests with an error."""
 
 
 class Server(uvicorn.Server):
-    """Serves `app`; under a supervisor, the connections that come over `channel`, on which it reports how many are open and which
-    order of the `fleet` is done.
+    """Serves `app`. Under a supervisor, it serves the connections that come over `channel`, and reports there how many are open and
+    which order of the `fleet` is done.
 
-    Requests are answered as a whole where `offer` says how. Its connections are held to the `terms`, and about once a second
-    `connected` is told how many there are. Where it `hangs`, it reports no more, and is replaced. Stopping, it goes on for
-    `drain_delay` seconds though `work` is not ready any more, lets it finish for `drain_timeout` seconds, then has it refuse what
-    is left.
+    Requests are answered in one call where `offer` gives one. Connections are held to the `terms`; about once a second `connected`
+    is told how many there are. When `hangs` returns True, the server reports no more, and the supervisor replaces it. To stop, it
+    tells `work` to be not ready and goes on serving for `drain_delay` seconds, lets `work` finish for `drain_timeout` seconds, then
+    has it refuse what is left.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                ws="none",  # connections are made here
+                ws="none",  # connection.py makes them
                 ws_max_size=max_message_bytes,
                 ws_per_message_deflate=False,  # float32 hardly shrinks, and a compressor for each connection costs much memory
-                lifespan="off",  # the caller's, so that a bad artifact ends with its reason, not a traceback
+                lifespan="off",  # run by the caller, so that a bad artifact is reported by its reason, not a traceback
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -93,11 +93,11 @@ class Server(uvicorn.Server):
         self._fleet = fleet
         if channel is not None:
             fleet.report = self._report
-        self._looked_for: list[object] = []  # connections, in this round
+        self._looked_for: list[object] = []  # connections still to check in this round
         self._adopted = 0
-        self._unfinished = b""  # a word that has come in part
+        self._unfinished = b""  # a message from the supervisor that has arrived in part
         self._signals = 0
-        self._leaving = False  # it is not ready any more
+        self._leaving = False  # it is no longer ready
         self._refusing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tls = tls
@@ -110,19 +110,19 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
-        """The first signal begins the delay, where there is one; the next ends it and stops in order, the one after that has what
-        waits refused, the last ends at once.
+        """The first signal begins the drain delay, if there is one. The next ends the delay and stops in order, the one after that
+        has waiting requests refused, and the last ends the process at once.
 
-        Not raised again afterwards, as uvicorn would: a clean stop exits with 0.
+        Signals are not raised again afterwards, as uvicorn would do: a clean stop exits with 0.
         """
-        if sig == signal.SIGHUP and self._signals:  # a terminal that is closed may send it twice, and is in no hurry
+        if sig == signal.SIGHUP and self._signals:  # a terminal that is closed may send it twice: that must not hurry the stop
             return
         self._signals += 1
         loop = self._loop
         if self._signals == 1 and self._drain_delay and not self.should_exit and loop is not None:
             self._leaving = True
-            loop.call_soon_threadsafe(self._leave)  # not here: a signal comes between any two instructions
-        elif self._signals == 1 or not self.should_exit:  # a supervisor's word may be heard before its signal
+            loop.call_soon_threadsafe(self._leave)  # not here: a signal's handler runs between any two instructions
+        elif self._signals == 1 or not self.should_exit:  # the supervisor's message may arrive before its signal
             self.should_exit = True
         elif not self._refusing and loop is not None:
             self._refusing = True
@@ -131,14 +131,15 @@ class Server(uvicorn.Server):
             self.force_exit = True
 
     def _leave(self) -> None:
-        """Be not ready any more and go on, so that whoever sends requests here can notice; answers say that they are the last."""
+        """Stop being ready but go on serving, so that load balancers can notice; answers say that they are the last."""
         assert self._loop is not None
         log.info("Not ready any more: requests are still taken, for %g s.", self._drain_delay)
         self._work.drain()
         for connection in [*self.server_state.connections]:
             if isinstance(connection, Protocol):
                 connection.leave()
-        # A supervisor ends it by letting go of the channel, after the last connection; unless it was not the one who began it.
+        # A supervisor that began the delay ends it by closing the channel, after the last connection. The timer is for a signal
+        # that did not come from the supervisor.
         self._loop.call_later(self._drain_delay + (0 if self._channel is None else LATE), self._stop)
 
     def _stop(self) -> None:
@@ -155,7 +156,7 @@ class Server(uvicorn.Server):
         late.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup([])  # uvicorn would have one TLS for all, no limits to handshakes, and reset who waits at the end
+        await super().startup([])  # uvicorn has one TLS for all, no limits on handshakes, and resets its backlog at the end
         self._loop = asyncio.get_running_loop()
         self._look()
         for listener in sockets or []:
@@ -168,7 +169,7 @@ class Server(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._channel, self._adopt)
 
     def _adopt(self) -> bool:
-        """Serve the connections that the supervisor has accepted; end when it has. False when there are none now."""
+        """Take what the supervisor sends: connections and orders. Stop when it has closed the channel. False: nothing came."""
         assert self._channel is not None
         loop = asyncio.get_running_loop()
         try:
@@ -180,7 +181,7 @@ class Server(uvicorn.Server):
         if not data:
             loop.remove_reader(self._channel)
             self.should_exit = True
-        self._adopted += data.count(CONNECTION)  # whether its descriptor could be taken or not
+        self._adopted += data.count(CONNECTION)  # even if its descriptor could not be taken
         if SUMMONS in data:
             self._fleet.summon()
         *lines, self._unfinished = (self._unfinished + data).split(b"\n")
@@ -193,7 +194,7 @@ class Server(uvicorn.Server):
         return bool(data)
 
     def _adopt_no_more(self) -> None:
-        """Take what has been handed over already; what comes now, the supervisor gives to another worker."""
+        """Take the connections already handed over; the supervisor gives later ones to another worker."""
         if self._channel is not None:
             while self._adopt():
                 pass
@@ -202,14 +203,14 @@ class Server(uvicorn.Server):
                 self._channel.shutdown(socket.SHUT_RD)
 
     def _report(self) -> None:
-        """Tell the supervisor how many connections have come, how many are open or about to be, and which order is done."""
+        """Tell the supervisor how many connections were taken, how many are open or about to be, and which order is done."""
         if self._channel is not None and self.started and not self._hangs():
             with suppress(OSError):  # a supervisor that is gone needs no report
                 open = len(self.server_state.connections) + len(self._arrivals)
                 self._channel.send(b"%d:%d:%d\n" % (self._adopted, open, self._fleet.done))
 
     def _look(self) -> None:
-        """Look at every connection, some at a time, and again in a while."""
+        """Check every connection, some at a time, and schedule the next check."""
         assert self._loop is not None
         terms, now = self._terms, self._loop.time()
         if not self._looked_for:
@@ -221,7 +222,7 @@ class Server(uvicorn.Server):
             for connection in some:
                 if isinstance(connection, Protocol):
                     connection.check(now)
-        finally:  # nothing else ends what takes too long
+        finally:  # whatever fails, go on checking: nothing else ends slow connections
             pause = max(SOON, min(LOOK, terms.read_timeout / 4, terms.keep_alive / 4))
             self._loop.call_later(SOON if self._looked_for else pause, self._look)
 

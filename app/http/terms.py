@@ -17,14 +17,14 @@ from app.http.transport import Departures
 class Terms:
     """What connections are held to, and what they share. Durations in seconds."""
 
-    max_head_bytes: int  # of a request; and of what surrounds the bytes of a body in chunks
+    max_head_bytes: int  # of a request; and of the framing around the bytes of a chunked body
     read_timeout: float
     keep_alive: float
     max_connections: int  # of this process
-    full: ASGIApp  # answers those beyond
+    full: ASGIApp  # answers the connections beyond that
     watch: ASGIApp  # answers on the port for metrics
-    watch_port: int | None  # which that is
-    refused: Callable[[str], None]  # is told why
-    room: Room  # for what they have sent
+    watch_port: int | None  # the port for metrics
+    refused: Callable[[str], None]  # is called with the error's code
+    room: Room  # for the bodies and messages that clients have sent
     ids: RequestIds = field(default_factory=RequestIds)
     departures: Departures = field(default_factory=Departures)

@@ -10,14 +10,14 @@ from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-SLOWEST = 2**12  # bytes of a body in a second, on average: 32 MiB in two and a quarter hours
-BRIEF = 2.0  # seconds that a caller who was told the last has to take notice of it
-LONGEST = 300.0  # seconds that one has who goes on sending: 32 MiB at a megabit a second
-MOST = 2**27  # bytes of that which are dropped
+SLOWEST = 2**12  # bytes a second, the least on average for a body: 32 MiB in two and a quarter hours
+BRIEF = 2.0  # seconds that a client has to react to its last answer
+LONGEST = 300.0  # seconds for a client that goes on sending after its last answer: 32 MiB at a megabit a second
+MOST = 2**27  # bytes of that which are dropped; then the connection is closed
 
 
 class Departures:
-    """What is to be sent at the end of this round of the event loop: all of it in one callback."""
+    """The writes for the end of this round of the event loop: all of them in one callback."""
 
     def __init__(self) -> None:
         self._waiting: list[Callable[[], None]] = []
@@ -32,14 +32,14 @@ class Departures:
         for leave in waiting:
             try:
                 leave()
-            except Exception as error:  # the others' is not lost for it
+            except Exception as error:  # the other answers must not be lost for it
                 asyncio.get_running_loop().call_exception_handler({"message": "An answer could not be sent.", "exception": error})
 
 
 class Corked:
     """A transport whose writes leave together at the end of the loop's round: an answer's head and body in one packet.
 
-    Before it is closed, `lingers` is asked whether that is for another to do, later.
+    `close` asks `lingers` first: if that returns True, the connection is closed later, by somebody else.
     """
 
     def __init__(self, transport: asyncio.Transport, departures: Departures) -> None:
@@ -54,7 +54,7 @@ class Corked:
         self._held.append(data)
 
     def write_at_once(self, data: bytes) -> None:
-        """What needs no company leaves in this round."""
+        """Write now; but if earlier writes are waiting, add to them, to keep the order."""
         if self._held:
             self._held.append(data)
         elif not self._transport.is_closing():
@@ -66,13 +66,13 @@ class Corked:
             self._transport.close()
 
     def write_eof(self) -> None:
-        """Say no more, where that can be said: with TLS, only `close` says goodbye."""
+        """End the sending side, if the transport can: with TLS, only `close` ends it."""
         self._flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
     def __getattr__(self, name: str) -> Any:
-        """All the rest is the transport's own; found once."""
+        """All other attributes are the transport's own; each is looked up once."""
         found = self.__dict__[name] = getattr(self._transport, name)
         return found
 
@@ -84,9 +84,9 @@ class Corked:
 
 
 class Flow(FlowControl):
-    """Does not read on while requests wait for the one before them: what a caller sends ahead would fill the memory.
+    """Does not read on while requests wait for an earlier one: what a client sends ahead would fill the memory.
 
-    Nor while it is held.
+    Does not read on between `hold` and `let_go` either.
     """
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
@@ -112,10 +112,10 @@ class Flow(FlowControl):
 
 
 class Lingering(asyncio.Protocol):
-    """The end of a connection whose caller may still be sending: what comes is dropped, in the place of `connection`.
+    """The end of a connection whose client may still be sending: takes the place of `connection`, and drops the bytes that come.
 
-    Closed at once, the system would answer what comes with a reset, and the caller lose the last answer: RFC 9112, section 9.6.
-    `check` is to be called now and then; durations in seconds.
+    If the connection were closed at once, the system would answer those bytes with a reset, and the client would lose the last
+    answer: RFC 9112, section 9.6. Call `check` about once a second; durations in seconds.
     """
 
     def __init__(self, connection: asyncio.Protocol, transport: Corked, now: float, *, longest: float) -> None:
@@ -134,11 +134,11 @@ class Lingering(asyncio.Protocol):
             self._transport.close()
 
     def hurry(self, now: float) -> None:
-        """Come to the end soon, whatever comes."""
+        """Close in about `BRIEF` seconds at most, whatever comes."""
         self._longest = min(self._longest, now - self._began + BRIEF)
 
     def check(self, now: float) -> None:
-        """Close what has fallen silent, or takes too long."""
+        """Close the connection if the client is silent or takes too long."""
         if self._new:
             self._heard, self._new = now, False
         taken = now - self._began
@@ -150,7 +150,7 @@ class Lingering(asyncio.Protocol):
 
 
 def forget_frames(*errors: BaseException | None) -> None:
-    """Those that the errors went through, and those of what they came of."""
+    """Drop the stack frames that the errors, and the errors that caused them, hold in their tracebacks."""
     for each in errors:
         error = each
         while error is not None:

@@ -1,6 +1,6 @@
-"""Uvicorn's WebSocket as this service needs it: bounded on the way in, told when it is lost, closed in order.
+"""Uvicorn's WebSocket as this service needs it: limits what comes in, reports a lost connection, closes in order.
 
-Owns the connection, and the short way for short messages. Knows nothing of streams.
+Owns the connection, and a faster way to read short messages. Knows nothing of streams.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from uvicorn import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # the fast one, or the one that is always there
+from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # in C, or else in Python
 from websockets.protocol import OPEN
 
 from app.errors import TooManyBytes
@@ -22,43 +22,43 @@ from app.http.frames import BINARY, CLOSE, MASKED, NO_TEXT, SINGLE, TRY_AGAIN
 from app.http.terms import Terms
 from app.http.transport import LONGEST, forget_frames
 
-FRAMES = 2**8  # of one connection in one turn of the event loop: then it is the others'
-SHORT = 2**16 - 1  # bytes of a message that is read here
+FRAMES = 2**8  # that are read of one connection in one turn of the event loop: then others have theirs
+SHORT = 2**16 - 1  # bytes of the longest message that is read here
 UNREADABLE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-CLOSING = 2.0  # seconds for a caller to agree to the end
+CLOSING = 2.0  # seconds for a client to answer the close
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """Takes a few messages ahead and then no more until they are answered.
+    """Takes a few messages ahead, and then no more until they are answered.
 
-    `app` answers it; `lost` is called when the connection has ended.
+    `app` answers the messages; `lost` is called when the connection has ended.
     """
 
     def __init__(self, config: Config, state: ServerState, *, app: Any, terms: Terms, lost: Callable[[], None]) -> None:
         super().__init__(config, state, {})
         self._terms = terms
         self._ahead = Ahead(terms.room, self.conn)
-        self._held = b""  # what is not read yet: the beginning of a frame's head, or what has to wait
-        self._left = FRAMES  # that are read in this turn of the event loop
-        self._renewal: asyncio.Handle | None = None  # of that, in the next
-        self._rest = 0  # bytes of a frame that the library has begun to read
-        self._pongs = b""  # that go out when the caller reads again
+        self._held = b""  # bytes not read yet: the beginning of a frame's head, or frames that have to wait
+        self._left = FRAMES  # frames that may still be read in this turn of the event loop
+        self._renewal: asyncio.Handle | None = None  # sets `_left` back in the next turn
+        self._rest = 0  # bytes still to come of a frame that the library has begun to read
+        self._pongs = b""  # sent when the client reads again
         self._short = min(SHORT, config.ws_max_size)
         self._lost = lost
         self._app = app
         self.app = self._answer
         self._leaving: set[Callable[[], None]] = set()
-        self._ends = 0.0  # the loop's time, when it is over whatever comes
+        self._ends = 0.0  # the loop's time by which it is closed after an error; 0: there was none
 
     async def receive(self) -> Any:
-        """The next message, and room for another; uvicorn's own knows nothing of what is kept here."""
+        """The next message; makes room for another. Uvicorn's own method knows nothing of `_held` and `_ahead`."""
         self._ahead.answered()
         message = await self.queue.get()
         self._taken(message)
         return message
 
     def _next_waiting(self) -> Any:
-        """The next message, as `receive` would give it, if there is one."""
+        """The next message, as `receive` would return it, or None if there is none yet."""
         if self.queue.empty():
             return None
         message = self.queue.get_nowait()
@@ -78,7 +78,7 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
-        if hasattr(self, "scope"):  # it was a handshake
+        if hasattr(self, "scope"):  # the handshake was valid
             self.scope["extensions"][WAITING] = self._next_waiting  # type: ignore[assignment]  # functions, not settings
             self.scope["extensions"][ON_DISCONNECT] = self._leaving  # type: ignore[assignment]  # functions, not settings
 
@@ -96,9 +96,9 @@ class WebSocket(WebSocketsSansIOProtocol):
                 self.transport.close()
 
     def _read(self) -> None:
-        """Read what has come, as far as may be now; no more comes before that is done.
+        """Read the bytes that have arrived, as far as is allowed now; no more are taken before that is done.
 
-        Most messages are one short frame: those are read here, in fewer steps; all else by the library.
+        Most messages are one short frame: those are read here, in fewer steps. The library reads everything else.
         """
         data, self._held = self._held, b""
         at = 0
@@ -116,7 +116,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             if not begin:
                 self._held = data[at:]
                 break
-            if self._ends and data[at] == CLOSE:  # the answer to ours
+            if self._ends and data[at] == CLOSE:  # the client's answer to our close
                 self.transport.close()
                 return
             self._left -= 1
@@ -136,7 +136,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             self._terms.refused(TooManyBytes.code)
             self.conn.send_close(TRY_AGAIN, "the service has no room left for so many bytes; try again in a moment")
             self.handle_parser_exception()
-        if self._left <= FRAMES - MOST and self._renewal is None:  # not for each message
+        if self._left <= FRAMES - MOST and self._renewal is None:  # not after every message
             self._renewal = self.loop.call_soon(self._renew)
 
     def _read_on(self) -> None:
@@ -153,16 +153,16 @@ class WebSocket(WebSocketsSansIOProtocol):
         if payload is None or not self.handshake_complete or self.close_sent or not self.writable.is_set():
             await super().send(message)
             if self.close_sent:
-                self.loop.call_later(CLOSING, self.transport.abort)  # nothing more is said
+                self.loop.call_later(CLOSING, self.transport.abort)  # nothing more is sent
             if self._held and self.handshake_complete:
-                self._read_on()  # what came before the handshake was answered; or what may be the answer to the close
+                self._read_on()  # bytes from before the handshake was answered; or the answer to the close
         elif self.conn.state is OPEN and not self.disconnected:
             self.transport.write(frames.head(len(payload)) + payload)
         else:
             raise ClientDisconnected
 
     def _parted(self) -> bool:
-        """Whether a message is under way that comes in several frames, or one that could not be read has ended it all."""
+        """Whether a message of several frames is incomplete, or the connection is closing after an error."""
         return self.conn.current_size is not None or self._ends > 0
 
     def handle_cont(self, event: Frame) -> None:
@@ -170,9 +170,9 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.frames = compact(self.frames)
 
     def send_receive_event_to_app(self) -> None:
-        """A whole message. A text that is not UTF-8 ends the connection, by RFC 6455 (8.1): no defect, and nothing for the log."""
+        """Queue a whole message. A text that is not UTF-8 closes the connection, by RFC 6455 (8.1); that is not logged."""
         data, self.frames = b"".join(self.frames), []
-        if self.close_sent:  # nobody will ask for it
+        if self.close_sent:  # the application will not ask for it
             return
         if self.curr_msg_data_type == "text":
             try:
@@ -189,7 +189,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def handle_ping(self) -> None:
-        """Who does not read is answered the last of his pings only, as RFC 6455 (5.5.3) allows: all would fill the memory."""
+        """Answer a ping. A client that does not read is answered only its last one, as RFC 6455 (5.5.3) allows, to save memory."""
         pongs = b"".join(self.conn.data_to_send())
         if self.writable.is_set():
             self.transport.write(pongs)
@@ -203,15 +203,15 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.write(pongs)
 
     def keepalive_timeout(self) -> None:
-        """No answer to a ping: the end, unless it may stand behind messages that have not been read yet."""
+        """End the connection: a ping was not answered. Wait if the answer may be behind messages that are not read yet."""
         if self.read_paused and self.writable.is_set() and self.ping_timeout is not None:
             self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
             return
         super().keepalive_timeout()
-        self.transport.abort()  # `close` would wait for what the caller does not read
+        self.transport.abort()  # `close` would wait until the client reads
 
     def handle_parser_exception(self) -> None:
-        """Say why it ends, and drop what is still on its way: closed at once, it would be reset, and its caller lose the reason."""
+        """Send the reason for the close, then drop what comes: an immediate close would be a reset, and the reason be lost."""
         if self.close_timer is not None:
             self.close_timer.cancel()
         elif (end := self.conn.close_sent) is not None:
@@ -221,7 +221,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_at(min(self._ends, self.loop.time() + CLOSING), self.transport.close)
 
     def shutdown(self) -> None:
-        """Have the application answer what it has and then close; it is not cut off, but for a caller who does not read."""
+        """Have the application answer what has arrived, and then close. Only a client that does not read is cut off."""
         if hasattr(self, "scope") and self.initial_response is None and not self.close_sent:  # its handshake may be under way
             self.stop_keepalive()
             self.loop.call_later(CLOSING, self._give_up)
@@ -242,7 +242,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._lost()
 
     def _let_go(self) -> None:
-        """Of what holds this connection in turn: else all of it stays until garbage is collected."""
+        """Break the reference cycles: else all of it stays in memory until the garbage collector runs."""
         self.app = self._app
         if hasattr(self, "scope"):
             self.scope["extensions"].pop(WAITING, None)

@@ -1,4 +1,7 @@
-"""Answers as bytes of HTTP/1.1, each in one piece. Knows nothing of what they say, but to requests that did not come in whole."""
+"""Answers as bytes of HTTP/1.1, each in one piece.
+
+Knows nothing of what they say, except in the answer to a request that did not arrive whole.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,13 +16,16 @@ from app.http.extensions import Header
 
 
 def packed(status: int, headers: Iterable[Header], body: bytes, *, last: bool) -> bytes:
-    """The bytes of HTTP/1.1; `last`: of its connection. The headers hold the length of the body, and no end of a line."""
+    """An answer as bytes of HTTP/1.1; `last`: then the connection closes. The headers include content-length, and no line ends."""
     end = b"connection: close\r\n\r\n" if last else b"\r\n"
     return b"".join([STATUS_LINE[status], *[b"%s: %s\r\n" % each for each in headers], end, body])
 
 
 def refusal(error: RecurveError, scope: dict[str, Any] | None, headers: Iterable[Header], ids: RequestIds) -> bytes:
-    """The bytes of a problem, the last of its connection, for a request of which not all came in; `scope`: what did, if any."""
+    """The bytes of `error` as a problem, for a request that did not arrive whole; the last answer of its connection.
+
+    `scope`: the request's, or None if its head did not arrive.
+    """
     scope = {"path": "", "headers": [], "state": {}} if scope is None else {**scope}
     known = scope["state"].get("request_id")
     header = ids.assign(scope) if known is None else (REQUEST_ID, known.encode())
