@@ -1,1 +1,1 @@
-"""The worker processes of one service, and what they share: the port, files in memory, orders, metrics."""
+"""The worker processes of one service, and what they share: ports, files in memory, orders, metrics."""

@@ -1,8 +1,7 @@
-"""Folders that the processes of one service share and that are removed at its end: in memory, where the system has a place for
-that.
+"""Temporary folders that the processes of one service share: in memory, if the system has a place for that.
 
-Owns where they are and who removes them. A service, and each of its workers, holds a lock on its folders while it uses them: so
-what a killed service has left is told from what is in use. Knows nothing of what is in them.
+Owns where they are and who removes them. A service, and each of its workers, holds a lock on its folders while it uses them; a
+folder without a lock was left by a killed service. Knows nothing of what is in them.
 """
 
 import fcntl
@@ -23,7 +22,7 @@ LEAST = 2**16  # bytes
 
 @contextmanager
 def shared(name: str, *, room: int = LEAST) -> Iterator[Path]:
-    """A folder for the workers that are forked within the block; NoRoom where so many bytes are free nowhere."""
+    """A folder for the workers that are forked within the block. Raises NoRoom if no place has `room` bytes free."""
     folder, held = _held(name, _place(name, room))
     try:
         yield folder
@@ -34,7 +33,7 @@ def shared(name: str, *, room: int = LEAST) -> Iterator[Path]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Within the block no other process that shares this folder is in such a block; the death of one that is ends its own."""
+    """A lock: of the processes that share this folder, one at a time is within the block. It is released if its process dies."""
     with (folder / "alone.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -46,15 +45,15 @@ def sweep() -> list[Path]:
 
 
 def _roots() -> list[Path]:
-    """Where one can be made, the better place first."""
+    """The places where a folder can be made, the better one first."""
     roots = [MEMORY] if os.access(MEMORY, os.W_OK) else []
-    with suppress(FileNotFoundError):  # there need not be one
+    with suppress(FileNotFoundError):  # there may be no writable one
         roots.append(Path(gettempdir()))
     return roots
 
 
 def free(folder: Path) -> int:
-    """Bytes that may be written there."""
+    """Bytes that can still be written in this folder."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize  # tmpfs without a limit has no blocks
 
@@ -72,16 +71,16 @@ def _place(name: str, room: int) -> Path:
 
 
 def _held(name: str, root: Path) -> tuple[Path, int]:
-    """A new folder, and the descriptor that holds it."""
+    """A new folder, and the descriptor that holds its lock."""
     while True:
         folder = Path(mkdtemp(prefix=f"{PREFIX}{name}-", dir=root))
         with suppress(FileNotFoundError):
             held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(OSError):  # a file system without locks: there nothing is swept
+            with suppress(OSError):  # a file system without locks: nothing is swept there
                 fcntl.flock(held, fcntl.LOCK_EX)
             if folder.exists():
                 return folder, held
-            os.close(held)  # a sweep came between, and took it for one that was left
+            os.close(held)  # a sweep removed it before it was locked
 
 
 def _swept(folder: Path) -> bool:
@@ -90,8 +89,8 @@ def _swept(folder: Path) -> bool:
     except OSError:  # another user's, or gone
         return False
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until it is gone: who has just made it waits here, and sees that
-        if os.fstat(held).st_uid != os.geteuid():  # root may open everybody's
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is removed: its maker waits for the lock, and then sees that
+        if os.fstat(held).st_uid != os.geteuid():  # root may open other users' folders
             return False
         rmtree(folder, ignore_errors=True)
         return not folder.exists()

@@ -1,5 +1,5 @@
-"""The files that all workers count into, with their space on the disk allotted in advance: they are mapped into memory, and a write
-into one on a full disk ends the process (SIGBUS).
+"""The files that all workers count into. Their disk space is allocated in advance: they are mapped into memory, and a write on a
+full disk would end the process (SIGBUS).
 
 Owns how such a file is made and how it grows. Knows nothing of what is counted.
 """
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 LEAST = 4096  # bytes; a file doubles when it is full
 NOT_COUNTED = "There is no room for more metrics in %s (%s): some are not counted."
 _BEGINNING = 8  # bytes before the first entry
-_UNSEEN = 16  # bytes at the end of a file, for a count that has no place
-_BESIDE = 28 + _UNSEEN  # that an entry takes at most beside its name
+_UNSEEN = 16  # bytes at the end of a file that nobody reads, for the counts that find no room
+_BESIDE = 28 + _UNSEEN  # bytes that an entry takes at most beside its name
 
 
 class Allotted(MmapedDict):
-    """Counts by name, as prometheus_client keeps them, in a file without holes. Where there is no room for more, new ones go to
-    a place that nobody reads: requests are answered, though not all are counted."""
+    """Counts by name, as prometheus_client keeps them, in a file without holes. When there is no room for more, new counts go to
+    a place that nobody reads: requests are still answered, though not all are counted."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         self._is_full = False
@@ -44,10 +44,10 @@ class Allotted(MmapedDict):
         needed = self._used + len(key.encode()) + _BESIDE
         while needed > self._capacity and not self._is_full:
             try:
-                with Path(self._fname).open("r+b") as file:  # its own appends: what allots by writing must not
+                with Path(self._fname).open("r+b") as file:  # `_f` is in append mode, in which `allot` cannot write at an offset
                     allot(file.fileno(), 2 * self._capacity)
             except OSError as error:
-                self._is_full = True  # for good, or that place would be another's
+                self._is_full = True  # for good: if the file grew later, the unread place would become an entry's
                 log.error(NOT_COUNTED, Path(self._fname).parent, error.strerror)
             else:
                 self._capacity *= 2
@@ -59,9 +59,9 @@ class Allotted(MmapedDict):
 
 
 def install() -> Callable[[int], None]:
-    """Have prometheus_client use such files, in this process and those that it forks; returns what is to be told of one that has
-    ended."""
-    values.MmapedDict = Allotted  # type: ignore[attr-defined]  # it has no setting for that
+    """Have prometheus_client use `Allotted`, in this process and those that it forks. Returns a function to call with the process
+    id of each worker that has ended."""
+    values.MmapedDict = Allotted  # type: ignore[attr-defined]  # there is no setting for it
     count = replaced(CollectorRegistry())
 
     def ended(process: int) -> None:
@@ -72,7 +72,7 @@ def install() -> Callable[[int], None]:
 
 
 def _made(filename: str) -> bool:
-    """Whether there is room for the new file, which is whole before others see it."""
+    """Make the new file, complete before others see it; False if there is no room."""
     new = Path(f"{filename}.new")
     try:
         with new.open("wb") as file:

@@ -1,23 +1,23 @@
-"""Sockets: how they are bound, how many the system allows, their addresses, and the bytes that a supervisor sends its workers.
+"""Sockets: how they are bound, how many the system allows, their addresses, and the messages that a supervisor sends its workers.
 
-Knows nothing of who serves.
+Knows nothing of what is served on them.
 """
 
 import resource
 import socket
 import sys
 
-# What a supervisor sends a worker, a byte each: a connection, whose descriptor comes with it; that another worker has an order
-# which this one has not carried out; that all have carried out an order, whose number follows, and the end of a line.
+# What a supervisor sends a worker, one byte each: a connection, with its descriptor; that another worker has carried out an order
+# which this one has not; that all workers have carried out an order, followed by its number and the end of a line.
 CONNECTION, SUMMONS, LEVEL = b"c", b"s", b"l"
 
 BACKLOG = 2048  # connections that the system keeps until they are accepted
-FILES = 256  # that a process needs beside its connections
-MACOS = 10_240  # files that it allows a process though it says that there is no limit (OPEN_MAX)
+FILES = 256  # open files that a process needs beside its connections
+MACOS = 10_240  # open files that macOS allows a process (OPEN_MAX), though it reports no limit
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, not yet listening; OSError where that cannot be."""
+    """A socket bound to the address, not yet listening. Raises OSError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -30,7 +30,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def room_for(connections: int) -> int:
-    """Raise the limit of open files for so many connections, and return for how many there is room."""
+    """Raise the limit of open files for so many connections; returns how many there can be."""
     least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + FILES
     if most != resource.RLIM_INFINITY:

@@ -1,7 +1,7 @@
-"""Several worker processes behind one address, or two: accepts every connection and hands it to the worker with the fewest.
+"""Several worker processes behind one or two addresses: accepts every connection and hands it to the worker with the fewest.
 
 Owns the listening sockets and the lives of the workers: one that dies is replaced, a signal stops them all. Knows nothing
-of what they serve. Behind one shared socket, a worker may accept all connections that arrive together; here they are
+of what they serve. With one shared socket, one worker may accept all connections that arrive together; here they are
 spread evenly, however they arrive.
 """
 
@@ -27,8 +27,8 @@ class Supervisor:
     """`count` processes behind the `listeners`, each of which does `work(channel)` and ends with the exit code it returns.
 
     Workers are forked, so that they share the memory of what is imported: nothing here may start a thread. `ended` is told the
-    process id of each that has ended; what `look`, called about once a second, has seen, later workers know. A signal reaches
-    workers at once, and connections for `delay` seconds more.
+    process id of each that has ended. `look` is called about once a second; later workers inherit what it has loaded. A signal is
+    passed to the workers at once; connections are still accepted for `delay` seconds.
     """
 
     def __init__(
@@ -52,22 +52,22 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._watch = Watch(look)
         self._listening = self._attending = False
-        self._held: socket.socket | None = None  # a connection that no worker can take now
-        self._again: float | None = None  # when connections are accepted again, while the system has no room for another
+        self._held: socket.socket | None = None  # an accepted connection, until a worker takes it
+        self._again: float | None = None  # when connections are accepted again, after no file descriptors were left
         self._signals = self._failed = 0
         self._delay = delay
-        self._until: float | None = None  # when no more connections are accepted, once that is known
+        self._until: float | None = None  # when the drain delay ends, if it has begun
 
     def run(self) -> int:
-        """Serve until a signal comes or no worker can start; the exit code."""
+        """Serve until a signal comes or no worker can start; returns the exit code."""
         self._signalled, woken = socket.socketpair()
         for end in (self._signalled, woken):
             end.setblocking(False)
         signal.set_wakeup_fd(woken.fileno())
         for number in stopping():
-            signal.signal(number, lambda *_: None)  # what it means is decided in the loop, not between two instructions
+            signal.signal(number, lambda *_: None)  # handled in the loop below, not between any two instructions
         self._selector.register(self._signalled, selectors.EVENT_READ, self._on_signals)
-        gc.freeze()  # what is shared stays shared: the collector writes into what it visits
+        gc.freeze()  # memory stays shared: the garbage collector writes into the objects it visits
         for _ in range(self._count):
             self._start()
         while self._workers or (self._starts.due and not self._signals):
@@ -84,7 +84,7 @@ class Supervisor:
         return self._failed
 
     def _start(self) -> None:
-        """A worker more; where the system has no room for one, another attempt after the pause."""
+        """Start a worker; if the system has no room for one, try again after a pause."""
         try:
             worker = start(self._be_worker)
         except OSError as error:
@@ -98,7 +98,7 @@ class Supervisor:
         self._selector.register(worker.channel, selectors.EVENT_READ, lambda: self._hear(worker))
 
     def _be_worker(self, ours: socket.socket, theirs: socket.socket) -> int:
-        """In the child: let go of all that is the parent's, then work."""
+        """In the child: close everything that is the parent's, then work."""
         try:
             os.setsid()  # Ctrl-C reaches the supervisor alone, which passes it on
             signal.set_wakeup_fd(-1)
@@ -115,10 +115,10 @@ class Supervisor:
             return 1
 
     def _hear(self, worker: Worker) -> None:
-        """A worker reports its connections, or has ended."""
+        """Read a worker's reports, or bury it if it has ended."""
         try:
             said = worker.channel.recv(4096)
-        except BlockingIOError:  # it has said nothing, and can take a connection again
+        except BlockingIOError:  # it has reported nothing, but can take a connection again
             self._hand_on()
             return
         except ConnectionError:
@@ -137,19 +137,19 @@ class Supervisor:
         self._level()
 
     def _level(self) -> None:
-        """Call those who have not carried out the last order; say so when all have."""
+        """Tell workers that have not carried out the last order; tell all workers which order all have carried out."""
         ready = [worker for worker in self._workers if worker.ready]
         last = max((worker.done for worker in ready), default=0)
         for worker in ready:
             if worker.done < last and worker.summoned < last and worker.tell(SUMMONS):
                 worker.summoned = last
-        least = min((worker.done for worker in self._workers), default=0)  # one that is not ready has carried out nothing
+        least = min((worker.done for worker in self._workers), default=0)  # a worker that is not ready has carried out none
         for worker in ready:
             if worker.levelled < least and worker.tell(b"%s%d\n" % (LEVEL, least)):
                 worker.levelled = least
 
     def _attend(self) -> None:
-        """Accept connections while there is a worker to take them; else they wait where they are."""
+        """Accept connections while there is a worker to take them; else leave them in the backlog."""
         wanted = self._listening and self._held is None and self._again is None and any(worker.ready for worker in self._workers)
         for listener in self._listeners if wanted != self._attending else ():
             if wanted:
@@ -162,16 +162,16 @@ class Supervisor:
         while self._held is None:
             try:
                 self._held, _ = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):  # nobody waits any more, or the caller has gone
+            except (BlockingIOError, ConnectionAbortedError):  # the backlog is empty, or the client has gone
                 return
-            except OSError:  # no file descriptors are left: asked at once again, it would say so again
+            except OSError:  # no file descriptors are left: to accept again at once would fail again
                 self._again = monotonic() + PAUSE
                 self._attend()
                 return
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Give a worker the connection that was accepted; where none can take it now, no more are accepted until one can."""
+        """Give a worker the connection that was accepted. If no worker can take it now, accept no more until one can."""
         if self._held is not None:
             ready = sorted((worker for worker in self._workers if worker.ready), key=lambda worker: worker.load)
             if any(worker.hand(self._held) for worker in ready):
@@ -181,7 +181,7 @@ class Supervisor:
         self._attend()
 
     def _listen_for(self, events: int) -> None:
-        """Wake when a worker says something, or can take something."""
+        """Wake on these events of the workers' channels: on reports, or also when a worker can take a connection."""
         for worker in self._workers:
             key = self._selector.get_key(worker.channel)
             if key.events != events:
@@ -196,11 +196,11 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         self._ended(worker.pid)
         if self._signals:
-            if self._signals < 3 and code not in (0, -signal.SIGTERM):  # which ends one that was not ready yet
+            if self._signals < 3 and code not in (0, -signal.SIGTERM):  # SIGTERM ends a worker that is not ready yet
                 log.error("%s while it stopped.", ended(worker, code))
                 self._failed = 1
-        elif not self._listening:  # the others would fail as it did
-            if code != 1:  # else it has said why
+        elif not self._listening:  # the other workers would fail the same way
+            if code != 1:  # else the worker has logged the reason
                 log.error("%s before it was ready.", ended(worker, code))
             self._failed = 1
             self._stop(signal.SIGTERM)
@@ -209,9 +209,9 @@ class Supervisor:
             self._starts.replace(worker.ready_at, monotonic())
 
     def _on_signals(self) -> None:
-        """The first stops the workers, after the delay, which another ends; the next has them refuse what waits, the last kills."""
+        """Each signal is the next step: begin the drain delay, if any; stop; have workers refuse waiting requests; kill them."""
         for number in self._signalled.recv(64):
-            if number == signal.SIGHUP and self._signals:  # a terminal that is closed may send it twice, and is in no hurry
+            if number == signal.SIGHUP and self._signals:  # a closed terminal may send it twice: that must not hurry the stop
                 continue
             if self._until is not None:
                 self._accept_no_more()
@@ -232,18 +232,18 @@ class Supervisor:
         self._until = self._again = None
         self._attend()
         for listener in self._listeners if self._attending else ():
-            self._accept(listener)  # closing it resets those who wait in it
+            self._accept(listener)  # closing resets the connections in its backlog
         self._listening = False
         self._attend()
         if self._held is not None:
-            self._held.close()  # its caller sees a refusal at once
+            self._held.close()  # its client sees at once that it is refused
             self._held = None
         for listener in self._listeners:
             listener.close()
         if self._delay:
             for worker in self._workers:
                 with suppress(OSError):
-                    worker.channel.shutdown(socket.SHUT_WR)  # that was the last: it stops when it has come to this
+                    worker.channel.shutdown(socket.SHUT_WR)  # no more connections: the worker stops when it has read the last
 
     def _patience(self) -> float:
         due = [self._watch.due, *([] if self._signals else self._starts.due[:1]), *filter(None, (self._until, self._again))]
