@@ -1,1 +1,1 @@
-"""The HTTP routes. FastAPI is known here and in main, and nowhere below."""
+"""The HTTP routes. FastAPI is imported here and in main, and nowhere below."""

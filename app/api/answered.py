@@ -1,4 +1,4 @@
-"""Requests that got their answers, counted some at a time: one by one, that would be a good part of what a small request costs.
+"""Counts answered requests, many at a time: to count them one by one would be a good part of what a small request costs.
 
 Owns what is not counted yet. Knows nothing of what was asked.
 """
@@ -17,7 +17,7 @@ class Answered:
         self._seconds: dict[tuple[str, int, tuple[str, str] | None], list[float]] = defaultdict(list)
 
     def count(self, route: str, status: int, seconds: float, *, model: tuple[str, str] | None) -> None:
-        """A request, for this version of a model, if for any, got its answer after so many seconds."""
+        """Count a request that was answered after `seconds`; `model`: the name and version that it was for, if any."""
         if not self._seconds:
             asyncio.get_running_loop().call_soon(self._count)
         self._seconds[route, status, model].append(seconds)

@@ -1,6 +1,6 @@
-"""The bodies of requests and answers: read within their limit, unpacked, packed.
+"""The bodies of requests and answers: read within a limit, decompressed, compressed.
 
-Owns media types, sizes and compression on the way in and out. Knows nothing of the formats inside.
+Owns media types, sizes and compression, in both directions. Knows nothing of the formats inside.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ Headers = dict[bytes, bytes]
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
-LARGE = 2**20  # bytes; smaller ones are unpacked, read or packed in some milliseconds, where nothing is wrong with them
-SEARCHED = 2**16  # bytes; to find out what is wrong with so many takes about as long
+LARGE = 2**20  # bytes; smaller bodies are decompressed, read or compressed in some milliseconds, if nothing is wrong with them
+SEARCHED = 2**16  # bytes; to find out what is wrong with so many takes some milliseconds too
 WORTH_PACKING = 2**10  # bytes
 
 _OCTETS = OCTETS.encode()
@@ -33,7 +33,7 @@ CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": 
 
 
 class ReceivedBody:
-    """A body that has come in already, as ASGI's `receive`; whoever knows this class reads `body` without awaiting."""
+    """A body that has already arrived, as ASGI's `receive`; code that knows this class reads `body` without awaiting."""
 
     __slots__ = ("body",)
 
@@ -45,14 +45,14 @@ class ReceivedBody:
 
 
 class _Hold:
-    """What one request's body takes of the room for all. It is free again when the task that reads it, the request's, is done."""
+    """What one request's body takes of the room for all bodies, until the task that answers the request is done."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._bytes = 0
 
     def more(self, size: int) -> None:
-        """TooManyBytes where there is no room for so many more."""
+        """Take room for `size` more bytes; raises TooManyBytes if there is not enough."""
         room, task = self._room, asyncio.current_task()
         if size > room.left:
             raise TooManyBytes(f"The service has {room.left} bytes of room left for bodies: send it again in a moment.")
@@ -66,7 +66,7 @@ class _Hold:
 
 
 class Bodies:
-    """Reads and writes them, of `limit` bytes at most, as far as there is room for all that are not answered yet."""
+    """Reads and writes bodies of `limit` bytes at most; `room` limits those of all requests that are not answered yet."""
 
     def __init__(self, limit: int, room: Room) -> None:
         self._limit = limit
@@ -74,13 +74,13 @@ class Bodies:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="codec")
 
     def at_hand(self, receive: Receive, headers: Headers) -> bytes | None:
-        """The body where it need not be waited for, nor unpacked; None: read it."""
+        """The body, if it has arrived and is not compressed; None: use `read`."""
         if isinstance(receive, ReceivedBody) and b"content-encoding" not in headers and len(receive.body) <= self._limit:
             return receive.body
         return None
 
     async def read(self, receive: Receive, headers: Headers) -> bytes:
-        """The whole body, unpacked; TooLarge and TooManyBytes as soon as it is known to be, ClientDisconnect."""
+        """The whole body, decompressed. Raises ClientDisconnect, and TooLarge or TooManyBytes as soon as that is known."""
         hold = _Hold(self._room)
         body = receive.body if isinstance(receive, ReceivedBody) else await _read(receive, headers, self._limit, hold)
         if len(body) > self._limit:
@@ -91,11 +91,11 @@ class Bodies:
         return body
 
     async def json(self, body: bytes, headers: Headers) -> Answer:
-        """A JSON answer, packed where it is worth it and its caller can unpack it."""
+        """A JSON answer, compressed if that is worth it and the client accepts it."""
         return Answer(JSON_ANSWER, body) if b"accept-encoding" not in headers else await self.answer(body, headers, JSON_ANSWER)
 
     async def answer(self, body: bytes, headers: Headers, said: list[tuple[bytes, bytes]]) -> Answer:
-        """An answer whose own headers are `said`, packed where it is worth it and its caller can unpack it."""
+        """An answer with the headers `said`, compressed if that is worth it and the client accepts it."""
         coding = _taken(headers) if len(body) >= WORTH_PACKING else None
         if coding is None:
             return Answer(said, body)
@@ -103,17 +103,17 @@ class Bodies:
         return Answer(packed, await self.call(len(body), lambda: compression.deflate(body, coding)))
 
     async def call(self, size: int, work: Callable[[], T], *, large: int = LARGE) -> T:
-        """Do work on `size` bytes: here, or from `large` on, where it would hold up the event loop, on a thread.
+        """Do work on `size` bytes: here, or from `large` on in a thread, as it would hold up the event loop.
 
-        That helps as far as it is made of short steps, or lets go of the interpreter's lock, as zlib does. simdjson, orjson and
-        json keep it: while one of them reads a body, or the piece that it is given, nothing else runs.
+        A thread helps if the work is made of short steps, or releases the interpreter's lock, as zlib does. simdjson, orjson and
+        json keep the lock: while one of them reads a body, or the piece that it is given, nothing else runs.
         """
         if size < large:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
     async def search(self, size: int, work: Callable[[], T]) -> T:
-        """Find out what is wrong with `size` bytes: here, or where that takes long, on the thread of `call`."""
+        """Find out what is wrong with `size` bytes: here, or in the thread of `call` if that takes long."""
         return await self.call(size, work, large=SEARCHED)
 
     async def _unpack(self, body: bytes, headers: Headers) -> bytes:
@@ -124,7 +124,7 @@ class Bodies:
             shown = encoding.decode("latin-1")[:MOST_SHOWN]
             raise UnsupportedMediaType(f"The body may be encoded with gzip, deflate or not at all, got Content-Encoding: {shown}.")
         coding = CODINGS[encoding]
-        if len(body) < LARGE < self._limit:  # mostly little comes out, which is known when it has: it does not wait behind others
+        if len(body) < LARGE < self._limit:  # the result is mostly small too: try here, instead of waiting for the thread
             try:
                 return compression.inflate(body, LARGE, coding)
             except TooLarge:
@@ -133,9 +133,9 @@ class Bodies:
 
 
 def is_binary(headers: Headers) -> bool:
-    """Whether the body is octets, not JSON; UnsupportedMediaType for anything else."""
+    """Whether the body is octets, not JSON. Raises UnsupportedMediaType for anything else."""
     given = headers.get(b"content-type", b"").decode("latin-1")
-    if given not in (JSON, OCTETS):  # most say just one of these
+    if given not in (JSON, OCTETS):  # most clients send exactly one of these
         given = given.partition(";")[0].strip().lower()
     if given not in (JSON, OCTETS):
         raise _unsupported(given, f"{JSON} or {OCTETS}")
@@ -143,14 +143,14 @@ def is_binary(headers: Headers) -> bool:
 
 
 def check_json(headers: Headers) -> None:
-    """UnsupportedMediaType for anything but JSON."""
+    """Raise UnsupportedMediaType if the body is anything but JSON."""
     given = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if given != JSON:
         raise _unsupported(given, JSON)
 
 
 def misplaced() -> InvalidRequest:
-    """What is wrong with a query beside a body of JSON."""
+    """The error for options in the query beside a JSON body."""
     return InvalidRequest.at("", f"with an {JSON} body the options go into the body, not the query")
 
 
@@ -161,7 +161,7 @@ def _unsupported(given: str, allowed: str) -> UnsupportedMediaType:
 
 
 def _taken(headers: Headers) -> Coding | None:
-    """What the answer may be packed with, gzip rather than deflate."""
+    """The compression that the client accepts, gzip rather than deflate; None: no compression."""
     if b"accept-encoding" not in headers:
         return None
     taken = set()
@@ -173,13 +173,13 @@ def _taken(headers: Headers) -> Coding | None:
 
 
 def content(schema: str, *, octets: bool = False) -> dict[str, Any]:
-    """A body of this schema, for a route's OpenAPI description: JSON, or also octets."""
+    """A body of this schema, for a route's OpenAPI description: as JSON, and with `octets` also as bytes."""
     described: dict[str, Any] = {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return described | {OCTETS: {"schema": {"type": "string", "format": "binary"}}} if octets else described
 
 
 async def _read(receive: Receive, headers: Headers, limit: int, hold: _Hold) -> bytes:
-    """The body, refused as soon as it is known to be too long."""
+    """The body as it arrived; raises TooLarge as soon as it is known to be too long."""
     declared = headers.get(b"content-length", b"").lstrip(b"0").decode("latin-1")
     if declared.isdecimal() and (len(declared) > 20 or int(declared) > limit):
         raise TooLarge(f"The body has {declared[:20]} bytes; at most {limit} are accepted.")
@@ -200,5 +200,5 @@ async def _read(receive: Receive, headers: Headers, limit: int, hold: _Hold) -> 
 
 
 def takes_octets(headers: Headers) -> bool:
-    """Whether the answer may be octets, not JSON."""
+    """Whether the client accepts octets as the answer, instead of JSON."""
     return _OCTETS in headers.get(b"accept", b"")

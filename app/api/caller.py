@@ -1,4 +1,4 @@
-"""The client of one request: when it disconnects, what it waits for is dropped.
+"""The client of one request: when it disconnects, the work that it waits for is dropped.
 
 Knows nothing of what was asked.
 """
@@ -16,7 +16,7 @@ from app.queue import Ticket
 
 
 class Caller:
-    """The one who sent a request; in a `with` block, told when the connection is lost."""
+    """The client that sent a request. Within the `with` block, `gone` becomes true when the connection is lost."""
 
     __slots__ = ("_leaving", "_ticket", "gone")
 
@@ -35,7 +35,9 @@ class Caller:
         self._ticket = None
 
     def time_left(self, deadline: float) -> float:
-        """Seconds until then, by the monotonic clock; DeadlineExceeded where there are none, ClientDisconnect when it has left."""
+        """Seconds until `deadline`, a time of the monotonic clock. Raises DeadlineExceeded if none are left, ClientDisconnect if
+        the client has gone.
+        """
         if self.gone:
             raise ClientDisconnect
         left = deadline - monotonic()
@@ -44,10 +46,10 @@ class Caller:
         return left
 
     def waits_for(self, ticket: Ticket) -> Ticket:
-        """The ticket itself, which now fails when the caller leaves; ClientDisconnect when that has happened already.
+        """Returns `ticket`, which from now on fails when the client disconnects. Raises ClientDisconnect if it already has.
 
-        Await what comes back without giving it a name: an error holds the frames that it went through, and must not be held by
-        one of them.
+        Await the result without giving it a name: an error holds the frames that it went through, and a name in one of them would
+        hold the error, which makes a reference cycle.
         """
         if self.gone:
             ticket.drop()

@@ -1,6 +1,6 @@
 """POST /streams/{id}/predict: the next steps of a stream.
 
-Owns the HTTP side of a chunk. Knows nothing of how streams are kept.
+Owns the HTTP side of a chunk. Knows nothing of how streams are stored.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class ChunkDecoder:
         parser = self._parser
         if len(body) < LARGE:
             quick = parser.quick_chunk(body, spec)
-        else:  # a parser keeps the memory of the largest body it has read: this has its own, which is gone before a search begins
+        else:  # a parser keeps memory for its largest body so far: a large one gets its own parser, freed before a search begins
             quick = await self._bodies.call(len(body), lambda: self._new_parser().quick_chunk(body, spec))
         return await self._bodies.search(len(body), lambda: parser.exact_chunk(body, spec)) if quick is None else quick
 
@@ -50,7 +50,7 @@ class ChunkDecoder:
 
 
 class Chunks:
-    """Answers requests."""
+    """Answers the requests of this route."""
 
     def __init__(self, streams: StreamService, bodies: Bodies, decoder: ChunkDecoder) -> None:
         self._streams = streams

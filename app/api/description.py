@@ -1,6 +1,7 @@
 """The OpenAPI document: what the framework makes of the routes, and what it cannot know.
 
-Owns what makes types of it that fit the answers, in as many languages as can be. The bodies are schemas.py's and v2_schemas.py's.
+Owns the changes by which generators of clients, in many languages, make types that fit the answers. The bodies are schemas.py's
+and v2_schemas.py's.
 """
 
 from collections.abc import Callable
@@ -18,19 +19,19 @@ SCHEMES = {
     "Bearer": {"type": "http", "scheme": "bearer", "description": "the secret of a key"},
     "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same, as a header of its own"},
 }
-# What is read and written without pydantic; and what the framework would show an example of without its nulls.
+# Bodies that the routes do not declare to the framework; and one whose example the framework would show without its nulls.
 DESCRIBED = (*schemas.DESCRIBED, *v2_schemas.DESCRIBED, model_schemas.Models)
-FORMATS = {"integer": "int64", "number": "double"}  # else some languages take 32 bits, and cannot read nanoseconds
+FORMATS = {"integer": "int64", "number": "double"}  # else some generators take 32 bits, too few for nanoseconds
 NULL = {"type": "null"}
 
 
 def install(app: FastAPI, *, keyed: bool) -> None:
-    """Have the document made when it is first asked for: it takes longer than all routes together."""
-    app.openapi = cache(partial(_completed, app.openapi, keyed=keyed))  # type: ignore[method-assign]  # its way to extend it
+    """Have the document made at the first request for it: to make it takes longer than to make all the routes."""
+    app.openapi = cache(partial(_completed, app.openapi, keyed=keyed))  # type: ignore[method-assign]  # FastAPI's way to extend it
 
 
 def _completed(openapi: Callable[[], dict[str, Any]], *, keyed: bool) -> dict[str, Any]:
-    """With the bodies that routes read and write without pydantic, and where there are keys, which routes need one."""
+    """The document, with the bodies that routes do not declare to the framework; if there are keys, also which routes need one."""
     document = openapi()
     if keyed:
         document["components"]["securitySchemes"] = SCHEMES
@@ -50,10 +51,9 @@ def _completed(openapi: Callable[[], dict[str, Any]], *, keyed: bool) -> dict[st
 
 
 def _typed(node: Any, *, bodies: bool) -> None:
-    """Say in schemas what generators of clients need to know.
+    """Add to schemas what generators of clients need: the size of numbers, and that exactly one of several alternatives applies.
 
-    That is the size of numbers, and of alternatives that there is just one. A default is no word for a member that is left out:
-    some generators of types take it to be there always.
+    Removes the defaults of members: some generators take a member with a default as always present.
     """
     if isinstance(node, list):
         for each in node:
@@ -61,7 +61,7 @@ def _typed(node: Any, *, bodies: bool) -> None:
     if not isinstance(node, dict):
         return
     kind = node.get("type")
-    if isinstance(kind, str) and kind in FORMATS:  # a member may be called so
+    if isinstance(kind, str) and kind in FORMATS:  # else it is the schema of a member named "type"
         node["format"] = FORMATS[kind]
     if NULL not in node.get("anyOf", [NULL]):
         node["oneOf"] = node.pop("anyOf")

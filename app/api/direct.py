@@ -1,7 +1,7 @@
 """The shortest way for the routes that must be fast: around the framework's layers, which cost more than the work itself.
 
-Owns the short cut, and has the requests that take it counted, also by model where an endpoint names one in `scope["state"]`; gives
-every request its id. Each of these routes is a route of the framework too, which documents it and answers other methods.
+Owns the short cut, counts the requests that take it (by model too, if an endpoint names one in `scope["state"]`), and gives every
+request its id. Each of these routes is also a route of the framework, which documents it and answers other methods.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Direct:
             await self._app(scope, receive, send)
             return
         request_id = self._ids.assign(scope)
-        if scope["path"] == "*" and scope.get("method") == "OPTIONS":  # of the service, not of anything in it: whether it answers
+        if scope["path"] == "*" and scope.get("method") == "OPTIONS":  # asks whether the service answers at all
             await send_reply(scope, (204, [request_id], b""), send)
             return
         refusal = self._refusal(scope)
@@ -60,7 +60,7 @@ class Direct:
             try:
                 await self._app(asked, receive, with_header(send, request_id))
             finally:
-                scope["route"] = asked.get("route")  # which the framework notes, and traces name
+                scope["route"] = asked.get("route")  # set by the framework, read by traced.py
             return
         reply = await self._answer(scope, route, endpoint(scope, receive), request_id)
         at_once = scope.get("extensions", {}).get(ANSWER)
@@ -68,7 +68,7 @@ class Direct:
             await send_reply(scope, reply, send)
 
     def offer(self, scope: Scope) -> Begin | None:
-        """How to answer requests with this head as a whole; None where that is not for their route."""
+        """How to answer requests with this head in one call; None if their route is not one of these."""
         route = route_of(scope["path"])
         endpoint = self._endpoints.get(route) if scope["method"] == "POST" else None
         return None if endpoint is None else partial(self._reply, route, endpoint)
@@ -81,7 +81,7 @@ class Direct:
         return _told(reply_of(refusal, request_id))
 
     def _refusal(self, scope: Scope) -> Answer | None:
-        """What is told to a caller who is not let in."""
+        """The answer to a request that the guard refuses; None if it may pass."""
         try:
             self._guard.check(scope)
         except RecurveError as error:
@@ -91,11 +91,11 @@ class Direct:
         return None
 
     async def _answer(self, scope: Scope, route: str, answering: Awaitable[Answer], request_id: Header) -> Reply:
-        """What comes of it, whatever that is; it is counted."""
+        """The answer or the error of a request as a reply; counts it, unless the client has gone."""
         begin, gone = perf_counter(), False
         try:
             answer = await answering
-        except asyncio.CancelledError:  # by the server, which has given all that it had begun the time to end
+        except asyncio.CancelledError:  # by the server, after the drain timeout
             self._metrics.refused(Draining.code)
             answer = problems.of(scope, Draining("The service is shutting down and could not finish this request."))
         except Exception as error:  # as the framework's own handlers would answer
@@ -113,12 +113,12 @@ async def _told(reply: Reply) -> Reply:
 
 
 def reply_of(answer: Answer, request_id: Header) -> Reply:
-    """What goes over the wire; the header carries the request's id."""
+    """An answer with its length and the header that carries the request's id."""
     return answer.status, [*answer.headers, (b"content-length", b"%d" % len(answer.body)), request_id], answer.body
 
 
 async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
-    """Send an answer as ASGI messages; to a WebSocket that is not let in, as the answer to its handshake."""
+    """Send an answer as ASGI messages; to a WebSocket that is refused, as the answer to its handshake."""
     status, headers, body = reply
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     await send({"type": f"{kind}.start", "status": status, "headers": headers})
@@ -126,7 +126,7 @@ async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
 
 
 def route_of(path: str) -> str:
-    """The route of a path, in which the id of a stream and the name of a model have no part."""
+    """The route of a path: with placeholders for the id of a stream, and for the name and version of a model."""
     if path.startswith("/streams/"):
         _, streams, _, *rest = path.split("/")
         return "/".join(("", streams, "{id}", *rest))

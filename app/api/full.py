@@ -1,7 +1,7 @@
-"""The answer on a connection beyond the limit: probes are answered as ever, everything else is told to try again later.
+"""The answer on a connection beyond the limit: probes are answered as usual, all other requests are told to try again later.
 
-So whoever restarts a service that does not answer probes does not take a crowd for a failure. Knows nothing of how many connections
-there are.
+So an orchestrator, which restarts a service that does not answer probes, does not take a crowd for a failure. Knows nothing of how
+many connections there are.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,7 +17,7 @@ LAST = (b"connection", b"close")
 
 
 class Full:
-    """ASGI: `app` for probes, and a problem for all others; the connection ends with its answer."""
+    """ASGI: `app` answers probes, and a problem answers all other requests; the connection is closed after the answer."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, most: int) -> None:
         self._app = app

@@ -1,7 +1,7 @@
 """Who may do what, and how often: every request's API key is checked before anything else.
 
-Owns which routes need which role, where a request has its key, and what counts against a key's rate. Knows nothing of how keys and
-rates are kept.
+Owns which routes need which role, where in a request the key is, and what counts against a key's rate. Knows nothing of how keys
+and rates are stored.
 """
 
 from base64 import urlsafe_b64decode
@@ -18,21 +18,21 @@ from app.errors import Forbidden, RateLimited, Unauthorized
 from app.keys import MOST, Key, Keys, watched
 from app.rates import Rates
 
-# What answers without a key: probes, metrics, and the documentation.
+# Routes that need no key: probes, metrics, and the documentation.
 OPEN = ("/health", "/metrics", "/v2/health", "/docs", "/openapi.json", "/static-offline-docs")
-# Beside those, what the live page is made of, which asks for a key itself, and what it tells before it has one.
+# Also without a key: the live page and its files, since the page asks for the key, and the models, which it shows before that.
 PUBLIC, PUBLIC_FILES = ("/", "/models"), "/assets/"
 ADMIN = "/v2/repository/models/"
-# A page cannot set the headers of its WebSocket. It names two subprotocols instead: this one, and the key in base64url behind a
-# word, which is never sent back.
+# A page cannot set the headers of its WebSocket. It names two subprotocols instead: PROTOCOL, and the key in base64url after
+# PROTOCOL_KEY; the second is never sent back.
 PROTOCOL, PROTOCOL_KEY = "recurve", "recurve.key."
 NEXT = "set RECURVE_API_KEYS=name:admin:secret and send the secret as 'Authorization: Bearer ...'"
 
 
 class Guard:
-    """Lets a request through, or says why not; by the keys that `read` finds in the file, if in any.
+    """Lets a request through, or raises why not. The keys are those that `read` returns; it is called again when `file` changes.
 
-    All processes that are forked later count together what each key asks.
+    All processes that are forked later share the count of each key's requests.
     """
 
     def __init__(self, file: Path | None, read: Callable[[], Keys]) -> None:
@@ -40,10 +40,10 @@ class Guard:
         self._rates = Rates(MOST)
 
     def check(self, scope: Scope) -> None:
-        """Unauthorized without a key that is known, Forbidden without the right one, RateLimited where that asks too often.
+        """Raises Unauthorized without a known key, Forbidden if the key lacks the role, RateLimited if it is used too often.
 
-        Where no keys are set everything is open, but what needs an administrator and, to pages of another origin, what changes
-        anything. Where there are keys, such a page has none unless its visitor gave it one.
+        If no keys are set, everything is open, except what needs an administrator and, to pages of another origin, what changes
+        anything. If there are keys, such a page has none unless its visitor gave it one.
         """
         path: str = scope["path"]
         admin = path.startswith(ADMIN)
@@ -68,9 +68,9 @@ class Guard:
             raise Forbidden("Models are loaded and unloaded by administrators only, and this key has the role predict.")
 
     def allow(self, scope: Scope, messages: int) -> int:
-        """How many of these messages, which came on a connection that was let in, may be worked on.
+        """How many of a WebSocket's `messages` may be worked on now; each counts against the rate of its key.
 
-        RateLimited: none of them; Unauthorized: its key was taken away since.
+        Raises RateLimited if none may, Unauthorized if the key was removed after the connection began.
         """
         began_with: Key | None = scope["state"].get("key")
         if began_with is None:
@@ -91,7 +91,7 @@ class Guard:
 
 
 def needs_no_key(path: str) -> bool:
-    """Whether it is answered without one where there are keys."""
+    """Whether this path is answered without a key even if keys are set."""
     return path in PUBLIC or path.startswith((PUBLIC_FILES, *OPEN))
 
 
@@ -110,4 +110,4 @@ def _secret_among(subprotocols: Iterable[str]) -> str | None:
     try:
         return urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode("latin-1")
     except Error:
-        return ""  # which no key has
+        return ""  # no key has this secret

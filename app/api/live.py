@@ -1,7 +1,7 @@
 """WS /streams/{id}/ws and /streams/ws: a stream over one connection, a message for each chunk.
 
-Owns the messages and what the close codes mean. Binary messages are float32, text is JSON; each is answered in its kind, in
-order. Knows nothing of how streams are kept, nor of frames.
+Owns the messages and the meaning of the close codes. Binary messages are float32, text messages are JSON; each is answered in its
+own kind, in order. Knows nothing of how streams are stored, nor of frames.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,25 +33,25 @@ from app.streaming.service import StreamService
 from app.streaming.streams import Chunk, ChunkAnswer, Stream
 
 NEW = "/streams/ws"
-ROUTE = "/streams/{id}/ws"  # under which all of them count
+ROUTE = "/streams/{id}/ws"  # the label under which the messages of both are counted
 MOST_AT_ONCE = 32  # messages that run together
 LONGEST_REASON = 123  # bytes, of a close frame
-# What the close codes of RFC 6455 say; every other status is told as 4000 + status.
+# The close codes of RFC 6455 for these statuses; every other status becomes 4000 + status.
 CODES = {413: 1009, 500: 1011, 503: 1013}
 RESTART = 1012
 
 
 @dataclass(slots=True)
 class Connection:
-    """What is so for every message of one connection."""
+    """What holds for all messages of one connection."""
 
     id: str
-    next: int | None  # the number of the next chunk; None: the caller does not count
+    next: int | None  # the number of the next chunk; None: the client does not number them
     return_sequences: bool
     bookmark: Bookmark = field(default_factory=Bookmark)
 
     def complete(self, chunk: Chunk) -> Chunk:
-        """The next chunk with what was not said of it."""
+        """The next chunk, with the connection's number and options where its message has none."""
         seq = self.next if chunk.seq is None else chunk.seq
         self.next = None if seq is None else seq + 1
         return Chunk(chunk.steps, seq, chunk.return_sequences and self.return_sequences)
@@ -74,7 +74,7 @@ class Live:
         if scope["path"] != NEW and not (len(path) == 4 and path[1] == "streams" and path[3] == "ws"):
             await _reject(scope, HTTPException(404, "There is no WebSocket here."), send)
             return
-        if is_foreign(dict(scope["headers"])):  # WebSockets know no CORS
+        if is_foreign(dict(scope["headers"])):  # browsers do not apply CORS to WebSockets
             await _reject(scope, Forbidden(f"The request comes from a page of another origin; {HOST}."), send)
             return
         self._metrics.streams.connections.inc()
@@ -82,7 +82,7 @@ class Live:
             with Caller(scope) as caller:
                 await self._serve(scope, receive, send, caller)
         except ClientDisconnect:
-            pass  # what was applied is answered when it comes again
+            pass  # a chunk that was applied is answered if the client sends it again
         finally:
             self._metrics.streams.connections.dec()
 
@@ -117,7 +117,7 @@ class Live:
         except (ClientDisconnect, OSError):  # the connection is lost
             raise
         except Exception as error:
-            if not accepted:  # so that the reason gets to browsers too, which show nothing of a failed handshake
+            if not accepted:  # accept first: browsers would show no reason for a failed handshake
                 await send(_accepted(scope, []))
             if isinstance(error, Unavailable | RateLimited):
                 self._metrics.refused(error.code)
@@ -128,14 +128,14 @@ class Live:
             await _close(send, CODES.get(told.status, 4000 + told.status), reason)
 
     async def _answer(self, connection: Connection, messages: list[Message], caller: Caller) -> tuple[list[Message], ModelSpec]:
-        """The answers to the first of these messages, one or more, and whose they are; those that wait together run together."""
+        """The answers to one or more of the first of these messages, which run together, and the model's spec."""
         given = list(takewhile(lambda message: message["type"] == "websocket.receive", messages))
         begin = connection.next
 
         def decoder(message: Message) -> Callable[[ModelSpec], Awaitable[Chunk]]:
             async def decode(spec: ModelSpec) -> Chunk:
                 if message is given[0]:
-                    connection.next = begin  # they may be asked again, for another model
+                    connection.next = begin  # they may be decoded again, for another model
                 data = message.get("bytes")
                 if data is not None:
                     return connection.complete(self._decoder.from_octets(data, (), spec))
@@ -151,20 +151,20 @@ class Live:
 
 
 def _told(connection: Connection, spec: ModelSpec, message: Message, answer: ChunkAnswer, chunk: Chunk) -> Message:
-    """The answer in its message's kind."""
+    """The answer in the kind of its message, binary or text."""
     if message.get("bytes") is not None:
         return {"type": "websocket.send", "bytes": octets.encode(answer.outputs, chunk, spec)}
     return {"type": "websocket.send", "text": json.encode_chunk(answer, chunk, spec, id=connection.id).decode()}
 
 
 def _accepted(scope: Scope, headers: list[tuple[bytes, bytes]]) -> Message:
-    """A browser that named subprotocols goes on only where one of them was chosen."""
+    """The message that accepts. A browser that offers subprotocols gives up unless one of them is chosen."""
     subprotocol = PROTOCOL if PROTOCOL in scope.get("subprotocols", ()) else None
     return {"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol}
 
 
 def _headers(scope: Scope, stream: Stream) -> list[tuple[bytes, bytes]]:
-    """What the handshake tells of the stream."""
+    """The headers by which the handshake describes the stream."""
     said = {
         "X-Request-ID": scope["state"]["request_id"],
         "Location": f"/streams/{stream.id}",

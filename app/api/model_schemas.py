@@ -1,6 +1,6 @@
 """The bodies of /models as OpenAPI describes them.
 
-Owns the documentation of what is told of a model; the manifest owns what is so.
+Owns the documentation of how a model is described; the manifest owns the facts.
 """
 
 from typing import Annotated, Literal

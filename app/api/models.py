@@ -1,6 +1,6 @@
-"""GET /models: what is served, in the terms of its data; and an example for each of its models.
+"""GET /models: the models that are served, described by their data; and an example for each of them.
 
-Owns what is told of a model to whoever wants to send it something. Knows nothing of its tensors: those are v2_models.py's.
+Owns how a model is described to clients that want to send it something. Knows nothing of its tensors: those are v2_models.py's.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ def router(service: Service) -> APIRouter:
             except BadArtifact as error:
                 raise NotReady(str(error)) from None
         longest = max((instance.steps for instance in golden.instances), key=len)
-        steps = np.ascontiguousarray(longest, dtype=np.float32)  # each written in the fewest digits that give it back
+        steps = np.ascontiguousarray(longest, dtype=np.float32)  # float32 is written with the fewest digits that restore it
         answer = {"model": found.spec.name, "version": found.spec.version, "input": steps}
         return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
@@ -96,7 +96,7 @@ def _horizon(spec: ModelSpec) -> int | None:
 
 
 def _told_by_trainer(kind: type[T], told: object) -> T | None:
-    """A manifest's provenance may hold anything."""
+    """An entry of a manifest's provenance as `kind`; None if it does not fit: it may hold anything."""
     try:
         return kind.model_validate(told)
     except ValidationError:

@@ -1,8 +1,8 @@
 """GET / and the files it needs: the live page, which shows what the service does.
 
-Owns how they are served: a name for all files together that changes with any of them, so that they may be kept for good, and
-what the page may do. The page's own files lie in app/page; the plots are drawn by uPlot, which a package brings, and whose files
-are served only as its authors published them. Knows nothing of what the page shows.
+Owns how they are served: under an address that changes with any of the files, so that browsers may cache them for ever; and what
+the page may do. The page's own files are in app/page. uPlot draws the plots: it comes with a package, and its files are served only
+as its authors published them. Knows nothing of what the page shows.
 """
 
 import gzip
@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent.parent / "page"
 PAGE = "index.html"
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
-# uPlot 1.6.31. The package is found and never imported: it has nothing else that is wanted here.
+# uPlot 1.6.31. The package is located but never imported: nothing else in it is needed here.
 LIBRARY = "youplot"
 LIBRARY_FILES = {"uplot.js": "vendor/uplot.iife.min.js", "uplot.css": "vendor/uplot.min.css"}
-# What they are as its authors published them, as a browser checks it too (Subresource Integrity): any other is not served.
+# The digests of the files as their authors published them; other files are not served. The browser checks them too (Subresource
+# Integrity).
 PUBLISHED = {
     "uplot.js": "sha384-XMP23k7YSCFr13Xrkxh4IO0v1W+8fB6AP+3Vycxphp2Z0V2vocAZHyuGaFCysrtM",
     "uplot.css": "sha384-IfV0B7MIOYuO95kO9G5ySKPz/85zqFNOAs8iy4tkK5zd9izhJAB8b7lHrwYqqmYE",
@@ -54,7 +55,7 @@ FOR_THE_PAGE = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What is sent, as it is and packed."""
+    """A file to be served, as it is and compressed."""
 
     body: bytes
     packed: bytes
@@ -67,20 +68,20 @@ class File:
 
 
 class Site:
-    """The page and its files, read when the first of them is asked for: not every service is looked at."""
+    """The page and its files, read at the first request for one: many services never get one."""
 
     def __init__(self, library: Mapping[str, Path]) -> None:
-        self._library = library  # where the files of uPlot lie, by the names that the page has for them
+        self._library = library  # the paths of uPlot's files, by the names that the page uses
 
     @cached_property
     def _sources(self) -> Mapping[str, bytes]:
-        """Everything but the page, by name."""
+        """The contents of all files but the page, by name."""
         found = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
         return found | {name: body for name, path in self._library.items() if (body := _published(name, path)) is not None}
 
     @cached_property
     def edition(self) -> str:
-        """Part of the addresses of the files; changes when any of them does."""
+        """Part of the files' addresses; changes when any of the files does."""
         digest = sha256()
         for name, body in sorted(self._sources.items()):
             digest.update(f"{name} {len(body)} ".encode() + body)
@@ -101,7 +102,7 @@ class Site:
 
 
 def library() -> dict[str, Path]:
-    """Where the files of uPlot lie. Without them the page says so; a service answers without its page."""
+    """The paths of uPlot's files, by name; none if the package is missing: the page says so then, and the service does without."""
     spec = find_spec(LIBRARY)
     if spec is None or not spec.submodule_search_locations:
         log.warning(
@@ -113,7 +114,7 @@ def library() -> dict[str, Path]:
 
 
 def _published(name: str, path: Path) -> bytes | None:
-    """The file as it was published; None where what lies there is another, which would run in the page with its visitor's key."""
+    """The file if it is as it was published; else None: another one would run in the page with its user's key."""
     with suppress(OSError):
         body = path.read_bytes()
         if f"sha384-{b64encode(sha384(body).digest()).decode()}" == PUBLISHED[name]:
@@ -136,7 +137,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/assets/{edition}/{name}")
     def file(edition: str, name: str, request: Request) -> Response:
-        """Of this edition only: files of two would not fit each other."""
+        """A file of the current edition only: files of two editions would not fit each other."""
         if edition != site.edition or name not in site.files:
             raise HTTPException(404)
         return _answer(request, site.files[name], FOR_GOOD)

@@ -43,7 +43,7 @@ SAID = responses.headers(
 
 
 class Predict:
-    """Answers requests; `timeout` is the deadline in seconds of one that names none."""
+    """Answers requests; `timeout` is the deadline, in seconds, of a request that names none."""
 
     def __init__(
         self,
@@ -91,18 +91,18 @@ class Predict:
         return caller.waits_for(model.batcher.predict(decoded.instances, timeout=left))
 
     def _admit(self, body: bytes, scope: Scope) -> None:
-        """Turn away whom it can be told before the body is decoded."""
+        """Refuse a request before its body is decoded, if its query or the load of the service is enough to decide."""
         if scope["query_string"]:
             raise misplaced()
         if self._service.backlog() > BUSY:
             self._service.admit(json.hinted_timeout(body) or self._timeout)
 
     async def _decode_aside(self, body: bytes, lease: Lease) -> PredictRequest:
-        """What is large, or not ordinary."""
+        """Decode a body that is large, or that the quick parser did not accept."""
         parser = self._parser
         if len(body) < LARGE:
             return await self._bodies.search(len(body), lambda: parser.exact(body, lease.choose))
-        # A parser keeps the memory of the largest body it has read: this has its own, which is gone before a search begins.
+        # A parser keeps memory for its largest body so far: a large one gets its own parser, freed before a search begins.
         quick = await self._bodies.call(len(body), lambda: self._new_parser().quick(body, lease.choose))
         return await self._bodies.search(len(body), lambda: parser.exact(body, lease.choose)) if quick is None else quick
 
@@ -121,7 +121,7 @@ class Predict:
     def _headers(
         self, spec: ModelSpec, provider: str, decoded: PredictRequest, predictions: list[Prediction]
     ) -> list[tuple[bytes, bytes]]:
-        """What a JSON answer says beside the predictions."""
+        """The headers for what a JSON answer says beside the predictions."""
         said = _said(spec.name, spec.version, provider)
         if not decoded.options.return_state:
             return said
@@ -135,7 +135,7 @@ def _said(model: str, version: str, provider: str) -> list[tuple[bytes, bytes]]:
 
 
 def router(predict: Predict) -> APIRouter:
-    """A route of the framework that answers as `predict` does, and documents it."""
+    """A route of the framework that answers as `predict` does, and documents it in OpenAPI."""
     routes = APIRouter()
 
     @routes.post(

@@ -1,8 +1,8 @@
 """Every error as application/problem+json (RFC 9457), 404 and 405 included; and the answers to OPTIONS, an error to the framework.
 
-Owns how an error looks on the wire, and the line in the log by which an operator finds it. What an error means is errors.py's; a
-defect shows a generic text, its traceback goes to the log. Under /v2 a client's error is 400, whatever it is elsewhere, as clients
-of that protocol expect.
+Owns how an error looks on the wire, and the log line by which an operator finds it. What an error means is errors.py's. A defect
+shows a generic text, and its traceback goes to the log. Under /v2 most client errors are 400, whatever they are elsewhere, as
+clients of that protocol expect.
 """
 
 import json
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 V2 = "/v2/"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-NOT_400 = {401, 403, 404, 405, 408, 429, 431}  # under /v2
+NOT_400 = {401, 403, 404, 405, 408, 429, 431}  # client errors that keep their status under /v2
 
 
 @dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every request
@@ -56,10 +56,10 @@ class Answer:
 
 
 def install(app: FastAPI, refused: Callable[[str], None]) -> None:
-    """Answer every error of `app` with a problem; `refused` is told the codes of those that may come back."""
+    """Answer every error of `app` with a problem; `refused` is called with the code of each error after which to try again."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        if isinstance(error, Unavailable) and not request.scope["path"].startswith(OPEN):  # a probe that says no refuses nobody
+        if isinstance(error, Unavailable) and not request.scope["path"].startswith(OPEN):  # a failed probe is no refused request
             refused(error.code)
         if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             error.headers = allow = {"Allow": ", ".join(_methods(app, request.scope["path"]))}  # of all routes, not of one
@@ -72,14 +72,14 @@ def install(app: FastAPI, refused: Callable[[str], None]) -> None:
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:
-    """Those that are answered there."""
+    """The HTTP methods that this path is answered for."""
     asked: list[Scope] = [{"type": "http", "path": path, "root_path": "", "headers": [], "method": method} for method in METHODS]
     found = [scope["method"] for scope in asked if any(route.matches({**scope})[0] == Match.FULL for route in app.routes)]
     return [*found, "HEAD"] if "GET" in found else found
 
 
 def of(scope: Scope, error: Exception) -> Answer:
-    """What a request is answered with that raised this."""
+    """The answer to a request that raised this error; logs a defect."""
     if isinstance(error, RequestValidationError):  # the framework's own, of a query
         error = InvalidRequest(violations.of([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
     if isinstance(error, RecurveError) and error.status != 500:
@@ -126,12 +126,12 @@ def _problem(
         "error": detail,
         **extra,
     }
-    body = json.dumps(content).encode()  # in ASCII: what the caller wrote may not be valid text
+    body = json.dumps(content).encode()  # in ASCII: what the client wrote may not be valid text
     return Answer([(b"content-type", MEDIA_TYPE.encode()), *headers], body, status)
 
 
 def _note(scope: Scope, status: int, code: str) -> None:
-    """In the log: what was asked, never with what. The path is as its caller wrote it, with line ends and all."""
+    """Log which request failed, without its contents. The path is logged as a repr: it may hold anything, even line ends."""
     state = scope["state"]
     model = " of model {} {}".format(*state["model"]) if "model" in state else ""
     key = f" with key {state['key'].name}" if "key" in state else ""

@@ -1,4 +1,4 @@
-"""What may come back from a route beside the body that it is asked for, as OpenAPI describes it: errors and headers."""
+"""What a route may return beside its usual body, as OpenAPI describes it: errors and headers."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ COUNTS = ("Retry_After", "Recurve_Seq", "Recurve_Steps")
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for its OpenAPI description.
 
-    A body, which may be malformed (400), may come too slowly, or from a page of another origin; a key, which may be unknown (401),
-    may be used too often.
+    Some imply others: where a body may be malformed (400), it may also arrive too slowly (408) or from a page of another origin
+    (403); where a key may be unknown (401), it may also be used too often (429).
     """
     found = sorted({*statuses, *((403, 408) if 400 in statuses else ()), *((429,) if 401 in statuses else ())})
     body = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -24,7 +24,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def headers(**described: str) -> dict[str, Any]:
-    """The headers of an answer, for its OpenAPI description: what each says. Those that count are whole numbers."""
+    """The headers of an answer, for its OpenAPI description, from a text for each; those in `COUNTS` are integers."""
     return {
         name.replace("_", "-"): {"description": text, "schema": {"type": "integer" if name in COUNTS else "string"}}
         for name, text in described.items()

@@ -21,7 +21,7 @@ Sequence = Annotated[
 ]
 
 LAST_ONLY = "false: a prediction for the last step only; true when absent"
-# Not as a union of arrays: what generators make of one cannot be compiled, or read, in Java, C# and some of TypeScript.
+# Not a union of arrays: from one, generators for Java, C# and some for TypeScript make code that cannot be compiled, or read.
 Predictions = Annotated[
     list[Any], Field(description="the numbers of each step, or of the last one; of several outputs an object: see GET /models")
 ]
@@ -67,7 +67,7 @@ class Instance(BaseModel):
 
 
 InstanceOrSequence = Annotated[
-    Annotated[Sequence, Field(title="Sequence")] | Instance, Field(title="InstanceOrSequence")  # the name of its type in clients
+    Annotated[Sequence, Field(title="Sequence")] | Instance, Field(title="InstanceOrSequence")  # its type's name in clients
 ]
 
 
@@ -235,13 +235,13 @@ class Problem(BaseModel):
     expected: Annotated[int | None, Field(description="409: the number of the chunk that is next")] = None
 
 
-DESCRIBED = (PredictRequest, PredictResponse, Begin, Fork, ChunkRequest, ChunkResponse, Problem)  # routes do without pydantic
+DESCRIBED = (PredictRequest, PredictResponse, Begin, Fork, ChunkRequest, ChunkResponse, Problem)  # not declared by routes
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def read(schema: type[Schema], values: object) -> Schema:
-    """Values as the schema has them; InvalidRequest says of each wrong one what is wrong."""
+    """The values as an instance of the schema. Raises InvalidRequest, which says what is wrong with each wrong value."""
     try:
         return schema.model_validate(values)
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """/streams: begins, shows, forks and ends streams.
 
-Owns how a stream is shown. Its chunks are chunks.py's and live.py's. Knows nothing of how streams are kept.
+Owns how a stream is shown. Its chunks are chunks.py's and live.py's. Knows nothing of how streams are stored.
 """
 
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ BEGUN = {"headers": responses.headers(Location="where the stream is")}
 
 
 class Streams:
-    """What can be done with streams, from the wire's side."""
+    """What the routes about streams share: it reads bodies, begins streams, and makes state tokens."""
 
     def __init__(self, service: Service, streams: StreamService, bodies: Bodies, tokens: Tokens) -> None:
         self.streams = streams
@@ -33,7 +33,7 @@ class Streams:
         self._tokens = tokens
 
     async def body(self, request: Request) -> Any:
-        """What a request's body says, in JSON; an empty one and null say nothing. A query is refused."""
+        """A request's JSON body, decoded; {} if it is empty or null. Raises InvalidRequest if there is a query."""
         if request.scope["query_string"]:
             raise misplaced()
         body = await self._bodies.read(request.receive, dict(request.scope["headers"]))
@@ -94,10 +94,10 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
             next=following or None,
         )
 
-    @routes.get("/ws", include_in_schema=False)  # before the streams: it is none of that id
+    @routes.get("/ws", include_in_schema=False)  # before /{id}, which would take "ws" for an id
     @routes.get("/{id}/ws", include_in_schema=False)
     async def websocket(request: Request) -> None:
-        """What live.py answers, asked for in another way."""
+        """Refuse a plain request for a WebSocket of live.py."""
         raise UpgradeRequired(
             f"{request.scope['path']} is a WebSocket, and this request is no handshake: connect with ws:// or wss://, and have a "
             "proxy in between pass on the headers Upgrade and Connection."

@@ -1,6 +1,6 @@
-"""A trace span around each HTTP request: middleware that is there only where traces are sent.
+"""A trace span around each HTTP request: middleware that is installed only if traces are sent.
 
-Knows nothing of where spans go. A WebSocket may be open for days and has no span: the batches of its chunks have.
+Knows nothing of where spans go. A WebSocket may be open for days, so it has no span; the batches of its chunks have one each.
 """
 
 from collections.abc import Collection
@@ -11,11 +11,11 @@ from app.api.direct import route_of
 from app.http.extensions import ANSWER
 from app.traces import Traces
 
-WATCHING = ("/health", "/metrics", "/v2/health")  # asked every few seconds, by those who watch
+WATCHING = ("/health", "/metrics", "/v2/health")  # requested by monitors every few seconds: not traced
 
 
 class Traced:
-    """ASGI middleware; `direct`: the routes of which the framework does not know that they were asked."""
+    """ASGI middleware; `direct`: the routes that bypass the framework, so that it does not set `scope["route"]`."""
 
     def __init__(self, app: ASGIApp, traces: Traces, *, direct: Collection[str]) -> None:
         self._app = app
@@ -34,7 +34,7 @@ class Traced:
                 status = message["status"]
             await send(message)
 
-        scope.get("extensions", {}).pop(ANSWER, None)  # which would go around `sending`
+        scope.get("extensions", {}).pop(ANSWER, None)  # it would bypass `sending`
         with self._traces.request(scope["method"], scope["path"], scope["headers"]) as span:
             try:
                 await self._app(scope, receive, sending)

@@ -1,6 +1,6 @@
-"""POST /v2/models/{model}/infer: the inference of the Open Inference Protocol V2, with and without a kept sequence.
+"""POST /v2/models/{model}/infer: the inference of the Open Inference Protocol V2, with or without a sequence whose state is kept.
 
-Owns its HTTP side. Knows nothing of the formats inside the body, of how batches are made or streams are kept.
+Owns its HTTP side. Knows nothing of the formats inside the body, of how batches are made or streams are stored.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,12 +29,12 @@ VERSIONED = "/v2/models/{model}/versions/{version}/infer"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = {"type": "string", "format": "binary"}
 
-Fit = Callable[[ModelSpec], Awaitable[InferRequest]]  # what is asked, as a request for this model
+Fit = Callable[[ModelSpec], Awaitable[InferRequest]]  # turns the decoded body into a request for this model
 Answered = tuple[list[Prediction], InferRequest, ModelSpec]
 
 
 class Infer:
-    """Answers requests; `timeout` is the deadline in seconds of one that names none."""
+    """Answers requests; `timeout` is the deadline, in seconds, of a request that names none."""
 
     def __init__(self, service: Service, streams: StreamService, bodies: Bodies, *, limits: Limits, timeout: float) -> None:
         self._service = service
@@ -60,9 +60,9 @@ class Infer:
         deadline = begin + asked.timeout if asked.timeout else arrived + self._timeout
 
         async def fit(spec: ModelSpec) -> InferRequest:
-            scope["state"]["model"] = (spec.name, spec.version)  # it is counted under this name
+            scope["state"]["model"] = (spec.name, spec.version)  # the request is counted for this model
             request = await self._bodies.call(len(body), lambda: v2.fit(asked, spec, self._limits))
-            caller.time_left(deadline)  # raises where nobody waits any more
+            caller.time_left(deadline)  # raises if the client no longer waits
             return request
 
         if asked.sequence is not None and not asked.sequence.start:
@@ -81,9 +81,9 @@ class Infer:
         return await self._bodies.answer(encoded.body, headers, said)
 
     def _admit(self, scope: Scope, name: str, version: str | None) -> None:
-        """Turn away whom it can be told without reading what he sent; raises what Service.model and Batcher.admit raise.
+        """Refuse a request before its body is decoded, if possible; raises what Service.model and Batcher.admit raise.
 
-        A version that is not served may be one that a sequence goes on with.
+        A version that is not served is not refused here: a sequence may still go on with it.
         """
         self._service.model(name)
         model = self._service.catalog.find(name, version)
@@ -108,11 +108,11 @@ class Infer:
         *,
         begin: Model | None = None,
     ) -> Answered:
-        """The sequence goes on with these steps, and with the version that it began with; or it begins, with this model."""
+        """Continue the sequence with these steps, on the version that it began with; or begin it, on the model `begin`."""
         request: InferRequest
 
         name, version = target
-        id = f"{name}:{sequence.id}"  # for each model has sequences of its own
+        id = f"{name}:{sequence.id}"  # each model has its own sequences
 
         async def decode(pinned: ModelSpec) -> Chunk:
             nonlocal request
@@ -138,7 +138,7 @@ def _unknown(model: str, sequence: SequenceFlags) -> InvalidRequest:
 
 
 def router(infer: Infer) -> APIRouter:
-    """Routes of the framework that answer as `infer` does, and document it."""
+    """Routes of the framework that answer as `infer` does, and document it in OpenAPI."""
     routes = APIRouter(tags=["open inference protocol"])
 
     async def answer(request: Request) -> Response:

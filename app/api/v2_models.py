@@ -33,7 +33,7 @@ NO_COUNTS = ModelCounts.of({})
 
 
 class Models:
-    """The answers about models. `max_instances` of a request and `idle_seconds` of a sequence stand in a model's configuration."""
+    """The answers about models. A model's configuration states `max_instances` of a request and `idle_seconds` of a sequence."""
 
     def __init__(self, service: Service, metrics: Metrics, *, max_instances: int, idle_seconds: float) -> None:
         self._service = service
@@ -76,7 +76,7 @@ class Models:
             served = [model.spec for model in catalog.served if model.spec.name == name]
         else:
             served = [model.spec for model in catalog.served]
-        counts = await asyncio.to_thread(self._metrics.model_counts)  # of many processes: it reads their files
+        counts = await asyncio.to_thread(self._metrics.model_counts)  # in a thread: it reads the files of all processes
         stats = [v2_model.statistics(spec.name, spec.version, counts.get((spec.name, spec.version), NO_COUNTS)) for spec in served]
         return JSONResponse({"model_stats": stats})
 
@@ -126,7 +126,7 @@ def router(service: Service, models: Models) -> APIRouter:
         service.check_ready()
         return JSONResponse({"ready": True})
 
-    routes.add_api_route(  # before the models: it is none of that name
+    routes.add_api_route(  # before /models/{model}, which would take "stats" for a name
         "/models/stats",
         models.statistics,
         operation_id="statistics",

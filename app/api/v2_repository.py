@@ -1,4 +1,4 @@
-"""/v2/repository: what is there to be served, and the order to serve it or not.
+"""/v2/repository: lists the models in the repository, and takes orders to load or unload them.
 
 Owns these routes. Knows nothing of who may give orders, or of how they are carried out.
 """
@@ -24,7 +24,7 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
     routes = APIRouter(prefix=PREFIX, tags=["open inference protocol"])
 
     async def read(request: Request) -> dict[str, Any]:
-        """What the body says; an empty one and null say nothing."""
+        """The body as a JSON object; {} if it is empty or null."""
         body = await bodies.read(request.receive, dict(request.scope["headers"]))
         return read_object(body) if body.strip() not in (b"", b"null") else {}
 
@@ -40,7 +40,7 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
         """Every version, whether it is served, and why it is not."""
         only_ready = member_of(await read(request), "ready", bool, "")
         try:
-            found = await asyncio.to_thread(catalog.index)  # it walks through folders, of a network perhaps
+            found = await asyncio.to_thread(catalog.index)  # it reads folders, perhaps over a network
         except BadArtifact as error:
             raise NotReady(str(error)) from None
         entries = [{"name": each.name, "version": each.version, "state": each.state, "reason": each.reason} for each in found]

@@ -213,7 +213,7 @@ class LoadRequest(BaseModel):
     parameters: Parameters | None = None
 
 
-DESCRIBED = (InferRequest, InferResponse, IndexRequest, LoadRequest)  # what routes read and write without pydantic
+DESCRIBED = (InferRequest, InferResponse, IndexRequest, LoadRequest)  # bodies that the routes do not declare to the framework
 
 
 def path(*names: str) -> list[dict[str, Any]]:

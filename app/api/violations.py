@@ -1,6 +1,6 @@
-"""The validation errors of pydantic in the service's own words.
+"""The validation errors of pydantic, in the service's own words.
 
-Owns the words. Knows nothing of what the values mean; the codecs, which do without pydantic, have words of their own.
+Owns the words. Knows nothing of what the values mean. The codecs do not use pydantic and have their own words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ EXPECTED = {  # by pydantic's name for the error; its context fills in the limit
     "string_too_long": "{max_length} characters at most",
     "string_type": "a string",
 }
-OURS = "Value error, "  # stands before what a validator of ours has said
+OURS = "Value error, "  # pydantic puts this before the message of a validator of ours
 
 
 def of(errors: Sequence[Mapping[str, Any]], known: tuple[str, ...] = ()) -> list[Violation]:
-    """What these errors of pydantic's say, MOST_VIOLATIONS of them at most; `known` are the members that there may be."""
+    """The violations for these errors of pydantic, MOST_VIOLATIONS at most; `known`: the names of all possible members."""
     return [_violation(each, known) for each in errors[:MOST_VIOLATIONS]]
 
 
