@@ -3,8 +3,8 @@
     python -m app                                  the models in ./model on http://127.0.0.1:8000
     python -m app --port 9000 --device cpu         flags beat RECURVE_PORT, RECURVE_DEVICE; those beat .env
 
-Exits 0 when stopped by a signal, 1 when it could not serve, 2 on wrong settings. A second signal has
-what waits refused, a third ends it at once; during RECURVE_DRAIN_DELAY one more is needed, to end that.
+Exits 0 when stopped by a signal, 1 when it could not serve, 2 on wrong settings. A second signal refuses
+waiting requests, a third ends it at once; during RECURVE_DRAIN_DELAY one more is needed, to end the delay.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
 
-gc.set_threshold(50_000, 20, 20)  # neither imports nor requests leave cycles behind: looking for them at every turn is waste
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: it would start threads when it is imported
+gc.set_threshold(50_000, 20, 20)  # imports and requests leave no reference cycles: to look for them more often is waste
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else NumPy starts threads when it is imported
 
-import fastapi_offline  # noqa: F401  # imported here, its memory is shared by all workers
+import fastapi_offline  # noqa: F401  # imported before the fork, so that all workers share its memory
 import numpy as np  # noqa: F401  # likewise
 from pydantic import SecretStr
 
@@ -48,18 +48,18 @@ from app.traces import Traces
 log = logging.getLogger("app")
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-COUNTS = 2**19  # bytes that have to be free where a worker counts
+COUNTS = 2**19  # bytes that must be free for the metrics of each worker
 
 
 def main() -> int:
-    """Serve until a signal comes; the exit code."""
+    """Serve until a signal comes; returns the exit code."""
     try:
         settings = configuration.read(sys.argv[1:])
     except WrongSettings as error:
         print(error, file=sys.stderr)
         return 2
     for number in stopping():
-        signal.signal(number, lambda *_: sys.exit(0))  # until there is something to finish first
+        signal.signal(number, lambda *_: sys.exit(0))  # until there is work to finish first
     logs.configure(format=settings.log_format, level=settings.log_level, processes=settings.resolved_workers)
     log.info("Recurve %s with %s.", __version__, ", ".join(f"{name}={value}" for name, value in settings.public().items()))
     for flag in configuration.exposed(sys.argv[1:], settings):
@@ -103,7 +103,7 @@ def main() -> int:
             for listener in listeners:
                 stack.enter_context(listener)
             map_size = None
-            if settings.stream_store == "embedded":  # before workers are forked: what it imports is shared by all
+            if settings.stream_store == "embedded":  # before the fork, so that all workers share the memory of its imports
                 data_dir, map_size = stack.enter_context(data_folder.writable(settings.data_dir))
                 settings = settings.model_copy(update={"data_dir": data_dir})
             workers = settings.resolved_workers
@@ -112,7 +112,7 @@ def main() -> int:
             with shared_counts(workers) as forget, folders.shared("workers") as shared:
 
                 def work(channel: socket.socket) -> int:
-                    logging.getLogger("app.watched").disabled = True  # what changes, the supervisor tells, for all
+                    logging.getLogger("app.watched").disabled = True  # the supervisor logs changes of files, once for all workers
                     return serve(settings, tls=tls, guard=guard, channel=channel, shared=shared, map_size=map_size)
 
                 scheme = "http" if tls is None else "https"
@@ -124,10 +124,10 @@ def main() -> int:
 
 
 def with_a_default_model(settings: Settings) -> Settings:
-    """The settings with the only model that there is as the default, unless one is set or the usual one is there."""
+    """The settings with the only model in the repository as the default, unless a default is set."""
     if "default_model" in settings.model_fields_set:
         return settings
-    with suppress(BadArtifact):  # the workers say what is wrong
+    with suppress(BadArtifact):  # the workers log what is wrong
         names = Repository(settings.model_dir).names()
         if len(names) == 1 and names != [settings.default_model]:
             log.info("The default model is %s, the only one that there is.", names[0])
@@ -136,7 +136,9 @@ def with_a_default_model(settings: Settings) -> Settings:
 
 
 def tls_of(settings: Settings) -> Tls | None:
-    """Made once, for all workers: one that is started later can serve, though the files be no pair by then."""
+    """TLS as the settings say. Made once, for all workers: a worker that is started later can serve even if the files no longer
+    match by then.
+    """
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     certificate = certificates.watched(settings.tls_cert, settings.tls_key)
@@ -144,7 +146,7 @@ def tls_of(settings: Settings) -> Tls | None:
 
 
 def look_again(guard: Guard, tls: Tls | None) -> None:
-    """At the files that may change."""
+    """Read the files of keys and of the certificate again, if they have changed."""
     guard.keys.look()
     if tls is not None:
         tls.certificate.look()
@@ -156,7 +158,7 @@ def is_local(host: str) -> bool:
 
 @contextmanager
 def shared_counts(workers: int) -> Iterator[Callable[[int], None]]:
-    """Have all workers count into one folder; yields what is to be told of one that has ended."""
+    """Have all workers count into one folder; yields a function to call with the process id of each worker that has ended."""
     with folders.shared("metrics", room=workers * COUNTS) as folder:
         os.environ[SHARED] = str(folder)  # read when prometheus_client is imported
         from app.processes import metric_files
@@ -174,12 +176,12 @@ def serve(
     shared: Path | None = None,
     map_size: int | None = None,
 ) -> int:
-    """Serve in this process: what comes to the listeners or, in a worker, over the channel; the exit code.
+    """Serve in this process the connections to the listeners or, in a worker, those from the channel; returns the exit code.
 
-    `shared`: the folder of all workers, by which they know what was ordered of another, and take turns; `map_size`: bytes that
-    the embedded store may take.
+    `shared`: the folder by which workers learn of orders that another worker got, and take turns; `map_size`: bytes that the
+    embedded store may take.
     """
-    # Not before: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
+    # Not earlier: ONNX Runtime starts threads when it is imported, and a supervisor with threads must not fork.
     from app.main import create_app
 
     try:
@@ -221,7 +223,7 @@ def serve(
 
         async def run() -> None:
             async with app.router.lifespan_context(app):
-                if signal.SIGHUP in stopping():  # uvicorn takes the others
+                if signal.SIGHUP in stopping():  # uvicorn handles the other signals
                     signal.signal(signal.SIGHUP, server.handle_exit)
                 await server.serve(sockets=[*listeners])
 
@@ -229,7 +231,7 @@ def serve(
             runner.run(run())
         if app.state.unfinished:
             logging.shutdown()
-            os._exit(1)  # the end of the interpreter would wait for its thread
+            os._exit(1)  # a normal exit would wait for the thread of the unfinished work
     except (BadArtifact, NoRoom, ProviderUnavailable, StoreUnavailable) as error:
         log.error("%s", error)
         return 1

@@ -1,4 +1,4 @@
-"""The certificate that connections are encrypted with: what may be wrong with its files, and how long it is good.
+"""The TLS certificate: reads and checks its files, and tells when it expires.
 
 Knows nothing of connections.
 """
@@ -13,13 +13,13 @@ from time import time
 from app.watched import Watched
 
 BEGIN = b"-----BEGIN"
-SOON = 14 * 86_400.0  # seconds before it expires
+SOON = 14 * 86_400.0  # seconds before it expires; from then on that is logged
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which Python has no name
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What handshakes need of it, and when it expires, in seconds since 1970; None: no caller can use it, because of `trouble`."""
+    """What handshakes need. `expires` is in seconds since 1970; None: no client can use the certificate, because of `trouble`."""
 
     file: Path
     context: ssl.SSLContext
@@ -27,7 +27,7 @@ class Certificate:
     trouble: str = ""
 
     def doubts(self, now: float) -> str | None:
-        """What callers hold against it now, in seconds since 1970, or soon."""
+        """Why clients refuse the certificate, or will soon; None if they do not. `now` is in seconds since 1970."""
         if self.expires is None:
             return f"No caller can use the certificate in {self.file}: {self.trouble}"
         left = self.expires - now
@@ -39,7 +39,7 @@ class Certificate:
 
 
 def watched(cert: Path, key: Path) -> Watched[Certificate]:
-    """What is in these files now, or was when they were a pair last."""
+    """The certificate in these files, as they were last when they matched."""
     return Watched(
         [cert, key],
         lambda: read(cert, key),
@@ -50,7 +50,7 @@ def watched(cert: Path, key: Path) -> Watched[Certificate]:
 
 
 def read(cert: Path, key: Path) -> Certificate:
-    """ValueError says what is wrong with the files."""
+    """The certificate and key in these files. Raises ValueError, which says what is wrong with them."""
     context = context_of(cert, key)
     try:
         return Certificate(cert, context, _expiry(context, cert))
@@ -59,7 +59,7 @@ def read(cert: Path, key: Path) -> Certificate:
 
 
 def _expiry(context: ssl.SSLContext, cert: Path) -> float:
-    """As a caller sees it who trusts this certificate, in a handshake without a network; SSLError."""
+    """When the certificate expires, in seconds since 1970, from a handshake in memory. Raises SSLError if no client can use it."""
     caller = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     caller.check_hostname = False
     caller.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME)
@@ -75,7 +75,7 @@ def _expiry(context: ssl.SSLContext, cert: Path) -> float:
 
 
 def context_of(cert: Path, key: Path) -> ssl.SSLContext:
-    """For a server with this certificate, a chain, and its key, in PEM; ValueError says what is wrong with them."""
+    """A server's context with this certificate, or chain, and its key, in PEM. Raises ValueError, which says what is wrong."""
     for file in (cert, key):
         try:
             content = file.read_bytes()

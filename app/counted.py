@@ -1,12 +1,12 @@
 """The counts of one version of a model, read back from the metrics, for the statistics of the Open Inference Protocol.
 
-Owns which sample is which number. Knows nothing of where they are kept.
+Owns which sample of a metric is which number. Knows nothing of where the samples are stored.
 """
 
 from dataclasses import dataclass
 from typing import Self
 
-Samples = dict[tuple[str, str], float]  # by name, and by size or outcome where it has one
+Samples = dict[tuple[str, str], float]  # by the sample's name, and its label `size` or `outcome`, if it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class ModelCounts:
     succeeded: Tally  # requests
     failed: Tally
     by_size: dict[int, Tally]  # executions, by the instances in them
-    last: float  # seconds since the epoch, when a batch was done last; 0: none was
+    last: float  # when the last batch was done, in seconds since the epoch; 0: none was
 
     @classmethod
     def of(cls, samples: Samples) -> Self:
-        """From what is counted of it; what is missing is 0."""
+        """The counts from the samples of one version; missing samples are 0."""
 
         def tally(name: str, by: str = "") -> Tally:
             return Tally(int(samples.get((f"{name}_count", by), 0)), samples.get((f"{name}_sum", by), 0.0))

@@ -1,6 +1,6 @@
-"""API keys: who may ask for predictions, and who may say which models are served.
+"""API keys: who may ask for predictions, and who may load and unload models.
 
-Owns their format, `name:role:secret` or `name:role@rate:secret`, and how one is known again: secrets are kept as digests and
+Owns their format, `name:role:secret` or `name:role@rate:secret`, and how a secret is checked: secrets are kept as digests and
 compared in constant time.
 Knows nothing of HTTP.
 """
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Whom a secret belongs to, and what its holder may do."""
+    """The name that a secret belongs to, and what its holder may do."""
 
     number: int  # from 0
     name: str
@@ -44,9 +44,10 @@ class Keys:
 
     @classmethod
     def parse(cls, text: str, *, rate: float = 0.0) -> Self:
-        """From `name:role:secret`, with commas or line ends between them; ValueError says which is wrong and shows no secret.
+        """Keys from `name:role:secret`, separated by commas or line ends. Raises ValueError, which says which key is wrong, and
+        shows no secret.
 
-        `role@50` is a role with a rate of its own, for a key that has another than `rate`.
+        `rate` is for all keys but those with a rate of their own, as in `role@50`; in requests a second, 0: any.
         """
         keys: dict[bytes, Key] = {}
         names = set()
@@ -65,7 +66,7 @@ class Keys:
             if _digest(secret) in keys:
                 raise ValueError(f"{which} has the secret of another")
             names.add(name)
-            key = Key(len(keys), name, role, float(own) if at else rate, _digest(secret))  # type: ignore[arg-type]  # a role, as was seen
+            key = Key(len(keys), name, role, float(own) if at else rate, _digest(secret))  # type: ignore[arg-type]  # checked above
             keys[key.digest] = key
         if text and not keys:
             raise ValueError("RECURVE_API_KEYS holds no key: expected name:role:secret")
@@ -81,20 +82,20 @@ class Keys:
         return iter(self._keys.values())
 
     def find(self, secret: str) -> Key | None:
-        """The key with this secret; None: there is none."""
+        """The key with this secret, or None."""
         digest, found = _digest(secret), None
-        for known, key in self._keys.items():  # all of them, so that the time tells nothing
+        for known, key in self._keys.items():  # always all of them, so that the time reveals nothing
             if hmac.compare_digest(known, digest):
                 found = key
         return found
 
     def renewed(self, key: Key) -> Key | None:
-        """The key with the same secret among these, when `key` was found among others; None: there is none any more."""
+        """The key that now has the secret of `key`, which was found in an earlier file; None: it was removed."""
         return self._keys.get(key.digest)
 
 
 def watched(file: Path | None, read: Callable[[], Keys]) -> Watched[Keys]:
-    """What `read` finds in the file as it is now, or as it was when all in it was right last; None: there is no file to change."""
+    """The keys that `read` finds, as the file was last when it was valid. `file` is None if the keys are not in a file."""
     return Watched(
         [] if file is None else [file],
         read,
@@ -104,7 +105,7 @@ def watched(file: Path | None, read: Callable[[], Keys]) -> Watched[Keys]:
 
 
 def parted(text: str) -> list[str]:
-    """What stands in it with commas or line ends between."""
+    """The parts of a text between commas or line ends, without blank ones."""
     return [part for part in map(str.strip, re.split(r"[,\n]", text)) if part]
 
 

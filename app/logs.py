@@ -1,6 +1,6 @@
 """How the service writes its log: plain lines for people, JSON for machines, one event a line, to stderr.
 
-Owns the format, and that nobody waits for long who logs: a pipe is full when its reader has stopped. Knows nothing of what is
+Owns the format, and that logging never blocks for long: if the reader of a pipe stops, the pipe fills up. Knows nothing of what is
 logged.
 """
 
@@ -16,14 +16,14 @@ from pythonjsonlogger.json import JsonFormatter
 LogFormat = Literal["auto", "plain", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-PATIENCE = 0.1  # seconds until lines are dropped that nobody takes, in which nothing else is done
+PATIENCE = 0.1  # seconds that the process blocks for a reader, until lines are dropped
 
 
 class Lines(logging.StreamHandler[TextIO]):
-    """Drops lines while nobody reads them, or the whole service would stand still; afterwards it says how many are missing."""
+    """Drops lines while nobody reads them, as else the whole service would block; afterwards it logs how many are missing."""
 
     _lost = 0
-    _torn = False  # whether the first of them is there in part
+    _torn = False  # whether the first lost line was written in part
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -34,7 +34,7 @@ class Lines(logging.StreamHandler[TextIO]):
                     os.write(self.stream.fileno(), self.terminator.encode())
                 self._lost, self._torn = 0, False
                 self.handle(logging.makeLogRecord({"name": __name__, **told}))
-            for start in range(0, len(line), PIPE_BUF):  # so much a pipe takes whole, when it takes anything
+            for start in range(0, len(line), PIPE_BUF):  # a pipe that is ready takes this much in one write
                 if not self._has_room():
                     self._lost, self._torn = self._lost + 1, self._torn or start > 0
                     break
@@ -49,7 +49,7 @@ class Lines(logging.StreamHandler[TextIO]):
 def configure(*, format: LogFormat, level: LogLevel, processes: int) -> None:
     """Send every logger of this process, and of those that it forks, to stderr. `auto` is plain on a terminal and JSON elsewhere.
 
-    `processes`: how many serve; where there are several, a plain line says which of them it is from, as one in JSON always does.
+    `processes`: how many serve. If there are several, a plain line names its process, as a JSON line always does.
     """
     handler = Lines(sys.stderr)
     if format == "plain" or (format == "auto" and sys.stderr.isatty()):
@@ -65,4 +65,4 @@ def configure(*, format: LogFormat, level: LogLevel, processes: int) -> None:
             )
         )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    logging.getLogger("uvicorn").setLevel("WARNING")  # the rest of what it says is said better here
+    logging.getLogger("uvicorn").setLevel("WARNING")  # this service logs the rest itself, better

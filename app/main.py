@@ -1,6 +1,6 @@
 """The application: everything wired together, started and stopped in order.
 
-Owns the wiring, and alone turns `Settings` into what the parts take. Knows nothing of sockets or signals.
+Owns the wiring, and is the only module that turns `Settings` into the arguments of the parts. Knows nothing of sockets or signals.
 """
 
 import asyncio
@@ -49,9 +49,9 @@ from app.traces import Traces
 
 log = logging.getLogger(__name__)
 
-ENDING = 5.0  # seconds that what runs may take when all requests are over
+ENDING = 5.0  # seconds that batches and the loading of models may still take when all requests are over
 
-# The framework's own spans, metrics and logs would not know of what is answered around it, and double the rest: see traces.py.
+# The framework's own spans, metrics and logs would miss what is answered around it, and repeat the rest: see traces.py.
 SILENT: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 
 
@@ -64,11 +64,11 @@ def create_app(
     map_size: int | None = None,
     traces: Traces | None = None,
 ) -> FastAPI:
-    """The framework's application, whose lifespan loads the models and drains them; `state.asgi` is what is served,
-    `state.full` what is where there are too many connections.
+    """The framework's application, whose lifespan loads the models and drains them. Connections are served by `state.asgi`; those
+    beyond the limit by `state.full`.
 
-    `fleet`: this worker among others, who share a folder; `guard`: who lets in, where its keys may change;
-    `map_size`: bytes that the embedded store may take, where it is kept in memory; `traces`: where spans go.
+    `fleet`: tracks the orders of all workers; `guard`: checks keys; `shared`: the folder of all workers; `map_size`: bytes that
+    the embedded store may take, if it is in a folder that ends with the service; `traces`: where spans go.
     """
     counts = Metrics()
     assert settings.state_keys, "made at the edge, once for all workers"
@@ -93,7 +93,7 @@ def create_app(
     stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
     keeper = Keeper(_store(settings, map_size), stream_limits, counts.streams)
     if map_size is not None:
-        keeper.name = "memory"  # so `/health` and `/streams` say it, too: the store is in a folder that ends with the service
+        keeper.name = "memory"  # shown by `/health` and `/streams`: the store is in a folder that ends with the service
     streams = StreamService(catalog, Pins(catalog, drain=settings.drain_streams), keeper)
 
     @asynccontextmanager
@@ -155,7 +155,7 @@ def create_app(
     app.include_router(page.router(page.Site(page.library())))
     description.install(app, keyed=bool(settings.api_keys))
     guard = guard or Guard(settings.api_keys_file, settings.read_keys)
-    # around the framework, not inside it: its own layers come first there
+    # around the framework, not inside it, where the framework's own layers would come first
     direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}
     around = Direct(
         app,
@@ -165,7 +165,7 @@ def create_app(
         metrics=counts,
     )
     app.state.asgi = around if traces is None else Traced(around, traces, direct=direct)
-    app.state.offer = around.offer if traces is None else lambda _: None  # a span is of the task in which it began
+    app.state.offer = around.offer if traces is None else lambda _: None  # a span belongs to the task in which it began
     app.state.watch = app.state.asgi if settings.metrics_port is None else _watch(service, keeper, counts)
     app.state.full = Full(app.state.asgi, counts, most=settings.max_connections)
     app.state.counts = counts
@@ -173,7 +173,7 @@ def create_app(
 
 
 def _watch(service: Service, keeper: Keeper, counts: Metrics) -> Direct:
-    """What is answered on the port for metrics, to whoever may reach it."""
+    """The application on the port for metrics, which needs no key."""
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=SILENT)
     problems.install(app, counts.refused)
     app.include_router(health.router(service, keeper))
@@ -193,7 +193,7 @@ def _limits(settings: Settings, *, cuda: bool) -> BatchLimits:
 
 
 def _store(settings: Settings, map_size: int | None) -> Store:
-    """Where streams are kept. StoreUnavailable; each is imported only where it is used, for the memory that it takes."""
+    """Where streams are stored. Raises StoreUnavailable. Each store is imported only if it is used, to save memory."""
     match settings.stream_store:
         case "memory":
             from app.stores.memory import Memory
@@ -209,6 +209,6 @@ def _store(settings: Settings, map_size: int | None) -> Store:
 
             try:
                 return Redis(url)
-            except ValueError:  # which may quote a part of the password
+            except ValueError:  # not shown: it may quote a part of the password
                 example = "redis://user:password@host:6379/0 is one, in which / and @ of a password are %2F and %40"
                 raise StoreUnavailable(f"RECURVE_STREAM_STORE is not an address of Redis: {example}.") from None

@@ -1,7 +1,7 @@
 """What the service counts, under the names that operators know from Triton: requests, inferences, executions.
 
 Owns names, labels and buckets, and the text that Prometheus reads. Several processes count into files that any of them
-reads, where the environment named a folder before this module was imported. Knows nothing of who counts or when.
+reads, if the environment named a folder before this module was imported. Knows nothing of who counts or when.
 """
 
 import os
@@ -92,28 +92,28 @@ class Metrics:
         )
         replaced(own)
         self.certificate = expiring(own)
-        self._with_refusals: set[str] = set()  # models that have had any
-        self.in_use: dict[tuple[str, str], Gauge] = {}  # of these, by name and version: files that are loaded anew are the same
+        self._with_refusals: set[str] = set()  # models that have ever had refused versions
+        self.in_use: dict[tuple[str, str], Gauge] = {}  # of `providers`; a version that is loaded again finds its old one
         self.streams = StreamMetrics(own)
 
     def answered(self, route: str, status: int, seconds: Sequence[float], *, model: tuple[str, str] | None = None) -> None:
-        """Requests got their answers after so many seconds each; all of them for this version of a model, if for any."""
+        """Count requests that were answered after `seconds` each; `model`: the name and version that all were for, if any."""
         self._by_route[route, status].observe_all(seconds)
         if model is not None:
             self._by_model[*model, status < 400].observe_all(seconds)
 
     def refused(self, reason: str) -> None:
-        """A request was turned away, or a connection."""
+        """Count a refused request or connection; `reason` is the code of its error."""
         self._refused[reason].inc()
 
     def versions_refused(self, counts: Mapping[str, int]) -> None:
-        """So many versions of each of these models are refused now, and none of any other."""
+        """Set how many versions of each model are refused now; a model that is not in `counts` has none."""
         self._with_refusals.update(counts)
         for name in self._with_refusals:
             self._versions_refused.labels(name).set(counts.get(name, 0))
 
     def model(self, name: str, version: str, *, lanes: int) -> "ModelMetrics":
-        """What one loaded version counts."""
+        """The metrics of one loaded version."""
         counts = ModelMetrics(self, name, version)
         gauge = self._lanes.labels(name, version)
         gauge.set(lanes)
@@ -125,7 +125,7 @@ class Metrics:
         return generate_latest(self._all())
 
     def model_counts(self) -> dict[tuple[str, str], ModelCounts]:
-        """What all processes together have counted of each model that was ever loaded, by its name and version."""
+        """The counts of all processes together, for each version that was ever loaded, by name and version."""
         found: dict[tuple[str, str], Samples] = defaultdict(dict)
         for metric in self._all().collect():
             for sample in metric.samples:
@@ -140,12 +140,12 @@ class Metrics:
         if FOLDER not in os.environ:
             return self._own
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # published without
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # published without types
         return registry
 
 
 class StreamMetrics:
-    """What is counted of streams, whatever model they are of."""
+    """The metrics of streams, for all models together."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.alive = Gauge(
@@ -186,7 +186,7 @@ class Executed(NamedTuple):
 
 
 class ModelMetrics:
-    """What one version of a model counts, batch by batch."""
+    """The metrics of one version of a model, counted batch by batch."""
 
     def __init__(self, metrics: Metrics, name: str, version: str) -> None:
         self._names = (name, version)
@@ -204,10 +204,10 @@ class ModelMetrics:
         self._providers = metrics.providers
         self._in_use = metrics.in_use
         self._on_provider = Children[str, Counter](lambda provider: metrics.by_provider.labels(name, version, provider))
-        self.while_loaded = [self._waiting]  # what is true of a version only while it is loaded
+        self.while_loaded = [self._waiting]  # gauges that are set to 0 when the version is no longer loaded
 
     def runs_on(self, provider: str, *, fallback: bool) -> None:
-        """It runs on this execution provider from now on; `fallback`: another was asked for."""
+        """Set the execution provider that the version runs on from now on; `fallback`: another one was asked for."""
         if (before := self._in_use.get(self._names)) is not None:
             before.set(0)
         gauge = self._in_use[self._names] = self._providers.labels(*self._names, provider, "yes" if fallback else "no")
@@ -216,12 +216,12 @@ class ModelMetrics:
             self.while_loaded.append(gauge)
 
     def gone(self) -> None:
-        """The version is not loaded any more."""
+        """Reset the gauges: the version is no longer loaded."""
         for gauge in self.while_loaded:
             gauge.set(0)
 
     def ran(self, batches: Sequence[Executed], *, waiting: int) -> None:
-        """These have run, and so many instances wait now."""
+        """Count these batches, which have run, and set how many instances wait now."""
         if batches:
             self._count(batches)
         if waiting != self._last_waiting:
@@ -244,5 +244,5 @@ class ModelMetrics:
             self._of_size[size].observe_all(of_these)
         self._last.set(time())
         for provider, count in tally(providers).items():
-            if provider:  # none is known of a batch whose every answer overflows
+            if provider:  # it is not known for a batch in which every answer overflows
                 self._on_provider[provider].inc(count)

@@ -1,4 +1,4 @@
-"""Prometheus metrics that take many observations in one call: each call writes to a file that all processes share.
+"""Prometheus metrics that take many observations in one call, as each call writes to a file that all processes share.
 
 Knows nothing of what is observed.
 """
@@ -14,7 +14,7 @@ K = TypeVar("K")
 
 
 def replaced(registry: CollectorRegistry) -> Counter:
-    """Shown by all, and counted by who supervises them."""
+    """The count of replaced workers: the supervisor counts, and all workers show it."""
     return Counter("recurve_workers_replaced_total", "Workers that have ended and were replaced", registry=registry)
 
 
@@ -29,7 +29,7 @@ def expiring(registry: CollectorRegistry) -> Gauge:
 
 
 class Children(dict[K, T]):
-    """A metric's children by their labels: prometheus_client takes longer to look one up than to count."""
+    """A metric's children by their labels, as prometheus_client takes longer to look up a child than to count."""
 
     def __init__(self, child: Callable[[K], T]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Children(dict[K, T]):
 
 
 def tally(found: Sequence[T]) -> dict[T, int]:
-    """How often each is among them: a Counter, at a fraction of its price where they are few."""
+    """How often each value is found: as collections.Counter, at a fraction of its cost if the values are few."""
     counts: dict[T, int] = {}
     for each in found:
         counts[each] = counts.get(each, 0) + 1
@@ -49,7 +49,7 @@ def tally(found: Sequence[T]) -> dict[T, int]:
 
 
 class Buckets(Histogram):
-    """A histogram."""
+    """A histogram with `observe_all`."""
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         self._sum.inc(sum(amounts))
@@ -58,7 +58,7 @@ class Buckets(Histogram):
 
 
 class Totals(Summary):
-    """A count and a sum."""
+    """A count and a sum, with `observe_all`."""
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         self._count.inc(len(amounts))

@@ -1,8 +1,7 @@
 """`python -m app.probe`: asks the service on this machine whether it is ready. For a container's health check.
 
-Exits 0 when it is, 1 when it is not, and says why. It asks 127.0.0.1 at RECURVE_PORT, PORT or 8000, over TLS where
-RECURVE_TLS_CERT is set, and sees neither flags nor `.env`. Whose the certificate is does not matter: the service is asked by its
-address.
+Exits 0 if it is ready, 1 if not, and says why. It asks 127.0.0.1 at RECURVE_PORT, PORT or 8000, over TLS if RECURVE_TLS_CERT is
+set; it reads neither flags nor `.env`. It does not verify the certificate, which need not name 127.0.0.1.
 Needs nothing but the standard library, so it starts in milliseconds.
 """
 
@@ -29,7 +28,7 @@ def main() -> int:
 
 
 def _over_tls(port: int) -> HTTPConnection:
-    import ssl  # takes longer than all else here
+    import ssl  # only if needed: it takes longer than everything else here
     from http.client import HTTPSConnection
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,36 +1,36 @@
-"""How often each key may ask: a token bucket for each, of one second's worth, counted by all workers together.
+"""Rate limits: a token bucket for each key, with the tokens of one second, shared by all workers.
 
-Owns the count: one number for each key, in memory that is shared with processes forked later. It is taken and put back without a
-lock, which would cost more than it is worth: two workers that ask within the same microsecond may both be let through on one token.
+Owns the buckets: one number for each key, in memory that is shared with processes forked later. There is no lock, which would cost
+more than it is worth: two workers that take a token within the same microsecond may both get the same one.
 Knows nothing of keys or HTTP.
 """
 
 from mmap import mmap
 
-EXACT = 1e-9  # seconds; what is nearer is now
+EXACT = 1e-9  # seconds; a shorter wait counts as none
 
 
 class Rates:
-    """So many buckets, by their number, each filled with as many tokens a second as the rate says that is asked for it.
+    """Token buckets, numbered from 0. Each is filled at the rate, in tokens a second, that `take` is called with.
 
-    A bucket is kept as the time at which it will be full again but for one: the generic cell rate algorithm (ITU-T I.371).
+    A bucket is stored as one time, its theoretical arrival time in the generic cell rate algorithm (ITU-T I.371).
     """
 
     def __init__(self, buckets: int) -> None:
         self._full_at = memoryview(mmap(-1, 8 * max(1, buckets))).cast("d")
 
     def take(self, number: int, rate: float, now: float) -> float:
-        """Take a token: 0.0; or, where there is none, the seconds until there is one. A rate of 0: there always is one.
+        """Take a token and return 0.0; if there is none, return the seconds until there is one. A rate of 0 is no limit.
 
         `now` is the monotonic clock's, in seconds.
         """
         if not rate:
             return 0.0
-        ahead = max(0.0, rate - 1) / rate  # seconds that a caller may be ahead of them
+        ahead = max(0.0, rate - 1) / rate  # seconds by which a client may be ahead of the rate: the burst
         every = 1 / rate
         full_at, most = max(self._full_at[number], now), now + ahead + every
         wait = full_at - now - ahead
-        if full_at > most:  # it was another's, who had them slower
+        if full_at > most:  # left by another key, with a lower rate, that had this number
             self._full_at[number], wait = most, every
         if wait > EXACT:
             return wait

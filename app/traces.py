@@ -1,7 +1,7 @@
 """Traces for OpenTelemetry: a span for each request, and one for each batch, with links to the requests in it.
 
-Owns whether there are any, which its standard variables say, and what a span holds. Its SDK is an extra that is imported here
-only, and only then. Knows nothing of who answers a request.
+Owns whether traces are sent, as OpenTelemetry's standard variables say, and what a span holds. Imports OpenTelemetry's SDK, an
+optional dependency, only if traces are sent; no other module imports it. Knows nothing of how requests are answered.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ LAST = 2.0  # seconds that the last spans have to reach their collector
 
 
 class Traces:
-    """Spans that a provider of the SDK sends on."""
+    """Makes spans, which a provider of the SDK sends."""
 
     def __init__(self, provider: "TracerProvider", *, version: str) -> None:
         self._provider = provider
@@ -42,7 +42,7 @@ class Traces:
 
     @classmethod
     def configured(cls, variables: Mapping[str, str] = os.environ, *, version: str) -> Self | None:
-        """Made as OpenTelemetry's variables say; None without an endpoint to send to, or without the packages for that."""
+        """Traces as OpenTelemetry's variables say; None if they name no endpoint, or if packages are missing."""
         off = variables.get("OTEL_SDK_DISABLED", "").lower() == "true" or variables.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp"
         if off or not any(variables.get(name) for name in ENDPOINTS):
             return None
@@ -64,7 +64,7 @@ class Traces:
 
     @contextmanager
     def request(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> "Iterator[RequestSpan]":
-        """The span of a request, a child of the caller's where the headers name one, until its `with` block ends."""
+        """The span of a request, for the `with` block; a child of the client's span, if the headers name one."""
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         attributes = {"http.request.method": method, "url.path": path}
         parent = extract(carrier)
@@ -72,18 +72,18 @@ class Traces:
             yield RequestSpan(span, method)
 
     def batches(self, model: str, version: str) -> "BatchTraces":
-        """For the batches of one version of a model."""
+        """The traces of the batches of one version of a model."""
         return BatchTraces(self._tracer, {"recurve.model": model, "recurve.version": version})
 
     async def close(self) -> None:
-        """Send what is left, unless that takes too long: a collector that is away must not hold up the end."""
+        """Send the spans that are left, for `LAST` seconds at most: a missing collector must not delay the stop."""
         thread = Thread(target=self._provider.shutdown, daemon=True)
         thread.start()
         await asyncio.to_thread(thread.join, LAST)
 
 
 class RequestSpan:
-    """A request's span, before it is known what became of it."""
+    """The span of a request that is not answered yet."""
 
     def __init__(self, span: Span, method: str) -> None:
         self._span = span
@@ -91,7 +91,7 @@ class RequestSpan:
 
     def answered(self, status: int, *, route: str | None, model: tuple[str, str] | None) -> None:
         self._span.set_attribute("http.response.status_code", status)
-        if route is not None:  # a path that a caller thought of is no name
+        if route is not None:  # the path itself is no name: a client may have made it up
             self._span.update_name(f"{self._method} {route}")
             self._span.set_attribute("http.route", route)
         if model is not None:
@@ -108,11 +108,13 @@ class BatchTraces:
         self._attributes = attributes
 
     def current(self) -> SpanContext:
-        """The span of the request that is worked on."""
+        """The context of the current request's span."""
         return get_current_span().get_span_context()
 
     def executed(self, requests: Iterable[SpanContext | None], lengths: list[int], seconds: float | None, provider: str) -> None:
-        """A batch of instances of these lengths, of these requests, has just run for `seconds`; None: it failed."""
+        """Make the span of a batch that has just run for `seconds` (None: it failed), with instances of these lengths, of these
+        requests.
+        """
         end = time_ns()
         spans = {span.span_id: span for span in requests if span is not None and span.is_valid}
         attributes: dict[str, str | int] = {
@@ -124,7 +126,7 @@ class BatchTraces:
         }
         links = [Link(span) for span in spans.values()]
         begin = end - int((seconds or 0.0) * 1e9)
-        # Not a child of any one of them, whose turn of the event loop this may be: hence a context of its own.
+        # An empty context, or the span would become a child of whichever request is current now.
         span = self._tracer.start_span("batch", Context(), attributes=attributes, links=links, start_time=begin)
         if seconds is None:
             span.set_status(StatusCode.ERROR)

@@ -1,6 +1,6 @@
-"""What files hold, read again when they change: a renewed certificate, or a key that is taken away, needs no restart.
+"""Reads files again when they change: a renewed certificate, or a key that is taken away, needs no restart.
 
-Knows nothing of what that is.
+Knows nothing of what is in the files.
 """
 
 import logging
@@ -11,14 +11,14 @@ from typing import Generic, TypeVar
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Marks = tuple[tuple[int, int, int] | None, ...]  # what tells the files from others: None where there is none
+Marks = tuple[tuple[int, int, int] | None, ...]  # a file that changes gets another mark; None: there is no file
 
 
 class Watched(Generic[T]):
-    """What `read` makes of the files, as they were last when they were good; at first its ValueError says what is wrong with them.
+    """Holds in `found` what `read` returned when the files were valid last. The constructor raises what `read` raises.
 
-    `changed` is told in the log when they have; `kept`, with what is wrong, where what was read before stays; and what `doubts` has
-    to say of what is found. A process that was forked goes on from what its parent has read last.
+    Logs `changed` when new contents are in use; `kept`, with the error, when new contents are not valid and the old stay in use;
+    and what `doubts` says of the contents. A forked process goes on from what its parent has read last.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class Watched(Generic[T]):
         self._warn()
 
     def look(self) -> None:
-        """Whether the files have changed: to be called about once a second, for what is right for a moment only may be missed."""
+        """Read the files again if they have changed. Call this about once a second: what is valid for less may be missed."""
         marks = self._marked()
         if marks == self._marks:
             return
         changed, kept = self._told
         try:
             self.found = self._read()
-        except (OSError, ValueError) as error:  # it may be gone from one moment to the next
-            if marks != self._doubtful:  # one may have been exchanged, or written in part, and the rest not yet
+        except (OSError, ValueError) as error:  # OSError: the file may be gone at any moment
+            if marks != self._doubtful:  # wait for the next look: maybe only a part of the files is written so far
                 self._doubtful = marks
                 return
             log.error("%s: %s.", kept, error)
