@@ -106,8 +106,7 @@ class Calls:
         }
         rest, before = self.rest, self.cycle
         self.cycle = cycle = self._new_cycle(scope, keep_alive=keep_alive and not self._leaving)
-        asks = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
-        cycle.waiting_for_100_continue = asks and version != "1.0"  # whose clients do not know of interim answers
+        cycle.waiting_for_100_continue = version != "1.0" and any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         if self._leaving and before is not None and not before.response_started:
             before.keep_alive = True  # it is not the last, after all
         if not rest:
