@@ -1,1 +1,1 @@
-"""Streams: sequences that come in chunks, and the state that is kept between them, here or by the client."""
+"""Streams: sequences that arrive in chunks. The service or the client keeps the state between the chunks."""

@@ -1,4 +1,4 @@
-"""Streams in their store: begun, read, written, dropped when they expire.
+"""Streams in their store: begins, reads, writes and removes them, and drops those that have expired.
 
 Owns when a stream expires, how many there may be, and whether the store works. Knows nothing of models or chunks.
 """
@@ -21,25 +21,25 @@ from app.streaming.streams import Stream, StreamLimits
 
 log = logging.getLogger(__name__)
 
-FORGIVEN = 10.0  # seconds after a chunk that could not be stored, though other writes succeed
-PROOF = 1.5  # seconds without a write, after which the store has to prove that it can be written
-SLICE = 256  # streams that are dropped before others have their turn
+FORGIVEN = 10.0  # seconds since the last failed write, after which `sweep` reports the store as working again
+PROOF = 1.5  # seconds without a write, after which `sweep` tests whether the store can be written
+SLICE = 256  # streams that are dropped before the event loop does other work
 
 _NAME = NAME_PATTERN.strip("^$")
-_ID = re.compile(f"(?:{_NAME}:)?{_NAME}")  # the first for what has a name of its own within a model, as V2's sequences have
+_ID = re.compile(f"(?:{_NAME}:)?{_NAME}")  # with a model's name in front for V2 sequences: their ids are unique within a model only
 
 
 class Place(NamedTuple):  # not a dataclass: one is made for each chunk
-    """A stream before its next chunk, and what stands where that will be written."""
+    """A stream before its next chunk, and the record that the store holds under its id."""
 
     stream: Stream
-    tag: bytes | None  # None: nothing
-    begins: bool = False  # it is a new one, which is not stored yet
-    ends: str | None = None  # how another one ends that stands there
+    tag: bytes | None  # of the stored record; None: there is none
+    begins: bool = False  # `stream` is new and not stored yet
+    ends: str | None = None  # why another stream, whose record is replaced, ends: "expired" or "deleted"
 
 
 class Origin(NamedTuple):
-    """What a stream begins with, and goes on with."""
+    """The model, version and weights that a stream begins with and stays with."""
 
     model: str
     version: str
@@ -47,7 +47,7 @@ class Origin(NamedTuple):
 
 
 class Keeper:
-    """Every stream of a store. Every method raises StoreUnavailable when that cannot be used."""
+    """All streams of a store. Every method that uses the store raises StoreUnavailable when it cannot be used."""
 
     def __init__(
         self, store: Store, limits: StreamLimits, metrics: StreamMetrics, *, clock: Callable[[], float] | None = None
@@ -56,17 +56,17 @@ class Keeper:
         self.metrics = metrics
         self.name = store.name
         self.now = clock or store.now  # seconds since the epoch: records outlive the process
-        self.alive: int | None = None  # streams, when they were last counted
-        self.trouble: str | None = None  # why they could not be, or could not be written
+        self.alive: int | None = None  # number of streams at the last count
+        self.trouble: str | None = None  # why the store could not be read or written; None: it works
         metrics.limit.set(limits.max_streams)
-        self._beginning = 0  # streams that are begun at this moment
-        self._failed = -inf  # when a chunk could not be stored
-        self._written = -inf  # when one was, or the store has proved that it could be
-        self._unproved = False  # it was to, and has not
+        self._beginning = 0  # calls of `begin` in progress
+        self._failed = -inf  # when a write last failed
+        self._written = -inf  # when a write, or a test of the store, last succeeded
+        self._unproved = False  # a test of the store has begun and has not succeeded
         self._store = store
 
     async def begin(self, id: str | None, of: Origin, state: bytes, ttl: float | None) -> Stream:
-        """A new stream with this state, packed; StreamConflict when the id is alive, TooManyStreams."""
+        """Store a new stream with this packed state; raises StreamConflict when a live stream has the id, TooManyStreams."""
         begun = self._new(token_hex(12) if id is None else id, of, state, ttl)
         self._beginning += 1
         try:
@@ -87,11 +87,11 @@ class Keeper:
                 raise StreamConflict(f"There is a stream {begun.id} already, kept by another release: DELETE ends it.")
             if found.expires > begun.created:
                 raise StreamConflict(f"There is a stream {begun.id} already.")
-            if await self._store.remove(begun.id, expected=record[:TAG]):  # else another process was first, and counts it
+            if await self._store.remove(begun.id, expected=record[:TAG]):  # else another process removed it first, and counts it
                 self.metrics.ended.labels("expired").inc()
 
     async def vacate(self, id: str, of: Origin) -> Place:
-        """A new stream, for the place of whatever stands under this id, which stays as it is until `settle`; TooManyStreams."""
+        """A new stream that will replace the record under this id, if any. Nothing is stored before `settle`. TooManyStreams."""
         begun = self._new(id, of, b"", None)
         record = await self._store.read(id)
         if record is None:
@@ -100,7 +100,7 @@ class Keeper:
         return Place(begun, record[:TAG], begins=True, ends="expired" if _is_over(id, record, begun.created) else "deleted")
 
     async def settle(self, place: Place, after: Stream | None) -> bool:
-        """Store the stream as it is after its chunk, None: it has ended; False, with nothing changed, when another stands there."""
+        """Store the stream after its chunk, or remove it if `after` is None; False, with nothing done, if the record changed."""
         if after is not None:
             settled = await self.put(after, expected=place.tag)
         else:
@@ -114,12 +114,12 @@ class Keeper:
         return settled
 
     async def load(self, id: str, arrived: float) -> Stream:
-        """The stream as it was for someone who came then; StreamNotFound, StreamExpired, StreamConflict: another release's."""
+        """The stream, for a request that arrived at that time; StreamNotFound, StreamExpired, StreamConflict: another release's."""
         return _alive(Stream.unpack(id, await self._record(id)), arrived)
 
     async def put(self, stream: Stream, *, expected: bytes | None) -> bool:
-        """Store it in the place of the one with this tag; False when another stands there."""
-        # A chunk that came in time may have to wait: its stream must not be dropped meanwhile.
+        """Store the stream if the stored record has the tag `expected` (None: if there is none); else return False."""
+        # A chunk that arrived in time may have to wait: its stream must not be dropped meanwhile.
         until = stream.expires + self.limits.timeout
         try:
             written = await self._store.swap(stream.id, stream.pack(), expected=expected, until=until)
@@ -129,12 +129,12 @@ class Keeper:
             raise
         if written:
             self._written = monotonic()
-            if not self._unproved:  # or a full disk in which small ones fit would be well and not well in turn
+            if not self._unproved:  # on a full disk small writes may succeed: trouble would be reported on and off
                 self._is_well()
         return written
 
     async def remove(self, id: str) -> bool:
-        """End a stream, whichever release keeps it; False when a chunk was done meanwhile. StreamNotFound, StreamExpired."""
+        """End a stream of any release; False when a chunk was done meanwhile. Raises StreamNotFound, StreamExpired."""
         record = await self._record(id)
         if (found := _known(id, record)) is not None:
             _alive(found, self.now())
@@ -144,7 +144,7 @@ class Keeper:
         return removed
 
     async def page(self, cursor: str, *, limit: int) -> tuple[list[str], str]:
-        """Ids, and the cursor for the next ones; empty after the last."""
+        """Ids of streams, and the cursor for the next page; the cursor is empty after the last page."""
         return await self._store.page(cursor, limit=limit)
 
     async def count(self) -> int:
@@ -157,15 +157,15 @@ class Keeper:
         return dropped
 
     async def sweep(self) -> None:
-        """Drop what has expired, a slice at a time, count what is left, and see that it can be written."""
+        """Drop expired streams, a slice at a time, count those that are left, and test that the store can be written."""
         try:
-            alive = await self._store.count()  # first of all: before that the store may not know what time it is
+            alive = await self._store.count()  # first: a store in Redis learns the time when it connects
             while dropped := await self.drop_expired():
                 alive -= dropped
                 await asyncio.sleep(0)
             self.alive = alive
             self.metrics.alive.set(alive)
-            if self._unproved or monotonic() - self._written > PROOF:  # a full disk can still be read
+            if self._unproved or monotonic() - self._written > PROOF:  # a full disk can still be read: only a write shows it
                 self._unproved = True
                 await self._store.prove()
                 self._unproved = False
@@ -189,7 +189,7 @@ class Keeper:
         raise StreamNotFound(f"There is no stream {id!r}; POST /streams begins one.")
 
     async def _check_room(self) -> None:
-        """TooManyStreams, where there is none for one more, with all that this process begins at the moment."""
+        """Raises TooManyStreams unless there is room for all streams that this process is beginning now."""
         count = await self._store.count()
         if count + max(1, self._beginning) > self.limits.max_streams:
             raise TooManyStreams(f"There are {count} streams; at most {self.limits.max_streams} are kept at once.", retry_after=5)
@@ -228,7 +228,7 @@ def _alive(stream: Stream, now: float) -> Stream:
 
 
 def _known(id: str, record: bytes) -> Stream | None:
-    """None: only another release can read it, and knows whether it is over."""
+    """The stream in the record; None when only another release can read it, so that it is unknown whether it has expired."""
     try:
         return Stream.unpack(id, record)
     except StreamConflict:

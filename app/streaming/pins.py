@@ -1,6 +1,6 @@
-"""Which version of a model a stream goes on with, and for how long an older one is kept for the streams that began with it.
+"""Pins each stream to the model version that it began with, and keeps a replaced version loaded while streams need it.
 
-Owns that promise. Knows nothing of what a stream holds.
+Owns how long a replaced version is kept. Knows nothing of what a stream holds.
 """
 
 import asyncio
@@ -15,39 +15,40 @@ from app.repository import mark_of
 
 log = logging.getLogger(__name__)
 
-MISSED = 1.0  # seconds between two looks for a version that others have already
+MISSED = 1.0  # seconds between two scans of the repository for a version that another process may have loaded already
 
 
 class Pins:
-    """Holds streams to their versions; `drain`: seconds for which streams go on with one that was replaced."""
+    """Finds the version that a stream is pinned to. `drain`: seconds for which streams may go on with a replaced version."""
 
     def __init__(self, catalog: Catalog, *, drain: float) -> None:
         self._catalog = catalog
         self._drain = drain
         self._started = monotonic()
-        self._looked: dict[str, float] = {}  # when it was looked for versions of a model
+        self._looked: dict[str, float] = {}  # model -> when the repository was last scanned for its versions
 
     async def model(self, name: str, version: str) -> Model:
-        """The model that goes on with a stream which began with this version, an older one too.
+        """The model for a stream that began with this version, which may have been replaced since.
 
-        Raises StreamConflict when it will not go on, and NotReady when another replica may know the version.
+        Raises StreamConflict when the stream cannot go on any more, and NotReady when the version may be loaded on another
+        replica and not yet here.
         """
         model = self._catalog.find(name, version) or await self._other(name, version)
         model.follow()
         return model
 
     def retire(self) -> None:
-        """Let versions go that were kept for streams and are not needed any more."""
+        """Release the versions that were kept for streams and are not needed any more."""
         for key in [*self._catalog.replaced]:
             if self._is_over(key) and key not in self._catalog.aside:
-                del self._catalog.replaced[key]  # so it is of one that was replaced before this began
+                del self._catalog.replaced[key]  # `_is_over` then counts from the start of this process, so it stays true
         for key, model in [*self._catalog.aside.items()]:
             if self._is_over(key) or not model.followed:
                 self._catalog.release(key)
                 log.info("Version %s of %s is let go: no stream goes on with it.", key[1], key[0])
 
     async def _other(self, name: str, version: str) -> Model:
-        """The model of a version that is not served; raises what `model` raises."""
+        """The model for a version that is not served; raises what `model` raises."""
         key, newest = (name, version), self._catalog.find(name)
         if key not in self._catalog.aside and (newest is None or int(version) > int(newest.spec.version)):
             if (found := await self._look_again(name, version)) is not None:
@@ -70,7 +71,7 @@ class Pins:
             raise StreamConflict(f"The stream began with version {version} of {name}, which cannot be served: {error}") from None
 
     async def _look_again(self, name: str, version: str) -> Model | None:
-        """The version, if another worker or replica has seen it before this one."""
+        """The version, if a scan of the repository finds it: another worker or replica may have loaded it before this one."""
         if monotonic() - self._looked.get(name, -inf) < MISSED:
             return None
         self._looked[name] = monotonic()

@@ -1,8 +1,8 @@
-"""What the product does with streams, in Python objects: a loop around the engine, which knows nothing of them.
+"""What the product does with streams, in Python objects: a loop around the engine, which knows nothing of streams.
 
-Owns the life of a stream: it is made, takes its turns, forks, expires, ends. A chunk is done when its state, its number
-and its answer are stored, together; until then the stream is where it was. Two processes may work on one chunk, or on
-two of one stream: the store lets one of them through, and the other begins again. Knows nothing of wire formats.
+Owns the life of a stream: creating it, running its chunks in turn, forking it, dropping it when it expires, ending it. A chunk
+is done when its state, its number and its answer are stored, in one write; until then the stream is unchanged. Two processes
+may work on the same stream: the store accepts the write of one, and the other starts again. Knows nothing of wire formats.
 """
 
 import asyncio
@@ -31,19 +31,19 @@ from app.tensors import Instance, State, pack_arrays
 
 log = logging.getLogger(__name__)
 
-SWEEP = 1.0  # seconds between two looks for what has expired
+SWEEP = 1.0  # seconds between two sweeps for expired streams
 
 
 class Caller(Protocol):
-    """Who waits for an answer, and may leave."""
+    """The client that waits for an answer, and may disconnect."""
 
     def waits_for(self, ticket: Ticket) -> Ticket:
-        """The ticket itself, which now fails when the caller leaves; raises when he has."""
+        """The ticket itself, which now fails when the client disconnects; raises when the client has disconnected already."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """What is asked of a stream at once, as it was read for `spec`."""
+    """The chunks of one call of `predict`; `chunks` and `digests` are as decoded for `spec`."""
 
     decoders: Sequence[Decode]
     caller: Caller
@@ -56,7 +56,7 @@ class _Asked:
 
 
 class StreamService:
-    """Every stream of a store, and the models that go on with them."""
+    """All streams of a store, and the models that run their chunks."""
 
     def __init__(self, catalog: Catalog, pins: Pins, keeper: Keeper) -> None:
         self.keeper = keeper
@@ -71,7 +71,7 @@ class StreamService:
     ) -> Stream:
         """A new stream of this model.
 
-        Raises InvalidRequest when the model cannot be streamed, StreamConflict when the id is alive, TooManyStreams,
+        Raises InvalidRequest when the model cannot be streamed, StreamConflict when a live stream has the id, TooManyStreams,
         StoreUnavailable.
         """
         _check_streamed(spec)
@@ -79,11 +79,11 @@ class StreamService:
         return await self.keeper.begin(id, _origin(spec), begun, ttl)
 
     async def find(self, id: str) -> Stream:
-        """Where a stream stands; StreamNotFound, StreamExpired, StoreUnavailable."""
+        """The stream as it is stored; raises StreamNotFound, StreamExpired, StoreUnavailable."""
         return await self.keeper.load(id, self.keeper.now())
 
     async def state(self, stream: Stream) -> tuple[State, ModelSpec]:
-        """Its state as the model takes it that goes on with it; raises what Pins.model raises."""
+        """The stream's state, laid out for the model that runs its next chunk, and that model; raises what Pins.model raises."""
         spec = (await self._pins.model(stream.model, stream.version)).spec
         state = stream.state_of(spec)
         return tuple(np.zeros(each.shape, np.float32) for each in spec.states) if state is None else state, spec
@@ -99,17 +99,17 @@ class StreamService:
         end: bool = False,
         timeout: float = inf,
     ) -> tuple[list[tuple[ChunkAnswer, Chunk]], Model]:
-        """The answers to chunks that follow each other, to as many of the first ones as could be had at once, one or more.
+        """Run chunks that follow each other, and return the answers to the first of them: one or more, as many as run together.
 
-        Each chunk is what its decoder gives for the model; it is asked again where the id is one of another model meanwhile.
-        With numbers chunks can be sent again: what was done is not done twice. `bookmark`: the same for all chunks of one caller,
-        who need not be told from the store where the stream stands. `begin`: with a new stream of this model, which the caller
-        holds, in the place of one that has the id. `end`: it has ended when all are done. That is one turn, for other processes
-        too. `timeout`: seconds, no more than any chunk has.
+        A chunk is what its decoder returns for the model; decoders run again if the id has passed to another model meanwhile.
+        A numbered chunk may be sent again: it is not done twice. `bookmark`: shared by all chunks of one client, and saves
+        reading the store. `begin`: first begin a new stream of this model, which must be held, in place of any with this id.
+        `end`: end the stream once all chunks are done. Other processes see all of this as one change. `timeout`: seconds,
+        capped at StreamLimits.timeout.
 
-        Raises StreamNotFound, StreamExpired, StreamConflict, StoreUnavailable, DeadlineExceeded, with `begin` what `create`
-        does, and what the first decoder, Batcher.predict and its ticket raise; then the stream is where it was, and with `begin`
-        the one before it, or has done the chunks and will say so when they come again.
+        Raises StreamNotFound, StreamExpired, StreamConflict, StoreUnavailable, DeadlineExceeded, what `create` raises if `begin`
+        is given, and what the first decoder, Batcher.predict and its ticket raise. After an error the stored stream is unchanged,
+        or the chunks are done and their stored answers are returned when they are sent again.
         """
         if begin is not None:
             _check_streamed(begin.spec)
@@ -121,11 +121,11 @@ class StreamService:
                 try:
                     model = await self._model_of(last, deadline - monotonic())
                     answered, after = await self._attempt(asked, last, model)
-                except RecurveError:  # of a stream that may stand elsewhere by now, or be another one
+                except RecurveError:  # the bookmark may be out of date, so read the store before failing
                     after = None
                 if after is not None and await self._settle(asked, Place(last, last.tag), after, len(answered)):
                     return answered, model
-                bookmark.used = False  # what was computed for nothing is no race, and happens once
+                bookmark.used = False  # no race is counted: an old bookmark wastes work only once
             while True:
                 place, model = await self._place(id, arrived, begin, deadline)
                 answered, after = await self._attempt(asked, place.stream, model)
@@ -134,14 +134,14 @@ class StreamService:
                     return answered, model
                 if await self._settle(asked, place, after, len(answered)):
                     return answered, model
-                self._metrics.raced.inc()  # another process was first
+                self._metrics.raced.inc()  # another process stored its chunk first
         finally:
             self._turns.give(id)
 
     async def _attempt(self, asked: _Asked, stream: Stream, model: Model) -> tuple[list[tuple[ChunkAnswer, Chunk]], Stream | None]:
-        """Answers to the first chunks, if the stream stands here, and where it stands after them; None: they were done before."""
+        """The answers to the first chunks, run on this stream, and the stream after them; None: they were done before."""
         spec = model.spec
-        with model:  # which is not let go meanwhile
+        with model:  # so that it stays loaded meanwhile
             if spec != asked.spec:
                 asked.chunks = await streams.decoded(asked.decoders, spec)
                 asked.digests = [streams.digest_of(chunk.steps) for chunk in asked.chunks]
@@ -159,12 +159,12 @@ class StreamService:
                 except NotFinite:
                     if following == 1:
                         raise
-                    following = 1  # it may be a later one's fault
+                    following = 1  # a later chunk may have caused it: run the first alone
         after, answers = stream.after(prediction, first, asked.digests[: len(first)], self.keeper.now())
         return list(zip(answers, first, strict=True)), after
 
     async def _settle(self, asked: _Asked, place: Place, after: Stream, done: int) -> bool:
-        """Store what became of the stream by so many chunks; False, with nothing changed, when it stands elsewhere."""
+        """Store the stream after the `done` first chunks, or end it; False, with nothing changed, when its record has changed."""
         ends = asked.end and done == len(asked.decoders)
         if not await self.keeper.settle(place, None if ends else after):
             return False
@@ -174,21 +174,21 @@ class StreamService:
         return True
 
     async def fork(self, id: str, *, new: str | None = None, ttl: float | None = None) -> Stream:
-        """A new stream that begins with the state of this one; raises what `find`, `state` and `create` raise."""
+        """A new stream that begins with the state of stream `id`; raises what `find`, `state` and `create` raise."""
         async with self._turns.of(id):
             stream = await self.keeper.load(id, self.keeper.now())
-        await self.state(stream)  # or it would be one that cannot go on
+        await self.state(stream)  # raises if its model cannot go on with it: then the new stream could not either
         origin = Origin(stream.model, stream.version, stream.weights)
         return await self.keeper.begin(new, origin, stream.state, stream.ttl if ttl is None else ttl)
 
     async def delete(self, id: str) -> None:
-        """End a stream once what waits for it is done; StreamNotFound, StreamExpired, StoreUnavailable."""
+        """End a stream after the chunks that wait for it; raises StreamNotFound, StreamExpired, StoreUnavailable."""
         async with self._turns.of(id):
             while not await self.keeper.remove(id):
-                pass  # a chunk was done in another process
+                pass  # another process did a chunk meanwhile: try again
 
     async def start(self) -> None:
-        """Reach the store, where it can be, and begin to drop what expires."""
+        """Connect to the store, if it can be reached, and start the task that drops expired streams."""
         with suppress(StoreUnavailable):
             await self.keeper.count()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
@@ -200,7 +200,7 @@ class StreamService:
         await self.keeper.close()
 
     async def _place(self, id: str, arrived: float, begin: Model | None, deadline: float) -> tuple[Place, Model]:
-        """Where a chunk is to be done, and with which model."""
+        """The stream and the stored record that a chunk starts from, and the model to run it with."""
         left = deadline - monotonic()
         if left < 0:
             raise DeadlineExceeded("The deadline passed before the stream came to this chunk.")
@@ -211,13 +211,13 @@ class StreamService:
         return Place(stream, stream.tag), await self._model_of(stream, left)
 
     async def _model_of(self, stream: Stream, left: float) -> Model:
-        """The model that goes on with a stream; DeadlineExceeded when it cannot be had in time."""
+        """The model for a stream's next chunk; DeadlineExceeded when it is not loaded within `left` seconds."""
         coming = self._pins.model(stream.model, stream.version)
         if self._catalog.find(stream.model, stream.version) is not None:
-            return await coming  # it is there
+            return await coming  # it is loaded
         try:
             async with asyncio.timeout(left):
-                return await asyncio.shield(coming)  # what is loaded is for those too who come later
+                return await asyncio.shield(coming)  # loading goes on after the timeout, for later requests
         except TimeoutError:
             detail = f"The deadline passed while version {stream.version} of {stream.model} was loaded; ask again later."
             raise DeadlineExceeded(detail) from None

@@ -1,8 +1,8 @@
-"""A stream: a sequence that comes in chunks, and what is kept of it between them.
+"""A stream: a sequence that arrives in chunks, and the record that is kept of it between them.
 
-Owns the record that is stored and which chunk is next. Knows nothing of where records are kept, of models or of time:
-it is told. A chunk is numbered by how many were done before it; one that was done lately and comes again is answered
-from the record, which holds the last answers beside the state.
+Owns the format of the record and which chunk is next. Knows nothing of stores, loaded models or clocks: the time is an argument.
+A chunk's number is how many chunks were done before it. The record holds the last answers beside the state, so that a chunk
+that was done lately and is sent again is answered from it.
 """
 
 import os
@@ -20,10 +20,10 @@ from app.errors import RecurveError, StreamConflict
 from app.manifest import ModelSpec
 from app.tensors import Array, Prediction, State, pack_arrays, state_in, unpack
 
-BEFORE, FORMAT = 2, 3  # the first knows nothing of weights: what that release began stays in it, lest it has to go on with it
-MOST_ANSWERS = 32  # that are kept: a caller may have as many chunks under way
-MOST_BYTES = 64 * 2**10  # of them; the last one is kept however long it is
-MOST_JOINED = 256  # steps of chunks that were sent ahead and run as one
+BEFORE, FORMAT = 2, 3  # format 2 has no weights: its streams stay in it, so that the release that began them can still read them
+MOST_ANSWERS = 32  # kept in the record: a client may have so many chunks in flight
+MOST_BYTES = 64 * 2**10  # of the kept answers; the last answer is kept however long it is
+MOST_JOINED = 256  # steps of waiting chunks that run together as one instance
 DIGEST = 8  # bytes
 
 # tag, format, seq, steps, created, used, ttl, characters of model, version and weights, bytes of the state, answers
@@ -35,42 +35,42 @@ _process: tuple[int, bytes] = (0, b"")
 
 
 def new_tag() -> bytes:
-    """Sixteen bytes that no process has ever written before."""
+    """Sixteen bytes that are unique across all processes: eight random ones for each process, and a counter."""
     global _process
-    if _process[0] != os.getpid():  # forked processes must not go on with their parent's
+    if _process[0] != os.getpid():  # a forked process must not use its parent's
         _process = (os.getpid(), os.urandom(8))
     return _process[1] + next(_tags).to_bytes(8, "little")
 
 
 def digest_of(steps: Array) -> bytes:
-    """Identifies the steps of a chunk that is sent again."""
+    """A digest by which a chunk that is sent again is recognised."""
     return blake2b(steps.tobytes(), digest_size=DIGEST).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """What all streams are held to. Durations in seconds."""
+    """The limits of all streams. Durations in seconds."""
 
-    ttl: float  # that a stream may be idle, where its maker says nothing else
+    ttl: float  # idle time after which a stream expires, unless its client asked for another
     max_streams: int
-    timeout: float  # of a chunk, from when it came
+    timeout: float  # of a chunk, from its arrival
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next steps of a stream: (time, features), and by which number their sender knows them, if by any."""
+    """The next steps of a stream, (time, features), and the number that the client gave the chunk, if any."""
 
     steps: Array
     seq: int | None = None
-    return_sequences: bool = True  # false: only the output of the last step is wanted
+    return_sequences: bool = True  # false: return the output of the last step only
 
 
-Decode = Callable[[ModelSpec], Awaitable[Chunk]]  # gives a chunk for the model; raises what is wrong with it
+Decode = Callable[[ModelSpec], Awaitable[Chunk]]  # decodes a chunk for the model; raises what is wrong with it
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkAnswer:
-    """What was said to a chunk, the outputs as in a Prediction, and where the stream stood after it."""
+    """The answer to a chunk: its outputs, as in a Prediction, and how many chunks and steps of the stream are done after it."""
 
     outputs: tuple[Array, ...]
     seq: int
@@ -78,12 +78,12 @@ class ChunkAnswer:
 
     @property
     def output(self) -> Array:
-        """The first, of most models the only one."""
+        """The first output; most models have only one."""
         return self.outputs[0]
 
 
 class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
-    """Where one stream stands. Times in seconds since the epoch; an empty state is the zero state."""
+    """One stream after its last chunk. Times in seconds since the epoch; an empty state is the zero state."""
 
     id: str
     model: str
@@ -93,11 +93,11 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     used: float
     tag: bytes
     seq: int = 0  # chunks done
-    steps: int = 0  # in all of them
-    state: bytes = b""  # its float32, one array after the other
-    answers: bytes = b""  # the last first, each a digest of the chunk, how many steps it had, and the outputs
+    steps: int = 0  # in all chunks done
+    state: bytes = b""  # float32 numbers, one array after the other
+    answers: bytes = b""  # the newest first; each is the chunk's digest, its number of steps, and the outputs
     sizes: tuple[int, ...] = ()  # of each answer, in bytes
-    weights: str = ""  # that made the state, as ModelSpec.weights; not known of a record of an earlier release
+    weights: str = ""  # ModelSpec.weights of the model that made the state; empty in a record of an earlier release
 
     @property
     def expires(self) -> float:
@@ -105,7 +105,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
 
     @classmethod
     def unpack(cls, id: str, record: bytes) -> Self:
-        """The stream in a record that `pack` made; StreamConflict for a format of another release."""
+        """The stream in a record that `pack` made; raises StreamConflict for a format of another release."""
         tag, format, seq, steps, created, used, ttl, characters, state, answers = _HEAD.unpack_from(record)
         if format not in (BEFORE, FORMAT):
             raise StreamConflict(f"Stream {id} was kept by another release of this service, in format {format}, not {FORMAT}.")
@@ -123,7 +123,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         return b"".join((head, pack(f"<{lengths[-1]}I", *self.sizes), name, self.state, self.answers))
 
     def state_of(self, spec: ModelSpec) -> State | None:
-        """The state as the model takes it, or None for zeros; StreamConflict when it is not of this model's weights and layout."""
+        """The state as the model takes it, None for zeros; StreamConflict when it does not fit the model's weights and layout."""
         if self.weights not in ("", spec.weights):
             raise StreamConflict(
                 f"Stream {self.id} began with other files of {spec} than the ones that are served now: begin a new stream."
@@ -136,10 +136,10 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         return state_in(numbers, spec)
 
     def place(self, chunks: Sequence[Chunk], digests: Sequence[bytes], spec: ModelSpec) -> tuple[list[ChunkAnswer], int]:
-        """The answers of the first chunks, as far as they were done already, and how many of the others are next.
+        """The stored answers to the first chunks that were done already, and how many of the chunks after them are next.
 
-        One without a number always is. It ends before the first that is neither; StreamConflict when that is the very first,
-        or when another chunk had its number.
+        A chunk without a number is always next. The result ends before the first chunk that is neither done nor next; raises
+        StreamConflict when the very first chunk is neither, or when a different chunk was done under its number.
         """
         known: list[ChunkAnswer] = []
         following = 0
@@ -160,7 +160,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
     def after(
         self, prediction: Prediction, chunks: Sequence[Chunk], digests: Sequence[bytes], now: float
     ) -> tuple[Self, list[ChunkAnswer]]:
-        """The stream once the chunks are done, one or more that ran as one; and the answer to each."""
+        """The stream after one or more chunks that ran as one instance, and the answer to each of them."""
         parts = [prediction.outputs] if len(chunks) == 1 else _parted(prediction.outputs, _ends(chunks)[:-1])
         done = [
             b"".join((digest, _STEPS.pack(len(chunk.steps)), pack_arrays(outputs)))
@@ -191,7 +191,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         return stream, [ChunkAnswer(outputs, self.seq + 1 + index, self.steps + end) for index, (outputs, end) in enumerate(ends)]
 
     def _find(self, seq: int, digest: bytes, spec: ModelSpec) -> ChunkAnswer:
-        """What chunk `seq` was answered; StreamConflict when it was not done, or not with these steps."""
+        """The stored answer to chunk `seq`; StreamConflict when it was not done, not with these steps, or its answer is dropped."""
         back = self.seq - 1 - seq
         if back < 0:
             raise StreamConflict(f"Chunk {seq} is out of order: chunk {self.seq} is next.", expected=self.seq)
@@ -213,14 +213,14 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
 
 
 def _parted(outputs: Sequence[Array], ends: Sequence[int]) -> list[tuple[Array, ...]]:
-    """Outputs of every step, taken apart at these steps."""
+    """Outputs that answer every step, split before each step in `ends`."""
     return [*zip(*(np.split(output, ends) for output in outputs), strict=True)]
 
 
 async def decoded(decoders: Sequence[Decode], spec: ModelSpec) -> list[Chunk]:
-    """The first chunks, one or more: as many as are good and can be answered together, and make no instance that holds up others.
+    """The first chunks, one or more: those that are valid, can run as one instance, and have at most MOST_JOINED steps together.
 
-    Raises what the first does.
+    Raises what the first decoder raises.
     """
     chunks = [await decoders[0](spec)]
     steps = len(chunks[0].steps)
@@ -228,7 +228,7 @@ async def decoded(decoders: Sequence[Decode], spec: ModelSpec) -> list[Chunk]:
         try:
             chunk = await decode(spec)
         except RecurveError:
-            break  # it is told when it is the first
+            break  # its error is raised when it comes first
         steps += len(chunk.steps)
         if steps > MOST_JOINED:
             break
@@ -237,7 +237,7 @@ async def decoded(decoders: Sequence[Decode], spec: ModelSpec) -> list[Chunk]:
 
 
 def joined(chunks: Sequence[Chunk]) -> Array:
-    """The steps of chunks that follow each other: (time, features)"""
+    """The steps of all chunks, one after the other: (time, features)"""
     return chunks[0].steps if len(chunks) == 1 else np.concatenate([chunk.steps for chunk in chunks])
 
 

@@ -1,8 +1,8 @@
-"""State tokens: the state of a sequence as opaque text, which its holder can neither read nor change unnoticed.
+"""State tokens: the state of a sequence as text for the client to hold, signed so that a changed token is refused.
 
-Owns the format: URL-safe Base64 of the state's float32, little-endian, and then their HMAC-SHA256. Its key is made from
-a secret, the model, its version, its weights and the layout of its states: a token fits nothing else. Whoever has the same secret
-accepts it, so any replica can go on where another stopped; and whoever has several, so that one can take the place of another.
+Owns the format: URL-safe Base64 of the state's float32 numbers, little-endian, followed by their HMAC-SHA256. The HMAC key is
+derived from a secret, the model, its version, its weights and the layout of its states, so a token fits nothing else. Every
+replica with the same secret accepts the token. With several secrets all are accepted, so that a secret can be replaced.
 """
 
 import hmac
@@ -17,26 +17,26 @@ from app.tensors import FLOAT32, State, pack_arrays, state_in, unpack
 
 DIGEST = "sha256"
 TAG = 32  # bytes
-MOST_SEALS = 256  # that are kept, each made anew in microseconds
+MOST_SEALS = 256  # kept in memory; making one again takes microseconds
 URL_SAFE = b"-_"  # in place of + and /
 
 
 class BadToken(Exception):
-    """Not a token of this model's, or not one any more; the text says what may have happened."""
+    """Not a valid token for this model and version; the text says what may be the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seal:
-    """The keys of one version's states, the first of which signs them, and how long their tokens are."""
+    """The keys for one version's tokens, the first of which signs, and how long the tokens are."""
 
     spec: ModelSpec
     keys: tuple[bytes, ...]
     length: int  # characters of a token
-    padding: str  # what Base64 wants at its end
+    padding: str  # the "=" characters that Base64 needs at the end
 
 
 class Tokens:
-    """Writes the tokens of the first secret, and reads those of any."""
+    """Signs tokens with the first secret, and accepts those that any of the secrets signed."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = secrets
@@ -48,13 +48,13 @@ class Tokens:
         return _text(numbers + tag)
 
     def decode(self, token: str, spec: ModelSpec) -> State:
-        """The state in a token that `encode` wrote for this version; BadToken for anything else."""
+        """The state in a token that `encode` wrote for this version; raises BadToken for anything else."""
         seal = self._seal(spec)
         try:
-            if len(token) != seal.length or "+" in token or "/" in token:  # before anything is computed over it
+            if len(token) != seal.length or "+" in token or "/" in token:  # a cheap check before any decoding
                 raise BadToken
             signed = pybase64.b64decode(token + seal.padding, URL_SAFE, validate=True)
-            if _text(signed) != token:  # its last character holds bits that nobody reads
+            if _text(signed) != token:  # Base64 ignores some bits of the last character: only one spelling is accepted
                 raise BadToken
             numbers, tag = signed[:-TAG], signed[-TAG:]
             if not any(hmac.compare_digest(hmac.digest(key, numbers, DIGEST), tag) for key in seal.keys):
@@ -74,7 +74,7 @@ class Tokens:
             length = ceil((spec.state_size * FLOAT32.itemsize + TAG) * 4 / 3)
             keys = tuple(hmac.digest(secret, purpose, DIGEST) for secret in self._secrets)
             if len(self._seals) >= MOST_SEALS:
-                del self._seals[next(iter(self._seals))]  # of a version that is gone, most likely
+                del self._seals[next(iter(self._seals))]  # the oldest: most likely of a version that is not served any more
             seal = self._seals[spec.name, spec.version] = _Seal(spec, keys, length, "=" * (-length % 4))
         return seal
 

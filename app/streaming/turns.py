@@ -1,4 +1,4 @@
-"""Turns: callers that ask for the same key go one at a time, in the order in which they came.
+"""Turns: a fair lock for each key; requests for one key run one at a time, in the order in which they came.
 
 Owns that order within one process; between processes the stores decide. Knows nothing of what a turn is for.
 """
@@ -17,11 +17,11 @@ class Turns:
     """One turn at a time for each key, in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # an empty one: a turn, and nobody waits
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # an empty deque: the turn is taken and nobody waits
 
     @asynccontextmanager
     async def of(self, key: str) -> AsyncIterator[None]:
-        """Wait for the turn, and have it until the block ends; QueueFull when too many wait."""
+        """Wait for the turn, and hold it until the block ends; raises QueueFull when too many wait."""
         await self.take(key)
         try:
             yield
@@ -29,7 +29,7 @@ class Turns:
             self.give(key)
 
     async def take(self, key: str, *, timeout: float | None = None) -> None:
-        """Wait for the turn, which is to be given back; QueueFull, and DeadlineExceeded after so many seconds."""
+        """Wait for the turn; `give` must return it. Raises QueueFull, and DeadlineExceeded after `timeout` seconds."""
         waiting = self._waiting.get(key)
         if waiting is None:
             self._waiting[key] = deque()
@@ -42,14 +42,14 @@ class Turns:
             async with asyncio.timeout(timeout):
                 await turn
         except (TimeoutError, asyncio.CancelledError) as error:
-            if turn.done() and not turn.cancelled():  # it had come, just too late
+            if turn.done() and not turn.cancelled():  # the turn was given just before: pass it on
                 self.give(key)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded("The deadline passed before the request had its turn on the stream.") from None
             raise
 
     def give(self, key: str) -> None:
-        """The turn is over: the next one's."""
+        """End the turn, and give it to the next that waits."""
         waiting = self._waiting[key]
         while waiting:
             turn = waiting.popleft()
