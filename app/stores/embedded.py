@@ -1,8 +1,8 @@
 """Records in an LMDB database: a folder that all processes of one machine use at once, and that outlives them.
 
-Owns what is asked for: writes that come in one turn of the event loop share a transaction. What was written survives the
-death of any process at any moment. Only `close` forces it to the disk. Files that were removed, replaced or damaged under
-it are opened again.
+Owns the transactions: writes that are requested in one turn of the event loop share one. Written records survive the death of
+any process at any moment. Only `close` forces them to the disk. When the files are removed, replaced or damaged while in use,
+the store opens them again.
 """
 
 import asyncio
@@ -21,23 +21,23 @@ from app.stores.files import DOUBTFUL, MAP_SIZE, PREFIX, Files, Transaction, Wri
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.1  # seconds between two looks for the files: one takes longer than to write a record
+LOOK = 0.1  # seconds between two checks that the files are in place: a check takes longer than writing a record
 
 _Answer = TypeVar("_Answer")
 
 
 class Embedded:
-    """The store in one folder. A process opens a folder once, and must not carry it over a fork."""
+    """The store in one folder. A process opens a folder at most once, and must not use it after a fork."""
 
     name: ClassVar[str] = "embedded"
 
     def __init__(self, folder: Path, *, map_size: int = MAP_SIZE, look: float = LOOK) -> None:
-        """StoreUnavailable where the folder cannot be used."""
+        """Opens the folder; raises StoreUnavailable when it cannot be used."""
         self._folder = folder
         self._map_size = map_size
         self._look = look
-        self._looked = -inf  # when the files were last found where they are
-        self._doubted = False  # LMDB has said that something is wrong with them
+        self._looked = -inf  # when the files were last checked
+        self._doubted = False  # LMDB has reported that something is wrong with the files
         self._waiting: list[tuple[Write, asyncio.Future[bool]]] = []
         self._closed = False
         self._files: Files | None = Files.open(self._folder, self._map_size)
@@ -58,7 +58,7 @@ class Embedded:
         return self._within(lambda files, txn: txn.get(key.encode(), db=files.gone) is not None)
 
     async def sweep(self, now: float, *, limit: int) -> int:
-        self._within(lambda files, _: files.env.reader_check())  # who was killed while it read keeps pages from being reused
+        self._within(lambda files, _: files.env.reader_check())  # frees pages that killed readers still hold
         left = due = limit
         while left and due:
             due, dropped = self._within(partial(Files.drop, now=now, most=left), write=True)
@@ -97,10 +97,10 @@ class Embedded:
 
     def _commit(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._settle([each for each in waiting if not each[1].done()])  # or who asked has left
+        self._settle([each for each in waiting if not each[1].done()])  # done: cancelled, for its client has left
 
     def _settle(self, waiting: list[tuple[Write, asyncio.Future[bool]]]) -> None:
-        """Answer all of them: in one transaction or, should that fail, in one each, for the fault may be a single one's."""
+        """Do all writes in one transaction or, if that fails, each in its own: a single write may have caused the failure."""
         try:
             written = self._within(lambda files, txn: [files.write(txn, write) for write, _ in waiting], write=True)
             for (_, answer), done in zip(waiting, written, strict=True):
@@ -113,7 +113,7 @@ class Embedded:
                 self._settle([each])
 
     def _within(self, act: Callable[[Files, Transaction], _Answer], *, write: bool = False) -> _Answer:
-        """What `act` returns, once its transaction is through; StoreUnavailable, and then nothing has changed."""
+        """Run `act` in a transaction and return its result; StoreUnavailable, with nothing changed, when the transaction fails."""
         try:
             if self._closed:
                 raise StoreUnavailable(f"The store in {self._folder} is closed.")
@@ -129,7 +129,7 @@ class Embedded:
             raise StoreUnavailable(f"The store in {self._folder} cannot be used: {error}.{told}") from error
 
     def _opened(self) -> Files:
-        """The files, opened again where LMDB has given up, or where they are not those that other processes find."""
+        """The files; opened again after an LMDB failure, or when they were removed or replaced."""
         now = monotonic()
         if self._files is not None and now - self._looked > self._look:
             self._looked = now

@@ -1,12 +1,12 @@
-"""The files of the embedded store: opened by one process after the other, and what is done within one transaction.
+"""The files of the embedded store: opening them, checking them for damage, and the operations within one transaction.
 
-Owns who looks through them: LMDB trusts them to the death, and they may be damaged, by a machine that lost its power as by a
-copy that was put back. So whoever opens them while nobody else has them open does. Times are milliseconds, 8 bytes,
-big-endian: they sort.
+LMDB does not check its files, and damaged ones can crash the process. A power failure or a restored copy can damage them. So a
+process that opens them while no other process has them open verifies them first. Times are milliseconds in 8 bytes, big-endian,
+so that they sort.
 
-    records   key -> until, due, record; using it moves `until` alone, which writes to this database only
-    due       due, key -> nothing: when to look at a record, never after its `until`, or at the memory of one
-    gone      key -> when it may be forgotten that a record of this key was dropped; for a moment, what `prove` writes
+    records   key -> until, due, record; using a record moves only its `until`, so only this database is written
+    due       due, key -> nothing: when to look at a record (never after its `until`) or at an entry of `gone`
+    gone      key -> until when to remember that a record of this key was dropped; also, briefly, what `prove` writes
 """
 
 import logging
@@ -34,36 +34,36 @@ from app.stores import GONE, TAG
 
 log = logging.getLogger(__name__)
 
-MAP_SIZE = 2**38  # bytes of address space; the file is as large as what was in it at once
+MAP_SIZE = 2**38  # bytes of address space; the file grows only to the most that it ever held
 READERS = 1024  # processes
-ROOM = 2**18  # bytes on the disk, without which nothing is begun
-PREFIX = 16  # bytes before a record
-SLICE = 128  # entries that are looked at in one transaction, before others have their turn
-FULL = {ENOSPC, EDQUOT, EFBIG, EIO}  # LMDB says EIO of a write that was cut short
+ROOM = 2**18  # bytes that must be free on the disk to make the files
+PREFIX = 16  # bytes before a record: `until` and `due`
+SLICE = 128  # entries that one transaction looks at, before the event loop does other work
+FULL = {ENOSPC, EDQUOT, EFBIG, EIO}  # LMDB reports a write that was cut short as EIO
 DAMAGED = (VerifyError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
-DOUBTFUL = (*DAMAGED, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.PanicError)  # after these LMDB may never say anything else
+DOUBTFUL = (*DAMAGED, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.PanicError)  # after these every later call may fail too
 PROOF = [b"\0%d" % number for number in range(8)]  # keys that no stream has
-USUAL = 1500  # bytes of a record
+USUAL = 1500  # bytes of a typical record
 
 _BEGINNING = Struct(f"8s8s{TAG}s")  # until, due, the record's tag
-_problems: Callable[[str], list[str]] = verify  # which lacks types
-Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # what it gives is valid until its next write
+_problems: Callable[[str], list[str]] = verify  # has no type hints
+Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # the memory that it returns is valid until its next write
 
 
 def stamp_of(seconds: float) -> bytes:
     return ceil(seconds * 1000).to_bytes(8, "big")
 
 
-# One swap, or a removal where the record is None: key, record, the tag expected, until. A bare tuple: there is one for each chunk.
+# One swap, or a removal if the record is None: key, record, the expected tag, until. A bare tuple: one is made for each chunk.
 Write: TypeAlias = tuple[bytes, bytes | None, bytes | None, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The open environment and its databases: what is done within one transaction."""
+    """The open LMDB environment with its databases, and the operations within one transaction."""
 
     folder: Path
-    marks: tuple[object, object]  # of the files that are open
+    marks: tuple[object, object]  # of the open files
     env: lmdb.Environment
     records: _Database
     due: _Database
@@ -71,12 +71,13 @@ class Files:
 
     @classmethod
     def open(cls, folder: Path, map_size: int, *, doubted: bool = False) -> "Files":
-        """Open the files, one process at a time; those that cannot be read are set aside, and it begins anew.
+        """Open the files, one process at a time. Damaged files are renamed, and new ones are made.
 
-        They must not be open in this process. `doubted`: they are looked through whoever else has them open. StoreUnavailable.
+        The files must not be open in this process. `doubted`: verify them even if another process has them open. Raises
+        StoreUnavailable.
         """
         try:
-            with _alone_in(folder):  # or a second process would set aside what the first one has just begun
+            with _alone_in(folder):  # else a second process could rename the files that the first one has just made
                 try:
                     return cls._open(folder, map_size, doubted=doubted)
                 except DAMAGED as error:
@@ -93,7 +94,7 @@ class Files:
         with (folder / "lock.mdb").open("ab") as lock:
             if not _is_in_use(lock):
                 _look_through(folder)
-            # LMDB maps it as it is: on a full disk that would end the process
+            # LMDB maps the file without allocating its space: on a full disk, writing to it would kill the process
             allot(lock.fileno(), 64 * (READERS + 3))
         env = lmdb.open(
             str(folder),
@@ -110,14 +111,14 @@ class Files:
             env.reader_check()
             with env.begin(write=True, buffers=True) as txn:
                 if doubted:
-                    _look_through(folder)  # nobody writes meanwhile
+                    _look_through(folder)  # within a write transaction, so that no process writes meanwhile
                 return cls(folder, _marks(folder), env, *(env.open_db(name, txn) for name in (b"records", b"due", b"gone")))
         except BaseException:
             env.close()
             raise
 
     def are_there(self) -> bool:
-        """Whether these are the files that others find under their names. If not, each process goes on by itself."""
+        """Whether the open files still have their names in the folder. If not, other processes no longer share them."""
         return None not in self.marks and _marks(self.folder) == self.marks
 
     def write(self, txn: Transaction, write: Write) -> bool:
@@ -142,7 +143,7 @@ class Files:
         return txn.put(key, until + due + record)
 
     def prove(self, txn: Transaction, *, put: bool) -> None:
-        """Write as much as some records are, or remove it: pages that one transaction takes and gives back are not written."""
+        """Write as much as some records take, or remove it. LMDB does not write pages that one transaction both takes and frees."""
         for key in PROOF:
             if put:
                 txn.put(key, bytes(USUAL), db=self.gone)
@@ -151,11 +152,11 @@ class Files:
 
     def after(self, txn: Transaction, key: bytes, most: int) -> list[str]:
         cursor = txn.cursor(self.records)
-        found = cursor.set_range(key + b"\0")  # or it would stand at the first
+        found = cursor.set_range(key + b"\0")  # the first key after `key`; False when there is none
         return [bytes(key).decode() for key in islice(cursor.iternext(values=False), most)] if found else []
 
     def drop(self, txn: Transaction, now: float, most: int) -> tuple[int, int]:
-        """How many entries were due, of as many as were looked at, and how many records were dropped."""
+        """Look at some entries that are due. Returns how many these were, and how many records were dropped."""
         stamp, forget = int(now * 1000).to_bytes(8, "big"), stamp_of(now + GONE)
         first = map(bytes, islice(txn.cursor(self.due).iternext(values=False), min(most, SLICE)))
         entries = list(takewhile(lambda entry: entry[:8] <= stamp, first))
@@ -178,13 +179,13 @@ class Files:
 
 
 def room(folder: Path) -> int:
-    """Bytes that have to be free on the folder's disk for the files to be opened, which are made where there are none."""
+    """Bytes that must be free on the folder's disk to open the files: ROOM if they have to be made, else 0."""
     files = (folder / "data.mdb", folder / "lock.mdb")
     return 0 if all(file.exists() and file.stat().st_size for file in files) else ROOM
 
 
 def advice(error: OSError | lmdb.Error) -> str:
-    """What can be done about it; empty where that is not known."""
+    """What the operator can do about the error; empty when that is not known."""
     code = error.errno if isinstance(error, OSError) else error.code
     if code in FULL:
         fails = " Where there is space, the disk fails: see the system's log." if code == EIO else ""
@@ -195,7 +196,7 @@ def advice(error: OSError | lmdb.Error) -> str:
 
 
 def _fitting(map_size: int) -> int:
-    """As much of it as leaves others three quarters of the address space that this process may have."""
+    """The map size, limited to a quarter of the address space that this process may have."""
     limit, _ = getrlimit(RLIMIT_AS)
     if limit == RLIM_INFINITY or map_size <= limit // 4:
         return map_size
@@ -205,20 +206,20 @@ def _fitting(map_size: int) -> int:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time; the folder is made where there is none."""
+    """One process at a time runs this block; makes the folder if there is none."""
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (folder / "opened").open("ab") as gate:
             flock(gate, LOCK_EX)
-            if _mark(gate.fileno()) == _mark(folder / "opened"):  # else it was removed meanwhile, and others take the new one
+            if _mark(gate.fileno()) == _mark(folder / "opened"):  # else it was removed meanwhile, and others lock a new one
                 yield
                 return
 
 
 def _is_in_use(lock: IO[bytes]) -> bool:
-    """Whether another process has the files open: LMDB keeps the first byte locked for as long, and the lock dies with it.
+    """Whether another process has the files open: it holds LMDB's lock on the first byte, which ends with the process.
 
-    Not to be asked by a process that has them open itself: its own lock would be gone.
+    A process that has the files open itself must not call this: it would lose its own lock.
     """
     try:
         lockf(lock, LOCK_EX | LOCK_NB, 1)
@@ -228,16 +229,16 @@ def _is_in_use(lock: IO[bytes]) -> bool:
 
 
 def _look_through(folder: Path) -> None:
-    """VerifyError unless all is well: a thousand streams take some 30 ms."""
+    """Verify the files; raises VerifyError when they are damaged. A thousand streams take about 30 ms."""
     data = folder / "data.mdb"
-    if data.exists() and data.stat().st_size and (problems := _problems(str(folder))):  # empty: it was never begun
+    if data.exists() and data.stat().st_size and (problems := _problems(str(folder))):  # an empty file was never used
         raise VerifyError(problems[0])
 
 
 def _mark(file: Path | int) -> tuple[int, int] | None:
-    """By which a file is known, whatever its name is by now; None where there is none that can be found."""
+    """Identifies a file, also after it is renamed: its device and inode; None when there is no such file."""
     try:
-        found = os.stat(file)  # noqa: PTH116  # or a descriptor
+        found = os.stat(file)  # noqa: PTH116  # takes a descriptor too
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -1,10 +1,10 @@
-"""What Redis runs as one step, and under which names it keeps things:
+"""The scripts that Redis runs, each as one atomic step, and the keys that it keeps:
 
-    {recurve}:stream:KEY    the record; Redis frees it itself when no service is left to sweep
+    {recurve}:stream:KEY    the record; it has an expiry in Redis too, for when no service is left to sweep
     {recurve}:due           the keys, sorted by when their records may be dropped, in milliseconds
-    {recurve}:gone:KEY      that a record of this key was dropped; Redis forgets it after GONE seconds
+    {recurve}:gone:KEY      a record of this key was dropped; Redis removes this entry after GONE seconds
 
-The braces keep all of them on one node of a cluster. Redis 6.2 is the oldest that knows what is used here.
+The braces keep all keys on one node of a cluster. The scripts need Redis 6.2 or later.
 """
 
 from hashlib import sha1
@@ -15,19 +15,19 @@ MEMORY = "{recurve}:gone:"
 
 
 class Script:
-    """Lua. It is sent once; then its digest stands for it, until Redis forgets it."""
+    """A Lua script. Its source is sent once, and then only its digest, until Redis forgets the script."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-# A change that comes after its time, the last argument, is none: whoever sent it has been told that it failed.
+# A change that arrives after its deadline, the last argument, is refused: its sender already counts it as failed.
 _IN_TIME = """
 local clock = redis.call('TIME')
 if clock[1] * 1000 + clock[2] / 1000 > tonumber(ARGV[#ARGV]) then return redis.error_reply('LATE it came too late') end
 """
-# The first to change anything is what Redis refuses when its memory is full: then nothing has changed.
+# When its memory is full, Redis refuses the first command of a script that would write: then nothing has changed.
 SWAP = Script(f"""{_IN_TIME}
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[4])
@@ -41,7 +41,7 @@ redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
 return 1
 """)
-# To drop is never refused, and who has begun to change something may go on.
+# Redis never refuses DEL, and a script that has written once may go on writing.
 SWEEP = Script("""
 local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, key in ipairs(over) do

@@ -1,8 +1,8 @@
-"""Records in the memory of one process: the fastest store, and gone with the process.
+"""Records in the memory of one process: the fastest store, lost when the process ends.
 
-Owns when they are looked at: a heap holds one entry for each record, of a time before which it cannot be over. Using a
-record moves its end but not its entry; `sweep` finds out, and puts the entry where it belongs. No thread, no clock: time
-is told.
+Owns when records are checked for expiry: a heap has one entry for each record, with a time before which it cannot have
+expired. Using a record moves its expiry but not its entry; `sweep` notices that and moves the entry. No thread; `sweep` is
+told the time.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import ClassVar, NamedTuple
 
 from app.stores import GONE, TAG
 
-SLICE = 1024  # entries that are looked at before others have their turn
-MOST_GONE = 2**18  # keys that are remembered: some 60 MB
-SPARE = 1024  # entries of removed records that are not worth tidying up
+SLICE = 1024  # entries that are looked at before the event loop does other work
+MOST_GONE = 2**18  # keys of expired records that are remembered: about 60 MB
+SPARE = 1024  # so many entries of removed records are not worth cleaning up
 
 
 class _Kept(NamedTuple):
@@ -25,15 +25,15 @@ class _Kept(NamedTuple):
 
 
 class Memory:
-    """A dict, and the order in which its records may be over."""
+    """A dict of records, and a heap of the times at which they may have expired."""
 
     name: ClassVar[str] = "memory"
 
     def __init__(self, *, most_gone: int = MOST_GONE) -> None:
         self._kept: dict[str, _Kept] = {}
-        self._due: list[tuple[float, str]] = []  # a heap; an entry that is not its record's is of one that was removed
-        self._gone: dict[str, float] = {}  # when each was dropped
-        self._forget: deque[tuple[float, str]] = deque()  # the same, the first one first; some may have come back since
+        self._due: list[tuple[float, str]] = []  # a heap; an entry whose time is not its record's `due` is out of date
+        self._gone: dict[str, float] = {}  # key -> when its record was dropped
+        self._forget: deque[tuple[float, str]] = deque()  # the same, oldest first; some keys may have records again
         self._most_gone = most_gone
 
     def __repr__(self) -> str:
@@ -62,7 +62,7 @@ class Memory:
         if kept is None or kept.record[:TAG] != expected:
             return False
         del self._kept[key]
-        if len(self._due) > 2 * len(self._kept) + SPARE:  # so it costs each removal one entry, on average
+        if len(self._due) > 2 * len(self._kept) + SPARE:  # so rebuilding costs each removal one entry, on average
             self._due = [(kept.due, key) for key, kept in self._kept.items()]
             heapify(self._due)
         return True
@@ -92,7 +92,7 @@ class Memory:
         pass
 
     def _drop(self, now: float, most: int) -> tuple[int, int]:
-        """How many entries were due, of as many as were looked at, and how many records were dropped."""
+        """Look at some entries that are due. Returns how many these were, and how many records were dropped."""
         for _ in range(min(most, SLICE)):
             if not self._forget or self._forget[0][0] > now - GONE:
                 break
@@ -118,5 +118,5 @@ class Memory:
 
     def _forget_one(self) -> None:
         since, key = self._forget.popleft()
-        if self._gone.get(key) == since:  # else it came back
+        if self._gone.get(key) == since:  # else the key was written again since
             del self._gone[key]

@@ -1,7 +1,8 @@
-"""The one connection to Redis that everything shares, redis-py's.
+"""One shared connection to Redis, on redis-py's connection class, with pipelining.
 
-Owns round trips: what is asked for while one is under way goes along in the next. Nothing is sent twice. A change happens within
-the time of its round trip or never, so that one whose answer was lost can be looked up. Knows nothing of streams.
+Owns round trips: commands that are requested during one are sent together in the next. No command is sent twice. A change is
+made before the deadline of its round trip or never, so that one whose reply was lost can be looked up afterwards. Knows nothing
+of streams.
 """
 
 import asyncio
@@ -22,14 +23,14 @@ from app.stores.lua import Script
 
 log = logging.getLogger(__name__)
 
-CONNECT = 1.0  # seconds that a connection may take
-ROUND_TRIP = 2.0  # seconds, with the connecting
-MOST_AT_ONCE = 256  # operations in a round trip
+CONNECT = 1.0  # seconds that connecting may take
+ROUND_TRIP = 2.0  # seconds that a round trip may take, connecting included
+MOST_AT_ONCE = 256  # commands in one round trip
 UNKNOWN = "Whether it was done is not known: with a number a chunk can be sent again"
 
 
 class Change(NamedTuple):
-    """The record that a script changes, and the tags that it has before and after it; empty, where there is no record."""
+    """The record that a script changes, and its tags before and after the change; an empty tag: there is no record."""
 
     name: str
     before: bytes
@@ -37,7 +38,7 @@ class Change(NamedTuple):
 
 
 class _Connection(Protocol):
-    """What is used of redis-py's connection, which lacks types."""
+    """The part of redis-py's connection that is used here: redis-py has no type hints for it."""
 
     @property
     def is_connected(self) -> bool: ...
@@ -51,7 +52,7 @@ class _Connection(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """A command, and who waits for the reply. Of a script, the command is its keys and arguments."""
+    """A command and the future for its reply. For a script, `command` holds its keys and arguments."""
 
     command: tuple[Any, ...]
     reply: "asyncio.Future[Any]"
@@ -59,7 +60,7 @@ class _Asked:
     change: Change | None = None
 
     def as_sent(self, *, until: int, whole: bool) -> tuple[Any, ...]:
-        """`until`: when a change comes too late, in milliseconds of Redis's clock."""
+        """The command's words. `until`: the deadline of a change, in milliseconds of Redis's clock. `whole`: send the source."""
         if self.script is None:
             return self.command
         sent = ("EVAL", self.script.source, *self.command) if whole else ("EVALSHA", self.script.digest, *self.command)
@@ -75,10 +76,10 @@ class _Asked:
 
 
 class Pipeline:
-    """Asks the Redis behind one address; connects when it is asked for something."""
+    """Sends commands to the Redis at one address; connects when the first one is sent."""
 
     def __init__(self, url: str) -> None:
-        """ValueError for an address that is none."""
+        """Raises ValueError for an invalid address."""
         pool = ConnectionPool.from_url(
             re.sub("^valkey", "redis", url),
             socket_connect_timeout=CONNECT,
@@ -92,9 +93,9 @@ class Pipeline:
         self._waiting: list[_Asked] = []
         self._sender: asyncio.Task[None] | None = None
         self._closed = False
-        self._ahead: float | None = None  # seconds that Redis's clock is ahead of the monotonic one, or a little less
-        self._sent = False  # something, in the last round trip
-        self._policy = ""  # by which Redis makes room
+        self._ahead: float | None = None  # seconds that Redis's clock is ahead of the monotonic clock, or a little less
+        self._sent = False  # whether anything was sent in the last round trip
+        self._policy = ""  # Redis's maxmemory-policy
 
     def now(self) -> float:
         if self._ahead is None:
@@ -102,17 +103,17 @@ class Pipeline:
         return monotonic() + self._ahead
 
     def learn_time(self, told: Sequence[bytes]) -> None:
-        """`told`: what Redis said to TIME just now, or a little before: its clock is ahead no less than that."""
+        """Set the clock from `told`, Redis's reply to TIME. The reply is a little old, so `now` is never ahead of Redis's clock."""
         self._ahead = int(told[0]) + int(told[1]) / 1e6 - monotonic()
 
     async def close(self) -> None:
         self._closed = True
         if self._sender is not None:
-            await asyncio.wait([self._sender])  # whoever waits is answered
+            await asyncio.wait([self._sender])  # so that all waiting commands are answered
         await self._connection.disconnect()
 
     def ask(self, *command: Any, script: Script | None = None, change: Change | None = None) -> "asyncio.Future[Any]":
-        """The reply to a command, or to the script with these keys and arguments; StoreUnavailable."""
+        """A future for the reply to a command, or to the script with these keys and arguments. Raises StoreUnavailable."""
         if self._closed:
             raise StoreUnavailable(f"The connection to Redis at {self._where} is closed.")
         reply = asyncio.get_running_loop().create_future()
@@ -122,10 +123,10 @@ class Pipeline:
         return reply
 
     async def _send(self) -> None:
-        """One round trip after the other, for as long as something waits."""
-        await asyncio.sleep(0)  # the loop learns of a connection that was closed, before something is sent over it
+        """Make one round trip after the other while commands wait."""
+        await asyncio.sleep(0)  # lets the loop notice that Redis has closed the connection, before anything is sent over it
         while self._waiting:
-            asked = [one for one in self._waiting[:MOST_AT_ONCE] if not one.reply.done()]  # or who asked has left
+            asked = [one for one in self._waiting[:MOST_AT_ONCE] if not one.reply.done()]  # done: nobody waits any more
             del self._waiting[:MOST_AT_ONCE]
             end = monotonic() + ROUND_TRIP
             try:
@@ -135,15 +136,15 @@ class Pipeline:
                 if not (lost and await self._look_up(lost, end)):
                     for one, _ in lost:
                         one.fail(StoreUnavailable(f"{error} {UNKNOWN}.") if isinstance(error, StoreUnavailable) else error)
-                    asked += self._waiting  # nobody is to wait for the same once more
+                    asked += self._waiting  # these fail now too, instead of waiting for another timeout
                 for one in asked:
                     one.fail(error)
 
     async def _look_up(self, lost: list[tuple[_Asked, Change]], end: float) -> bool:
-        """Answer the changes that happened, though their replies were lost; whether Redis could be asked.
+        """Find out which changes were made although their replies were lost, and answer those; False if Redis cannot be reached.
 
-        At `end` they have happened or never will. Where neither the old record nor the new one stands, another was faster, or
-        came after: who knows? They are told so.
+        After `end` a change has been made or never will be. If the record has neither the tag before the change nor the one after
+        it, some other change came first or came later; whether this one was made is then unknown, and its error says so.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -165,30 +166,30 @@ class Pipeline:
             await asyncio.sleep(left)
 
     async def _round_trip(self, asked: list[_Asked], end: float) -> None:
-        """Answer all of them. StoreUnavailable: those that are not answered may have been done, if anything was sent."""
+        """Answer all commands. After StoreUnavailable the unanswered ones may have been done, if anything was sent."""
         if not asked:
             return
         self._sent = False
         try:
             async with asyncio.timeout(end - monotonic()):
                 if self._connection.is_connected and await self._connection.can_read():
-                    await self._connection.disconnect(nowait=True)  # Redis has closed it since
+                    await self._connection.disconnect(nowait=True)  # there is something to read: Redis has closed it
                 if not self._connection.is_connected:
                     await self._connection.connect()
                     await self._greet()
                 if forgotten := await self._exchange(asked, end, whole=False):
                     await self._exchange(forgotten, end, whole=True)
         except Exception as error:
-            await self._connection.disconnect(nowait=True)  # or the next one to ask would get what is still to come
+            await self._connection.disconnect(nowait=True)  # else the next command would get the replies still to come
             if isinstance(error, (RedisError, OSError)):
                 raise self._trouble(error) from error
             raise
 
     async def _greet(self) -> None:
-        """Learn what time it is there, and whether Redis would drop what it is to keep."""
+        """Learn Redis's time, and warn if Redis would drop records when its memory is full."""
         await self._connection.send_packed_command(self._connection.pack_commands([("TIME",), ("INFO", "memory")]))
         self.learn_time(await self._connection.read_response(disable_decoding=True))
-        with suppress(ResponseError):  # not everyone may ask
+        with suppress(ResponseError):  # the user may lack the right to INFO
             said = await self._connection.read_response(disable_decoding=True)
             told = dict(re.findall(rb"(maxmemory|maxmemory_policy):(\S*)", said))
             policy = told.get(b"maxmemory_policy", b"").decode()
@@ -199,7 +200,7 @@ class Pipeline:
             self._policy = policy
 
     async def _exchange(self, asked: list[_Asked], end: float, *, whole: bool) -> list[_Asked]:
-        """Answer all of them but those whose script Redis does not know, and so has not run."""
+        """Send the commands and answer them. Returns those whose script Redis does not know, and so has not run."""
         until = int(1000 * (self.now() + end - monotonic()))
         commands = self._connection.pack_commands([one.as_sent(until=until, whole=whole) for one in asked])
         self._sent = True
@@ -213,12 +214,12 @@ class Pipeline:
             except ResponseError as error:
                 one.fail(self._trouble(error))
                 replica |= isinstance(error, ReadOnlyError)
-        if replica:  # the name may lead to the new primary by now
+        if replica:  # connect again next time: the host name may point to the new primary by then
             await self._connection.disconnect(nowait=True)
         return forgotten
 
     def _trouble(self, error: Exception) -> StoreUnavailable:
         if isinstance(error, TimeoutError):
             return StoreUnavailable(f"Redis at {self._where} did not answer in time.")
-        code = getattr(error, "status_code", None) or ""  # which redis-py cuts off from what Redis says
+        code = getattr(error, "status_code", None) or ""  # redis-py cuts this off Redis's message
         return StoreUnavailable(f"Redis at {self._where} cannot be used: {f'{code} {error}'.strip(' .')}.")

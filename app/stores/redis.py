@@ -1,7 +1,7 @@
 """Records in Redis, or in Valkey: one store for services on several machines.
 
-Owns what Redis is asked. Every change is a script of lua.py, so it happens as a whole. Time is Redis's, for all services alike.
-Knows nothing of connections.
+Owns which commands are sent to Redis. Every change is a script of lua.py, so it is atomic. All services use Redis's clock. Knows
+nothing of connections.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class Redis:
     name: ClassVar[str] = "redis"
 
     def __init__(self, url: str) -> None:
-        """Connects to nothing yet. ValueError for an address that is none."""
+        """Does not connect yet. Raises ValueError for an invalid address."""
         self._redis = Pipeline(url)
 
     def now(self) -> float:
