@@ -1,1 +1,1 @@
-"""Wire formats: bytes to instances and predictions to bytes. No routes, no models, no waiting."""
+"""Wire formats: bytes to instances, and predictions to bytes. No routes, no loaded models, no `await`."""

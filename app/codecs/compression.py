@@ -1,6 +1,6 @@
-"""gzip and deflate, both ways: a compressed body is never unpacked beyond its limit.
+"""gzip and deflate, in both directions; decompression stops as soon as a body exceeds its limit.
 
-Owns the formats. Knows nothing of what is inside.
+Owns the formats. Knows nothing of what a body holds.
 """
 
 import zlib
@@ -8,23 +8,23 @@ from typing import Literal
 
 from app.errors import MalformedBody, TooLarge
 
-Coding = Literal["gzip", "deflate"]  # as HTTP names them: its deflate is the format of zlib
+Coding = Literal["gzip", "deflate"]  # HTTP's names: its deflate is the zlib format
 
 WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-BARE = -zlib.MAX_WBITS  # what some senders call deflate: without the head and the checksum of zlib
+BARE = -zlib.MAX_WBITS  # raw deflate, which some clients send as deflate: without zlib's header and checksum
 FASTEST = 1
-CHUNK = 2**16  # bytes: what follows the end of a stream is copied, so it is given in pieces
+CHUNK = 2**16  # bytes given to zlib at once: it copies what follows the end of a stream, so this bounds the copy
 MOST_STREAMS = 1024  # in one body
 
 
 def inflate(body: bytes, limit: int, coding: Coding) -> bytes:
-    """What was compressed; TooLarge as soon as it passes `limit` bytes, MalformedBody when it is not in this coding or cut off."""
+    """The decompressed body. Raises TooLarge beyond `limit` bytes, MalformedBody when it is cut off or not in this coding."""
     window = BARE if coding == "deflate" and not _has_zlib_head(body) else WINDOWS[coding]
     parts: list[bytes] = []
     left, position, streams = limit, 0, 0
     while position < len(body):
         if body[position] == 0 and not body[position:].strip(b"\0"):
-            break  # filled up with zeros, as some writers do
+            break  # padded with zeros, as some writers do
         streams += 1
         if streams > (MOST_STREAMS if coding == "gzip" else 1):
             raise MalformedBody(

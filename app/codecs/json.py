@@ -1,7 +1,7 @@
 """The JSON bodies of predictions: bytes -> instances, predictions -> bytes.
 
-Owns the fast way through both. It reads numbers straight into a buffer, without a Python object for each, and gives
-up at the first thing out of the ordinary: plain.py takes over then and says what is wrong. Knows nothing of HTTP.
+Owns the fast decoder and the encoder. The decoder reads numbers straight into a buffer, without a Python object for each, and
+gives up at anything unusual: then plain.py decodes the body and says what is wrong. Knows nothing of HTTP.
 """
 
 import re
@@ -35,17 +35,17 @@ from app.tensors import FLOAT32_MAX, Array, Instance, Prediction, State
 
 T = TypeVar("T")
 
-NUMBERS = b"0123456789.eE+- \t\r\n"  # what numbers, and the space around them, are made of
-ENDS = 256  # bytes
+NUMBERS = b"0123456789.eE+- \t\r\n"  # the characters of numbers and of the white space around them
+ENDS = 256  # bytes at either end of a body in which `hinted_timeout` looks
 _TIMEOUT = re.compile(rb'"timeout_ms"\s*:\s*([0-9]{1,9})\s*[,}]')
 
 
 class _Unusual(Exception):
-    """The fast decoder cannot vouch for this body: the plain one must look."""
+    """The fast decoder cannot be sure about this body: the exact one must decode it."""
 
 
 def hinted_timeout(body: bytes) -> float | None:
-    """Seconds that the body seems to allow, from a look at its ends: good enough to turn it away, not to serve it by."""
+    """The timeout in seconds that the ends of the body suggest: good enough to refuse a request by, not to serve one by."""
     found = _TIMEOUT.search(body, max(0, len(body) - ENDS)) or _TIMEOUT.search(body, 0, ENDS)
     return int(found[1]) / 1000 if found else None
 
@@ -59,39 +59,39 @@ class Decoder:
         self._parser = simdjson.Parser()
 
     def decode(self, body: bytes, choose: Choose) -> PredictRequest:
-        """All instances are good, or none. `choose` gives the spec of a model and version, either of them None, or raises.
+        """The decoded request. `choose` returns the spec for a model and a version, either of which may be None, or raises.
 
-        Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises.
+        Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises; one wrong instance fails the request.
         """
         return self.quick(body, choose) or self.exact(body, choose)
 
     def quick(self, body: bytes, choose: Choose) -> PredictRequest | None:
-        """The request of an ordinary body; None where anything is out of the ordinary. Raises what `decode` raises."""
+        """The request in an ordinary body; None if anything in the body is unusual. Raises what `decode` raises."""
         return self._try(self._decode, body, choose)
 
     def exact(self, body: bytes, choose: Choose) -> PredictRequest:
-        """The request of any body, in many times as long; raises what `decode` raises. Several threads may call it."""
+        """The request in any body; takes many times as long. Raises what `decode` raises. Several threads may call it."""
         return plain.decode(body, self._limits, choose, self._tokens)
 
     def decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
-        """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
+        """The chunk in the body of a stream's request; raises MalformedBody, InvalidRequest, TooLarge."""
         return self.quick_chunk(body, spec) or self.exact_chunk(body, spec)
 
     def quick_chunk(self, body: bytes, spec: ModelSpec) -> Chunk | None:
-        """The chunk of an ordinary body; None where anything is out of the ordinary. Raises what `decode_chunk` raises."""
+        """The chunk in an ordinary body; None if anything in the body is unusual. Raises what `decode_chunk` raises."""
         return self._try(self._decode_chunk, body, spec)
 
     def exact_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
-        """The chunk of any body, in many times as long; raises what `decode_chunk` raises. Several threads may call it."""
+        """The chunk in any body; takes many times as long. Raises what `decode_chunk` raises. Several threads may call it."""
         return plain.decode_chunk(body, self._limits, spec)
 
     def _try(self, decode: Callable[..., T], *arguments: Any) -> T | None:
-        """What the fast decoder finds; None where it cannot vouch for it."""
+        """The result of the fast decoder; None when it cannot be sure of it."""
         try:
             return decode(*arguments)
         except _Unusual:
             return None
-        except RecurveError as error:  # of which no traceback may keep the parser's document alive: a parser has one at a time
+        except RecurveError as error:  # its traceback must not keep the parser's document alive: a parser can have only one
             raise error.with_traceback(None) from None
 
     def _decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
@@ -143,29 +143,29 @@ class Decoder:
             raise _Unusual from None
 
     def _check_brackets(self, body: bytes, features: int, *, steps: int, arrays: int) -> None:
-        """as_buffer flattens whatever is nested, so the body must hold as many steps as there should be, each written as
-        `features` numbers in brackets, and no bracket more."""
+        """Check the nesting, which as_buffer flattens: the body must have exactly `arrays` opening brackets, and `steps` arrays of
+        `features` numbers. Raises _Unusual."""
         skeleton = body.translate(None, NUMBERS)
         if skeleton.count(b"[" + b"," * (features - 1) + b"]") != steps or skeleton.count(b"[") != arrays:
             raise _Unusual
 
     def _sequence(self, sequence: simdjson.Array, pointer: str, spec: ModelSpec) -> tuple[Array, int]:
-        """(time, features), and of how many arrays it is made."""
+        """The sequence, (time, features), and how many JSON arrays it consists of."""
         features, length = len(spec.features), len(sequence)
         arrays = 1 + length
         bare = (spec.stepwise or features == 1) and length > 0 and not isinstance(sequence[0], simdjson.Array)
         if bare and not spec.stepwise:
-            raise _Unusual  # numbers where steps of one feature belong: flattened, they look the same
+            raise _Unusual  # numbers instead of steps of one feature: flattened, they look the same
         if bare:
             length, arrays = 1, 1
-        self._limits.check_steps(length, pointer)  # here: the exact decoder would make objects of them all first
+        self._limits.check_steps(length, pointer)  # before the exact decoder would make Python objects of all steps
         if wrong_length(length, spec):
             raise _Unusual
         try:
             values = np.frombuffer(sequence.as_buffer(of_type="d"), dtype=np.float64)
-        except TypeError:  # something else than a number where a number belongs
+        except TypeError:  # an element is not a number
             raise _Unusual from None
-        if values.size != length * features or np.vdot(values, values) > FLOAT32_MAX**2:  # then some may be too large
+        if values.size != length * features or np.vdot(values, values) > FLOAT32_MAX**2:  # a value may exceed float32
             raise _Unusual
         return values.astype(np.float32).reshape(length, features), arrays
 
@@ -177,11 +177,11 @@ class Decoder:
 
 
 def _members(value: object, known: tuple[str, ...]) -> dict[str, Any]:
-    """The members of an object: known ones, each once, and no bracket in any text."""
+    """The members of an object. Raises _Unusual for an unknown or repeated member, and for a bracket in a string."""
     if not isinstance(value, simdjson.Object) or not 0 < len(value) <= len(known):
         raise _Unusual
     members: dict[str, Any] = {}
-    for name in value.keys():  # noqa: SIM118  # items() would make Python lists of it all
+    for name in value.keys():  # noqa: SIM118  # items() would make Python lists of all arrays
         if name not in known or name in members:
             raise _Unusual
         member = members[name] = value[name]
@@ -191,7 +191,7 @@ def _members(value: object, known: tuple[str, ...]) -> dict[str, Any]:
 
 
 def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec, provider: str, tokens: Tokens) -> bytes:
-    """The body of the answer. Every float32 is written in the fewest digits that give it back."""
+    """The body of the answer. Every float32 is written with the fewest digits that restore it exactly."""
     answer: dict[str, Any] = {"predictions": [_told(each.outputs, spec, options.return_sequences) for each in predictions]}
     if options.return_state:
         answer["states"] = [tokens.encode(prediction.state, spec) for prediction in predictions]
@@ -206,6 +206,6 @@ def encode_chunk(answer: ChunkAnswer, chunk: Chunk, spec: ModelSpec, **more: str
 
 
 def _told(outputs: Sequence[Array], spec: ModelSpec, return_sequences: bool) -> Array | dict[str, Array]:
-    """A prediction as it is written: an array, or where the model has several outputs an object with one for each."""
+    """A prediction as it is written: an array or, if the model has several outputs, an object with an array for each."""
     arrays = shown(outputs, spec, return_sequences=return_sequences)
     return arrays[0] if len(arrays) == 1 else dict(zip([output.name for output in spec.outputs], arrays, strict=True))

@@ -1,6 +1,6 @@
-"""JSON objects of the Open Inference Protocol, member by member: each is of its type, and none stands there twice.
+"""The JSON objects of the Open Inference Protocol: reads them, and checks that members have their type and none is repeated.
 
-Owns how such a body is read, quickly where nothing is out of the ordinary. Knows nothing of what the members mean.
+Owns how such a body is read, with a fast check for ordinary bodies. Knows nothing of what the members mean.
 """
 
 from contextlib import suppress
@@ -15,13 +15,13 @@ from app.errors import InvalidRequest, MalformedBody
 
 T = TypeVar("T")
 
-MOST_MEMBERS = 2**20  # of all objects together, and objects: each takes about 200 bytes
+MOST_MEMBERS = 2**20  # members and objects in one body: each takes about 200 bytes
 
 _TYPES = {str: "a string", bool: "true or false", dict: "an object", list: "an array"}
 
 
 def read_object(text: bytes) -> dict[str, Any]:
-    """The JSON object of a body; MalformedBody, and so too where a member stands in it twice."""
+    """The JSON object in a body. Raises MalformedBody, also for a member that an object has twice, and InvalidRequest."""
     try:
         return _read_object(text)
     except RecursionError:
@@ -29,8 +29,8 @@ def read_object(text: bytes) -> dict[str, Any]:
 
 
 def _read_object(text: bytes) -> dict[str, Any]:
-    if text.count(b":") + text.count(b"{") > MOST_MEMBERS:  # or they stand in strings
-        with suppress(JSONDecodeError):  # said below
+    if text.count(b":") + text.count(b"{") > MOST_MEMBERS:  # too many, unless these characters are in strings: count exactly
+        with suppress(JSONDecodeError):  # reported below
             _look_through(text)
     try:
         value = orjson.loads(text)
@@ -38,13 +38,13 @@ def _read_object(text: bytes) -> dict[str, Any]:
         raise MalformedBody(f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidRequest.at("", f"expected an object, got {kind(value)}")
-    if b"\\" in text or text.count(b":") != _colons(value):  # a member twice, or a colon where this quick look does not see it
+    if b"\\" in text or text.count(b":") != _colons(value):  # a repeated member, or a colon that this fast check does not see
         _look_through(text)
     return value
 
 
 def _colons(value: Any) -> int:
-    """The colons that this value has as JSON, those in the numbers of a tensor left out: it has none."""
+    """How many colons this value has as JSON; `data` is not searched, for a tensor's numbers have none."""
     if isinstance(value, dict):
         return sum(1 + name.count(":") + (0 if name == "data" else _colons(each)) for name, each in value.items())
     if isinstance(value, list):
@@ -53,7 +53,7 @@ def _colons(value: Any) -> int:
 
 
 def _look_through(text: bytes) -> None:
-    """Refuse an object that has a member twice: each reader would take another. And more members than can be kept."""
+    """Refuse repeated members, of which parsers choose different ones, and more than MOST_MEMBERS objects and members."""
     left = MOST_MEMBERS
 
     def look(members: list[tuple[str, Any]]) -> None:
@@ -92,7 +92,7 @@ def member_of(holder: dict[str, Any], name: str, type: type[T], pointer: str) ->
 
 
 def required_of(holder: dict[str, Any], name: str, type: type[T], pointer: str) -> T:
-    """A member of this type that must be there."""
+    """A member of this type, which must be present."""
     value = member_of(holder, name, type, pointer)
     if value is None:
         raise InvalidRequest.at(pointer, f"the member {name} is missing")

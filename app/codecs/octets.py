@@ -1,7 +1,7 @@
 """The binary bodies of predictions: one sequence as float32, little-endian, row-major, in both directions.
 
-Owns the format and its validation; the options stand in the query, the state it starts from in a header. Knows nothing
-of HTTP beyond that.
+Owns the format and its validation. The options are in the query, the state token in a header. Knows nothing of HTTP beyond
+that.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,10 @@ from app.tensors import FLOAT32, Array, Instance, pack_arrays
 def decode(
     body: bytes, query: Sequence[tuple[str, str]], limits: Limits, choose: Choose, *, token: str | None, tokens: Tokens
 ) -> PredictRequest:
-    """Raises MalformedBody when the size is not a whole number of steps, InvalidRequest, TooLarge, and what `choose` raises."""
+    """The request: one instance, and the options from the query.
+
+    Raises MalformedBody when the size is not a whole number of steps, InvalidRequest, TooLarge, and what `choose` raises.
+    """
     members: dict[str, Any] = {"instances": [body]}
     for name, text in query:
         if name in members:
@@ -50,7 +53,7 @@ def decode(
 
 
 def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, spec: ModelSpec) -> Chunk:
-    """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
+    """The chunk in the body of a stream's request; raises MalformedBody, InvalidRequest, TooLarge."""
     if not query:
         return Chunk(_steps(body, spec, limits))
     members: dict[str, Any] = {name: _value(name, text) for name, text in query}
@@ -60,12 +63,12 @@ def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, 
 
 
 def encode(outputs: Sequence[Array], options: Options | Chunk, spec: ModelSpec) -> bytes:
-    """The outputs, one after the other, each as float32: of every step, or of the last one."""
+    """The outputs, one after the other, as float32: of every step, or of the last step only, as the options say."""
     return pack_arrays(shown(outputs, spec, return_sequences=options.return_sequences))
 
 
 def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
-    """(time, features)"""
+    """The steps in the body: (time, features)"""
     features = len(spec.features)
     size = features * FLOAT32.itemsize
     if len(body) % size:
@@ -75,7 +78,7 @@ def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
         raise InvalidRequest.at("", problem)
     numbers = np.frombuffer(body, FLOAT32).astype(np.float32, copy=False)
     steps = numbers.reshape(-1, features)
-    if not isfinite(np.vdot(numbers, numbers)):  # else all are; looking at each takes longer, and `dot` would warn of an overflow
+    if not isfinite(np.vdot(numbers, numbers)):  # fast: a finite sum of squares proves all finite; `dot` would warn of overflow
         wrong = np.argwhere(~np.isfinite(steps))[:MOST_VIOLATIONS]
         names = [feature.name for feature in spec.features]
         violations = [Violation(f"/{t}/{f}", f"{names[f]}: expected a finite number, got {steps[t, f]}") for t, f in wrong]
@@ -85,7 +88,7 @@ def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
 
 
 def _value(name: str, text: str) -> Any:
-    """What a query parameter stands for; what cannot be read is left for options_of to refuse."""
+    """The value of a query parameter; one that cannot be read stays text, which the check of the options refuses."""
     if name in ("return_sequences", "return_state"):
         return {"true": True, "false": False}.get(text.lower(), text)
     if name == "seq" and text.isdecimal() and text.isascii() and len(text) < 20:

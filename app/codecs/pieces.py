@@ -1,6 +1,6 @@
-"""JSON of any size, read exactly and in little memory: long arrays become objects piece by piece, each time they are iterated.
+"""JSON of any size, read exactly and in little memory: long arrays become Python objects piece by piece, on each iteration.
 
-Owns how much of a text becomes objects at once. Knows nothing of what it means.
+Owns how much of a text becomes Python objects at once. Knows nothing of what the text means.
 """
 
 import json
@@ -12,21 +12,21 @@ from typing import Any
 
 from app.errors import InvalidRequest
 
-AT_ONCE = 2**16  # characters that become objects together: a millisecond or two, in which nothing else runs
-FEWEST = 2**6
-SINGLY = 2**8  # elements that are read one by one before it is tried again to read many
-LONG_INTEGER = 1000  # characters; more are read as a float
-MOST_SINGLY = 2**18  # values of a text that are read by themselves, each time anew, in some microseconds each
+AT_ONCE = 2**16  # characters that are parsed in one call: 1 or 2 ms, during which no other thread runs
+FEWEST = 2**6  # characters: a smaller piece is not tried
+SINGLY = 2**8  # elements that are read one by one before many are tried at once again
+LONG_INTEGER = 1000  # characters from which on an integer is read as a float
+MOST_SINGLY = 2**18  # values of a text that may be read one by one, repeated readings included; each takes microseconds
 
-Hook = Callable[[list[tuple[str, Any]]], Any]  # makes an object of its members, or raises
+Hook = Callable[[list[tuple[str, Any]]], Any]  # makes the value for a JSON object from its members, or raises
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def read(text: str, hook: Hook, *, at_once: int = AT_ONCE) -> Any:
-    """The value that `json.loads` gives, with the same errors; but where the text is long, Elements stand for its arrays.
+    """The value that `json.loads` returns, with the same errors; but in a long text, an array is returned as Elements.
 
-    An object in an object is then left empty.
+    In a long text, an object that is a member of an object is returned empty.
     """
     if len(text) <= at_once:
         return json.loads(text, object_pairs_hook=hook, parse_int=_integer)
@@ -38,7 +38,7 @@ def read(text: str, hook: Hook, *, at_once: int = AT_ONCE) -> Any:
 
 
 class Elements:
-    """The elements of an array, which are read each time anew."""
+    """The elements of an array; each iteration reads them from the text again."""
 
     __slots__ = ("_begin", "_count", "_reader", "end")
 
@@ -58,28 +58,28 @@ class Elements:
         return chain.from_iterable(self.blocks())
 
     def blocks(self) -> Iterator[list[Any]]:
-        """All elements in their order, in lists of many."""
+        """All elements in order, as lists of many."""
         return (block for block, _ in self._reader.blocks(self._begin))
 
 
 class Reader:
-    """Reads one text, of which the json module is given a piece at a time, or a single value that is neither array nor object."""
+    """Reads one text: gives the json module a piece of it at a time, or a single value that is neither an array nor an object."""
 
     def __init__(self, text: str, hook: Hook, at_once: int) -> None:
         self.at_once = at_once
-        self.long: dict[int, tuple[int, int]] = {}  # where an array begins: how many elements it has, and where it ends
+        self.long: dict[int, tuple[int, int]] = {}  # start of a long array -> number of its elements, and its end
         self._text = text
         self._left = MOST_SINGLY
         self._hook = hook
         self._single = json.JSONDecoder(parse_int=_integer)
-        self._many = json.JSONDecoder(object_pairs_hook=hook)  # a function for each integer would take twice as long
+        self._many = json.JSONDecoder(object_pairs_hook=hook)  # without parse_int, which would take twice as long
 
     def after_space(self, at: int) -> int:
-        """Where the next thing stands that is no space."""
-        return _SPACE.match(self._text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        """The position of the next character that is not white space."""
+        return _SPACE.match(self._text, at).end()  # type: ignore[union-attr]  # it always matches, also the empty string
 
     def value(self, at: int) -> tuple[Any, int]:
-        """What stands here, and where it ends; InvalidRequest where that has been asked too often."""
+        """The value at this position, and where it ends; raises InvalidRequest after MOST_SINGLY calls."""
         self._left -= 1
         if self._left < 0:
             detail = f"what is wrong with it cannot be told: more than {MOST_SINGLY} values of the body had to be read one by one"
@@ -91,7 +91,7 @@ class Reader:
         return self._object(at) if first == "{" else self._single.raw_decode(self._text, at)
 
     def blocks(self, at: int) -> Iterator[tuple[list[Any], int]]:
-        """The elements of the array that stands here, as many at a time as can be, and where what was read of it ends."""
+        """The elements of the array at this position, in blocks, each with the position where it ends."""
         at = self.after_space(at + 1)
         if self._text[at : at + 1] == "]":
             yield [], at + 1
@@ -100,7 +100,7 @@ class Reader:
         while True:
             end = self._cut(at, size)
             block = self._elements(at, end)
-            if block is None and size > FEWEST:  # it was cut elsewhere than between two elements
+            if block is None and size > FEWEST:  # the cut was not between two elements: try a shorter piece
                 size //= 4
                 continue
             if block is None:
@@ -115,7 +115,7 @@ class Reader:
                 return
 
     def _singly(self, at: int) -> tuple[list[Any], int]:
-        """Some of them, each read by itself, and where the last one ends: strings full of commas cannot be cut."""
+        """Some elements, read one by one, and where the last one ends: for strings full of commas, where cutting fails."""
         block: list[Any] = []
         while True:
             element, end = self.value(at)
@@ -126,12 +126,12 @@ class Reader:
             at = self.after_space(after + 1)
 
     def _cut(self, at: int, size: int) -> int:
-        """Where an element may end, so many characters from here at most."""
+        """A position where an element may end, at most `size` characters from here; negative when there is none."""
         bracket = self._text.rfind("],", at, at + size)
         return bracket + 1 if bracket >= 0 else self._text.rfind(",", at, at + size)
 
     def _elements(self, at: int, end: int) -> list[Any] | None:
-        """Those between two places, if whole elements stand there: what follows is no matter to how they are read."""
+        """The elements between two positions; None unless the text between them is a list of whole elements."""
         if end <= at:
             return None
         piece = f"[{self._text[at:end]}]"
@@ -161,7 +161,7 @@ class Reader:
             at = self.after_space(at + 1)
 
     def _goes_on(self, at: int, end: str) -> bool:
-        """Whether a comma stands here, and not the end."""
+        """Whether a comma is at this position: False for the closing bracket `end`; raises for anything else."""
         mark = self._text[at : at + 1]
         if mark not in (",", end):
             raise JSONDecodeError("Expecting ',' delimiter", self._text, at)
@@ -169,5 +169,5 @@ class Reader:
 
 
 def _integer(digits: str) -> int | float:
-    """Python refuses to read an integer of thousands of digits; as a float it is infinite, and said to be too large."""
+    """An integer; a very long one as a float. Python refuses thousands of digits; as a float they are infinite: too large."""
     return int(digits) if len(digits) < LONG_INTEGER else float(digits)

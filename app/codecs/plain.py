@@ -1,7 +1,7 @@
-"""The exact decoder of the JSON body: says of every wrong value what it is and where.
+"""The exact decoder of JSON bodies: reports what is wrong with each value, and where it is.
 
-Owns the validation of sequences, and what the format means where there is doubt. Written for exactness: json.py has
-the fast decoder, which must agree with this one.
+Owns the validation of sequences, and the meaning of the format in doubtful cases. Written for exactness: json.py has the fast
+decoder, which must agree with this one.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,15 +36,15 @@ ARRAY = (list, Elements)
 
 SINGLE = "put a single sequence into an array: [[[...], ...]]"
 
-TOGETHER = 2**12  # steps that are looked at together
+TOGETHER = 2**12  # steps that are checked together
 
 Choose = Callable[[str | None, str | None], ModelSpec]
 
 
 def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens, *, at_once: int = AT_ONCE) -> PredictRequest:
-    """Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises for a model and version it has not.
+    """The decoded request. `at_once`: characters that are parsed in one call.
 
-    `at_once`: characters that become objects together.
+    Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises for a model or version that it does not have.
     """
     members = _parse(body, at_once)
     if not isinstance(members, dict):
@@ -83,7 +83,7 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens, *, at_on
 
 
 def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec, *, at_once: int = AT_ONCE) -> Chunk:
-    """The body of a stream's chunk; raises MalformedBody, InvalidRequest, TooLarge."""
+    """The chunk in the body of a stream's request; raises MalformedBody, InvalidRequest, TooLarge."""
     members = _parse(body, at_once)
     if not isinstance(members, dict):
         raise InvalidRequest.at("", f"expected an object with the member input, got {kind(members)}")
@@ -95,7 +95,7 @@ def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec, *, at_once: int =
 
 
 def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
-    """The state that a member `state` holds, None where it is absent or null; BadToken."""
+    """The state in the token of a member `state`; None when that is absent or null. Raises BadToken and InvalidRequest."""
     if token is None:
         return None
     if not isinstance(token, str):
@@ -105,7 +105,7 @@ def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
 
 
 def _parse(body: bytes, at_once: int) -> Any:
-    """JSON, and NaN and Infinity too, so that they can be pointed at."""
+    """The JSON value of a body. NaN and Infinity are read too, so that an error can name their place."""
     if not body.strip():
         raise MalformedBody("The body is empty.")
     try:
@@ -120,7 +120,7 @@ def _parse(body: bytes, at_once: int) -> Any:
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of two members of one name each reader takes another, so there must not be two."""
+    """The object with these members. Raises InvalidRequest for a repeated one: parsers differ in which of two they take."""
     members = dict(pairs)
     if len(members) < len(pairs):
         seen: set[str] = set()
@@ -130,7 +130,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _sequence(sequence: Any, pointer: str, spec: ModelSpec, limits: Limits) -> tuple[Array | None, list[Violation]]:
-    """One sequence (time, features), or what is wrong with it, MOST_VIOLATIONS things or a few more."""
+    """One sequence, (time, features), or what is wrong with it: about MOST_VIOLATIONS violations at most."""
     features = len(spec.features)
     if not isinstance(sequence, ARRAY):
         return None, [Violation(pointer, f"expected a sequence, an array of time steps, got {kind(sequence)}")]
@@ -166,7 +166,7 @@ def _blocks(sequence: list[Any] | Elements) -> Iterator[list[Any]]:
 
 
 def _numbers(steps: list[Any], features: int) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """(time, features), if it is plain that nothing is wrong with these steps: quicker than to look at one after the other."""
+    """The steps, (time, features), if a fast check finds nothing wrong with them; else None: then check one after the other."""
     if not set(map(type, steps)) <= set(ARRAY) or set(map(len, steps)) != {features}:
         return None
     flat = list(chain.from_iterable(steps))
@@ -176,11 +176,11 @@ def _numbers(steps: list[Any], features: int) -> np.ndarray[Any, np.dtype[np.flo
         values = np.array(flat, dtype=np.float64)
     except OverflowError:
         return None
-    return values.reshape(len(steps), features) if np.abs(values).max() < FLOAT32_MAX else None  # NaN is not less
+    return values.reshape(len(steps), features) if np.abs(values).max() < FLOAT32_MAX else None  # NaN compares false
 
 
 def _wrong_steps(steps: list[Any], begin: int, pointer: str, spec: ModelSpec) -> list[Violation]:
-    """What is wrong with some steps of a sequence, the first of which is its step `begin`."""
+    """What is wrong with these steps, which begin at step `begin` of their sequence."""
     found: list[Violation] = []
     for time, step in enumerate(steps, begin):
         if not isinstance(step, ARRAY):

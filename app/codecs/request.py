@@ -1,6 +1,6 @@
-"""A decoded prediction request, and its options: everything in it but the sequences.
+"""A decoded prediction request and its options, which are everything in the request but the sequences.
 
-Owns the names of a request's members and what they may hold. Knows nothing of the sequences' format.
+Owns the names of a request's members and their allowed values. Knows nothing of the sequences' format.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,28 +17,28 @@ MEMBERS = ("instances", "model", "version", "return_sequences", "return_state", 
 INSTANCE_MEMBERS = ("input", "state")
 CHUNK_MEMBERS = ("input", "seq", "return_sequences")
 MOST_VIOLATIONS = 10  # in one answer
-TAKEN = "ws"  # the id of no stream: /streams/ws is the WebSocket that begins one
-LARGEST_SEQ = 2**53  # the largest integer that every reader of JSON can hold
-SHORTEST_TIMEOUT = 1e-300  # ms; what is less may be none at all once it is seconds
+TAKEN = "ws"  # not allowed as a stream's id: /streams/ws is the WebSocket that begins a stream
+LARGEST_SEQ = 2**53  # integers up to here are exact in every JSON parser, also in those that use doubles
+SHORTEST_TIMEOUT = 1e-300  # ms; a smaller one could become 0 when it is converted to seconds
 LONGEST_TIMEOUT = 86_400_000  # ms, a day
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold."""
+    """The limits of one request."""
 
     max_instances: int
     max_steps: int  # of one instance
 
     def check_instances(self, count: int) -> None:
-        """Refuse a request with no instances (InvalidRequest) or with too many (TooLarge)."""
+        """Raises InvalidRequest for a request without instances, TooLarge for one with too many."""
         if count == 0:
             raise InvalidRequest.at("/instances", "expected one instance or more, got none")
         if count > self.max_instances:
             raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are accepted in one.")
 
     def check_steps(self, count: int, pointer: str) -> None:
-        """Refuse an instance with more steps than are taken of any model: TooLarge."""
+        """Raises TooLarge for an instance with more steps than any model accepts."""
         if count > self.max_steps:
             where = f"{pointer}: " if pointer else ""
             raise TooLarge(f"{where}the sequence has {count} time steps; at most {self.max_steps} are accepted in one.")
@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything in a request but its instances; None where the service decides."""
+    """Everything in a request but its instances; None: the service decides."""
 
     model: str | None = None
     version: str | None = None
@@ -68,14 +68,14 @@ _DEFAULTS, _WITH_STATE = Options(), Options(return_state=True)
 
 @dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every request
 class PredictRequest:
-    """One decoded request: instances that fit the model it names."""
+    """One decoded request: its instances, which fit the model that it names, and its options."""
 
     instances: list[Instance]
     options: Options
 
 
 def wrong_length(steps: int, spec: ModelSpec) -> str | None:
-    """What is wrong with the length of a sequence for this model, if anything."""
+    """What is wrong with a sequence of so many steps for this model; None: nothing."""
     if steps == 0:
         return "expected one time step or more, got an empty sequence"
     if spec.time_steps not in (None, steps):
@@ -84,22 +84,22 @@ def wrong_length(steps: int, spec: ModelSpec) -> str | None:
 
 
 def check_state_options(spec: ModelSpec, *, given: bool) -> None:
-    """Refuse states, where any were asked for or given, of a model that cannot go on from one: InvalidRequest."""
+    """Raises InvalidRequest if a state is given or asked for and the model cannot go on from a state."""
     if given and not spec.causal:
         detail = f"{spec} has no state to go on from: it answers whole sequences only, so return_state and state are not for it"
         raise InvalidRequest.at("", detail)
 
 
 def shown(outputs: Sequence[Array], spec: ModelSpec, *, return_sequences: bool) -> Sequence[Array]:
-    """What is told of a prediction: of the outputs that answer every step, the last step only unless `return_sequences`."""
+    """The outputs to return; without `return_sequences`, of an output that answers every step only the last step."""
     if return_sequences:
         return outputs
     return [array[-1] if spec.every_step(output) else array for output, array in zip(spec.outputs, outputs, strict=True)]
 
 
 def options_of(members: dict[str, Any]) -> Options:
-    """The options among a request's members; null is the same as absent. InvalidRequest lists what is wrong."""
-    if members.keys() == _PLAIN:  # most are one of the two
+    """The options among a request's members; null is the same as absent. Raises InvalidRequest, which lists what is wrong."""
+    if members.keys() == _PLAIN:  # most requests are one of these two
         return _DEFAULTS
     if members.keys() == _GOING_ON and members["return_state"] is True:
         return _WITH_STATE
@@ -125,7 +125,7 @@ def options_of(members: dict[str, Any]) -> Options:
 
 
 def chunk_options_of(members: dict[str, Any]) -> dict[str, Any]:
-    """What is said of a chunk beside its input, as arguments of Chunk; InvalidRequest lists what is wrong."""
+    """The members of a chunk beside its input, as arguments of Chunk. Raises InvalidRequest, which lists what is wrong."""
     violations = unknown_members(members, "", CHUNK_MEMBERS)
     given = {name: value for name, value in members.items() if value is not None}
     if "input" not in given:
@@ -142,7 +142,7 @@ def chunk_options_of(members: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown_members(members: Iterable[str], pointer: str, known: tuple[str, ...]) -> list[Violation]:
-    """The first MOST_VIOLATIONS members that are not known, each with what its caller may have meant."""
+    """A violation for each of the first MOST_VIOLATIONS unknown members, with what the client may have meant."""
     unknown = islice((name for name in members if name not in known), MOST_VIOLATIONS)
     return [Violation(f"{pointer}/{escape(name)}", f"unknown member; {_hint(name, known)}") for name in unknown]
 
@@ -153,7 +153,7 @@ def _hint(name: str, known: tuple[str, ...]) -> str:
 
 
 def kind(value: object) -> str:
-    """What a JSON value is, in words."""
+    """The type of a JSON value, in words."""
     for types, name in ((bool, "a boolean"), (str, "a string"), (int | float, "a number"), (dict, "an object")):
         if isinstance(value, types):
             return name
@@ -161,6 +161,6 @@ def kind(value: object) -> str:
 
 
 def escape(name: str) -> str:
-    """A member's name as a part of an RFC 6901 pointer, cut to a length that fits an error."""
-    shown = name[:MOST_SHOWN].encode("utf-8", "backslashreplace").decode()  # JSON can name half a character
+    """A member's name as a part of an RFC 6901 pointer, cut to a length that fits into an error."""
+    shown = name[:MOST_SHOWN].encode("utf-8", "backslashreplace").decode()  # a JSON string may hold half of a surrogate pair
     return shown.replace("~", "~0").replace("/", "~1")

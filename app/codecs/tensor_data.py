@@ -1,7 +1,7 @@
 """The numbers of one tensor as the Open Inference Protocol writes them: JSON, nested or flat, or bytes that follow the JSON.
 
-Owns the datatypes, and the check of what came against the shape it claims. Nothing is allocated before sizes agree. Knows
-nothing of models.
+Owns the datatypes, and the check of the data against the declared shape. Allocates nothing before the sizes agree. Knows nothing
+of models.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,30 +18,30 @@ from app.errors import MOST_SHOWN, InvalidRequest
 from app.tensors import FLOAT32_MAX, Array, is_finite
 
 MOST_AXES = 16
-DATATYPES = {"BOOL": "?", "INT32": "<i4", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}  # those that models here have
-OF_TYPES = {"bool": "BOOL", "int32": "INT32", "int64": "INT64", "float32": "FP32", "float64": "FP64"}  # by NumPy's names
+DATATYPES = {"BOOL": "?", "INT32": "<i4", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}  # those that a manifest can name
+OF_TYPES = {"bool": "BOOL", "int32": "INT32", "int64": "INT64", "float32": "FP32", "float64": "FP64"}  # NumPy's name -> protocol's
 
 Numbers = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor as it was sent: what it says of itself, and its numbers, which nobody has looked at yet."""
+    """A tensor as it was sent: its declared name, datatype and shape, and its numbers, not checked yet."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    data: Any  # a memoryview of its bytes, or what stood in the JSON
-    pointer: str  # where it stands in the request
+    data: Any  # a memoryview of its bytes, or its value in the JSON
+    pointer: str  # its place in the request
 
     def refuse(self, detail: str, pointer: str = "") -> InvalidRequest:
         """The error that says what is wrong with it."""
         return InvalidRequest.at(self.pointer + pointer, f"{self.name[:MOST_SHOWN]}: {detail}")
 
     def numbers(self) -> Numbers:
-        """Its numbers in its shape, in the type of this machine; InvalidRequest says which of them is wrong.
+        """The numbers in the declared shape, in native byte order. The datatype must be one of DATATYPES.
 
-        Its datatype must be one of DATATYPES.
+        Raises InvalidRequest, which names the first wrong number.
         """
         read = self._of_bytes if isinstance(self.data, memoryview) else self._of_json
         array = read(np.dtype(DATATYPES[self.datatype]))
@@ -78,7 +78,7 @@ class Tensor:
         return np.array(flat, dtype).reshape(self.shape)
 
     def _flat(self) -> list[Any]:
-        """Its elements, one after the other: as many as its shape has."""
+        """The elements as a flat list, as many as the shape says."""
         data = self.data
         if not isinstance(data, list):
             raise self.refuse(f"expected an array of its elements, nested or flat, got {kind(data)}", "/data")
@@ -118,16 +118,16 @@ _JSON_TYPES: dict[str, tuple[set[type], str]] = {
 
 
 def read_shape(value: Any, pointer: str) -> tuple[int, ...]:
-    """A shape, none of it negative; InvalidRequest."""
+    """A shape without negative lengths; raises InvalidRequest."""
     if not isinstance(value, list) or len(value) > MOST_AXES:
         raise InvalidRequest.at(pointer, f"expected an array of at most {MOST_AXES} integers")
     for axis, length in enumerate(value):
-        if type(length) is not int or length < 0:  # a boolean is none
+        if type(length) is not int or length < 0:  # a boolean is an int, and refused too
             shown = str(length) if isinstance(length, int | float) else kind(length)
             raise InvalidRequest.at(f"{pointer}/{axis}", f"expected an integer from 0 up, got {shown}")
     return tuple(value)
 
 
 def first_not_finite(array: Array) -> tuple[int, ...] | None:
-    """Where the first number stands that is NaN or infinite, if there is one."""
+    """The index of the first number that is NaN or infinite; None when all are finite."""
     return None if is_finite(array) else tuple(map(int, np.unravel_index(np.isfinite(array).argmin(), array.shape)))

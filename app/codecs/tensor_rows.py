@@ -1,6 +1,6 @@
-"""Between tensors in the graph's own layout and instances: each row of the batch is one.
+"""Converts tensors in the graph's own layout to instances, one for each row of the batch, and predictions to tensors.
 
-Owns which tensors a model takes and gives in the Open Inference Protocol, and their shapes. Knows nothing of JSON or bytes.
+Owns which tensors a model has in the Open Inference Protocol, and their shapes. Knows nothing of JSON or bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ INTEGERS = ("INT32", "INT64")
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor of a model: ANY stands in its shape for the number of rows and of steps, where they are not fixed."""
+    """A tensor of a model. In its shape, ANY is a number of rows or steps that is not fixed."""
 
     name: str
     datatype: str
@@ -30,7 +30,7 @@ class TensorSpec:
 
 
 def inputs_of(spec: ModelSpec) -> list[TensorSpec]:
-    """The tensors that a model takes, the constants excepted: the sequences first."""
+    """The input tensors of a model, without its constants: the sequences first."""
     lengths = [TensorSpec(spec.lengths.name, OF_TYPES[spec.lengths.type], (_batch(spec),))] if spec.lengths else []
     return [
         TensorSpec(spec.input.name, "FP32", _sequences(spec)),
@@ -40,7 +40,7 @@ def inputs_of(spec: ModelSpec) -> list[TensorSpec]:
 
 
 def outputs_of(spec: ModelSpec) -> list[TensorSpec]:
-    """The tensors that a model gives: its outputs, then the states, which are given to those only who name them."""
+    """The output tensors of a model: its outputs, then the states, which are returned only to requests that name them."""
     return [
         *(TensorSpec(each.name, "FP32", _with_axes(each.shape, each, spec)) for each in spec.outputs),
         *(TensorSpec(each.output, "FP32", batch_shape(each.shape, each.batch_axis, _batch(spec))) for each in spec.states),
@@ -48,7 +48,7 @@ def outputs_of(spec: ModelSpec) -> list[TensorSpec]:
 
 
 def instances_of(spec: ModelSpec, tensors: Mapping[str, Tensor], limits: Limits) -> list[Instance]:
-    """A row each, cut to its length, from the state that is given for it; InvalidRequest, TooLarge."""
+    """The instances: each is one row, cut to its length, with its state. Raises InvalidRequest and TooLarge."""
     states = {state.input: state for state in spec.states}
     constants = {constant.name: constant for constant in spec.constants}
     known = [each.name for each in inputs_of(spec)] + list(constants)
@@ -81,7 +81,7 @@ def instances_of(spec: ModelSpec, tensors: Mapping[str, Tensor], limits: Limits)
 
 
 def tensor_of(spec: ModelSpec, name: str, predictions: Sequence[Prediction]) -> Array:
-    """The output, or the state output, of this name, as the graph lays it out: rows that are shorter end in zeros."""
+    """The output or state output of this name, in the graph's layout; shorter rows are padded with zeros."""
     for index, output in enumerate(spec.outputs):
         if output.name == name:
             return _laid_out([prediction.outputs[index] for prediction in predictions], output, every_step=spec.every_step(output))
@@ -104,7 +104,7 @@ def _laid_out(answers: Sequence[Array], output: OutputSpec, *, every_step: bool)
 
 
 def _check(tensor: Tensor, datatypes: Sequence[str], shape: tuple[int, ...]) -> None:
-    """InvalidRequest unless the tensor says that it is of such a type, and of this shape."""
+    """Raises InvalidRequest unless the tensor declares one of these datatypes, and this shape."""
     if tensor.datatype not in datatypes:
         raise tensor.refuse(f"expected the datatype {' or '.join(datatypes)}, got {tensor.datatype[:MOST_SHOWN]!r}", "/datatype")
     if len(tensor.shape) != len(shape):
@@ -137,7 +137,7 @@ def _check_constant(tensor: Tensor, constant: ConstantSpec) -> None:
 
 
 def _check_finite(tensor: Tensor, whole: Array, lengths: Sequence[int], spec: ModelSpec) -> None:
-    """What lies beyond a row's length makes no difference."""
+    """Raises InvalidRequest for a number that is not finite within a row's length; what lies beyond it is padding."""
     for row, (steps, length) in enumerate(zip(whole, lengths, strict=True)):
         if (wrong := first_not_finite(steps[:length])) is not None:
             step, feature = wrong
@@ -146,7 +146,7 @@ def _check_finite(tensor: Tensor, whole: Array, lengths: Sequence[int], spec: Mo
 
 
 def _states(tensor: Tensor, state: StateSpec, batch: int) -> Array:
-    """(batch, *shape)"""
+    """The states of all rows: (batch, *shape)"""
     _check(tensor, ("FP32",), batch_shape(state.shape, state.batch_axis, batch))
     array: NDArray[np.float32] = tensor.numbers()
     if (wrong := first_not_finite(array)) is not None:
@@ -155,7 +155,7 @@ def _states(tensor: Tensor, state: StateSpec, batch: int) -> Array:
 
 
 def _starts(spec: ModelSpec, given: Mapping[str, Array], batch: int) -> Sequence[State | None]:
-    """The state that each row starts from: zeros where only others are given."""
+    """The state of each row: None if no state is given; a state that is missing beside given ones is zeros."""
     if not given:
         return [None] * batch
     arrays: list[Any] = []
@@ -166,7 +166,7 @@ def _starts(spec: ModelSpec, given: Mapping[str, Array], batch: int) -> Sequence
 
 
 def _batch(spec: ModelSpec) -> int:
-    """The number of rows that every request must have, or ANY."""
+    """The number of rows: 1 if the graph's batch axis is fixed, else ANY."""
     return 1 if spec.max_batch_size == 1 else ANY
 
 
@@ -175,7 +175,7 @@ def _sequences(spec: ModelSpec) -> tuple[int, ...]:
 
 
 def _with_axes(shape: tuple[int, ...], of: InputSpec | OutputSpec, spec: ModelSpec) -> tuple[int, ...]:
-    """The shape with the axes of batch and time put in where this tensor has them."""
+    """The shape with this tensor's batch and time axes inserted."""
     if of.time_axis is None:
         return batch_shape(shape, of.batch_axis, _batch(spec))
     whole = list(shape)

@@ -1,7 +1,7 @@
 """The inference bodies of the Open Inference Protocol V2: JSON, and the binary tensors that may follow it.
 
-Owns the members of requests and answers, and the binary tensor extension. What tensors mean is tensor_rows.py's, what their
-numbers are tensor_data.py's. Unknown members and parameters are passed over, as the protocol's clients rely on.
+Owns the members of requests and answers, and the binary tensor extension. tensor_rows.py knows what the tensors mean,
+tensor_data.py reads their numbers. Unknown members and parameters are ignored: the protocol's clients rely on that.
 """
 
 import re
@@ -25,7 +25,7 @@ _ID = re.compile(NAME_PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An output that comes back, and whether as bytes."""
+    """An output to return, and whether as bytes."""
 
     name: str
     binary: bool
@@ -33,7 +33,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFlags:
-    """The part that a request has in a sequence whose state the service keeps."""
+    """A request's place in a sequence whose state the service keeps: the sequence's id, and whether it starts or ends here."""
 
     id: str
     start: bool
@@ -42,7 +42,7 @@ class SequenceFlags:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request says, whatever model it is for."""
+    """A request as it was read, before it is checked against a model."""
 
     members: dict[str, Any]
     parameters: dict[str, Any]
@@ -54,7 +54,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One decoded request: instances that fit the model it is for."""
+    """One decoded request: instances that fit its model, and the outputs to return."""
 
     instances: list[Instance]
     wanted: tuple[Wanted, ...]
@@ -63,14 +63,14 @@ class InferRequest:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The body of an answer, and how long its JSON is where bytes follow it."""
+    """The body of an answer, and the length of its JSON if bytes follow it."""
 
     body: bytes
     header_length: int | None = None
 
 
 def read(body: bytes, header_length: bytes | None) -> Asked:
-    """Raises MalformedBody and InvalidRequest. `header_length`: what Inference-Header-Content-Length says."""
+    """The request. `header_length`: the header Inference-Header-Content-Length. Raises MalformedBody and InvalidRequest."""
     text, rest = _parted(body, header_length)
     members = read_object(text)
     parameters = parameters_of(members, "")
@@ -80,7 +80,7 @@ def read(body: bytes, header_length: bytes | None) -> Asked:
 
 
 def fit(asked: Asked, spec: ModelSpec, limits: Limits) -> InferRequest:
-    """The request as one for this model; raises MalformedBody, InvalidRequest and TooLarge."""
+    """The request, checked against this model; raises MalformedBody, InvalidRequest and TooLarge."""
     sequence = asked.sequence
     if sequence is not None:
         _check_sequence(sequence, asked.tensors, spec)
@@ -92,14 +92,14 @@ def fit(asked: Asked, spec: ModelSpec, limits: Limits) -> InferRequest:
 
 
 def check_kept(spec: ModelSpec) -> None:
-    """InvalidRequest unless a sequence of this model can be kept from request to request."""
+    """Raises InvalidRequest unless the state of this model can be kept from request to request."""
     if not spec.causal:
         detail = f"{spec} has no state to go on from: it answers whole sequences only, so a sequence cannot come in parts"
         raise InvalidRequest.at("/parameters/sequence_id", detail)
 
 
 def encode(predictions: Sequence[Prediction], request: InferRequest, spec: ModelSpec) -> Encoded:
-    """The answer. In JSON every float32 is written flat, in the fewest digits that give it back."""
+    """The answer. In JSON the numbers are flat, each float32 with the fewest digits that restore it exactly."""
     outputs: list[dict[str, Any]] = []
     parts: list[bytes] = []
     for wanted in request.wanted:
@@ -119,7 +119,7 @@ def encode(predictions: Sequence[Prediction], request: InferRequest, spec: Model
 
 
 def _parted(body: bytes, header_length: bytes | None) -> tuple[bytes, memoryview]:
-    """The JSON, and the bytes after it."""
+    """The JSON part of the body, and the bytes after it."""
     if header_length is None:
         return body, memoryview(b"")
     digits = header_length.strip()
@@ -132,7 +132,7 @@ def _parted(body: bytes, header_length: bytes | None) -> tuple[bytes, memoryview
 
 
 def _tensors(request: dict[str, Any], rest: memoryview) -> dict[str, Tensor]:
-    """The inputs by their names, each with its share of the bytes that follow the JSON."""
+    """The inputs by name, each with its part of the bytes that follow the JSON."""
     tensors: dict[str, Tensor] = {}
     at = 0
     for index, given in enumerate(required_of(request, "inputs", list, "")):
@@ -189,7 +189,7 @@ def _wanted(request: dict[str, Any], parameters: dict[str, Any], spec: ModelSpec
 
 
 def _sequence(parameters: dict[str, Any]) -> SequenceFlags | None:
-    """The part in a sequence, if any; 0 and the empty string are the id of none."""
+    """The request's place in a sequence, if any; the ids 0 and "" mean no sequence."""
     id = parameters.get("sequence_id")
     start, end = (member_of(parameters, name, bool, "/parameters") or False for name in ("sequence_start", "sequence_end"))
     where = "/parameters/sequence_id"
@@ -206,14 +206,14 @@ def _sequence(parameters: dict[str, Any]) -> SequenceFlags | None:
 
 
 def _check_sequence(sequence: SequenceFlags, tensors: dict[str, Tensor], spec: ModelSpec) -> None:
-    """InvalidRequest unless the service alone keeps the states."""
+    """Raises InvalidRequest if the request sends a state, which the service keeps for a sequence."""
     for state in spec.states:
         if state.input in tensors:
             raise tensors[state.input].refuse(f"it is a state, which the service keeps for the sequence {sequence.id}", "/name")
 
 
 def _timeout(parameters: dict[str, Any]) -> float | None:
-    """Seconds; the protocol's clients count in microseconds, and 0 is none."""
+    """The timeout in seconds, None for 0; the protocol's clients send microseconds."""
     timeout = parameters.get("timeout")
     if timeout is None or (timeout == 0 and type(timeout) is int):
         return None

@@ -1,7 +1,7 @@
 """A model as the Open Inference Protocol V2 describes it: its metadata, its configuration, its statistics.
 
-Owns the members of those answers, all of them there, all integers integers: Triton's tools read them without looking. Knows
-nothing of which models there are.
+Owns the members of these answers. Every member is present and has Triton's type: Triton's tools do not check. Knows nothing of
+which models there are.
 """
 
 import json
@@ -26,14 +26,14 @@ _CONFIG = "/parameters/config"
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How a model is served, as far as its configuration tells."""
+    """How a model is served: what its configuration reports beside its spec."""
 
     versions: Sequence[str]
     max_instances: int  # in one request
     lanes: int
     gpu: bool
-    graph: str  # the file
-    idle_seconds: float  # after which a sequence is forgotten
+    graph: str  # file name
+    idle_seconds: float  # after which a sequence expires
 
 
 def metadata(spec: ModelSpec, versions: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def metadata(spec: ModelSpec, versions: Sequence[str]) -> dict[str, Any]:
 
 
 def config(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
-    """In the terms of Triton's ModelConfig. States stand under sequence_batching, and as inputs that need not be sent."""
+    """Triton's ModelConfig. States are listed under sequence_batching, and as optional inputs."""
     batched = _is_batched(spec)
     states = {name for state in spec.states for name in (state.input, state.output)}
     inputs = [_with_dims(each, batched=batched) for each in inputs_of(spec) if each.name not in states]
@@ -85,7 +85,7 @@ def config(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
 
 
 def statistics(name: str, version: str, counts: ModelCounts) -> dict[str, Any]:
-    """In Triton's terms. `queue` counts instances, `compute_infer` batches; what is not measured is 0 times 0 ns."""
+    """Triton's statistics. `queue` counts instances, `compute_infer` batches; what is not measured has count 0 and 0 ns."""
     computed = counts.executions
     return {
         "name": name,
@@ -118,7 +118,7 @@ def statistics(name: str, version: str, counts: ModelCounts) -> dict[str, Any]:
 
 
 def policy_in(request: dict[str, Any]) -> VersionPolicy | None:
-    """What a request to load a model says of its versions, None where nothing; InvalidRequest for anything else it asks for."""
+    """The version policy in a request to load a model, or None; raises InvalidRequest for anything else that it asks for."""
     parameters = parameters_of(request, "")
     for name in parameters:
         if name.startswith("file:"):
@@ -157,7 +157,7 @@ def _tensor(tensor: TensorSpec) -> dict[str, Any]:
 
 
 def _is_batched(spec: ModelSpec) -> bool:
-    """Whether every tensor has a batch axis of any length, in front: then Triton leaves it out."""
+    """Whether sequences and outputs have the batch axis first, of any length: Triton's shapes then leave it out."""
     return inputs_of(spec)[0].shape[0] == ANY and not any((spec.input.batch_axis, *(each.batch_axis for each in spec.outputs)))
 
 
