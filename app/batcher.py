@@ -1,9 +1,9 @@
 """Runs batches on threads, the lanes, that take them from a queue.
 
-Owns the lanes and the promise that every caller is answered exactly once, whatever arrives, fails, is cancelled or closes. Which
-instances run together is queue.py's. Knows nothing of ONNX Runtime or HTTP. A free lane takes what is there and does not wait for a
-fuller batch, unless the limits say so; only after a batch of several are a few rounds of the event loop left for others to join. A
-batch that costs less than `inline` says runs on the event loop itself.
+Owns the lanes and the promise that every request is answered exactly once, whatever arrives, fails, is cancelled or closes.
+queue.py decides which instances run together. Knows nothing of ONNX Runtime or HTTP. A free lane takes what waits at once, unless
+the limits allow a delay; only after a batch of several does it let a few rounds of the event loop pass, so that others can join.
+A batch that takes no longer than `inline` allows runs on the event loop itself.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ from app.traces import BatchTraces
 log = logging.getLogger(__name__)
 
 Predict = Callable[[Sequence[Instance]], Sequence[Prediction | Exception]]
-Inline = Callable[[int, int], float]  # how many seconds so many instances, the longest of so many steps, may hold up the event loop
+Inline = Callable[[int, int], float]  # (instances, steps of the longest) -> seconds that the batch may block the event loop
 
 HOP = 3e-4  # seconds that a hop to a thread and back costs, when the loop is busy
-MARGIN = 0.3  # of the time until a deadline that may go by in waiting; the urgent may take half, the rest is for errors
-BEHIND = 0.02  # seconds of work that wait, with which somebody is refused soon
-HUNG = (300.0, 10.0)  # seconds, and times what was expected: a batch that has run for longer than both does not end any more
-GRAIN = 5e-3  # seconds: deadlines that pass together are looked at together
+MARGIN = 0.3  # share of a timeout that a request may be expected to wait; urgent work may delay it further, and estimates are rough
+BEHIND = 0.02  # seconds of waiting work from which on requests will soon be refused
+HUNG = (300.0, 10.0)  # a batch hangs when it has run for more than so many seconds and so many times the expected time
+GRAIN = 5e-3  # seconds: deadlines that are closer together are checked together
 
 
 class Batcher:
-    """Runs `predict` over what waits, `lanes` batches at once. Must be made inside a running event loop.
+    """Runs `predict` on the waiting instances, `lanes` batches at once. Must be made inside a running event loop.
 
-    `name`: of the model, for the log; `cost` may have learned already, from a warm-up.
+    `name`: the model's, for the log. `cost`: may have learned from a warm-up already.
     """
 
     def __init__(
@@ -64,32 +64,32 @@ class Batcher:
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         self._free = lanes
         self._inline = inline
-        self._running: dict[int, tuple[list[Entry], float]] = {}  # what the lanes have, by its id(), and until when at most
+        self._running: dict[int, tuple[list[Entry], float]] = {}  # id() -> a batch in a lane, and from when on it hangs
         self._timer: asyncio.Handle | None = None  # for the next deadline
         self._next_deadline = inf
-        self._company: asyncio.Handle | None = None  # for when a batch has waited long enough
+        self._company: asyncio.Handle | None = None  # the timer of a batch that waits for more instances
         self._time = LoopTime(self._run_waiting)
-        self._together = 1  # instances that ran in the last batch
+        self._together = 1  # instances in the last batch
         self._closing = False
         self._done = asyncio.Event()
 
     @property
     def backlog(self) -> float:
-        """Seconds until what waits now is done, as far as is known."""
+        """Estimated seconds until all that waits now is done."""
         return self._queue.weight * self._experience.per_step
 
     @property
     def hangs(self) -> bool:
-        """Whether a lane has a batch that will not end any more, as far as can be told."""
+        """Whether a lane has a batch that hangs, by the limits in HUNG."""
         now = monotonic()
         return any(until < now for _, until in self._running.values())
 
     def predict(self, instances: Sequence[Instance], *, timeout: float) -> Ticket:
-        """Await the ticket for the predictions, in the order of the instances (one or more).
+        """A ticket: await it for the predictions, in the order of the instances (one or more).
 
-        The ticket raises what stands in the place of a prediction (NotFinite where it overflows float32), and DeadlineExceeded
-        after `timeout` seconds. Raises QueueFull, Overloaded when that deadline could not be kept, and Draining, all at once.
-        A caller that is cancelled leaves nothing behind: what it had waiting is dropped before it reaches a lane.
+        Raises at once QueueFull, Overloaded when the deadline could not be kept, and Draining. The ticket raises the error of an
+        instance that failed (NotFinite for one that overflows float32), and DeadlineExceeded after `timeout` seconds. When the
+        task that awaits it is cancelled, its waiting instances are dropped before they reach a lane.
         """
         self.admit(timeout)
         now = monotonic()
@@ -104,9 +104,9 @@ class Batcher:
         return ticket
 
     def admit(self, timeout: float) -> None:
-        """Raises Draining, and Overloaded when what is due before would leave too little of `timeout` seconds.
+        """Raises Draining, and Overloaded when a request with this timeout, in seconds, would have to wait for too much of it.
 
-        Work that is overdue comes first: those who are turned away must not keep those who were accepted waiting.
+        Runs overdue work first: refusing new requests must not delay accepted ones.
         """
         if self._closing:
             raise Draining("The service is shutting down and takes no new work.")
@@ -119,7 +119,7 @@ class Batcher:
                 raise Overloaded(detail, retry_after=ceil(self.backlog))
 
     def refuse(self) -> int:
-        """Take nothing new and answer what waits with Draining; return how many instances that were. What runs is finished."""
+        """Accept nothing new and fail what waits with Draining; return how many instances that were. Running batches finish."""
         self._closing = True
         self._time.call()
         now = monotonic()
@@ -129,7 +129,7 @@ class Batcher:
         return len(missed)
 
     async def close(self) -> None:
-        """Take nothing new, finish what waits and runs."""
+        """Accept nothing new, and finish what waits and what runs."""
         self._closing = True
         self._time.call()
         await self._done.wait()
@@ -138,7 +138,7 @@ class Batcher:
             self._timer.cancel()
 
     def _run_waiting(self) -> None:
-        """Give every free lane a batch, or run batches here where that is cheaper, for as long as the loop's time allows."""
+        """Give every free lane a batch, or run batches here when that is cheaper, for as long as the loop's time allows."""
         until = self._time.work_until()
         while self._free and not self._waits_for_company():
             entries = self._queue.take()
@@ -158,22 +158,22 @@ class Batcher:
             self._running[id(entries)] = entries, monotonic() + max(least, times * expected)
             try:
                 self._threads.submit(self._lane, entries, instances)
-            except RuntimeError as error:  # the system gives no more threads
+            except RuntimeError as error:  # the system allows no more threads
                 self._settle(entries, [error.with_traceback(None)] * len(entries), None)
             else:
                 self._free -= 1
         self._time.work_ended()
-        self._loop.call_soon(self._experience.learn, len(self._queue))  # a caller who is alone has been told then
+        self._loop.call_soon(self._experience.learn, len(self._queue))  # later, so that it does not delay the answers
         if self._closing and self._free == self.lanes and not len(self._queue):
             self._done.set()
 
     def _rounds(self) -> int:
-        """Of the loop, until what waits runs: where there was company there will be more, and who is refused is to hear of it."""
+        """Rounds of the loop before a batch runs: several if the last batch was, to let more join and refusals be answered."""
         full = self._together == self._limits.max_batch_size <= len(self._queue)
         return 1 if self._together == 1 or (full and self.backlog < BEHIND) else ROUNDS
 
     def _waits_for_company(self) -> bool:
-        """Whether a batch that is not full yet may wait a little longer; it runs when it has."""
+        """Whether the next batch is not full and may wait for more; if so, a timer runs it when its time is over."""
         if not self._limits.max_queue_delay or self._closing or not 0 < len(self._queue) < self._limits.max_batch_size:
             return False
         delay = self._limits.max_queue_delay
@@ -186,19 +186,19 @@ class Batcher:
         return True
 
     def _lane(self, entries: list[Entry], instances: list[Instance]) -> None:
-        """In a lane's thread."""
+        """Runs in a lane's thread."""
         results, seconds = self._run(instances)
         self._loop.call_soon_threadsafe(self._finished, entries, results, seconds)
 
     def _finished(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
         if id(entries) not in self._running:
-            return  # answered when it got no thread: the pool had queued it by then, and another thread came to it
+            return  # it failed for lack of a thread and was answered; the pool had queued it all the same, and a thread ran it
         self._free += 1
         self._settle(entries, results, seconds)
         self._time.call()
 
     def _settle(self, entries: list[Entry], results: Sequence[Prediction | Exception], seconds: float | None) -> None:
-        """Answer a batch, which took so many seconds; None where it failed."""
+        """Answer a batch, which took `seconds`; None if it failed."""
         now = monotonic()
         self._running.pop(id(entries), None)
         for entry, result in zip(entries, results, strict=True):
@@ -210,7 +210,7 @@ class Batcher:
             self._experience.note(entries, results, seconds, ended=now, more=len(self._queue) > 0)
 
     def _run(self, instances: list[Instance]) -> tuple[Sequence[Prediction | Exception], float | None]:
-        """A prediction or an error for each instance, never an exception; and the seconds, where all went well."""
+        """A prediction or an error for each instance, and the seconds, None if it failed. Does not raise."""
         begin = perf_counter()
         try:
             predictions = self._predict(instances)
@@ -220,19 +220,19 @@ class Batcher:
         except Exception as error:
             if len(instances) == 1:
                 log.exception("%s: an instance of %d steps failed.", self._name, len(instances[0].steps))
-                return [error.with_traceback(None)], None  # with it, it would keep the batch: and itself, for callers hold it
+                return [error.with_traceback(None)], None  # the traceback would keep the batch, and through it the error, in memory
         log.warning("%s: a batch of %d failed; its instances run one by one, so none harms another.", self._name, len(instances))
         return [result for instance in instances for result in self._run([instance])[0]], None
 
     def _watch(self, deadline: float) -> None:
-        """Look at the deadlines when this one has passed: one timer for all."""
+        """Set the one timer for all deadlines to this deadline."""
         if self._timer is not None:
             self._timer.cancel()
         self._next_deadline = deadline
         self._timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._expire)
 
     def _expire(self) -> None:
-        """Tell everyone who is late, and watch for the next."""
+        """Fail the tickets whose deadline has passed, and set the timer for the next one."""
         self._timer, self._next_deadline = None, inf
         now = monotonic()
         entries = chain(self._queue, *[running for running, _ in self._running.values()])

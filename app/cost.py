@@ -1,8 +1,7 @@
-"""What work costs in seconds, learned from what ran: a batch on its own, and everything that waits.
+"""What work costs in seconds, learned from past batches: one batch alone, and all the work that waits.
 
-Owns these models. A recurrent graph takes a fixed time and then, for each of its steps, a time that depends on how many
-sequences step together; and all of it longer while others want the same processor. Knows nothing of queues, threads or what
-the numbers decide.
+Owns these cost models. A recurrent graph takes a fixed time, and for each step a time that depends on the number of sequences;
+all of it takes longer while other work uses the same processor. Knows nothing of queues, threads or what the numbers decide.
 """
 
 from dataclasses import dataclass, field
@@ -10,22 +9,22 @@ from math import exp2, inf
 from typing import NamedTuple
 
 WEIGHT = 0.1  # of the newest observation
-SHORT = 2  # steps: what so short a batch takes is all fixed cost
-REQUEST = 32  # steps that reading and answering an instance costs as much as
-SLOWEST = 8.0  # times the ideal pace
-TELLING = 1e-3  # seconds: what is shorter takes as long as what is around it does
+SHORT = 2  # steps: the time of a batch this short counts as fixed cost
+REQUEST = 32  # steps: what reading and answering an instance costs
+SLOWEST = 8.0  # times the ideal or expected time: a slower observation counts as this slow
+TELLING = 1e-3  # seconds: shorter batches are not learned from, for work beside them decides how long they take
 STRAIN_WEIGHT = 0.2  # of the newest observation
-RELIEF = 5.0  # seconds in which half of what was above the expected is taken to be gone
+RELIEF = 5.0  # seconds: half-life of the strain's difference from 1 while nothing is observed
 
 
 class Padding(NamedTuple):
-    """The most that is worth it for a sequence to join others instead of a batch of its own."""
+    """The most padding for which a sequence should join a batch instead of running in a batch of its own."""
 
     start: float = inf  # padded steps that cost as much as another batch
-    per_step: float = inf  # further ones for each step that is taken together
+    per_step: float = inf  # further padded steps for each step that runs together
 
     def allowed(self, steps: int) -> float:
-        """Padded steps for which it is worth it that so many are taken together."""
+        """The most padded steps that are worth it when `steps` steps run together."""
         return self.start + self.per_step * steps
 
 
@@ -34,13 +33,13 @@ ANY = Padding()
 
 @dataclass(slots=True)
 class CostModel:
-    """Seconds of a batch from its size and its longest sequence. Sizes are told apart by powers of two. Not thread-safe."""
+    """Predicts a batch's seconds from its size, rounded up to a power of two, and its longest sequence. Not thread-safe."""
 
-    fixed: dict[int, float] = field(default_factory=dict)  # seconds by power of two, the size at most 2 ** power
-    per_step: dict[int, float] = field(default_factory=dict)  # seconds, likewise
+    fixed: dict[int, float] = field(default_factory=dict)  # power -> seconds of a batch of at most 2 ** power instances
+    per_step: dict[int, float] = field(default_factory=dict)  # power -> seconds for each step of such a batch
 
     def learn(self, size: int, steps: int, seconds: float) -> None:
-        """A batch of `size` instances, the longest of `steps` steps, took so long."""
+        """Learn that a batch of `size` instances, the longest of `steps` steps, took so many seconds."""
         power = (size - 1).bit_length()
         if steps <= SHORT:
             self.fixed[power] = _average(self.fixed.get(power), seconds)
@@ -49,7 +48,7 @@ class CostModel:
             self.per_step[power] = _average(self.per_step.get(power), sample)
 
     def predict(self, size: int, steps: int) -> float:
-        """Seconds, from the nearest size that is known; infinite while nothing is."""
+        """Expected seconds, from the nearest known size; infinite while nothing is known."""
         power = (size - 1).bit_length()
         if steps <= SHORT and self.fixed:
             return self._fixed_for(power)
@@ -59,10 +58,10 @@ class CostModel:
         return self._fixed_for(power) + steps * self.per_step[nearest] * 2.0 ** max(0, power - nearest)
 
     def padding(self) -> Padding:
-        """What padding is worth: anything where more sequences cost no more, or nothing is known.
+        """How much padding is worth it: any amount if more sequences cost no more, or if nothing is known.
 
-        A batch takes F, and a + m size for every step. A sequence that joins one adds m for every padded step, and saves F, and a
-        for every step that the shorter of the two has: of that, half is counted, for one that is left out finds company too.
+        A batch costs F, and a + m * size for each step. A sequence that joins a batch adds m for each padded step. It saves F, and
+        a for each step of the shorter of the two. Only half of a is counted: left out, the sequence would join another batch.
         """
         one, most = min(self.per_step, default=0), max(self.per_step, default=0)
         row = (self.per_step[most] - self.per_step[one]) / (2**most - 2**one) if one < most else 0.0
@@ -77,9 +76,9 @@ class CostModel:
 
 @dataclass(slots=True)
 class Pace:
-    """How fast waiting work is done while there is always more of it, on all lanes together, everything included.
+    """How fast all lanes together get through waiting work while there is always more of it, all overhead included.
 
-    Work is measured in steps, an instance as `weight` of its own. Knows no clock: it is told the time, in seconds.
+    Work is measured in steps; `weight` says what an instance counts. Has no clock: the time, in seconds, is an argument.
     """
 
     per_step: float = 0.0  # seconds; 0 while nothing is known
@@ -87,14 +86,14 @@ class Pace:
 
     @staticmethod
     def weight(steps: int) -> int:
-        """What an instance of so many steps adds to the work that waits."""
+        """The work of an instance of so many steps."""
         return steps + REQUEST
 
     def learn(self, weight: int, now: float, *, ideal: float, more: bool) -> None:
-        """So much work has just been finished; whether more was waiting for it to end.
+        """Learn that work of this weight has just ended. `more`: whether more work was waiting then.
 
-        `ideal` is the pace of full batches with nothing around them. What is far from it is not believed: were it, a
-        service that refuses too much would see small batches, think itself slow, and refuse still more.
+        `ideal`: seconds per step in full batches without any overhead. Observations are capped at SLOWEST times that: otherwise
+        a service that refuses too much would run small batches, seem slow to itself, and refuse still more.
         """
         if self._busy_since is not None:
             sample = min((now - self._busy_since) / weight, SLOWEST * ideal)
@@ -104,20 +103,20 @@ class Pace:
 
 @dataclass(slots=True)
 class Strain:
-    """How many times as long as expected a batch takes now. Without new observations it goes back to 1.
+    """How many times as long as expected a batch takes now. Without new observations it returns to 1.
 
-    Any thread may use it: what one learns while another does may be lost. Knows no clock: it is told the time, in seconds.
+    Any thread may use it; when two learn at once, one observation may be lost. Has no clock: the time, in seconds, is an argument.
     """
 
     _last: float = 1.0
-    _seen: float = 0.0  # when
+    _seen: float = 0.0  # when `_last` was observed
 
     def at(self, now: float) -> float:
-        """What to multiply the expected seconds by."""
+        """The factor for the expected seconds."""
         return 1.0 + (self._last - 1.0) * exp2((self._seen - now) / RELIEF)
 
     def learn(self, expected: float, seconds: float, now: float) -> None:
-        """A batch of so many expected seconds has just taken so many."""
+        """Learn that a batch with these expected seconds has just taken `seconds`."""
         if TELLING <= expected < inf:
             seen = min(max(seconds / expected, 1 / SLOWEST), SLOWEST)
             before = self.at(now)

@@ -1,6 +1,6 @@
-"""What the batches of one model have cost: noted when they end, learned from and counted a little later.
+"""What the batches of one model have cost: noted when a batch ends, learned from and counted a little later.
 
-Owns that delay: learning and counting take as long as a small prediction, and a caller who is alone should not wait for them. Knows
+Owns that delay: learning and counting take as long as a small prediction, and a lone client should not wait for them. Knows
 nothing of when batches run.
 """
 
@@ -21,11 +21,11 @@ class _Batch(NamedTuple):
     results: Sequence[Prediction | Exception]
     seconds: float
     ended: float
-    more: bool  # waited when it ended
+    more: bool  # whether more instances waited when it ended
 
 
 class Experience:
-    """The costs of one model's batches, of which `lanes` run at once. `cost` may have learned already, from a warm-up."""
+    """The costs of one model's batches, of which `lanes` run at once. `cost`: may have learned from a warm-up already."""
 
     def __init__(
         self, limits: BatchLimits, *, lanes: int, cost: CostModel | None = None, metrics: ModelMetrics | None = None
@@ -37,25 +37,25 @@ class Experience:
         self._pace = Pace()
         if isfinite(ideal := self._ideal()):
             self._pace.per_step = ideal
-        self._batches: list[_Batch] = []  # that are noted
+        self._batches: list[_Batch] = []  # noted and not learned from yet
 
     @property
     def per_step(self) -> float:
-        """Seconds in which a step of the work that waits is done, whatever goes on beside it; 0 while nothing is known."""
+        """Seconds per step of waiting work, all overhead included; 0 while nothing is known."""
         return self._pace.per_step
 
     def predict(self, size: int, steps: int) -> float:
-        """Seconds that a batch of `size` instances will take, the longest of `steps` steps; infinite while nothing is known."""
+        """Expected seconds of a batch of `size` instances, the longest of `steps` steps; infinite while nothing is known."""
         return self._cost.predict(size, steps)
 
     def note(
         self, entries: Sequence[Entry], results: Sequence[Prediction | Exception], seconds: float, *, ended: float, more: bool
     ) -> None:
-        """A batch ended at that time, after so many seconds, with these results; whether more waited for that."""
+        """Note that a batch ended at time `ended`, after `seconds`, with these results. `more`: whether more instances waited."""
         self._batches.append(_Batch(entries, results, seconds, ended, more))
 
     def learn(self, waiting: int) -> None:
-        """From all that was noted since the last time; so many instances wait now."""
+        """Learn from the batches noted since the last call, and count them. `waiting`: instances that wait now."""
         batches, self._batches = self._batches, []
         executed = []
         for entries, results, seconds, ended, more in batches:
@@ -69,11 +69,11 @@ class Experience:
             self._metrics.ran(executed, waiting=waiting)
 
     def _ideal(self) -> float:
-        """Seconds per step of work where every lane has full batches and nothing else to do."""
+        """Seconds per step of work if every lane runs full batches without any overhead."""
         size = self._limits.max_batch_size
         return self._cost.predict(size, TYPICAL) / (size * Pace.weight(TYPICAL) * self._lanes)
 
 
 def provider_of(results: Sequence[Prediction | Exception]) -> str:
-    """The execution provider that computed them; empty where every one failed."""
+    """The execution provider that computed the results; empty if all failed."""
     return next((each.provider for each in results if isinstance(each, Prediction)), "")

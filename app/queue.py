@@ -1,6 +1,6 @@
-"""The instances that wait, and which of them run together as a batch.
+"""The instances that wait, and the choice of those that run together as a batch.
 
-Owns the waiting entries, each of which carries its own answer slot, and the rules of a batch. No clock, no await, no thread: it
+Owns the waiting entries, each with its own answer slot, and the rules for a batch. No clock, no await, no thread: the queue
 decides, the batcher acts.
 """
 
@@ -15,29 +15,29 @@ from app.cost import ANY, Pace, Padding
 from app.errors import DeadlineExceeded, NotFinite, QueueFull
 from app.tensors import Instance, Prediction
 
-LOOK_AHEAD = 256  # entries among which company is looked for
+LOOK_AHEAD = 256  # entries from which a batch is chosen
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What one batch may hold, in instances and in padded steps, and what may wait."""
+    """The limits of one batch, in instances and in padded steps, and of the queue."""
 
     max_batch_size: int
-    max_batch_steps: int  # padded: instances times the longest of them
+    max_batch_steps: int  # padded steps: instances times the steps of the longest
     max_padding_waste: float  # share of the padded steps that may be padding
     max_queue_size: int  # instances
-    max_queue_delay: float = 0.0  # seconds that a batch which is not full may wait for company
-    padding: Padding = ANY  # that is worth a larger batch
+    max_queue_delay: float = 0.0  # seconds that a batch which is not full may wait for more instances
+    padding: Padding = ANY  # how much padding a larger batch is worth
 
 
 class Ticket:
-    """One request's claim: a slot for each of its instances, answered once, together. Await it for the predictions."""
+    """The pending answer to one request, with a slot for each instance. Await it for all predictions, or the first error."""
 
     __slots__ = ("_future", "_missing", "_predictions", "arrived", "deadline", "span")
 
     def __init__(self, size: int, future: "Future[list[Prediction]]", *, arrived: float, deadline: float) -> None:
         self.arrived = arrived
-        self.span: Any = None  # the request's, where there are traces
+        self.span: Any = None  # the request's trace span, if tracing is on
         self.deadline = deadline
         self._future = future
         self._missing = size
@@ -52,7 +52,7 @@ class Ticket:
 
     @property
     def abandoned(self) -> bool:
-        """Nobody waits any more: the caller went away, was too late, or has been told of a failure."""
+        """Whether nobody waits any more: the request was answered or cancelled, has failed, or its deadline has passed."""
         return self._future.done()
 
     def answer(self, index: int, prediction: Prediction) -> None:
@@ -68,21 +68,21 @@ class Ticket:
             self._future.set_exception(error)
 
     def drop(self) -> None:
-        """Nobody will await it."""
+        """Cancel it: nobody will await it."""
         self._future.cancel()
 
     def expire(self) -> None:
-        """Tell the caller that it is too late."""
+        """Fail it with DeadlineExceeded."""
         self.fail(DeadlineExceeded("The deadline passed while the request waited or ran; send less at once, or try again later."))
 
 
-@dataclass(slots=True, eq=False)  # not frozen: it is no value, and one is made for every instance
+@dataclass(slots=True, eq=False)  # not frozen, which is slower to make: there is one for every instance
 class Entry:
-    """One waiting instance and the slot its answer goes to.
+    """One waiting instance and the slot for its answer.
 
-    `due` orders the queue: when half of the request's time is over, and later by the work of its instances before this
-    one. So the urgent goes first and a large request gives way to small ones that come while it is worked on, but nothing
-    gives way for longer than it can.
+    `due` orders the queue: half-way between the request's arrival and its deadline, plus the time that the instances before it
+    in the same request take. So urgent requests go first, and small requests pass a large one that is being worked on, but an
+    entry gives way only to entries that are due before it.
     """
 
     instance: Instance
@@ -105,10 +105,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Queue:
-    """Entries in the order in which they are due."""
+    """The waiting entries, in the order in which they are due."""
 
     limits: BatchLimits
-    weight: int = 0  # of all that wait
+    weight: int = 0  # of all entries
     _entries: list[Entry] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -118,9 +118,9 @@ class Queue:
         return iter(self._entries)
 
     def put(self, instances: Sequence[Instance], ticket: Ticket, *, per_step: float = 0.0) -> None:
-        """Queue all instances of a request, or none: QueueFull. An empty queue takes a request of any size.
+        """Queue all instances of a request, or raise QueueFull and queue none. An empty queue takes a request of any size.
 
-        `per_step` is what a step of work costs, in seconds.
+        `per_step`: seconds that a step of work costs.
         """
         if self._entries and len(self._entries) + len(instances) > self.limits.max_queue_size:
             self._keep([entry for entry in self._entries if not entry.ticket.abandoned])
@@ -137,18 +137,18 @@ class Queue:
             before += weight
         self.weight += before
         if waiting and self._entries[waiting].due < self._entries[waiting - 1].due:
-            self._entries.sort(key=attrgetter("due"))  # two runs that are sorted already: it only merges them
+            self._entries.sort(key=attrgetter("due"))  # fast: it merges two runs that are sorted already
 
     def before(self, due: float) -> int:
-        """The weight of what is due before then."""
+        """The weight of the entries that are due by then."""
         later = self._entries[bisect_right(self._entries, due, key=attrgetter("due")) :]
         return self.weight - sum([entry.weight for entry in later])
 
     def take(self) -> list[Entry]:
-        """The next batch, and out of the queue with it; empty when nothing waits.
+        """Remove and return the next batch; empty when nothing waits.
 
-        What is due first is always in it. Those nearest to it in length join it, as long as the batch stays within its
-        limits and its padding within the budget, and costs less than what it saves; the rest keep their places.
+        The entry that is due first is always in it. Entries nearest to it in length join, as long as the batch stays within
+        its limits and its padding within the budget, and the padding costs less than it saves. The rest keep their places.
         """
         if first := self._alike():
             del self._entries[: len(first)]
@@ -168,7 +168,7 @@ class Queue:
         return batch
 
     def _alike(self) -> list[Entry]:
-        """A full batch, or all that waits, where these are of one length, so that the rules give no other; else nothing."""
+        """A fast path: a full batch, or all entries, if they have one length, so that the rules choose the same; else nothing."""
         first = self._entries[: self.limits.max_batch_size]
         length = first[0].length if first else 0
         for entry in first:
@@ -177,7 +177,7 @@ class Queue:
         return first if len(first) * length <= self.limits.max_batch_steps or len(first) == 1 else []
 
     def _around_first(self, lengths: list[int]) -> list[int]:
-        """Which of these, in ascending order, make the batch: the first, and its neighbours among the sorted lengths."""
+        """The indices of the batch, ascending: index 0, and its neighbours when the lengths are sorted."""
         worth = self.limits.padding
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         low = high = order.index(0)
@@ -202,7 +202,7 @@ class Queue:
         return sorted(order[low : high + 1])
 
     def clear(self) -> list[Entry]:
-        """Everything that waits, and out of the queue with it."""
+        """Remove and return all entries."""
         entries = self._entries
         self._keep([])
         return entries

@@ -1,4 +1,4 @@
-"""Sequences and batches of them as arrays: the only place where sequences are padded and batches taken apart.
+"""Sequences and batches as arrays: the only module that pads sequences and splits batches.
 
 Owns the shapes. Knows nothing of ONNX Runtime, queues or wire formats. All arrays are float32, C-contiguous.
 A one-shot prediction and a step of a live stream are the same thing: an `Instance`, whose state says where it starts.
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from app.manifest import ModelSpec, OutputSpec, StateSpec
 
 Array = NDArray[np.float32]
-State = tuple[Array, ...]  # one array per state of the model, in the manifest's order, each of its `shape`
+State = tuple[Array, ...]  # one array per state of the model, in the manifest's order, each with the shape of its StateSpec
 
-FLOAT32 = np.dtype("<f4")  # of numbers that are stored or sent
+FLOAT32 = np.dtype("<f4")  # for numbers that are stored or sent: little-endian
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-@dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every sequence
+@dataclass(slots=True)  # not frozen, which would take three times as long to make: there is one for every sequence
 class Instance:
     """One sequence of one step or more, and the state it starts from; None is the zero state."""
 
@@ -33,12 +33,12 @@ class Instance:
         return len(self.steps)
 
 
-@dataclass(slots=True)  # not frozen, which would take three times as long: one is made for every sequence
+@dataclass(slots=True)  # not frozen, for the same reason
 class Prediction:
     """The answer to one instance, never padded, and the state after its last step.
 
-    `outputs` holds one array per output of the model, in the manifest's order: (time, *width) of one that answers every step,
-    (*width,) of one that answers the whole sequence.
+    `outputs` holds one array per output of the model, in the manifest's order: (time, *width) for an output that answers every
+    step, (*width,) for one that answers the whole sequence.
     """
 
     outputs: tuple[Array, ...]
@@ -47,7 +47,7 @@ class Prediction:
 
     @property
     def output(self) -> Array:
-        """The first, of most models the only one."""
+        """The first output; most models have only one."""
         return self.outputs[0]
 
 
@@ -57,11 +57,11 @@ class Batch:
 
     input: Array  # (batch, time, features)
     lengths: NDArray[np.int32]  # (batch,)
-    states: State  # per state, `shape` with the batch axis put in
+    states: State  # one array per state: the StateSpec's shape with the batch axis inserted
 
     @classmethod
     def collate(cls, instances: Sequence[Instance], states: Sequence[StateSpec]) -> Self:
-        """Pad instances, one or more; ValueError on an empty sequence, for which the graph has no answer."""
+        """Pad one or more instances; raises ValueError for an empty sequence, for which the graph has no answer."""
         if len(instances) == 1:
             return cls._of_one(instances[0], states)
         lengths = [len(instance.steps) for instance in instances]
@@ -88,7 +88,7 @@ class Batch:
 
     @classmethod
     def _of_one(cls, instance: Instance, states: Sequence[StateSpec]) -> Self:
-        """Of one instance, with nothing to pad: in a fraction of the time that `collate` takes. ValueError when it has no steps."""
+        """A batch of one instance, with nothing to pad: much faster than the general way. ValueError when it has no steps."""
         if len(instance.steps) == 0:
             raise ValueError("an instance has no steps")
         starts = [_zeros(1, state.shape, state.batch_axis) for state in states]
@@ -109,8 +109,8 @@ class Batch:
     ) -> list[Prediction]:
         """Each instance's own prediction from what the graph returned, in the order of the instances.
 
-        answers: an array for each output; finals: the final states, laid out as `Batch.states`. What comes back are views
-        of these: who keeps one for long copies it, or it keeps the whole batch in memory.
+        answers: an array for each output; finals: the final states, laid out as `Batch.states`. The predictions are views of
+        these arrays: copy one that is kept for long, for it keeps the whole batch in memory.
         """
         wholes = [batch_first(array, spec) for array, spec in zip(answers, outputs, strict=True)]
         ends = [rows(array, state.batch_axis) for array, state in zip(finals, states, strict=True)]
@@ -129,7 +129,7 @@ class Batch:
 
 
 def batch_first(array: Array, spec: OutputSpec) -> Array:
-    """What the graph returned for this output as (batch, time, *width), or (batch, *width) without a time axis; contiguous."""
+    """The graph's array for this output as (batch, time, *width), or (batch, *width) without a time axis; contiguous."""
     axes = (spec.batch_axis,) if spec.time_axis is None else (spec.batch_axis, spec.time_axis)
     if axes != (0, 1)[: len(axes)]:
         array = np.ascontiguousarray(np.moveaxis(array, axes, range(len(axes))))
@@ -138,39 +138,39 @@ def batch_first(array: Array, spec: OutputSpec) -> Array:
 
 @lru_cache(maxsize=256)
 def _zeros(size: int, shape: tuple[int, ...], batch_axis: int) -> Array:
-    """The zero states of `size` instances in the graph's layout; shared, so nobody may write into it."""
+    """The zero states of `size` instances in the graph's layout; shared, and therefore read-only."""
     zeros = np.zeros(batch_shape(shape, batch_axis, size), dtype=np.float32)
     zeros.flags.writeable = False
     return zeros
 
 
 def batch_shape(shape: tuple[int, ...], batch_axis: int, size: int) -> tuple[int, ...]:
-    """The shape of one instance with a batch axis of this size put in."""
+    """The shape of one instance with a batch axis of this size inserted."""
     return (*shape[:batch_axis], size, *shape[batch_axis:])
 
 
 def rows(array: Array, batch_axis: int) -> Array:
-    """A view with the batch axis in front: NumPy's moveaxis, in a tenth of its time."""
+    """A view with the batch axis first: like NumPy's moveaxis, in a tenth of its time."""
     if batch_axis == 1:
         return array.swapaxes(0, 1)
     return array.transpose(batch_axis, *range(batch_axis), *range(batch_axis + 1, array.ndim))
 
 
 def pack_arrays(arrays: Sequence[Array]) -> bytes:
-    """The numbers of all of them, one array after the other, as FLOAT32."""
+    """The numbers of all arrays, one array after the other, as FLOAT32."""
     return b"".join([array.astype(FLOAT32, copy=False).tobytes() for array in arrays])
 
 
 def unpack(data: bytes, count: int = -1) -> Array:
-    """The first `count` numbers that `pack_arrays` wrote, or all of them, in one row."""
+    """The first `count` numbers that `pack_arrays` wrote, or all of them, as an array of one axis."""
     return np.frombuffer(data, FLOAT32, count).astype(np.float32, copy=False)
 
 
 def state_in(numbers: Array, spec: ModelSpec) -> State:
-    """The state whose arrays stand in these numbers one after the other."""
+    """The state whose arrays follow each other in these numbers."""
     return tuple([numbers[part].reshape(shape) for part, shape in spec.layout])
 
 
 def is_finite(array: Array) -> bool:
-    """Whether every number is; the product is so only then, or it is worth a closer look."""
+    """Whether every number is finite. A finite sum of squares proves it; only otherwise is each number checked."""
     return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
