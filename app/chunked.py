@@ -1,6 +1,7 @@
-"""Runs a graph that takes a fixed number of steps a call, as often as the longest sequence of a batch needs.
+"""Runs a graph that takes a fixed number of steps a call, as many times as the longest sequence of a batch needs.
 
-Owns its buffers, which stay on the device, and which of them a batch goes into. Knows nothing of what the graph computes.
+Owns the graph's buffers, which stay on the device, and the choice of the buffers for a batch. Knows nothing of what the graph
+computes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,12 @@ from app.runner import Computed, Runner
 from app.runtime import Bound, Session
 from app.tensors import Array, Batch, batch_shape, rows
 
-REPLAYS = 3  # by which a size is timed
-NOISE = 1.2  # times as long as the quickest is as quick
+REPLAYS = 3  # runs to time a size
+NOISE = 1.2  # a size that takes at most so many times as long as the fastest counts as equally fast
 
 
 def chunk_of(spec: ModelSpec, session: Session) -> int | None:
-    """How many steps the graph takes a call, where that is fixed though sequences may have any length."""
+    """How many steps the graph takes a call, if that is fixed and sequences may have any length; else None."""
     node = session.inputs.get(spec.input.name)
     if node is None or spec.time_steps is not None or spec.input.time_axis is None or len(node.shape) != 3:
         return None
@@ -32,7 +33,7 @@ def chunk_of(spec: ModelSpec, session: Session) -> int | None:
 
 
 class Chunked(Runner):
-    """The states are carried on from chunk to chunk. Batches are filled up to a power of two with rows of length 0."""
+    """Carries the states from chunk to chunk. Pads a batch to a power of two with rows of length 0."""
 
     def __init__(self, spec: ModelSpec, session: Session, provider: str) -> None:
         super().__init__(spec, session, provider)
@@ -44,11 +45,11 @@ class Chunked(Runner):
                 "time as the first axes, and no constants, and must be causal."
             )
         self._bound: dict[int, Bound] = {}
-        self._seconds: dict[int, float] = {}  # of a chunk, by size
-        self._around: dict[int, float] = {}  # of what is done before and after the chunks of a batch, likewise
+        self._seconds: dict[int, float] = {}  # size -> seconds of a chunk
+        self._around: dict[int, float] = {}  # size -> seconds of a batch before and after its chunks
 
     def prepare(self, most: int) -> None:
-        """Take the buffers of each size, and time it; anew, where others may have used the device when it was timed before."""
+        """Allocate the buffers of each size, and time it; again if timed before, for others may have used the device then."""
         for power in range((most - 1).bit_length() + 1):
             self._session.perform(partial(self._time, 2**power))
 
@@ -92,7 +93,7 @@ class Chunked(Runner):
     def _compute(
         self, size: int, input: Array, lengths: NDArray[Any], starts: Sequence[Array]
     ) -> tuple[list[list[Array]], list[Array]]:
-        """Of each output, what every chunk answers; and the states after the last."""
+        """For each output the arrays of all chunks, and the states after the last chunk."""
         spec, bound = self.spec, self._buffers(size)
         for state, start in zip(spec.states, starts, strict=True):
             bound.write(state.input, start)
@@ -129,7 +130,7 @@ class Chunked(Runner):
 
 
 def size_for(count: int, seconds: Mapping[int, float]) -> int:
-    """The smallest of the sizes that is large enough, unless a larger one is quicker: some have kernels that are slow."""
+    """The smallest size that is large enough, unless a larger one is faster: some sizes have slow kernels."""
     large = [size for size in tuple(seconds) if size >= count]
     quickest = min((seconds[size] for size in large), default=0.0)
     enough = [size for size in large if seconds[size] <= quickest * NOISE]
@@ -137,7 +138,7 @@ def size_for(count: int, seconds: Mapping[int, float]) -> int:
 
 
 def _timed(bound: Bound) -> float:
-    """The fewest seconds of some runs."""
+    """The fewest seconds of REPLAYS runs."""
     times = []
     for _ in range(REPLAYS):
         begin = perf_counter()

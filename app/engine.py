@@ -1,8 +1,8 @@
-"""Computes batches, each on the execution provider that is done with it sooner, and says which one is in use and why.
+"""Computes each batch on the execution provider that finishes it sooner, and reports which provider is in use and why.
 
-Owns the model's graphs on the providers that there are: the CPU's always, and CUDA's where it was asked for and can be had. What
-CUDA cannot compute the CPU does, nothing is lost, and the reason is known. Knows nothing of queues or HTTP. Thread-safe; what
-computes releases the GIL.
+Owns the model's graphs: always the one on the CPU, and the one on CUDA if it was asked for and works. When CUDA fails, the CPU
+computes the same batch, so that no request is lost, and the reason is kept. Knows nothing of queues or HTTP. Thread-safe;
+computing releases the GIL.
 """
 
 import logging
@@ -26,15 +26,15 @@ from app.tensors import Array, Batch, Instance, Prediction, is_finite
 log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cuda", "cpu"]
-Alone = Callable[[], AbstractContextManager[None]]  # within it no other process of the service uses the GPU for this
+Alone = Callable[[], AbstractContextManager[None]]  # a block that only one process of the service is in: warm-up on the GPU
 
-TIMES = 3  # that a batch is timed
-AGAIN = (1.0, 60.0)  # seconds after which CUDA is tried again: the first time, and at most
+TIMES = 3  # runs to time a batch
+AGAIN = (1.0, 60.0)  # seconds before CUDA is tried again: after the first failure, and at most; the wait doubles each time
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """What was asked for, what is in use, and why they differ when they do."""
+    """The device that was asked for, the execution provider in use, and why they differ if they do."""
 
     requested: Device
     in_use: str
@@ -42,7 +42,7 @@ class Provider:
 
 
 class Engine:
-    """One model version, ready to predict. `threads` is what one call of `predict` may use on the CPU."""
+    """One model version, ready to predict. `threads`: how many one call of `predict` may use on the CPU."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Engine:
         runtime: Runtime | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Open the version in `folder`; BadArtifact when its graphs are not what the manifest says,
-        ProviderUnavailable when `device` is cuda and CUDA cannot be had."""
+        """Open the version in `folder`; raises BadArtifact when its graphs are not what the manifest says,
+        ProviderUnavailable when `device` is cuda and CUDA cannot be used."""
         self.spec = spec
-        self.on_change: Callable[[Provider], None] = lambda _: None  # called, by any thread, when `provider` has changed
+        self.on_change: Callable[[Provider], None] = lambda _: None  # called when `provider` has changed, from any thread
         self._clock = clock
         self._any_company = spec.ragged and spec.max_batch_size is None
         runtime = runtime or Runtime()
@@ -65,30 +65,30 @@ class Engine:
             raise BadArtifact(f"{spec} has graphs for {', '.join(spec.graphs)} only, none for {CPU}.")
         self._cpu = runner_of(spec, runtime.cpu(folder / spec.graphs[CPU], threads=threads), CPU)
         self._cuda: Runner | None = None
-        self._tries = 0  # of CUDA that failed, one after the other
-        self._again = -inf  # when it may be tried again
-        self._changing = Lock()  # for these two, and what is said of them
+        self._tries = 0  # consecutive failures of CUDA
+        self._again = -inf  # when CUDA may be tried again
+        self._changing = Lock()  # guards these two and `provider`
         self.provider = Provider(device, CPU)
         if device != "cpu":
             try:
                 self._cuda = _on_cuda(spec, folder, runtime)
                 self.provider = Provider(device, CUDA)
             except ProviderUnavailable as error:
-                if device == "cuda" or runtime.expects_gpu:  # else nothing was lost: this machine has no GPU
+                if device == "cuda" or runtime.expects_gpu:  # else this machine has no GPU: the CPU is no fallback
                     self.lose_cuda(str(error))
 
     @property
     def runners(self) -> tuple[Runner, ...]:
-        """One for each provider that a batch may go to."""
+        """One runner for each provider that a batch may go to."""
         return (self._cpu,) if self._cuda is None else (self._cpu, self._cuda)
 
     def runs_on_cpu(self, size: int, steps: int) -> bool:
-        """Whether the CPU computes a batch of `size` instances, the longest of `steps` steps, as things are now."""
+        """Whether a batch of `size` instances, the longest of `steps` steps, would go to the CPU now."""
         cuda = self._cuda
         return cuda is None or self._cpu_is_sooner(cuda, size, steps)
 
     def lose_cuda(self, reason: str) -> None:
-        """Do without CUDA from now on; ProviderUnavailable where that was not to be."""
+        """Stop using CUDA for good; raises ProviderUnavailable if the device asked for is cuda."""
         if self.provider.requested == "cuda":
             raise ProviderUnavailable(f"The device asked for is cuda, but {reason}. With auto or cpu it runs on the CPU.")
         if self._cuda is not None:
@@ -97,19 +97,19 @@ class Engine:
         self._change_provider(Provider(self.provider.requested, CPU, reason))
 
     def close(self) -> None:
-        """Free what it holds; it is not used again."""
+        """Free all resources; the engine is not used again."""
         for runner in self.runners:
             runner.close()
 
     def predict(self, instances: Sequence[Instance]) -> list[Prediction]:
         """Predictions in the order of the instances: one or more, of any lengths that the model takes, with or without states.
 
-        The graph runs as often as it must: once for all where it takes sequences of different lengths.
+        They run as one batch if the model takes different lengths and any batch size, else as one batch for each group that fits.
         """
         return self._predict(instances, self._run)[0]
 
     def answer(self, instances: Sequence[Instance]) -> Sequence[Prediction | NotFinite]:
-        """Predictions in the order of the instances; NotFinite in the place of one that overflows float32, or whose state does."""
+        """Like `predict`, but with NotFinite in place of a prediction whose outputs or state overflow float32."""
         predictions, whole = self._predict(instances, self._run)
         if all(map(is_finite, whole)):
             return predictions
@@ -117,13 +117,13 @@ class Engine:
         return [each if all(map(is_finite, (*each.outputs, *each.state))) else error for each in predictions]
 
     def predict_on(self, runner: Runner, instances: Sequence[Instance]) -> list[Prediction]:
-        """Predictions in the order of the instances, by this runner, whatever it costs; raises what goes wrong there."""
+        """Predictions in the order of the instances, by this runner; raises what the runner raises."""
         return self._predict(instances, runner.predict)[0]
 
     def warm_up(self, batches: Sequence[Sequence[Instance]], *, alone: Alone = nullcontext) -> list[float]:
-        """Run these on every provider, so that each is ready for such and knows what they cost; the fewest seconds of each.
+        """Run these batches on every provider, to prepare and to time them; return the fewest seconds of each batch.
 
-        CUDA is given up where it cannot. What it costs is found out within `alone`.
+        If CUDA fails, it is not used any more. CUDA is timed within `alone`.
         """
         fewest = [inf] * len(batches)
         for runner in self.runners:
@@ -131,7 +131,7 @@ class Engine:
                 with nullcontext() if runner.provider == CPU else alone():
                     runner.prepare(max(map(len, batches)))
                     seconds = [self._timed(runner, batch) for batch in batches]
-            except Exception as error:  # ONNX Runtime's: no memory there, most likely
+            except Exception as error:  # from ONNX Runtime: most likely the GPU is out of memory
                 if runner.provider == CPU:
                     raise
                 self.lose_cuda(f"CUDA could not be made ready: {' '.join(str(error).split())}")
@@ -140,7 +140,7 @@ class Engine:
         return fewest
 
     def _timed(self, runner: Runner, batch: Sequence[Instance]) -> float:
-        """Seconds that this takes there when it has run before, which it learns from."""
+        """Seconds that the batch takes on this runner after a first run; the runner learns them."""
         self.predict_on(runner, batch)
         times = []
         for _ in range(TIMES):
@@ -163,7 +163,7 @@ class Engine:
         return [predictions[index] for index in range(len(instances))], whole
 
     def _run(self, batch: Batch) -> Computed:
-        """Where it is done soonest, or at all."""
+        """Run the batch on the provider that is faster for it now; on the CPU if CUDA fails."""
         cuda, tries = self._cuda, self._tries
         if cuda is None:
             return self._cpu.predict(batch)
@@ -183,19 +183,19 @@ class Engine:
         return self._clock() < self._again or cuda.seconds_now(size, steps) > self._cpu.seconds_now(size, steps)
 
     def _failed(self, error: Exception, tries: int) -> None:
-        """`tries`: those that had failed when this one began. What fails beside it fails for the same reason: it counts once."""
+        """Count a failure of CUDA. `tries`: the failures when this run began: runs that fail together are counted once."""
         with self._changing:
             if self._tries != tries:
                 return
             first, most = AGAIN
-            wait = min(first * 2 ** min(tries, 32), most)  # a device that is lost fails for days: no float holds 2**1024
+            wait = min(first * 2 ** min(tries, 32), most)  # a lost device may fail for days, and 2**1024 overflows a float
             self._again = self._clock() + wait
-            self._tries += 1  # last: who has seen it may not try before then
+            self._tries += 1  # after `_again`: a thread that sees the new count must not try earlier
             reason = f"CUDA failed, and is tried again after {wait:.0f} s: {' '.join(str(error).split())}"
             self._change_provider(Provider(self.provider.requested, CPU, reason))
 
     def _recovered(self, tries: int) -> None:
-        """Unless another try has failed meanwhile."""
+        """Note that CUDA works again, unless another run has failed meanwhile."""
         with self._changing:
             if self._tries == tries:
                 self._tries = 0
@@ -211,7 +211,7 @@ class Engine:
 
 
 def _on_cuda(spec: ModelSpec, folder: Path, runtime: Runtime) -> Runner:
-    """ProviderUnavailable says why that cannot be."""
+    """A runner on CUDA; ProviderUnavailable says why there can be none."""
     if not runtime.expects_gpu:
         raise ProviderUnavailable(NO_DRIVER)
     if CUDA not in spec.graphs:
@@ -231,13 +231,13 @@ def _on_cuda(spec: ModelSpec, folder: Path, runtime: Runtime) -> Runner:
 
 
 def runner_of(spec: ModelSpec, session: Session, provider: str) -> Runner:
-    """BadArtifact unless the graph has the tensors of the manifest, each of its type and number of axes."""
+    """The runner for this graph; BadArtifact unless it has the manifest's tensors, with their types and numbers of axes."""
     kind = Stepwise if spec.stepwise else Whole if chunk_of(spec, session) is None else Chunked
     return kind(spec, session, provider)
 
 
 def _groups(lengths: Sequence[int], spec: ModelSpec) -> list[list[int]]:
-    """Which of these may run together, by their places."""
+    """Groups of instances that may run together, as their indices."""
     alike: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
         alike.setdefault(0 if spec.ragged else length, []).append(index)

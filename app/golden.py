@@ -1,7 +1,7 @@
 """The golden sample of a model version: inputs from random states and the answers they must give.
 
-Owns the format of golden.npz: ragged instances, padded, batch first whatever the graph's layout, each with its answer. Knows
-nothing of who computes an answer. An engine that does not reproduce its golden sample must not serve.
+Owns the format of golden.npz: instances of different lengths, padded, batch first whatever the graph's layout, each with its
+answer. Knows nothing of engines. An engine that does not reproduce its golden sample must not serve.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Golden:
 
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec) -> Self:
-        """Read golden.npz beside the manifest; BadArtifact when it does not fit the manifest."""
+        """Read golden.npz from the version's folder; raises BadArtifact when it does not fit the manifest."""
         try:
             with (folder / GOLDEN_NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 lengths = arrays["lengths"].tolist()
@@ -40,12 +40,12 @@ class Golden:
             instances = [Instance(*pair) for pair in zip(steps, before, strict=True)]
             predictions = [Prediction(*pair) for pair in zip(zip(*columns, strict=True), after, strict=True)]
             _check_shapes(instances, predictions, spec)
-        except Exception as error:  # a broken archive fails in as many ways as it has parts
+        except Exception as error:  # a broken archive can raise almost anything
             raise BadArtifact(f"The golden sample of {spec} cannot be read: {error}.") from error
         return cls(instances, predictions)
 
     def save(self, folder: Path, *, outputs: Sequence[OutputSpec], states: Sequence[StateSpec]) -> None:
-        """Write golden.npz for a model with these; `load` gives back the same."""
+        """Write golden.npz for a model with these outputs and states; `load` returns the same sample."""
         arrays: dict[str, NDArray[np.generic]] = {
             "input": _padded([instance.steps for instance in self.instances]),
             "lengths": np.array([len(instance.steps) for instance in self.instances], dtype=np.int32),
@@ -62,7 +62,7 @@ class Golden:
 
 
 def _padded(rows: Sequence[Array]) -> Array:
-    """One array of them all, filled up with zeros along their first axis."""
+    """One array of all rows, each padded with zeros along its first axis."""
     padded = np.zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]), dtype=np.float32)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
@@ -70,12 +70,12 @@ def _padded(rows: Sequence[Array]) -> Array:
 
 
 def _states(arrays: Mapping[str, Array], names: Sequence[str], count: int) -> list[State]:
-    """One for each instance, made of its part of each of these arrays."""
+    """The state of each instance, from its part of each of the named arrays."""
     return [*zip(*(arrays[name] for name in names), strict=True)] if names else [()] * count
 
 
 def _check_shapes(instances: Sequence[Instance], predictions: Sequence[Prediction], spec: ModelSpec) -> None:
-    """ValueError when they are not of this model."""
+    """Raises ValueError when they do not fit this model."""
     if not instances:
         raise ValueError("it holds no instance")
     for instance, prediction in zip(instances, predictions, strict=True):
@@ -91,9 +91,9 @@ def _check_shapes(instances: Sequence[Instance], predictions: Sequence[Predictio
 
 
 def difference(actual: Sequence[Prediction], expected: Sequence[Prediction], tolerance: Tolerance) -> float:
-    """The largest |actual - expected| over outputs and states, in units of what the tolerance allows: at most 1 is equal.
+    """The largest |actual - expected| over outputs and states, as a multiple of the tolerance: up to 1 counts as equal.
 
-    NaN anywhere, or another shape, is infinitely different.
+    Infinite when a shape differs or any number is NaN.
     """
     worst = 0.0
     for a, b in zip(actual, expected, strict=True):

@@ -1,7 +1,8 @@
-"""What the NVIDIA driver says of this machine, asked of the driver itself.
+"""Asks the NVIDIA driver whether CUDA can run on this machine, and how much memory its GPUs have.
 
-Owns these questions. Where there is no driver nothing else of CUDA is touched. Knows nothing of ONNX Runtime.
-Source of the names and codes: the CUDA driver API, and of the memory NVIDIA's management library (NVML), which starts no CUDA.
+Owns these questions. Without a driver it touches nothing else of CUDA. Knows nothing of ONNX Runtime.
+The names and codes are those of the CUDA driver API and, for the memory, of NVIDIA's management library (NVML), which does not
+start CUDA.
 """
 
 import ctypes
@@ -15,14 +16,14 @@ NO_DRIVER = f"this machine has no NVIDIA driver ({LIBRARY} cannot be loaded)"
 
 
 def has_driver() -> bool:
-    """Whether there is one; it is not started."""
+    """Whether the driver's library can be loaded; does not start the driver."""
     return _driver() is not None
 
 
 def obstacle(needed: int, driver: Any = None) -> str | None:
-    """Why CUDA of this major version cannot run here, as far as the driver knows; None: nothing that it knows of.
+    """Why CUDA of the major version `needed` cannot run here; None: the driver knows no reason.
 
-    `driver`: its library, None for the one of this machine.
+    `driver`: the driver's library; None: this machine's.
     """
     driver = driver or _driver()
     if driver is None:
@@ -49,9 +50,9 @@ class Memory(ctypes.Structure):
 
 @cache
 def smallest_memory(library: Any = None) -> int | None:
-    """Bytes that the smallest of this machine's GPUs has; None where that cannot be told.
+    """Bytes of memory of this machine's smallest GPU; None when that is not known.
 
-    `library`: NVML, None for that of this machine.
+    `library`: NVML; None: this machine's.
     """
     try:
         nvml = library or ctypes.CDLL(MANAGEMENT)
@@ -63,13 +64,13 @@ def smallest_memory(library: Any = None) -> int | None:
             found = [_memory_of(nvml, index) for index in range(number.value)]
         finally:
             nvml.nvmlShutdown()
-    except (OSError, AttributeError):  # there is no such library, or no such function in it
+    except (OSError, AttributeError):  # no such library, or no such function in it
         return None
     return min(filter(None, found), default=None)
 
 
 def _memory_of(nvml: Any, index: int) -> int:
-    """0 where it does not say."""
+    """Bytes of memory of one GPU; 0 when NVML does not say."""
     device, its = ctypes.c_void_p(), Memory()
     if nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(device)):
         return 0

@@ -1,6 +1,6 @@
-"""A model's graph in one session: batches in, predictions out, whether it takes whole sequences or one step a call.
+"""Runs a model's graph in one session: batches in, predictions out, for graphs of whole sequences and of one step a call.
 
-Owns what all runners have. Knows nothing of which provider a batch should go to. All are thread-safe.
+Owns what all runners share. Knows nothing of which provider a batch should go to. All runners are thread-safe.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from app.manifest import ModelSpec
 from app.runtime import Session
 from app.tensors import Array, Batch, Prediction, batch_first, rows
 
-Computed = tuple[list[Prediction], list[Array]]  # predictions, and the arrays that they are views of
+Computed = tuple[list[Prediction], list[Array]]  # the predictions, and the arrays of which they are views
 
 
 class Runner(ABC):
@@ -35,13 +35,13 @@ class Runner(ABC):
 
     @abstractmethod
     def predict(self, batch: Batch) -> Computed:
-        """Raises what ONNX Runtime raises."""
+        """Compute a batch; raises what ONNX Runtime raises."""
 
     def prepare(self, most: int) -> None:  # noqa: B027  # most have nothing to prepare
-        """Make ready for batches of up to `most` instances."""
+        """Prepare for batches of up to `most` instances."""
 
     def timed(self, batch: Batch) -> Computed:
-        """What `predict` computes; the time that it takes tells `seconds_now` how busy the provider is."""
+        """The result of `predict`; its time tells `seconds_now` how busy the provider is."""
         begin = monotonic()
         answer = self.predict(batch)
         now = monotonic()
@@ -50,27 +50,27 @@ class Runner(ABC):
         return answer
 
     def learn(self, size: int, steps: int, seconds: float) -> None:
-        """A batch of `size` instances, the longest of `steps` steps, took so long with nothing beside it."""
+        """Learn that a batch of `size` instances, the longest of `steps` steps, took `seconds` with no other load."""
         self._cost.learn(size, steps, seconds)
 
     def seconds(self, size: int, steps: int) -> float:
-        """What such a batch takes with nothing beside it; infinite while nothing is known."""
+        """Expected seconds of such a batch with no other load; infinite while nothing is known."""
         return self._cost.predict(size, steps)
 
     def seconds_now(self, size: int, steps: int) -> float:
-        """What it will take while others want as much of the provider as lately."""
+        """Expected seconds of such a batch if the provider is as busy as it was lately."""
         return self.seconds(size, steps) * self._strain.at(monotonic())
 
     def close(self) -> None:
-        """Free what it holds; it is not used again."""
+        """Free all resources; the runner is not used again."""
         self._session.close()
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> list[Array]:
-        """What the graph returns: the outputs and then the states, in the manifest's order."""
+        """Run the graph and return its outputs and then its states, in the manifest's order."""
         return self._session.run(self._outputs, feeds)
 
     def _split(self, batch: Batch, outputs: Sequence[Array], states: Sequence[Array]) -> list[Prediction]:
-        """Of outputs that have every step of a batch, in rows, and states as the graph has them."""
+        """Predictions from outputs with all steps of the batch, (batch, time, ...), and states in the graph's layout."""
         return batch.split(outputs, states, outputs=self._rows, states=self.spec.states, provider=self.provider)
 
 
@@ -97,7 +97,7 @@ class Whole(Runner):
 
 
 class Stepwise(Runner):
-    """A graph that takes one step a call: it runs for each step, with those sequences that have so many."""
+    """A graph that takes one step a call: it runs once for each step, with the sequences that are long enough."""
 
     def predict(self, batch: Batch) -> Computed:
         spec = self.spec
@@ -112,7 +112,7 @@ class Stepwise(Runner):
             answers = [batch_first(array, output) for output, array in zip(spec.outputs, arrays, strict=False)]
             ends = [rows(array, state.batch_axis) for state, array in zip(spec.states, arrays[len(outputs) :], strict=True)]
             if wrong := next((len(part) for part in (*answers, *ends) if len(part) != len(live)), None):
-                raise ValueError(f"the graph of {spec} answers {wrong} rows to a batch of {len(live)}")  # NumPy would repeat one
+                raise ValueError(f"the graph of {spec} answers {wrong} rows to a batch of {len(live)}")  # NumPy would broadcast one
             for found, part in zip(outputs, answers, strict=True):
                 found[live, time] = part
             for state, kept, part in zip(spec.states, states, ends, strict=True):

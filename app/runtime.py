@@ -1,11 +1,11 @@
-"""ONNX Runtime: a graph in a session on one execution provider, and the reason where that provider cannot be had.
+"""ONNX Runtime: opens a graph in a session on one execution provider, or gives the reason why that provider cannot be used.
 
-The only module that imports onnxruntime. Owns how sessions are opened, where their buffers lie and which thread touches them.
-Knows nothing of models, batches or what is done when there is no GPU. What computes releases the GIL.
+The only module that imports onnxruntime. Owns how sessions are opened, where their buffers are and which thread uses them.
+Knows nothing of models, batches or what to do without a GPU. Computing releases the GIL.
 
-Everything on CUDA is done by one thread. ONNX Runtime keeps a recorded CUDA graph for the thread that recorded it: any other
-would record it anew, in runs that advance the states several times. And while one thread records, CUDA allows no other to do
-anything (seen with 1.31 on an H200: error 900).
+One thread does everything on CUDA. ONNX Runtime keeps a recorded CUDA graph for the thread that recorded it: another thread
+would record it again, in runs that advance the states several times. And while one thread records, CUDA refuses the work of all
+others (seen with 1.31 on an H200: error 900).
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # since 1.29 it reports to its maker unless told not to before it is imported
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # since 1.29 ONNX Runtime sends telemetry unless this is set before the import
 import onnxruntime as ort
 
 from app import gpu
@@ -33,7 +33,7 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
 CUDA_OPTIONS = {
-    "use_tf32": "0",  # which is the default where it is not said; it keeps 3 digits of 7
+    "use_tf32": "0",  # TF32 is on by default, and keeps 3 digits of 7
     "arena_extend_strategy": "kSameAsRequested",
 }
 
@@ -42,16 +42,16 @@ T = TypeVar("T")
 
 
 class Bound:
-    """Buffers for the inputs and outputs of one shape, on the device, and the work between them. For use in `Session.perform`.
+    """Buffers on the device for inputs and outputs of one shape, and the graph bound to them. For use in `Session.perform`.
 
-    A state that is carried on has one buffer for what enters and what leaves: the next run starts where the last one ended. The
-    graph must have read it before it writes it; one that does not answers wrongly, as the golden sample shows.
+    A carried state has one buffer as input and output: the next run starts where the last one ended. The graph must read this
+    buffer before it writes it; a graph that does not gives wrong answers, which the golden sample detects.
     """
 
     def __init__(
         self, session: "Session", inputs: Mapping[str, AnyArray], outputs: Mapping[str, AnyArray], carried: Mapping[str, str]
     ):
-        """Take buffers as large as these arrays; `carried`: the output by which an input leaves.
+        """Allocate buffers as large as these arrays. `carried`: an input's name -> the output that shares its buffer.
 
         Raises what ONNX Runtime raises.
         """
@@ -68,13 +68,13 @@ class Bound:
         self._options = ort.RunOptions()
         if session.recorded:
             self._options.add_run_config_entry("gpu_graph_id", str(next(session.numbers)))
-        self.run()  # where it is recorded, this one computes several times: what it leaves in the states is not to be used
+        self.run()  # if recorded, the first run computes several times, so its states must not be used
 
     def write(self, name: str, array: AnyArray) -> None:
         self._values[name].update_inplace(np.ascontiguousarray(array))
 
     def read(self, name: str) -> AnyArray:
-        """A copy of what is there."""
+        """A copy of the buffer's content."""
         return np.array(self._values[name].numpy())
 
     def run(self) -> None:
@@ -82,7 +82,7 @@ class Bound:
 
 
 class Session:
-    """One graph on one execution provider. `recorded`: what is bound is recorded as a CUDA graph, and replayed."""
+    """One graph on one execution provider. `recorded`: a Bound records its runs as a CUDA graph and replays it."""
 
     def __init__(self, raw: ort.InferenceSession, device: Literal["cpu", "cuda"], *, recorded: bool = False) -> None:
         self.raw, self.device, self.recorded = raw, device, recorded
@@ -92,7 +92,7 @@ class Session:
         self._lock = Lock()
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
-        """The outputs of these names; raises what ONNX Runtime raises. For any thread."""
+        """The outputs of these names; raises what ONNX Runtime raises. Any thread may call it."""
         if self.device == "cuda":
             return self.perform(lambda: self._run(outputs, feeds))
         return self._run(outputs, feeds)
@@ -105,15 +105,15 @@ class Session:
         return Bound(self, inputs, outputs, carried)
 
     def close(self) -> None:
-        """Free the memory on the device; it is not used again."""
+        """Free the memory on the device; the session is not used again."""
         self.perform(self._free)
 
     def _free(self) -> None:
-        self.inputs, self.outputs = {}, {}  # each of them keeps all of the session
+        self.inputs, self.outputs = {}, {}  # each node keeps the whole session in memory
         self.raw = None
 
     def perform(self, work: Callable[[], T]) -> T:
-        """What this returns, done where this session's buffers may be touched, and by nobody else meanwhile."""
+        """The result of `work`, which runs where this session's buffers may be used, with nothing else using them meanwhile."""
         if self.device == "cuda":
             return _on_cuda_thread(work)
         with self._lock:
@@ -121,21 +121,21 @@ class Session:
 
 
 class Runtime:
-    """The ONNX Runtime that is installed. `driver`: NVIDIA's library, None for that of this machine."""
+    """The installed ONNX Runtime. `driver`: NVIDIA's driver library; None: this machine's."""
 
     def __init__(self, driver: Any = None) -> None:
         self._driver = driver
         self.expects_gpu = driver is not None or gpu.has_driver()
 
     def cpu(self, path: Path, *, threads: int) -> Session:
-        """Raises BadArtifact where the file is not a graph that runs. `threads`: that one run may use."""
+        """A session on the CPU; BadArtifact when the file is not a graph that runs. `threads`: how many one run may use."""
         try:
             return Session(_open(path, threads, [CPU]), "cpu")
         except Exception as error:  # ONNX Runtime raises its own and built-in types
             raise BadArtifact(f"ONNX Runtime cannot open {path.name}: {error}") from error
 
     def cuda(self, path: Path, *, record: bool = False) -> Session:
-        """A session that really is on CUDA; ProviderUnavailable says why there is none. `record`: as Session has it."""
+        """A session that really is on CUDA; ProviderUnavailable says why there is none. `record`: see `recorded` of Session."""
         if (reason := self._obstacle()) is not None:
             raise ProviderUnavailable(reason)
         options = CUDA_OPTIONS | {"enable_cuda_graph": str(int(record))}
@@ -143,18 +143,18 @@ class Runtime:
             raw = _on_cuda_thread(lambda: _open(path, 1, [(CUDA, options), CPU]))
         except Exception as error:  # as above; every one of them means: no CUDA
             raise ProviderUnavailable(f"CUDA could not be started: {error}") from error
-        if CUDA not in raw.get_providers():  # it only logs that
+        if CUDA not in raw.get_providers():  # ONNX Runtime only logs that it failed
             raise ProviderUnavailable("ONNX Runtime could not start its CUDA provider")
         return Session(raw, "cuda", recorded=record)
 
     def _obstacle(self) -> str | None:
-        """What is known to stand in the way of CUDA; its libraries are loaded when nothing does."""
+        """The reason why CUDA cannot be used, or None; also loads CUDA's libraries, when no reason was found before."""
         if CUDA not in ort.get_available_providers():
             return "the installed ONNX Runtime is built without CUDA (install onnxruntime-gpu)"
         major = int(ort.cuda_version.split(".")[0])
         if (reason := gpu.obstacle(major, self._driver)) is not None:
             return reason
-        with _loading, redirect_stdout(StringIO()):  # it prints what it does not find
+        with _loading, redirect_stdout(StringIO()):  # preload_dlls prints which libraries it does not find
             ort.preload_dlls()
         try:
             ctypes.CDLL(str(Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"))
@@ -166,10 +166,10 @@ class Runtime:
         return None
 
 
-_loading = Lock()  # stdout is everyone's
+_loading = Lock()  # redirecting stdout concerns all threads
 
 
-_cuda_thread = ThreadPoolExecutor(1, thread_name_prefix="cuda")  # which starts when there is work for it
+_cuda_thread = ThreadPoolExecutor(1, thread_name_prefix="cuda")  # the thread starts with the first work
 
 
 def _on_cuda_thread(work: Callable[[], T]) -> T:
@@ -177,7 +177,7 @@ def _on_cuda_thread(work: Callable[[], T]) -> T:
         try:
             return work()
         except Exception as error:
-            clear_frames(error.__traceback__)  # else what they hold of the device is freed by the thread that gets the error
+            clear_frames(error.__traceback__)  # else the thread that gets the error would free what the frames hold on the device
             raise
 
     return _cuda_thread.submit(done).result()
@@ -188,6 +188,6 @@ def _open(path: Path, threads: int, providers: Sequence[Any]) -> ort.InferenceSe
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # fatal; what fails is raised, and what matters of the rest is checked and reported here
-    # Where a provider fails it would go on with the CPU of its own accord, for good, and print that.
+    options.log_severity_level = 4  # fatal only: failures are raised, and this module checks and reports what else matters
+    # enable_fallback: when a provider fails, ONNX Runtime would switch to the CPU by itself, for good, and print that.
     return ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)

@@ -106,7 +106,8 @@ class Calls:
         }
         rest, before = self.rest, self.cycle
         self.cycle = cycle = self._new_cycle(scope, keep_alive=keep_alive and not self._leaving)
-        cycle.waiting_for_100_continue = version != "1.0" and any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
+        asks = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+        cycle.waiting_for_100_continue = asks and version != "1.0"  # HTTP/1.0 has no interim answers
         if self._leaving and before is not None and not before.response_started:
             before.keep_alive = True  # it is not the last, after all
         if not rest:
@@ -154,10 +155,7 @@ class Calls:
         self._work_on(self._reply(cycle, begin(scope, body)))
 
     def begin_again(self, data: bytes) -> bool:
-        """Begin the request in `data` without parsing, if its head is the known one: does what all of the above would do.
-
-        False: the head is another, or an earlier request or answer is in the way.
-        """
+        """Begin the request in `data` without parsing it. False: its head is not known, or an earlier request is in the way."""
         known = self._known
         if known is None or self._leaving or self.flow.write_paused or not self.rest:
             return False
