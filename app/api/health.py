@@ -73,7 +73,7 @@ def router(service: Service, keeper: Keeper) -> APIRouter:
         responses={200: {"content": {}}, **responses.problems(503)},
     )
     async def ready() -> Response:
-        """200 when the models are loaded, warm and proved, and the service is not draining."""
+        """200 when the models are loaded, warmed up and checked, and the service is not draining."""
         service.check_ready()
         return Response()
 

@@ -67,7 +67,7 @@ class Models:
         return JSONResponse(v2_model.config(spec, serving))
 
     async def statistics(self, request: Request) -> JSONResponse:
-        """What all processes together have counted, since the service began: of one version, or of all that are served."""
+        """Counts of all processes together since the service started: of one version, or of all that are served."""
         catalog = self._service.catalog
         if "version" in request.path_params:
             served = [self._model(request).spec]
@@ -122,7 +122,7 @@ def router(service: Service, models: Models) -> APIRouter:
         responses=responses.problems(503),
     )
     async def ready() -> JSONResponse:
-        """200 when the models are loaded, warm and proved, and the service is not draining."""
+        """200 when the models are loaded, warmed up and checked, and the service is not draining."""
         service.check_ready()
         return JSONResponse({"ready": True})
 

@@ -55,9 +55,9 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
         openapi_extra={**_reads("LoadRequest"), "parameters": v2_schemas.path("model")},
     )
     async def load(request: Request) -> Response:
-        """Its newest version, or those that are named, proved before they take the place of what is served.
+        """Loads its newest version, or the versions that the config names, and checks each before it replaces what is served.
 
-        The answer comes when that is so in all workers. A version that is refused leaves all as it was.
+        The answer comes when all workers serve it. A version that is refused changes nothing.
         """
         policy = v2_model.policy_in(await read(request))
         await operations.load(request.path_params["model"], policy)
@@ -66,13 +66,13 @@ def router(catalog: Catalog, operations: Operations, bodies: Bodies) -> APIRoute
     @routes.post(
         "/models/{model}/unload",
         operation_id="unload_model",
-        summary="Serve a model no more",
+        summary="Stop serving a model",
         response_class=Response,
         responses={200: {"content": {}}, **responses.problems(400, 401, 403, 404, 503)},
         openapi_extra={**_reads("LoadRequest"), "parameters": v2_schemas.path("model")},
     )
     async def unload(request: Request) -> Response:
-        """What waits for it is finished first."""
+        """Requests that wait for it are answered first."""
         await read(request)
         await operations.unload(request.path_params["model"])
         return Response()
