@@ -1,7 +1,7 @@
-"""Which versions of which models are served, by what is on disk and what the operator ordered.
+"""Decides which versions of which models are served, from what is on disk and what the operator ordered.
 
-Owns the loaded models and their swap: a new version is loaded whole and proved, takes the place of the old one, and the old one is
-let go when those who use it have ended. Nothing that serves makes way for something that cannot. Knows nothing of requests.
+Owns the loaded models and their swap: a new version is loaded and proved, then replaces the old one, which is freed when nothing
+uses it any more. A version that serves is never replaced by one that cannot. Knows nothing of requests.
 """
 
 import asyncio
@@ -22,32 +22,32 @@ Key = tuple[str, str]  # name and version
 
 
 class Catalog:
-    """The models of a repository, as far as they are loaded. Every method belongs to the event loop."""
+    """The loaded models of a repository. Only the event loop may change it; other threads may read it."""
 
     def __init__(self, repository: Repository, loader: Loader, policy: VersionPolicy, book: OrderBook, refused: Refusals) -> None:
         self.repository = repository
         self.refused = refused
-        self.replaced: dict[Key, float] = {}  # when versions had to make way for others
-        self.aside: dict[Key, Model] = {}  # no longer served, but kept for the streams that began with them
-        self.policy = policy  # where nothing else was ordered
+        self.replaced: dict[Key, float] = {}  # when a version was replaced
+        self.aside: dict[Key, Model] = {}  # not served any more, but kept for the streams that began with them
+        self.policy = policy  # for models without an order
         self._loader = loader
         self._book = book
         self._loaded: dict[str, dict[str, Model]] = {}  # by name and version, newest first
         self._leaving: dict[asyncio.Task[None], Model] = {}
-        self.done = 0  # the number of the last order that was carried out
+        self.done = 0  # number of the last order that was carried out here
         self._changing = asyncio.Lock()
 
     def names(self) -> list[str]:
-        """The models that are served."""
+        """The names of the served models."""
         return list(self._loaded)
 
     def find(self, name: str, version: str | None = None) -> Model | None:
-        """The one that is served: the newest, where no version is named."""
+        """The served model of this name and version, or its newest served version; None when it is not served."""
         versions = self._loaded.get(name, {})
         return next(iter(versions.values()), None) if version is None else versions.get(version)
 
     def versions(self, name: str) -> list[str]:
-        """Those that are served, newest first."""
+        """The served versions of a model, newest first."""
         return list(self._loaded.get(name, ()))
 
     @property
@@ -56,16 +56,16 @@ class Catalog:
 
     @property
     def loaded(self) -> list[Model]:
-        """What is served, and what is kept for those who began with it."""
+        """The served models, and those kept for streams."""
         return [*self.served, *self.aside.values()]
 
     @property
     def working(self) -> list[Model]:
-        """What is served, what is kept for those who began with it, and what finishes its work before it is let go."""
+        """The loaded models, and those that finish their work before they are freed."""
         return [*self.loaded, *self._leaving.values()]
 
     def is_off(self, name: str) -> bool:
-        """Whether a model is not served because that was ordered."""
+        """Whether the operator ordered that this model is not served."""
         return self._book.read()[1].get(name, self.policy) is None
 
     def index(self) -> list[VersionState]:
@@ -82,20 +82,20 @@ class Catalog:
         return found
 
     async def refresh(self) -> int:
-        """Bring what is served in line with what is on disk and what was ordered; the number of the last order.
+        """Load and replace versions to match the disk and the orders; return the number of the last order.
 
-        What was refused is tried again when its files or the orders have changed. BadArtifact when the repository cannot be read;
-        then all stays as it is.
+        A refused version is tried again when its files or the orders have changed. Raises BadArtifact, with nothing changed, when
+        the repository cannot be read.
         """
         async with self._changing:
             return await self._refresh()
 
     async def order(self, name: str, policy: VersionPolicy | None) -> int:
-        """Serve these versions of a model from now on, or none; the number of the last order. It is carried out here unless `done`
-        is less: then what was ordered before of other models is not, and `refresh` has to be tried again.
+        """Order which versions of a model are served from now on (None: none), and do so here; return the number of the last order.
 
-        Raises ModelNotFound, BadModel when a version that is wanted is refused, BadArtifact when the repository cannot be read,
-        and OSError when the order cannot be written down: then nothing was ordered, and what was served goes on.
+        If `done` is less than that number, earlier orders for other models are not carried out yet: `refresh` must be tried again.
+        Raises ModelNotFound, BadModel when a wanted version is refused, BadArtifact when the repository cannot be read, and
+        OSError when the order cannot be written: then nothing is ordered and nothing changes.
         """
         async with self._changing:
             versions = (await asyncio.to_thread(self._look)).get(name, {})
@@ -107,18 +107,18 @@ class Catalog:
                     going_on = f" Version {served[0]} goes on." if (served := self.versions(name)) else ""
                     raise BadModel(" ".join(problems) + going_on)
                 number = await asyncio.to_thread(self._book.give, name, policy)
-            except BaseException:  # it is not given, and nobody needs what was loaded for it
+            except BaseException:  # the order is not given: free the models that were loaded for it
                 for model in after.values():
                     if model not in self.loaded:
                         self._let_go(model)
                 raise
             self._serve(name, after)
-            with suppress(Exception):  # it is given: what is not done of it now is for the next refresh, which says what is wrong
+            with suppress(Exception):  # the order stands: the next refresh does the rest, and reports what is wrong
                 number = await self._refresh()
             return number
 
     async def keep_aside(self, name: str, version: str) -> Model:
-        """A version for those who began with it, loaded when it must be; raises what Loader.load raises."""
+        """A version for the streams that began with it, loaded if it is not yet; raises what Loader.load raises."""
         async with self._changing:
             model = self.find(name, version) or self.aside.get((name, version))
             if model is None:
@@ -126,26 +126,26 @@ class Catalog:
             return model
 
     def release(self, key: Key) -> None:
-        """Nobody needs this version any more that was kept aside."""
+        """Free a version that was kept aside."""
         self._let_go(self.aside.pop(key))
 
     @property
     def hanging(self) -> ModelSpec | None:
-        """Whose batch does not end any more; None: nobody's."""
+        """A model with a batch that hangs, or None."""
         return next((model.spec for model in self.working if model.batcher.hangs), None)
 
     def check_live(self) -> None:
-        """Hanging where a batch does not end any more."""
+        """Raises Hanging when a batch hangs."""
         if (spec := self.hanging) is not None:
             raise Hanging(f"A batch of {spec} does not end: this process has to be replaced.")
 
     async def close(self) -> None:
-        """Finish what waits and runs, and let all go."""
+        """Finish what waits and runs, and wait for the models that are being freed."""
         async with self._changing:
             await asyncio.gather(*(model.batcher.close() for model in self.loaded), *self._leaving)
 
     def _look(self) -> dict[str, dict[str, Mark | None]]:
-        """What is on disk: the marks of the versions of each model, the newest version first."""
+        """What is on disk: for each model its versions, newest first, with their marks."""
         repository = self.repository
         return {
             name: {version: mark_of(repository.folder(name, version)) for version in repository.versions(name)}
@@ -157,11 +157,11 @@ class Catalog:
         on_disk = await asyncio.to_thread(self._look)
         for name in sorted({*on_disk, *self._loaded}):
             policy = orders.get(name, self.policy)
-            if policy is None or (name not in on_disk and on_disk):  # an empty repository is one that was not mounted
+            if policy is None or (name not in on_disk and on_disk):  # an empty repository is probably not mounted: keep all
                 self._serve(name, {})
             elif after := await self._wanted(name, on_disk.get(name, {}), policy, again=number > self.done):
                 self._serve(name, after)
-            # else what is served does not make way for nothing
+            # else no version is good: what is served goes on
         for name, version in [*self.refused]:
             if version not in on_disk.get(name, ()):
                 del self.refused[name, version]
@@ -171,7 +171,7 @@ class Catalog:
     async def _wanted(
         self, name: str, versions: Mapping[str, Mark | None], policy: VersionPolicy, *, again: bool
     ) -> dict[str, Model]:
-        """The good ones of the versions that are wanted, loaded where they are not yet."""
+        """The wanted versions that are good, loaded if they are not yet. `again`: also try those refused before."""
         found: dict[str, Model] = {}
         tried = set()
         for version in policy.among([*versions]):
@@ -180,20 +180,20 @@ class Catalog:
             if model is None or model.mark != versions[version]:
                 model = await self._try(name, version, versions[version], again=again) or self.find(name, version)
             else:
-                self.refused.pop((name, version), None)  # the files are again those that are loaded
+                self.refused.pop((name, version), None)  # the files are the loaded ones again
             if model is not None:
                 found[version] = model
             if policy.enough(len(found)):
                 break
         for version in versions.keys() - tried:
-            self.refused.pop((name, version), None)  # nobody wants it any more
+            self.refused.pop((name, version), None)  # not wanted any more
         return found
 
     def _serve(self, name: str, after: dict[str, Model]) -> None:
-        """Put these versions in the place of what is served of a model."""
+        """Serve these versions of a model instead of those served so far."""
         before = self._loaded.get(name, {})
         if after:
-            self._loaded[name] = after  # in one step: `index` may look from another thread
+            self._loaded[name] = after  # in one step: `index` may read it in another thread
         else:
             self._loaded.pop(name, None)
         for version, model in after.items():
@@ -204,7 +204,7 @@ class Catalog:
                 self._replace(model, by=after)
 
     async def _try(self, name: str, version: str, mark: Mark | None, *, again: bool) -> Model | None:
-        """The version, loaded; None when it is refused, or was before and has not changed since."""
+        """Load the version; None when it is refused, or was refused before and has not changed since."""
         known = self.refused.get((name, version))
         if known is not None and known.mark == mark and not again:
             return None
@@ -240,7 +240,7 @@ class Catalog:
         task.add_done_callback(self._leaving.pop)
 
     def _problems(self, name: str, policy: VersionPolicy, versions: Mapping[str, Mark | None]) -> list[str]:
-        """Why what is ordered, and was tried, cannot be served whole."""
+        """Why not all that was ordered can be served."""
         problems = [f"There is no version {version} of {name}." for version in policy.specific or () if version not in versions]
         problems += [
             f"Version {version} of {name} is refused: {refused.reason}"

@@ -1,6 +1,6 @@
 """The life of one model version: load -> replay the golden sample -> warm up -> serve -> drain.
 
-Owns the order, and that nothing serves before it has proved itself. Knows nothing of requests or HTTP.
+Owns this order: no version serves before it has reproduced its golden sample. Knows nothing of requests or HTTP.
 """
 
 import asyncio
@@ -33,26 +33,26 @@ from app.traces import Traces
 log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = (1, 32)
-LATELY = 60.0  # seconds
-ALONE = 20e-3  # seconds that the event loop may be held up, probes with it
+LATELY = 60.0  # seconds for which a model counts as followed after a stream used it
+ALONE = 20e-3  # seconds that a batch may block the event loop, health probes included
 
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """One loaded version, ready to predict. It is not let go while it is held: in a `with` block, or from `hold` to `release`."""
+    """One loaded version, ready to predict. It is not freed while it is held: in a `with` block, or from `hold` to `release`."""
 
     spec: ModelSpec
     engine: Engine
     batcher: Batcher
     counts: ModelMetrics
     mark: Mark | None  # of the files that it was loaded from
-    _followed: float = field(default=-inf, init=False)  # when a stream went on with it
-    # One entry for each who holds it: append and pop are atomic, as `+= 1` is not, and decoders hold it from threads.
+    _followed: float = field(default=-inf, init=False)  # when a stream last used it
+    # One entry for each holder, not a number: decoders hold it from threads, and append and pop are atomic, `+= 1` is not.
     _users: list[None] = field(default_factory=list, init=False)
     _unused: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def hold(self) -> Self:
-        """From any thread; to be released."""
+        """Keep it loaded until `release`. Any thread may call it."""
         self._users.append(None)
         return self
 
@@ -65,16 +65,16 @@ class Model:
     __exit__ = release
 
     def follow(self) -> None:
-        """A stream goes on with it."""
+        """Note that a stream uses it now."""
         self._followed = monotonic()
 
     @property
     def followed(self) -> bool:
-        """Whether a stream went on with it lately, and may want to again."""
+        """Whether a stream used it lately, and may use it again."""
         return monotonic() - self._followed < LATELY
 
     async def let_go(self) -> None:
-        """Wait for those who use it, finish what waits, and free it."""
+        """Wait until nobody holds it, finish what waits, and free it."""
         while self._users:
             self._unused.clear()
             await self._unused.wait()
@@ -84,42 +84,42 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """A version whose files, graph and answers are what its manifest says, and how fast it is; it does not serve yet."""
+    """A version whose files, graph and answers match its manifest, with its costs; it does not serve yet."""
 
     spec: ModelSpec
     engine: Engine
     limits: BatchLimits
     cost: CostModel
     mark: Mark | None
-    worst: float  # difference to the golden sample, of what is tolerated
-    seconds: float  # that it took
+    worst: float  # largest difference to the golden sample, as a share of the tolerance
+    seconds: float  # taken to load and prove it
 
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Loads versions, each the same way, inside a running event loop."""
+    """Loads versions, all in the same way, inside a running event loop."""
 
     device: Device
     limits: BatchLimits
     lanes: int
     metrics: Metrics
-    cuda_limits: BatchLimits | None = None  # the same for models on CUDA; None: no others
+    cuda_limits: BatchLimits | None = None  # for models on CUDA; None: the same as `limits`
     cuda_lanes: int = 1
-    runtime: Runtime | None = None  # None: the one that is installed
+    runtime: Runtime | None = None  # None: the installed one
     traces: Traces | None = None
     alone: Alone = nullcontext
 
     async def load(self, folder: Path) -> Model:
-        """The version in `folder`, ready; the loop goes on meanwhile.
+        """The version in `folder`, ready to serve. Loading does not block the event loop.
 
-        Raises BadArtifact when its files, its graph or its answers are not what its manifest says, and
-        ProviderUnavailable when `device` insists on a provider that cannot be had.
+        Raises BadArtifact when its files, its graph or its answers do not match its manifest, and ProviderUnavailable when
+        `device` insists on a provider that cannot be used.
         """
         try:
             return self._start(await asyncio.to_thread(self._prove, folder))
         except (BadArtifact, ProviderUnavailable):
             raise
-        except Exception as error:  # whatever it is, this version cannot serve, and others can
+        except Exception as error:  # whatever it is, only this version is refused: others can still serve
             log.exception("%s could not be loaded.", folder)
             raise BadArtifact(f"{folder} could not be loaded: {error}") from error
 
@@ -132,26 +132,26 @@ class Loader:
             worst = _replay(engine, folder)
             cost = _warm_up(engine, self._limits(engine), self.alone)
         except BaseException:
-            engine.close()  # what it has on a device is freed where that may be done
+            engine.close()  # so that its memory on the device is freed on the thread that may do that
             raise
-        limits = self._limits(engine)  # those of the CPU, where CUDA was given up meanwhile
-        if engine.provider.in_use == CPU:  # else the costs are of both, and a padded step of CUDA is next to nothing
+        limits = self._limits(engine)  # again: those of the CPU, if CUDA failed meanwhile
+        if engine.provider.in_use == CPU:  # else the costs mix both providers, and on CUDA a padded step costs almost nothing
             limits = replace(limits, padding=cost.padding())
         return Proved(spec, engine, limits, cost, mark, worst, perf_counter() - started)
 
     def _limits(self, engine: Engine) -> BatchLimits:
-        """For this version, where it runs."""
+        """The limits for this version on the provider in use."""
         spec = engine.spec
         limits = self.limits if engine.provider.in_use == CPU else self.cuda_limits or self.limits
         limits = replace(limits, max_batch_size=min(limits.max_batch_size, spec.max_batch_size or maxsize))
         if not spec.ragged:
-            limits = replace(limits, max_padding_waste=0.0)  # only sequences that are equally long
+            limits = replace(limits, max_padding_waste=0.0)  # only sequences of equal length run together
         return limits
 
     def _inline(self, engine: Engine) -> Inline:
         if self.lanes > 1:
             return lambda _size, _steps: HOP
-        # With one lane: while this CPU computes, waiting is all the loop has to do, and a thread would only cost hops.
+        # With one lane the loop has nothing to do but wait while this CPU computes: a thread would only add hops.
         return lambda size, steps: ALONE if engine.runs_on_cpu(size, steps) else HOP
 
     def _start(self, proved: Proved) -> Model:
@@ -192,7 +192,7 @@ class Loader:
 
 
 def _warm_up(engine: Engine, limits: BatchLimits, alone: Alone) -> CostModel:
-    """Run batches of every power of two, and the largest, so that no request pays for a first allocation; what they cost."""
+    """Run batches of every power of two and the largest size, so that no request pays for first allocations; return the costs."""
     cost = CostModel()
     sizes = sorted({limits.max_batch_size, *(2**power for power in range(limits.max_batch_size.bit_length()))})
     lengths = WARM_UP_STEPS if engine.spec.time_steps is None else (engine.spec.time_steps,)
@@ -205,7 +205,7 @@ def _warm_up(engine: Engine, limits: BatchLimits, alone: Alone) -> CostModel:
 
 
 def _replay(engine: Engine, folder: Path) -> float:
-    """The largest difference to the golden sample, on all providers; one other than the CPU's that fails is not used."""
+    """The largest difference to the golden sample, over all providers. If only CUDA fails, CUDA is not used."""
     sample = golden.Golden.load(folder, engine.spec)
     worst = 0.0
     for runner in engine.runners:
@@ -219,7 +219,7 @@ def _replay(engine: Engine, folder: Path) -> float:
 
 
 def _difference(engine: Engine, runner: Runner, sample: golden.Golden) -> float:
-    """BadArtifact where it is more than is tolerated."""
+    """The runner's difference to the golden sample; raises BadArtifact if it exceeds the tolerance."""
     try:
         actual = engine.predict_on(runner, sample.instances)
     except Exception as error:  # ONNX Runtime raises its own and built-in types

@@ -1,4 +1,4 @@
-"""The manifest of a model version: what the model takes and gives, and how to know that its files are whole.
+"""The manifest of a model version: the model's inputs and outputs, and the checksums of its files.
 
 Owns the format of manifest.json, the contract between trainer and service. Knows nothing of how artifacts are found or served.
 """
@@ -30,14 +30,14 @@ class _Frozen(BaseModel):
 
 
 class Signal(_Frozen):
-    """One feature or output: its name and its unit, raw, as the user's data has it."""
+    """One feature or output: its name, and its unit as in the user's raw data."""
 
     name: str
     unit: str = ""
 
 
 class InputSpec(_Frozen):
-    """The graph's tensor of sequences: its axes are batch, time and features, the last of them always the last."""
+    """The graph's tensor of sequences. Its axes are batch, time and features; features is always the last."""
 
     name: str = "input"
     batch_axis: Annotated[int, Field(ge=0, le=1)] = 0
@@ -52,7 +52,7 @@ class InputSpec(_Frozen):
 
 
 class LengthsSpec(_Frozen):
-    """The graph's tensor of sequence lengths, (batch,): what lies beyond them is padding, and makes no difference."""
+    """The graph's tensor of sequence lengths, (batch,). Steps beyond a length are padding and do not change the answer."""
 
     name: str = "lengths"
     type: Literal["int32", "int64"] = "int32"
@@ -81,16 +81,17 @@ class StateSpec(_Frozen):
 
 
 class OutputSpec(_Frozen):
-    """One tensor that the graph answers with, and its layout.
+    """One output tensor of the graph, and its layout.
 
-    With a time axis it answers every step; without one the whole sequence, or, where the graph takes one step a call, that step.
+    With a time axis it answers every step; without one it answers the whole sequence or, if the graph takes one step a call, that
+    step.
     """
 
     name: str = "output"
     shape: tuple[Size, ...]  # without the axes of batch and time; () is taken as (1,)
     batch_axis: Annotated[int, Field(ge=0)] = 0
     time_axis: Annotated[int, Field(ge=0)] | None = 1
-    signals: tuple[Signal, ...] = ()  # what the numbers along the last axis are, where that is known
+    signals: tuple[Signal, ...] = ()  # what the numbers along the last axis are, if known
 
     @model_validator(mode="after")
     def _axes_fit(self) -> "OutputSpec":
@@ -102,7 +103,7 @@ class OutputSpec(_Frozen):
 
     @property
     def width(self) -> tuple[int, ...]:
-        """The shape of one answer: one number or more."""
+        """The shape of one answer, with at least one axis."""
         return self.shape or (1,)
 
 
@@ -128,20 +129,20 @@ Variant = Literal["reset_before", "reset_after", "lstm", "rnn"]
 class Cell(_Frozen):
     """The recurrent cell in the graph. reset_before: the GRU whose reset gate acts before the matrix product."""
 
-    variant: Variant | tuple[Variant, ...]  # of every layer, or of each, from the input up
+    variant: Variant | tuple[Variant, ...]  # one for all layers, or one for each, from the input up
     hidden_size: Size
     num_layers: Size
     bias: bool
 
 
 class ModelSpec(_Frozen):
-    """Everything the service knows of a model version before it opens the graph."""
+    """Everything that the service knows about a model version before it opens the graph."""
 
     format: Literal[2] = 2
     name: Name
     version: Version
     description: str = ""
-    task: Literal["denoise", "regress", "classify", "forecast"] | None = None  # what it was trained for, where that is known
+    task: Literal["denoise", "regress", "classify", "forecast"] | None = None  # what it was trained for, if known
     sample_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # Hz
     features: Annotated[tuple[Signal, ...], Field(min_length=1)]
     input: InputSpec = InputSpec()
@@ -150,9 +151,9 @@ class ModelSpec(_Frozen):
     states: tuple[StateSpec, ...]
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
     max_batch_size: Size | None = None  # 1: the graph's batch axis is fixed
-    time_steps: Size | None = None  # that every sequence must have, where the graph's time axis is fixed
-    causal: bool = True  # a sequence in pieces, the states carried on, is answered as the whole: it can be streamed
-    cell: Cell | None = None  # None: not one of ours
+    time_steps: Size | None = None  # of every sequence, if the graph's time axis is fixed
+    causal: bool = True  # a sequence in pieces, with its states carried on, is answered like the whole: it can be streamed
+    cell: Cell | None = None  # None: unknown, for the graph is not from this project's trainer
     opset: Size
     graphs: Annotated[dict[str, FileName], Field(min_length=1)]  # execution provider -> the graph to run on it
     files: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # every other file of the version -> its SHA-256
@@ -187,28 +188,28 @@ class ModelSpec(_Frozen):
         return self.stepwise or self.lengths is not None
 
     def every_step(self, output: OutputSpec) -> bool:
-        """Whether this output answers every step of a sequence, not the sequence as a whole."""
+        """Whether this output answers every step of a sequence, and not the sequence as a whole."""
         return self.stepwise or output.time_axis is not None
 
     @cached_property
     def divisible(self) -> bool:
-        """Whether the answer to two chunks in one can be told apart into the answers to each."""
+        """Whether the answer to several chunks that run as one can be split into the answer to each."""
         return self.time_steps is None and all(map(self.every_step, self.outputs))
 
     @cached_property
     def layout(self) -> tuple[tuple[slice, tuple[int, ...]], ...]:
-        """Where each state lies when all of one instance's are written one after the other, and its shape."""
+        """For each state, its place in one instance's states written one after the other, and its shape."""
         ends = [0, *accumulate(prod(state.shape) for state in self.states)]
         return tuple((slice(*ends[i : i + 2]), state.shape) for i, state in enumerate(self.states))
 
     @cached_property
     def weights(self) -> str:
-        """Identifies them, whatever the version is called: a digest of all its files but the golden sample."""
+        """Identifies the weights, whatever the version's name: a digest of all its files but the golden sample."""
         return sha256(repr(sorted(self.files.items() - {(GOLDEN_NAME, self.files[GOLDEN_NAME])})).encode()).hexdigest()[:16]
 
     @cached_property
     def state_size(self) -> int:
-        """How many numbers the states of one instance are."""
+        """How many numbers the states of one instance have together."""
         return sum(prod(state.shape) for state in self.states)
 
     def __str__(self) -> str:
@@ -216,7 +217,7 @@ class ModelSpec(_Frozen):
 
 
 def read(folder: Path) -> ModelSpec:
-    """The manifest of the version in `folder`, every file of it checked; BadArtifact says what is wrong."""
+    """Read the manifest of the version in `folder` and check every file's checksum; BadArtifact says what is wrong."""
     try:
         spec = ModelSpec.model_validate_json((folder / FILE_NAME).read_bytes())
     except OSError as error:

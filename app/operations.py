@@ -1,6 +1,6 @@
-"""What is served follows the repository and the operator's orders.
+"""Keeps the served models in line with the repository and the operator's orders.
 
-Owns when they are looked at, and that an order is done in all workers before it is answered. Knows nothing of requests.
+Owns when these are read, and that all workers have carried out an order before it is answered. Knows nothing of requests.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from app.service import Service
 
 log = logging.getLogger(__name__)
 
-AGAIN = 1.0  # seconds between two attempts to do what was ordered
+AGAIN = 1.0  # seconds between two attempts to carry out an order
 EVERYWHERE = 60.0  # seconds that an order may take to reach all workers
 
 
 class Operations:
-    """Brings a service in line with what is on disk and what was ordered of any worker of the `fleet`."""
+    """Brings a service in line with the disk and with the orders that any worker of the `fleet` received."""
 
     def __init__(self, service: Service, fleet: Fleet) -> None:
         self._service = service
@@ -29,9 +29,9 @@ class Operations:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, *, poll: float = 0.0) -> None:
-        """Load what is to be served; BadArtifact when the default model cannot be.
+        """Load the models; raises BadArtifact when the default model cannot be served.
 
-        From then on look for new versions every `poll` seconds, unless that is 0, and whenever another worker has an order.
+        From then on look for new versions every `poll` seconds, unless it is 0, and whenever another worker has an order.
         """
         number = await self._catalog.refresh()
         if not self._service.has_default and not self._catalog.is_off(self._service.default_model):
@@ -42,15 +42,15 @@ class Operations:
             self._begin(self._poll(poll))
 
     async def load(self, name: str, policy: VersionPolicy | None = None) -> None:
-        """Serve a model from now on, in all workers; ModelNotFound, BadModel, NotReady when one of them takes too long."""
+        """Serve a model from now on, in all workers. Raises ModelNotFound, BadModel, and NotReady when a worker takes too long."""
         await self._order(name, policy or self._catalog.policy)
 
     async def unload(self, name: str) -> None:
-        """Serve a model no more, in all workers: what waits for it is finished. ModelNotFound, NotReady."""
+        """Stop serving a model, in all workers; its waiting requests are finished. Raises ModelNotFound, NotReady."""
         await self._order(name, None)
 
     async def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop all background tasks."""
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
@@ -62,7 +62,7 @@ class Operations:
         except BadArtifact as error:
             raise NotReady(f"The repository cannot be looked through now: {error}") from None
         if self._catalog.done < number:
-            self._carry_out()  # the other workers are called once it is done here
+            self._carry_out()  # the other workers are told once it is done here
         else:
             self._carried_out(number)
         if not await self._fleet.wait_for(number, timeout=EVERYWHERE):
@@ -70,14 +70,14 @@ class Operations:
 
     def _carried_out(self, number: int) -> None:
         self._service.update()
-        self._fleet.carried_out(number)  # others wait for it, and may look at what it changed
+        self._fleet.carried_out(number)  # last: who waits for it may then read what `update` changed
 
     def _carry_out(self) -> None:
-        """Do what was ordered, of this worker or another."""
+        """Carry out the orders, whichever worker received them."""
         self._begin(self._catch_up())
 
     async def _catch_up(self) -> None:
-        while True:  # draining too: until it is cancelled in `close`, requests are answered
+        while True:  # also while draining, for requests are still answered; `close` cancels it
             try:
                 self._carried_out(await self._catalog.refresh())
                 return
@@ -101,7 +101,7 @@ class Operations:
         task.add_done_callback(self._tasks.discard)
 
     def _why_no_default(self) -> str:
-        """For whoever starts the service: the next step, too."""
+        """Why the default model cannot be served, and what the operator can do about it."""
         name, root = self._service.default_model, self._catalog.repository.root.resolve()
         if refusals := self._catalog.refused.of(name):
             others = "".join(
@@ -111,7 +111,7 @@ class Operations:
         if not root.is_dir():
             return f"There is no folder {root}: RECURVE_MODEL_DIR, or --model-dir, says where the models are."
         names = self._catalog.repository.names()
-        spelled = {each[: len(name)]: each for each in names} | {each: each for each in names}  # one may know how it begins
+        spelled = {each[: len(name)]: each for each in names} | {each: each for each in names}  # the given name may be a prefix
         meant = "".join(f" Did you mean {spelled[near]}?" for near in get_close_matches(name, [*spelled], n=1))
         return (
             f"There is no model {name!r} in {root} (it holds {', '.join(names) or 'no models'}).{meant} Set RECURVE_MODEL_DIR and "

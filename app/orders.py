@@ -1,6 +1,6 @@
-"""What the operator has ordered: which versions of which models are to be served, where that differs from the settings.
+"""The operator's orders: which versions of which models to serve, if that differs from the settings.
 
-Owns the orders and, where there are several workers, the file by which they know of each other's. Knows nothing of models.
+Owns the orders and, with several workers, the file by which they share them. Knows nothing of loaded models.
 """
 
 import fcntl
@@ -16,25 +16,25 @@ FILE_NAME = "orders.json"
 
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
-    """Which versions of a model are served side by side: the newest good ones, or those that are named."""
+    """Which versions of a model are served side by side: the newest good ones, or the named ones."""
 
     latest: int | None = 1  # None: all
     specific: tuple[str, ...] | None = None
 
     def among(self, versions: Sequence[str]) -> list[str]:
-        """Of these, newest first, the ones to be tried."""
+        """Those of these versions that should be tried, in the given order: newest first."""
         return [version for version in versions if self.specific is None or version in self.specific]
 
     def enough(self, count: int) -> bool:
-        """Whether so many good ones are all that is wanted."""
+        """Whether `count` good versions are all that is wanted."""
         return self.specific is None and self.latest is not None and count >= self.latest
 
 
-Orders = dict[str, VersionPolicy | None]  # by model; None: it is not to be served
+Orders = dict[str, VersionPolicy | None]  # by model; None: do not serve it
 
 
 class OrderBook:
-    """The orders that were given, each of them numbered; in `folder`, where that is given, so that other processes see them."""
+    """The orders given so far, numbered. `folder`: where to keep them, so that other processes see them; None: in memory."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
@@ -42,14 +42,14 @@ class OrderBook:
         self._orders: Orders = {}
 
     def read(self) -> tuple[int, Orders]:
-        """The number of the last order, and what holds after it."""
+        """The number of the last order, and the order in force for each model."""
         if self._folder is not None:
-            with suppress(FileNotFoundError):  # none was given yet
+            with suppress(FileNotFoundError):  # no order was given yet
                 self._number, self._orders = _parsed((self._folder / FILE_NAME).read_bytes())
         return self._number, dict(self._orders)
 
     def give(self, name: str, policy: VersionPolicy | None) -> int:
-        """Order what is to be served of a model from now on; the number of the order."""
+        """Order what is served of a model from now on; returns the order's number."""
         if self._folder is None:
             self._number += 1
             self._orders[name] = policy

@@ -1,8 +1,7 @@
-"""The model repository: which models and versions there are under a folder.
+"""The model repository: which models and versions there are in a folder.
 
-Owns the layout <root>/<name>/<version>/, how a version that has changed is told, and what is said of one. Knows nothing of
-what is in one.
-A version is published by renaming a finished folder into place, so a folder whose name is a version is complete.
+Owns the layout <root>/<name>/<version>/, how a changed version is detected, and what is reported of a version. Knows nothing of
+what a version holds. A version is published by renaming a finished folder, so a folder whose name is a version is complete.
 """
 
 import re
@@ -22,9 +21,9 @@ Mark = frozenset[tuple[str | int, ...]]
 
 
 def mark_of(folder: Path) -> Mark | None:
-    """Changes when a file of the version in `folder` does, or who may read it; None: it has no manifest."""
+    """A value that changes when a file of the version in `folder`, its owner or its mode changes; None: there is no manifest."""
     try:
-        found = {file.name: file.stat() for file in folder.iterdir() if file.exists()}  # links may lead nowhere
+        found = {file.name: file.stat() for file in folder.iterdir() if file.exists()}  # a link may be broken
     except OSError:
         return None
     if FILE_NAME not in found:
@@ -36,7 +35,7 @@ def mark_of(folder: Path) -> Mark | None:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A version that is on disk and must not be served, and why."""
+    """A version on disk that must not be served, and why."""
 
     name: str
     version: str
@@ -45,7 +44,7 @@ class Refused:
 
 
 class Refusals(UserDict[tuple[str, str], Refused]):
-    """By name and version; `told` hears how many there are of each model, whenever that changes."""
+    """The refused versions, by name and version. `told` is called with their number for each model whenever it changes."""
 
     def __init__(self, told: Callable[[Mapping[str, int]], None] = lambda _: None) -> None:
         super().__init__()
@@ -60,7 +59,7 @@ class Refusals(UserDict[tuple[str, str], Refused]):
         self._told(self._counts())
 
     def of(self, name: str) -> str:
-        """The versions of a model that are refused, and why; empty where none is."""
+        """The refused versions of a model, and why; empty if there are none."""
         return " ".join(f"version {each.version}: {each.reason}" for each in self.values() if each.name == name)
 
     def _counts(self) -> Mapping[str, int]:
@@ -69,7 +68,7 @@ class Refusals(UserDict[tuple[str, str], Refused]):
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """A version in the repository: whether it is served, and why it is not."""
+    """A version in the repository: whether it is served, and if not, why."""
 
     name: str
     version: str
@@ -78,7 +77,7 @@ class VersionState:
 
 
 class Repository:
-    """Models and versions under `root`, as they are on disk now; BadArtifact where they may not be seen."""
+    """Models and versions under `root`, as they are on disk now; raises BadArtifact when a folder cannot be read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -94,7 +93,7 @@ class Repository:
         return sorted(found, key=int, reverse=True)
 
     def holds(self, name: str, version: str | None = None) -> bool:
-        """Whether this version is there, or any of this model; no where that may not be seen. It reads one folder."""
+        """Whether this version, or any version of this model, is there; False if its folder cannot be read. Reads one folder."""
         try:
             versions = self.versions(name) if _NAME.fullmatch(name) else []
         except BadArtifact:
@@ -106,7 +105,7 @@ class Repository:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """The folders in `parent`, none where there is no such folder; BadArtifact where they may not be seen."""
+    """The folders in `parent`; empty if there is no such folder. Raises BadArtifact when it cannot be read."""
     try:
         return [entry for entry in parent.iterdir() if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):

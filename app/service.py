@@ -1,6 +1,7 @@
 """What the product does, in Python objects: no bytes, no HTTP.
 
-Owns which of the loaded models answers, and to whom each is promised. Knows nothing of wire formats, routes or settings.
+Owns which of the loaded models answers a request, and the leases that keep it loaded meanwhile. Knows nothing of wire formats,
+routes or settings.
 """
 
 from collections.abc import Callable
@@ -14,12 +15,12 @@ from app.manifest import ModelSpec
 
 Status = Literal["starting", "ok", "degraded", "draining"]
 
-BUSY = 0.01  # seconds of work that wait: then it is worth finding out early who would be refused
-LONGEST = 1000  # characters of a reason, in an answer
+BUSY = 0.01  # seconds of waiting work from which on it pays to find requests to refuse before their bodies are decoded
+LONGEST = 1000  # characters of a reason in an answer
 
 
 class Lease:
-    """One request's hold on the models that it chooses: they are not let go before its `with` block ends."""
+    """Holds the models that one request chooses: they are not freed before its `with` block ends."""
 
     __slots__ = ("_held", "_service")
 
@@ -29,12 +30,12 @@ class Lease:
 
     @property
     def model(self) -> Model:
-        """The last one chosen."""
+        """The model chosen last."""
         return self._held[-1]
 
     def choose(self, name: str | None = None, version: str | None = None) -> ModelSpec:
-        """What that model takes; raises what Service.model raises."""
-        while True:  # this may be another thread than the one that swaps models
+        """Hold this model and return its spec; raises what Service.model raises."""
+        while True:  # this may run in a thread while the event loop swaps the model: then hold the new one
             model = self._service.model(name, version).hold()
             self._held.append(model)
             if self._service.model(name, version) is model:
@@ -51,7 +52,7 @@ class Lease:
 class Service:
     """Answers from the models of a catalog.
 
-    `tell_default` is told whether the default model is served, after every change.
+    `tell_default` is called after every change with whether the default model is served.
     """
 
     def __init__(
@@ -59,12 +60,12 @@ class Service:
     ) -> None:
         self.catalog = catalog
         self.default_model = default_model
-        self.default_trouble: str | None = None  # why who names no model cannot be answered, where that is so though others can
+        self.default_trouble: str | None = None  # why the default model is not served, if it is not
         self.draining = False
-        self.refused_late = 0  # instances that were accepted and not come to before the end
+        self.refused_late = 0  # instances that were accepted, and refused at shutdown before they ran
         self.started = monotonic()
         self._tell_default = tell_default
-        self._loaded = False  # it has been, once
+        self._loaded = False  # whether the models have been loaded once
 
     @property
     def status(self) -> Status:
@@ -80,25 +81,25 @@ class Service:
         return self.status in ("ok", "degraded")
 
     def check_ready(self) -> None:
-        """NotReady unless predictions are served."""
+        """Raises NotReady unless the service answers predictions."""
         if not self.ready:
             raise NotReady(f"The service is {self.status}.")
 
     @property
     def has_default(self) -> bool:
-        """Whether a request may name no model."""
+        """Whether a request that names no model can be answered."""
         return self.catalog.find(self.default_model) is not None
 
     def update(self) -> None:
-        """What is loaded has changed, or may have. From the first time on there are answers."""
+        """Note that the loaded models may have changed. The first call makes the service ready."""
         self._loaded = True
         self._tell_default(self.has_default)
-        self.default_trouble = None if self.has_default else self._why_not(self.default_model, None)  # once: it looks into a folder
+        self.default_trouble = None if self.has_default else self._why_not(self.default_model, None)  # once: this reads a folder
 
     def model(self, name: str | None = None, version: str | None = None) -> Model:
-        """The model to answer with; ModelNotFound names what there is, NotReady before the models are loaded.
+        """The model to answer with. Raises ModelNotFound, which names the served models, and NotReady before models are loaded.
 
-        Use it in a `with` block, in the same turn of the loop, or through a `Lease`.
+        Enter its `with` block in the same turn of the event loop, or use a `Lease`: it may be freed otherwise.
         """
         if not self._loaded:
             raise NotReady("The models are still being loaded.")
@@ -109,7 +110,7 @@ class Service:
         return found
 
     def _why_not(self, name: str, version: str | None) -> str:
-        """Why this is not served; it may look into the model's folder for that."""
+        """Why this model or version is not served; may read the model's folder."""
         holds, load = self.catalog.repository.holds, f"POST /v2/repository/models/{name}/load serves the newest"
         if versions := self.catalog.versions(name):
             loaded = f"version {', '.join(map(repr, versions))} {'is' if len(versions) == 1 else 'are'}"
@@ -124,11 +125,11 @@ class Service:
         return f"There is no model {name[:MOST_SHOWN]!r}; this service has {', '.join(self.catalog.names()) or 'none'}."
 
     def backlog(self) -> float:
-        """Seconds until what waits now is done, of the model that is done first."""
+        """Estimated seconds until all that waits now is done, for the model that is done first."""
         return min([model.batcher.backlog for model in self.catalog.served], default=0.0)
 
     def admit(self, timeout: float) -> None:
-        """Raises what Batcher.admit would raise, whatever model is asked for, were the timeout so many seconds."""
+        """Raises what Batcher.admit raises for a request with this timeout, in seconds, if every served model would refuse it."""
         refusals: list[Unavailable] = []
         served = self.catalog.served
         for model in served:
@@ -140,17 +141,17 @@ class Service:
             if refusals and len(refusals) == len(served):
                 raise refusals[0]
         finally:
-            refusals.clear()  # or each would keep itself, and by its traceback the request, until garbage is collected
+            refusals.clear()  # else each refusal, by its traceback, is in a cycle that keeps the request until garbage collection
 
     def drain(self) -> None:
-        """Not ready any more; what comes all the same is still answered."""
+        """Report the service as not ready from now on; requests that still come are answered."""
         self.draining = True
 
     def refuse(self) -> None:
-        """Answer everything that waits with Draining: there is no more time."""
+        """Fail everything that waits with Draining: the time to drain is over."""
         self.refused_late += sum(model.batcher.refuse() for model in self.catalog.working)
 
     async def close(self) -> None:
-        """Finish what waits and runs, and let the models go."""
+        """Finish what waits and runs, and free the models."""
         self.draining = True
         await self.catalog.close()
