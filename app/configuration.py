@@ -1,7 +1,7 @@
-"""Where settings come from, flags, environment and .env, and everything that is wrong with them, told at once.
+"""Reads the settings from flags, the environment and .env, and reports all mistakes in them at once.
 
-Owns the command line, on which no secret should stand, and how a mistake is told: a line each, with the value, what was expected,
-and the variable's name. An unknown name under our prefix is a mistake too. Knows nothing of what a setting does.
+Owns the command line, which should hold no secrets, and the report: one line for each mistake, with the value, what was expected
+and the variable's name. An unknown name with our prefix is a mistake too. Knows nothing of what a setting does.
 """
 
 import os
@@ -21,14 +21,14 @@ from app.settings import SECRETS, Settings
 
 PREFIX = "RECURVE_"
 FILE = Path(".env")
-# docker-compose.yml's own: read on the host, from the same .env.
+# Variables of docker-compose.yml, which reads them on the host from the same .env.
 COMPOSE = {"RECURVE_PUBLISH", "RECURVE_PUBLISH_SCALED", "RECURVE_PUBLISH_PROMETHEUS", "RECURVE_PUBLISH_GRAFANA"}
-# Kubernetes tells every pod where each Service of its namespace is, in variables named after it: recurve, recurve-redis.
+# Kubernetes gives every pod the addresses of the Services in its namespace, in variables named after them: recurve, recurve-redis.
 LINK = re.compile(r"RECURVE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 LINKED = re.compile(r"(tcp|udp|sctp)://")
 HELP = "python -m app --help lists them all"
-VALUES = {"float": "X", "int": "N", "Path": "PATH", "str": "TEXT"}  # what --help calls them
-# Settings that may stand in a file of their own, and should not stand on the command line.
+VALUES = {"float": "X", "int": "N", "Path": "PATH", "str": "TEXT"}  # type -> its name in --help
+# Settings that can be read from a file of their own, and should not be on the command line.
 SECRET = {"--" + name.replace("_", "-") for name in Settings.model_fields if f"{name}_file" in Settings.model_fields}
 USAGE = "%(prog)s [--port 8000] [--device cpu] [...]"
 DESCRIPTION = """Serves the models in ./model on http://127.0.0.1:8000.
@@ -40,11 +40,11 @@ KINDS = {"integer": "a whole number", "number": "a number"}
 
 
 class WrongSettings(Exception):
-    """The text says of each what is wrong, in a line of its own."""
+    """The text has one line for each wrong setting."""
 
 
 def read(arguments: Sequence[str]) -> Settings:
-    """The settings, from the flags that are given, the environment and .env; WrongSettings."""
+    """The settings from these flags, the environment and .env; raises WrongSettings."""
     try:
         wrong = [*_strangers(os.environ, where=""), *_strangers(_file(), where=f"{FILE}: ")]
     except (UnicodeDecodeError, OSError) as error:
@@ -64,7 +64,7 @@ def read(arguments: Sequence[str]) -> Settings:
 
 
 def exposed(arguments: Sequence[str], settings: Settings) -> list[str]:
-    """The flags by which a secret stands on the command line, where every user of the machine can read it."""
+    """The flags that put a secret on the command line, where every user of the machine can read it."""
     given = {word.partition("=")[0] for word in arguments}
     found = [flag for flag in sorted(SECRET) if flag in given]
     if settings.public()["stream_store"] != settings.stream_store and any(settings.stream_store in word for word in arguments):
@@ -73,7 +73,7 @@ def exposed(arguments: Sequence[str], settings: Settings) -> list[str]:
 
 
 def _add(parser: ArgumentParser, *names: str, **options: Any) -> None:
-    """A flag for a setting; of two names that it has, the shorter. One for a secret is not shown."""
+    """Add a setting's flag. Of two names only the last, shorter one is used. A flag for a secret is not shown in --help."""
     if "metavar" in options:
         names, options["metavar"] = names[-1:], re.sub(r"\w+", lambda word: VALUES.get(word[0], word[0]), options["metavar"])
     if SECRET.intersection(names):
@@ -82,7 +82,7 @@ def _add(parser: ArgumentParser, *names: str, **options: Any) -> None:
 
 
 def _unread(message: str) -> Iterator[str]:
-    """A line for each flag that there is not, or for what else argparse does not take of the command line."""
+    """A line for each unknown flag, or for anything else on the command line that argparse refuses."""
     told = message.removeprefix("error parsing CLI: ").replace("one argument", "a value")
     words = told.removeprefix("unrecognized arguments: ").split()
     if told.startswith("argument "):
@@ -101,7 +101,7 @@ def _file() -> dict[str, str | None]:
 
 
 def _strangers(variables: Mapping[str, str | None], *, where: str) -> Iterator[str]:
-    """A line for each name under our prefix that is no setting; its value may be a secret and is not shown."""
+    """A line for each name with our prefix that is not a setting; its value may be a secret and is not shown."""
     known = {PREFIX + name.upper() for name in Settings.model_fields} | COMPOSE
     for name, value in variables.items():
         ours = name.upper()
@@ -113,7 +113,7 @@ def _strangers(variables: Mapping[str, str | None], *, where: str) -> Iterator[s
 
 
 def _mistakes(error: ValidationError) -> Iterator[str]:
-    """A line for each setting whose value is wrong; one that may be of several kinds is wrong as each of them."""
+    """A line for each setting with a wrong value; of a setting with several types pydantic gives an error for each type."""
     schemas = Settings.model_json_schema(by_alias=False)["properties"]
     for name, problem in {str(each["loc"][0]).lower().removeprefix("recurve_"): each for each in error.errors()}.items():
         variable, given = PREFIX + name.upper(), problem["input"]
@@ -130,7 +130,7 @@ def _mistakes(error: ValidationError) -> Iterator[str]:
 
 
 def _expected(schema: Mapping[str, Any]) -> str:
-    """What a setting may be, in words."""
+    """The allowed values of a setting, in words."""
     if "anyOf" in schema:
         return _either(_expected(each) for each in schema["anyOf"] if each.get("type") != "null")
     if "const" in schema or "enum" in schema:

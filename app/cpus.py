@@ -1,6 +1,6 @@
-"""How many CPUs this process may really use: its affinity and its container's quota, not the host's cores.
+"""How many CPUs this process may really use, by its affinity and its container's quota.
 
-ONNX Runtime and Python size their pools by the host. Knows nothing of what the number is used for.
+ONNX Runtime and Python size their pools by the host's cores instead. Knows nothing of what the number is used for.
 """
 
 import os

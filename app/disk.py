@@ -1,6 +1,6 @@
-"""A place on the disk for what a file will hold, taken before it is written through memory: there a full disk ends the process.
+"""Allocates disk space for a file before it is written through a memory map, where a full disk would kill the process.
 
-Knows nothing of whose file it is.
+Knows nothing of what the file is for.
 """
 
 import os
@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 
 
 def allot(file: int, size: int) -> None:
-    """Have the first `size` bytes of the file on the disk, zeros where there is nothing yet; OSError where there is no room."""
+    """Allocate the first `size` bytes of the file; new bytes are zeros. Raises OSError when the disk is full."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
         return
@@ -18,7 +18,7 @@ def allot(file: int, size: int) -> None:
 
 
 def prove(folder: Path, *, room: int) -> None:
-    """OSError where the folder cannot be made or written, or has no room for so many bytes."""
+    """Raises OSError when the folder cannot be made or written, or has no room for so many bytes."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryFile(dir=folder) as probe:
         if room:

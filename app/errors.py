@@ -1,39 +1,39 @@
-"""Every error a caller can meet, and the HTTP status each one means.
+"""Every error that a client can get, and its HTTP status.
 
-    RecurveError                    500  a defect: generic text out, the traceback goes to the log
-    ├── MalformedRequest            400  what came is not HTTP
+    RecurveError                    500  a defect: the client gets a generic text, the traceback goes to the log
+    ├── MalformedRequest            400  the bytes are not HTTP
     ├── MalformedBody               400  the body is not the format it claims to be
-    ├── BadModel                    400  the model that was to be loaded must not be served
-    ├── Unauthorized                401  no key, or one that is not known
-    ├── Forbidden                   403  the key, or the page that asks, lacks the right
+    ├── BadModel                    400  the model to load must not be served
+    ├── Unauthorized                401  no key, or an unknown one
+    ├── Forbidden                   403  the key, or the web page that sends the request, lacks the right
     ├── ModelNotFound               404
     ├── StreamNotFound              404
-    ├── TooSlow                     408  the request did not come in whole in time
-    ├── StreamConflict              409  the stream is not where the caller thinks it is
+    ├── TooSlow                     408  the whole request did not arrive in time
+    ├── StreamConflict              409  the stream is not in the state that the client expects
     ├── StreamExpired               410
-    ├── TooLarge                    413  over a limit of size, instances or steps
+    ├── TooLarge                    413  over the limit of bytes, instances or steps
     ├── UnsupportedMediaType        415
     ├── InvalidRequest              422  well-formed but wrong; says where
     ├── NotFinite                   422  the model's answer overflows float32
-    ├── UpgradeRequired             426  the path is a WebSocket's, and the request is no handshake for one, or of another version
-    ├── RateLimited                 429  a key's requests came too fast, and when to come back
+    ├── UpgradeRequired             426  the path is a WebSocket's, and the request is no handshake, or of another version
+    ├── RateLimited                 429  a key's requests come too fast; says when to retry
     ├── HeadTooLarge                431  over the limit of a request's head
-    ├── UnsupportedTransfer         501  the body is coded for its transfer in a way that is not known
-    ├── Unavailable                 503  and when to come back
+    ├── UnsupportedTransfer         501  the body has an unknown transfer coding
+    ├── Unavailable                 503  says when to retry
     │   ├── QueueFull
-    │   ├── Overloaded                   the deadline could not be kept
+    │   ├── Overloaded                   the deadline could not be met
     │   ├── Draining
     │   ├── NotReady
-    │   ├── Hanging                      a batch does not end: the process has to be replaced
-    │   ├── TooManyBytes                 of bodies at once
+    │   ├── Hanging                      a batch does not end: the process must be replaced
+    │   ├── TooManyBytes                 of all bodies at once
     │   ├── TooManyConnections
     │   ├── TooManyStreams
-    │   └── StoreUnavailable             where streams are kept cannot be reached, or is full
+    │   └── StoreUnavailable             the store of the streams cannot be reached, or is full
     └── DeadlineExceeded            504
-    BadArtifact                     never reaches a caller: a model version that must not be served
+    BadArtifact                     never reaches a client: a model version that must not be served
     └── Damaged                         its files are not those that were published
-    ProviderUnavailable             never reaches a caller: the device asked for cannot be had
-    NoRoom                          never reaches a caller: no disk or memory is left for what the service's processes share
+    ProviderUnavailable             never reaches a client: the execution provider that was asked for cannot be used
+    NoRoom                          never reaches a client: no disk or memory is left for what the service's processes share
 
 A message is a sentence with the value and the limit in it. Knows nothing of HTTP beyond the numbers.
 """
@@ -42,7 +42,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-MOST_SHOWN = 64  # characters of what the caller wrote, in a message
+MOST_SHOWN = 64  # characters of the client's text that a message repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class TooSlow(RecurveError):
 
 
 class StreamConflict(RecurveError):
-    """The stream is elsewhere; `expected`, where it is not None, is the sequence number that it would go on with."""
+    """The stream is not in the state that the client expects. `expected`: the number of its next chunk, if known."""
 
     status, code, title = 409, "stream-conflict", "Stream conflict"
 
@@ -120,7 +120,7 @@ class UnsupportedMediaType(RecurveError):
 
 
 class InvalidRequest(RecurveError):
-    """The request is well-formed but cannot be predicted; nothing of it has run."""
+    """The request is well-formed but wrong; no part of it has run."""
 
     status, code, title = 422, "invalid-request", "Invalid request"
 
@@ -131,7 +131,7 @@ class InvalidRequest(RecurveError):
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> Self:
-        """Of one wrong value."""
+        """The error for one wrong value."""
         return cls([Violation(pointer, detail)])
 
 
@@ -144,7 +144,7 @@ class UpgradeRequired(RecurveError):
 
 
 class RateLimited(RecurveError):
-    """Come back in `retry_after` seconds."""
+    """The client should retry after `retry_after` seconds."""
 
     status, code, title = 429, "rate-limited", "Too many requests"
 
@@ -162,7 +162,7 @@ class UnsupportedTransfer(RecurveError):
 
 
 class Unavailable(RecurveError):
-    """Come back in `retry_after` seconds."""
+    """The client should retry after `retry_after` seconds."""
 
     status, code, title = 503, "unavailable", "Unavailable"
 
@@ -216,7 +216,7 @@ class BadArtifact(Exception):
 
 
 class Damaged(BadArtifact):
-    """A file of it is not the one that was published."""
+    """A file of the version cannot be read, or is not the one that was published."""
 
     def __str__(self) -> str:
         return (
@@ -225,8 +225,8 @@ class Damaged(BadArtifact):
 
 
 class ProviderUnavailable(Exception):
-    """The execution provider that the settings insist on cannot be had; the text says why."""
+    """The execution provider that was asked for cannot be used; the text says why."""
 
 
 class NoRoom(Exception):
-    """No disk or memory is left for what the service's processes share; the text says where, and how much is needed."""
+    """No disk or memory is left for the files that the service's processes share; the text says where, and how much is needed."""

@@ -1,7 +1,7 @@
 """Every setting of the service, with its default, its limits and its meaning.
 
-Owns names and validation: a flag of `python -m app` beats an environment variable beats .env. Only main and __main__
-read it; the rest of the service takes small value objects. Nothing is read at import.
+Owns names and validation. A flag of `python -m app` takes precedence over an environment variable, and that over .env. Only main
+and __main__ read the settings; the rest of the service takes small value objects. Nothing is read at import.
 """
 
 import re
@@ -19,12 +19,12 @@ from app.keys import HIGHEST, SHORTEST, Keys, parted
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
-FOR_A_GPU = 16  # processes at most: no more were measured
-SHARE = 2 * 2**30  # bytes of the GPU's memory for each of them: what one took was 0.7 to 1 GiB
-SMALL = 8 * 2**30  # bytes, where a GPU does not say how many it has
-ON_CPU, ON_CUDA = (16, 8192), (256, 131_072)  # instances and padded steps in a batch, as measured best
-LONGEST_TTL = 30 * 86_400.0  # seconds; also of a stream that asks for another
-SECRETS = {"state_key", "api_keys", "stream_store"}  # what must not be shown, or may hold what must not
+FOR_A_GPU = 16  # the most worker processes with a GPU: more were not measured
+SHARE = 2 * 2**30  # bytes of GPU memory for each of them; one was measured to take 0.7 to 1 GiB
+SMALL = 8 * 2**30  # bytes of GPU memory that are assumed when the GPU does not say how much it has
+ON_CPU, ON_CUDA = (16, 8192), (256, 131_072)  # instances and padded steps in a batch: the best values measured
+LONGEST_TTL = 30 * 86_400.0  # seconds; also the limit for a stream that asks for its own
+SECRETS = {"state_key", "api_keys", "stream_store"}  # their values are, or may hold, a secret, and are not shown
 STORES = ("embedded", "memory", "memory://", "redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
 
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
     keep_alive: float = Field(75.0, gt=0, le=86_400, description="how long a connection stays open between two requests")
     request_timeout: float = Field(30.0, gt=0, le=86_400, description="deadline of a request that names none")
-    # each file stands before what is read from it
+    # each *_file comes before its setting, whose validator needs it
     state_key_file: Path | None = Field(None, description="a file that holds what signs state tokens; after a comma, older keys")
     state_key: SecretStr | None = Field(None, validate_default=True)
     api_keys_file: Path | None = Field(
@@ -180,11 +180,11 @@ class Settings(BaseSettings):
 
     @property
     def state_keys(self) -> list[bytes]:
-        """What signs state tokens, and then what else may have signed them."""
+        """The key that signs state tokens, followed by older keys whose tokens are accepted."""
         return [key.encode() for key in parted(self.state_key.get_secret_value())] if self.state_key else []
 
     def read_keys(self) -> Keys:
-        """The keys, from their file as it is now where they have one; ValueError says what is wrong with it."""
+        """The API keys, read from their file now if there is one; ValueError says what is wrong with them."""
         if self.api_keys_file is not None:
             return Keys.parse(_secret_in(self.api_keys_file, "RECURVE_API_KEYS_FILE"), rate=self.rate_limit)
         return Keys.parse(self.api_keys.get_secret_value() if self.api_keys else "", rate=self.rate_limit)
@@ -201,27 +201,27 @@ class Settings(BaseSettings):
 
     @property
     def bodies_each(self) -> int:
-        """Bytes of all bodies at once in one worker."""
+        """The most bytes of all bodies at once in one worker."""
         return max(2 * self.max_body_bytes, self.max_bodies_bytes // self.resolved_workers)
 
     @property
     def connections_each(self) -> int:
-        """Connections at once of one worker: they are handed out evenly, so that none is full before all are."""
+        """The most connections at once of one worker: connections are spread evenly, so that all workers fill up together."""
         return max(1, self.max_connections // self.resolved_workers)
 
     @property
     def expects_gpu(self) -> bool:
-        """Whether CUDA will be tried, and may well be had."""
+        """Whether CUDA will be tried and will probably work."""
         return self.device == "cuda" or (self.device == "auto" and has_driver())
 
     def resolved_lanes(self, *, cuda: bool = False) -> int:
-        """For models on the CPU, or for those on CUDA."""
+        """Lanes of each worker, for models on the CPU or on CUDA."""
         if self.lanes != "auto":
             return self.lanes
         return 1 if cuda else max(1, available() // self.resolved_workers)
 
     def resolved_batch(self, *, cuda: bool = False) -> tuple[int, int]:
-        """max_batch_size and max_batch_steps, likewise."""
+        """max_batch_size and max_batch_steps, for models on the CPU or on CUDA."""
         size, steps = ON_CUDA if cuda else ON_CPU
         return (
             size if self.max_batch_size == "auto" else self.max_batch_size,
@@ -229,8 +229,8 @@ class Settings(BaseSettings):
         )
 
     def public(self) -> dict[str, Any]:
-        """What the service decided to run with, for the log."""
-        store = re.sub(r"//.*@", "//***@", self.stream_store)  # a password, which may have a slash in it
+        """The settings in force, with `auto` resolved and secrets hidden, for the log."""
+        store = re.sub(r"//.*@", "//***@", self.stream_store)  # greedy: a password may contain a slash
         size, steps = self.resolved_batch(cuda=self.expects_gpu)
         return {
             **self.model_dump(mode="json"),
@@ -244,6 +244,6 @@ class Settings(BaseSettings):
 
 def _secret_in(file: Path, variable: str) -> str:
     try:
-        return file.read_text().strip() or " "  # an empty one is not the same as none
+        return file.read_text().strip() or " "  # not "": that would mean that no secret is set
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{variable}={file} cannot be read: {error}") from None
