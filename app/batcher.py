@@ -210,7 +210,7 @@ class Batcher:
             self._experience.note(entries, results, seconds, ended=now, more=len(self._queue) > 0)
 
     def _run(self, instances: list[Instance]) -> tuple[Sequence[Prediction | Exception], float | None]:
-        """A prediction or an error for each instance, and the seconds, None if it failed. Does not raise."""
+        """A prediction or an error for each instance, and the seconds, None unless all went well. Does not raise."""
         begin = perf_counter()
         try:
             predictions = self._predict(instances)

@@ -69,7 +69,7 @@ class Catalog:
         return self._book.read()[1].get(name, self.policy) is None
 
     def index(self) -> list[VersionState]:
-        """Every version in the repository; BadArtifact when it cannot be read."""
+        """Every version in the repository; raises BadArtifact when it cannot be read."""
         found = []
         for name in self.repository.names():
             for version in self.repository.versions(name):

@@ -211,7 +211,7 @@ class Engine:
 
 
 def _on_cuda(spec: ModelSpec, folder: Path, runtime: Runtime) -> Runner:
-    """A runner on CUDA; ProviderUnavailable says why there can be none."""
+    """A runner on CUDA; raises ProviderUnavailable, which says why there can be none."""
     if not runtime.expects_gpu:
         raise ProviderUnavailable(NO_DRIVER)
     if CUDA not in spec.graphs:
@@ -231,7 +231,7 @@ def _on_cuda(spec: ModelSpec, folder: Path, runtime: Runtime) -> Runner:
 
 
 def runner_of(spec: ModelSpec, session: Session, provider: str) -> Runner:
-    """The runner for this graph; BadArtifact unless it has the manifest's tensors, with their types and numbers of axes."""
+    """The runner for this graph; raises BadArtifact unless it has the manifest's tensors, with their types and numbers of axes."""
     kind = Stepwise if spec.stepwise else Whole if chunk_of(spec, session) is None else Chunked
     return kind(spec, session, provider)
 

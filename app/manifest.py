@@ -217,7 +217,7 @@ class ModelSpec(_Frozen):
 
 
 def read(folder: Path) -> ModelSpec:
-    """Read the manifest of the version in `folder` and check every file's checksum; BadArtifact says what is wrong."""
+    """Read the manifest of the version in `folder` and check every file's checksum; raises BadArtifact with the reason."""
     try:
         spec = ModelSpec.model_validate_json((folder / FILE_NAME).read_bytes())
     except OSError as error:

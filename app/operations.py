@@ -70,7 +70,7 @@ class Operations:
 
     def _carried_out(self, number: int) -> None:
         self._service.update()
-        self._fleet.carried_out(number)  # last: who waits for it may then read what `update` changed
+        self._fleet.carried_out(number)  # last: workers that wait for it may then read what `update` changed
 
     def _carry_out(self) -> None:
         """Carry out the orders, whichever worker received them."""

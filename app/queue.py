@@ -81,8 +81,8 @@ class Entry:
     """One waiting instance and the slot for its answer.
 
     `due` orders the queue: half-way between the request's arrival and its deadline, plus the time that the instances before it
-    in the same request take. So urgent requests go first, and small requests pass a large one that is being worked on, but an
-    entry gives way only to entries that are due before it.
+    in the same request take. So urgent requests go first, and small requests pass a large one that is being worked on, as long as
+    they are due before its entries.
     """
 
     instance: Instance

@@ -128,14 +128,14 @@ class Runtime:
         self.expects_gpu = driver is not None or gpu.has_driver()
 
     def cpu(self, path: Path, *, threads: int) -> Session:
-        """A session on the CPU; BadArtifact when the file is not a graph that runs. `threads`: how many one run may use."""
+        """A session on the CPU; raises BadArtifact when the file is not a graph that runs. `threads`: how many one run may use."""
         try:
             return Session(_open(path, threads, [CPU]), "cpu")
         except Exception as error:  # ONNX Runtime raises its own and built-in types
             raise BadArtifact(f"ONNX Runtime cannot open {path.name}: {error}") from error
 
     def cuda(self, path: Path, *, record: bool = False) -> Session:
-        """A session that really is on CUDA; ProviderUnavailable says why there is none. `record`: see `recorded` of Session."""
+        """A session that really is on CUDA; raises ProviderUnavailable with the reason if there is none. `record`: see Session."""
         if (reason := self._obstacle()) is not None:
             raise ProviderUnavailable(reason)
         options = CUDA_OPTIONS | {"enable_cuda_graph": str(int(record))}

@@ -184,7 +184,7 @@ class Settings(BaseSettings):
         return [key.encode() for key in parted(self.state_key.get_secret_value())] if self.state_key else []
 
     def read_keys(self) -> Keys:
-        """The API keys, read from their file now if there is one; ValueError says what is wrong with them."""
+        """The API keys, read from their file now if there is one; raises ValueError, which says what is wrong with them."""
         if self.api_keys_file is not None:
             return Keys.parse(_secret_in(self.api_keys_file, "RECURVE_API_KEYS_FILE"), rate=self.rate_limit)
         return Keys.parse(self.api_keys.get_secret_value() if self.api_keys else "", rate=self.rate_limit)

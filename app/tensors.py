@@ -88,7 +88,7 @@ class Batch:
 
     @classmethod
     def _of_one(cls, instance: Instance, states: Sequence[StateSpec]) -> Self:
-        """A batch of one instance, with nothing to pad: much faster than the general way. ValueError when it has no steps."""
+        """A batch of one instance, with nothing to pad: much faster than the general way. Raises ValueError if it has no steps."""
         if len(instance.steps) == 0:
             raise ValueError("an instance has no steps")
         starts = [_zeros(1, state.shape, state.batch_axis) for state in states]

@@ -113,7 +113,7 @@ class Embedded:
                 self._settle([each])
 
     def _within(self, act: Callable[[Files, Transaction], _Answer], *, write: bool = False) -> _Answer:
-        """Run `act` in a transaction and return its result; StoreUnavailable, with nothing changed, when the transaction fails."""
+        """Run `act` in a transaction and return its result; raises StoreUnavailable, with nothing changed, when LMDB fails."""
         try:
             if self._closed:
                 raise StoreUnavailable(f"The store in {self._folder} is closed.")

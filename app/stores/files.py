@@ -152,7 +152,7 @@ class Files:
 
     def after(self, txn: Transaction, key: bytes, most: int) -> list[str]:
         cursor = txn.cursor(self.records)
-        found = cursor.set_range(key + b"\0")  # the first key after `key`; False when there is none
+        found = cursor.set_range(key + b"\0")  # False: no key follows, and `iternext` would begin at the first of all
         return [bytes(key).decode() for key in islice(cursor.iternext(values=False), most)] if found else []
 
     def drop(self, txn: Transaction, now: float, most: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Records in the memory of one process: the fastest store, lost when the process ends.
 
 Owns when records are checked for expiry: a heap has one entry for each record, with a time before which it cannot have
-expired. Using a record moves its expiry but not its entry; `sweep` notices that and moves the entry. No thread; `sweep` is
-told the time.
+expired. Using a record moves its expiry but not its entry; `sweep` notices that and moves the entry. No thread; the time is an
+argument of `sweep`.
 """
 
 import asyncio

@@ -91,7 +91,7 @@ class Keeper:
                 self.metrics.ended.labels("expired").inc()
 
     async def vacate(self, id: str, of: Origin) -> Place:
-        """A new stream that will replace the record under this id, if any. Nothing is stored before `settle`. TooManyStreams."""
+        """A new stream to replace the record under this id, if any; nothing is stored before `settle`. Raises TooManyStreams."""
         begun = self._new(id, of, b"", None)
         record = await self._store.read(id)
         if record is None:
@@ -114,7 +114,7 @@ class Keeper:
         return settled
 
     async def load(self, id: str, arrived: float) -> Stream:
-        """The stream, for a request that arrived at that time; StreamNotFound, StreamExpired, StreamConflict: another release's."""
+        """The stream, for a request that arrived then. Raises StreamNotFound, StreamExpired, StreamConflict: another release's."""
         return _alive(Stream.unpack(id, await self._record(id)), arrived)
 
     async def put(self, stream: Stream, *, expected: bytes | None) -> bool:

@@ -211,7 +211,7 @@ class StreamService:
         return Place(stream, stream.tag), await self._model_of(stream, left)
 
     async def _model_of(self, stream: Stream, left: float) -> Model:
-        """The model for a stream's next chunk; DeadlineExceeded when it is not loaded within `left` seconds."""
+        """The model for a stream's next chunk; raises DeadlineExceeded when it is not loaded within `left` seconds."""
         coming = self._pins.model(stream.model, stream.version)
         if self._catalog.find(stream.model, stream.version) is not None:
             return await coming  # it is loaded
@@ -237,7 +237,7 @@ def _origin(spec: ModelSpec) -> Origin:
 
 
 def _check_streamed(spec: ModelSpec) -> None:
-    """InvalidRequest unless the model can be streamed."""
+    """Raises InvalidRequest unless the model can be streamed."""
     if not spec.causal:
         detail = f"{spec} answers whole sequences only and cannot be streamed: POST them to /predict"
         raise InvalidRequest.at("/model", detail)

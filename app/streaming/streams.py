@@ -123,7 +123,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         return b"".join((head, pack(f"<{lengths[-1]}I", *self.sizes), name, self.state, self.answers))
 
     def state_of(self, spec: ModelSpec) -> State | None:
-        """The state as the model takes it, None for zeros; StreamConflict when it does not fit the model's weights and layout."""
+        """The state as the model takes it, None for zeros; raises StreamConflict when the model's weights or layout are others."""
         if self.weights not in ("", spec.weights):
             raise StreamConflict(
                 f"Stream {self.id} began with other files of {spec} than the ones that are served now: begin a new stream."
@@ -191,7 +191,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         return stream, [ChunkAnswer(outputs, self.seq + 1 + index, self.steps + end) for index, (outputs, end) in enumerate(ends)]
 
     def _find(self, seq: int, digest: bytes, spec: ModelSpec) -> ChunkAnswer:
-        """The stored answer to chunk `seq`; StreamConflict when it was not done, not with these steps, or its answer is dropped."""
+        """The stored answer to chunk `seq`. Raises StreamConflict: not done, done with other steps, or its answer was dropped."""
         back = self.seq - 1 - seq
         if back < 0:
             raise StreamConflict(f"Chunk {seq} is out of order: chunk {self.seq} is next.", expected=self.seq)
