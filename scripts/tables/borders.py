@@ -1,6 +1,7 @@
-"""Where the parts of each recording end, settled before any value is filled in or drawn: nothing may be carried back across.
+"""Decides at which rows the parts of each recording end, before any value is filled in or interpolated.
 
-Owns whether recordings are cut in time or dealt out whole. Knows nothing of features, or of what is done about gaps.
+No value of a later part may be carried back into an earlier one. Owns whether recordings are cut in time or dealt out whole.
+Knows nothing of features, or of what is done about gaps.
 """
 
 from collections.abc import Sequence
@@ -15,22 +16,22 @@ from scripts.tables.tracks import Span, Track
 
 
 def one_label_each(tracks: Sequence[Track]) -> bool:
-    """Whether each of several recordings has one label, and not all have the same; those without any do not matter."""
+    """Whether several recordings have labels, each has one, and not all have the same; recordings without any are ignored."""
     found = [labels for track in tracks if (labels := _labels(track))]
     return len(found) > 1 and all(len(each) == 1 for each in found) and len(set().union(*found)) > 1
 
 
 def labelled_whole(track: Track) -> Track:
-    """With the label of the recording in the rows that have none; the last one, should it hold several."""
+    """Fill the rows that have no label with the recording's label: the last one, if it has several."""
     assert track.labels is not None
     told = track.labels[track.labels >= 0]
     return replace(track, labels=np.where(track.labels < 0, told[-1], track.labels)) if len(told) else track
 
 
 def bordered(tracks: Sequence[Track], split: Split, classes: Sequence[str]) -> list[Track]:
-    """With the rows at which their parts end; DataError where the split does not fit them.
+    """Set the `borders` of the tracks: the rows at which their parts end. DataError if the split does not fit them.
 
-    Recordings with one label each are dealt out whole, unless the split is by dates; those without any are of no part.
+    Recordings with one label each are dealt out whole, unless the split is by dates; those without a label then are in no part.
     """
     if not classes or split.dates or not one_label_each(tracks):
         return [replace(track, borders=ends(track, split, only=len(tracks) == 1)) for track in tracks]
@@ -46,7 +47,7 @@ def bordered(tracks: Sequence[Track], split: Split, classes: Sequence[str]) -> l
 
 
 def limits(track: Track, part: int) -> Span:
-    """The rows of one of its parts."""
+    """The rows of one part of the track."""
     return (0, *track.borders)[part], track.borders[part]
 
 

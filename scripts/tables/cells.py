@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Kind = Literal["number", "time", "clock", "text", "empty"]
 
-# Spellings of a value that is not there, in lower case. A label may be called "none" or "-": fewer count there.
+# Spellings of a missing value, in lower case. Fewer of them count among labels, since a label may be called "none" or "-".
 MISSING_LABELS = ("", "na", "n/a", "#n/a", "nan", "null", "<na>")
 MISSING = (*MISSING_LABELS, "-", "--", "?", "none", "nat", "missing", "-nan", "nan(ind)", "-nan(ind)")
 INFINITE = ("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "∞", "-∞")
@@ -28,13 +28,13 @@ _DATE = r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}-\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
 _TIME = re.compile(_DATE + r"([T ,]+(" + _CLOCK + r"|\d{6}) ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?)?")
 _ONLY_CLOCK = re.compile(_CLOCK + r"|\d{1,2}\.\d{2}\.\d{2}")
-_MINUS = "\u2212"  # as typesetters write it
+_MINUS = "\u2212"  # the typographic minus sign
 _AROUND = " \t\"'\u00a0"
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A column as numbers: NaN where nothing is there, and where a word stands, which is counted too."""
+    """A column as numbers: NaN where a cell is missing, or holds a word; words are counted."""
 
     values: NDArray[np.float64]
     words: int  # cells that are neither a number nor missing
@@ -43,7 +43,7 @@ class Numbers:
 
 
 def kind_of(cell: str, *, comma: bool) -> Kind:
-    """Of one cell; `comma`: the decimals stand behind one."""
+    """What one cell is; `comma`: the decimal mark is a comma."""
     text = cell.strip(_AROUND).replace(_MINUS, "-")
     folded = text.casefold()
     if folded in _NOTHING:
@@ -56,29 +56,29 @@ def kind_of(cell: str, *, comma: bool) -> Kind:
 
 
 def is_grouped(cell: str) -> bool:
-    """Whether thousands are parted in it: 1,234.5 or 1.234,5 or 1 234."""
+    """Whether the cell is a number with separators of thousands: 1,234.5 or 1.234,5 or 1 234."""
     return _GROUPED.fullmatch(cell.strip(_AROUND)) is not None
 
 
 def stripped(texts: pl.Series) -> pl.Series:
-    """Without blanks and quotes around."""
+    """The texts without the blanks and quotes around them."""
     return texts.str.strip_chars(_AROUND)
 
 
 def is_missing(texts: pl.Series, *, label: bool = False) -> pl.Series:
-    """Where nothing is there, of stripped cells."""
+    """Which of these stripped cells are missing; `label`: they are labels."""
     return texts.is_null() | texts.str.to_lowercase().is_in(list(MISSING_LABELS if label else _NOTHING))
 
 
 def numbers(texts: pl.Series, *, comma: bool, na: Sequence[float] = ()) -> Numbers:
-    """What a column of text says in numbers; `na`: those that say nothing."""
+    """The numbers of a column of text; `na`: numbers that mean a missing value, which are not replaced here."""
     switch = [0.0, 1.0, *na]
     if comma:
         return _numbers(texts, comma=True, switch=switch)
     plain = texts.cast(pl.Float64, strict=False)
     odd = plain.is_null()
     others = bool((plain.is_not_null() & plain.is_finite() & ~plain.is_in(switch)).any())
-    found = _numbers(texts.filter(odd), comma=False, switch=switch, others=others)  # these alone: it takes longer than all else
+    found = _numbers(texts.filter(odd), comma=False, switch=switch, others=others)  # only the odd cells: this is the slowest step
     array = plain.to_numpy().astype(np.float64)
     array[odd.to_numpy()] = found.values
     array[~np.isfinite(array)] = np.nan
@@ -86,11 +86,11 @@ def numbers(texts: pl.Series, *, comma: bool, na: Sequence[float] = ()) -> Numbe
 
 
 def _numbers(texts: pl.Series, *, comma: bool, switch: Sequence[float], others: bool = False) -> Numbers:
-    """In all spellings; `others`: the column has numbers besides those of a `switch`, so that true and false are none."""
+    """Read all spellings of numbers; `others`: the column has numbers that are not in `switch`, so true and false are words."""
     texts = stripped(texts)
     missing = is_missing(texts)
     plain = texts.str.replace(_MINUS, "-", literal=True)
-    if comma:  # a point would part thousands, which must not pass for decimals
+    if comma:  # a point would separate thousands, and must not be read as the decimal mark
         plain = pl.select(pl.when(plain.str.contains(".", literal=True)).then(None).otherwise(plain)).to_series()
         plain = plain.str.replace(",", ".", literal=True)
     plain = plain.str.strip_suffix(".")
@@ -98,7 +98,7 @@ def _numbers(texts: pl.Series, *, comma: bool, switch: Sequence[float], others: 
     if (words := values.is_null() & ~missing).any():
         folded = plain.str.to_lowercase()
         truth = folded.replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
-        if not others and not (values.is_not_null() & ~values.is_in(switch)).any():  # beside other numbers it is a word
+        if not others and not (values.is_not_null() & ~values.is_in(switch)).any():  # beside other numbers they are words
             values = pl.select(pl.coalesce(values, truth)).to_series()
         words = values.is_null() & ~missing
     total = int(words.sum())

@@ -1,6 +1,6 @@
-"""From the user's files to recordings that are even and whole: the one way of reading, for learning and for measuring.
+"""Turns the user's files into evenly spaced recordings without gaps; both training and evaluation read files this way.
 
-Owns the order of the steps. Knows nothing of what is made of the recordings.
+Owns the order of the steps. Knows nothing of what the recordings are used for.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ from scripts.tables.wording import few
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Recordings whose spans are whole, with borders where they are to be parted."""
+    """Recordings whose spans have no gaps, with borders if they are to be split."""
 
     roles: Roles
-    gathered: Gathered  # as the files have them, but for what was filled in
+    gathered: Gathered  # as in the files, except for what was filled in
     tracks: tuple[Track, ...]
     label_per_recording: bool  # as asked for; else whether each of several recordings has one label
     period: float | None  # seconds
@@ -36,7 +36,7 @@ class Cleaned:
 
 
 def opened(data: Sequence[str]) -> tuple[Sheet, ...]:
-    """The files that these names and globs mean; DataError where there are none, or one cannot be read."""
+    """Open the files that these names and globs match; DataError if there are none, or one cannot be read."""
     paths = find(data)
     return tuple(_opened(path, label) for path, label in zip(paths, labels(paths), strict=True))
 
@@ -50,19 +50,19 @@ def clean(
     untold: bool = False,
     by_recording: bool | None = None,
 ) -> Cleaned:
-    """All recordings of the sheets, as is wanted; with a split nothing of a later part is carried into an earlier one.
+    """All recordings of the sheets, cleaned as wanted; with a split, no value of a later part is carried into an earlier one.
 
     truth: whether targets and labels will be learned from or compared with, so that none of them may be made up.
-    untold: whether recordings without any stay. by_recording: whether a label is of a recording, in all of its rows; None: where
-    each has one.
-    Raises DataError, which names file, row and column, where the data cannot be used as they are.
+    untold: whether recordings without any of them are kept. by_recording: whether a label holds for all rows of its recording;
+    None: it does if each recording has one label.
+    Raises DataError, which names file, row and column, if the data cannot be used as they are.
     """
     roles = choose(wanted, sheets)
     gathered = gather(sheets, roles, wanted)
     judged, forecast = (gathered.truth, wanted.task == "forecast") if truth else ((), False)
     moved: list[str] = []
     whole = [joined(track, moved) for track in gathered.tracks]
-    # before rows are moved, so that it is the files' cells that are counted
+    # before rows are reordered or resampled, so that the files' own cells are counted
     missing = holes.find(whole, gathered.columns, judged, wanted.missing, forecast=forecast)
     usable, done = holes.usable(whole, missing, untold=untold)
     tracks = [in_order(track, wanted.irregular, moved) for track in usable]

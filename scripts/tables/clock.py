@@ -1,4 +1,4 @@
-"""The column of time in nanoseconds.
+"""Converts the time column to nanoseconds.
 
 Owns what numbers in it mean (epochs, seconds, dates without separators) and the refusal of what cannot be read.
 Knows nothing of how regular the times are.
@@ -34,12 +34,12 @@ class Times:
     """When each row of a file was taken."""
 
     nanoseconds: NDArray[np.int64]
-    dated: bool  # since 1970; otherwise since a moment that is not known
+    dated: bool  # whether they count from 1970; otherwise from an unknown moment
     notes: tuple[str, ...] = ()
 
 
 def read_times(series: pl.Series, sheet: Sheet, column: str, clock: pl.Series | None = None) -> Times:
-    """Of a column as text, or of a type of dates; `clock`: the time of day as text. DataError names the row that cannot be read."""
+    """The times in a column of text, numbers or dates; `clock`: the times of day, as text. DataError names the unreadable row."""
     if series.dtype.is_temporal():
         return _typed(series, sheet, column)
     if series.dtype == pl.Float64:
@@ -111,13 +111,13 @@ def _written(texts: pl.Series, sheet: Sheet, column: str) -> Times:
 
 
 def _in_utc(sheet: Sheet, column: str, written: object, nanoseconds: int) -> str:
-    """What is said of times with an offset, by one of them as it is written and as it is read."""
+    """The note on times with an offset from UTC; its example is one of them, as written and as read."""
     told = f"{written} is {instant(nanoseconds, dated=True)}"
     return f"{sheet.label}: times in `{column}` have an offset from UTC, and are read, told and split (--split) in UTC: {told}."
 
 
 def _counted(whole: pl.Series, texts: pl.Series, sheet: Sheet, column: str) -> Times:
-    """Of whole numbers as text: dates without separators, or what _numbered says, without loss of digits."""
+    """The times of whole numbers as text: dates without separators, or what `_numbered` makes of them, without loss of digits."""
     digits = {len(str(texts[0])), len(str(texts[-1]))}
     if digits in ({8}, {14}) and str(texts[0])[:2] in {"19", "20"} and not dates.parse(texts).nanoseconds.null_count():
         return _written(texts, sheet, column)
@@ -145,13 +145,13 @@ def _numbered(values: NDArray[Any], sheet: Sheet, column: str) -> Times:
 
 
 def _told(sheet: Sheet, column: str) -> float | None:
-    """Seconds in one unit of the column, where its header says that."""
+    """Seconds in one unit of the column; None if its header names no unit."""
     suffix = column.casefold().rsplit("_", 1)[1] if "_" in column else ""
     return TIME_UNITS.get(sheet.fields[column].column.unit.casefold() or suffix)
 
 
 def _unit(most: float, sheet: Sheet, column: str) -> tuple[float, str]:
-    """Seconds in one unit of the column, and what it counts; `most`: the largest number in it."""
+    """Seconds in one unit of the column, and what the column counts, in words; `most`: the largest magnitude in it."""
     told = _told(sheet, column)
     for words, size in _COUNTED.items():
         if told in {None, size} and _EPOCH[0] <= most * size <= _EPOCH[1]:

@@ -1,4 +1,4 @@
-"""A column's values as float32, and what is odd about them.
+"""Converts a column's values to float32, and notes what is odd about them.
 
 Owns the checks of single columns over all files. Knows nothing of time, recordings or splits.
 """
@@ -17,28 +17,28 @@ from scripts.tables.wording import count
 
 # Numbers that often stand for a missing value.
 _SENTINELS = (-99.0, -999.0, -999.9, -999.25, -9999.0, -99999.0, -200.0, 999.0, 9999.0, 99999.0, -32768.0, 32767.0, 65535.0)
-_OFTEN = 3  # times
-_FAR = 2.0  # widths of the range of all other values
+_OFTEN = 3  # times that it has to occur
+_FAR = 2.0  # how far it has to be from all other values, in widths of their range
 _EPSILON = 2.0**-24  # the relative error of rounding to float32
-_DIGITS = 1e-3  # of a standard deviation that rounding to float32 may cost
+_DIGITS = 1e-3  # of a standard deviation: the largest change by rounding to float32 that does not matter
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Of one column in one file."""
+    """The values of one column in one file."""
 
     array: NDArray[np.float32]  # NaN where missing
-    low: float  # NaN where nothing is there
+    low: float  # NaN if all values are missing
     high: float
-    rounding: float  # the largest change by rounding to float32, where it is worth a word
+    rounding: float  # the largest change by rounding to float32; 0 if it cannot matter
     spread: float  # the standard deviation
     note: str = ""
 
 
 def values(series: pl.Series, sheet: Sheet, name: str, *, named: bool, na: Sequence[float] = ()) -> Values | None:
-    """The numbers of a column; None where it holds text and was not asked for by name. na: numbers that mean nothing is there.
+    """The numbers of a column; None if it holds text and was not asked for by name. na: numbers that mean a missing value.
 
-    DataError names the first cell that is no number, in a column that was asked for or that holds numbers otherwise.
+    DataError names the first cell that is not a number, in a column that was asked for by name or that holds mostly numbers.
     """
     if series.dtype == pl.String:
         found = cells.numbers(series, comma=sheet.comma, na=na)
@@ -62,7 +62,7 @@ def values(series: pl.Series, sheet: Sheet, name: str, *, named: bool, na: Seque
 
 
 def grouped(word: str, row: int, sheet: Sheet, name: str) -> DataError:
-    """What to raise where a number has its thousands parted."""
+    """The error for a number with separators of thousands."""
     return DataError(
         f"{sheet.at(row, name)}: {word!r} has its thousands parted: export the file without separators of thousands, since they"
         " cannot be told from decimals, or name the columns to use with --features."
@@ -95,7 +95,7 @@ def _rounded(raw: NDArray[np.float64], sheet: Sheet, name: str) -> Values:
 
 
 def _sentinel(raw: NDArray[np.float64], present: NDArray[np.float64], low: float, high: float, *, sheet: Sheet, name: str) -> str:
-    """A note where a number far from all others comes again and again."""
+    """A note if a number far from all others occurs repeatedly; otherwise empty."""
     for suspect in {low, high} & set(_SENTINELS):
         times = int((present == suspect).sum())
         others = present[present != suspect]

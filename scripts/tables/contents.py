@@ -1,4 +1,4 @@
-"""What is read of one file: its columns as numbers, times, labels, and which rows are of which recording.
+"""Reads one file: its columns as numbers, times or labels, and which rows belong to which recording.
 
 Owns which of its columns are read, and as what. Knows nothing of other files.
 """
@@ -31,7 +31,7 @@ class Content:
     labels: pl.Series | None
 
     def recordings(self, name: str, most: int | None = None) -> Iterator[NDArray[np.float32]]:
-        """The values (rows,) of a column that holds numbers, by recordings; of each, `most` rows at most."""
+        """The values (rows,) of a numeric column, recording by recording; at most `most` rows of each."""
         column = self.values[name]
         assert column is not None
         if self.pieces is None:
@@ -42,7 +42,7 @@ class Content:
 
 
 def read(sheet: Sheet, roles: Roles, wanted: Wanted) -> Content:
-    """All columns that are asked for; DataError names the row and column of what cannot be used."""
+    """Read all columns that are asked for; DataError names the row and column of what cannot be used."""
     label = roles.targets[0] if wanted.task == "classify" else ""
     numeric = list(dict.fromkeys([*roles.features, *(() if label else roles.targets)]))
     texts = [name for name in (roles.clock, roles.group, label) if name]
@@ -67,7 +67,7 @@ def read(sheet: Sheet, roles: Roles, wanted: Wanted) -> Content:
 
 
 def _labels(series: pl.Series, na: Sequence[float]) -> pl.Series:
-    """Without those that are a number which means nothing is there."""
+    """The labels, with null for numbers that mean a missing value."""
     if not na:
         return series
     nothing = series.cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False).is_in(list(na)).fill_null(value=False)
@@ -75,7 +75,7 @@ def _labels(series: pl.Series, na: Sequence[float]) -> pl.Series:
 
 
 def _texts(series: pl.Series) -> pl.Series:
-    """What groups are called, whatever their type: dates without a time of day that is not there."""
+    """The names of the groups as text, whatever their type; times without fractions of a second that are zero."""
     if series.dtype.is_float():
         series = series.fill_nan(None)
     if isinstance(series.dtype, pl.Datetime | pl.Time):
@@ -98,7 +98,7 @@ def _plain(field: Field) -> bool:
 
 
 def _without_blanks(frame: pl.DataFrame, sheet: Sheet, *, timed: bool) -> tuple[pl.DataFrame, Sheet]:
-    """Without the empty rows at the end, and without those between where it is time that tells how rows follow each other."""
+    """Drop the empty rows at the end; with a time column (`timed`), those in between too, since it tells how rows follow."""
     blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
     if not blank.any():
         return frame, sheet

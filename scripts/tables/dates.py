@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-YEARS = (1678, 2261)  # of which every moment has its nanoseconds in 64 bits
+YEARS = (1678, 2261)  # in which every moment fits into 64 bits of nanoseconds
 _AMBIGUOUS = "{first}{sep}{second}"
 _REST = (
     r"(?P<gap>T|[ ,]+)?"
@@ -24,7 +24,7 @@ _DATES = (
 )
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _UTC = r"(Z|UTC|GMT|[+-]00(:?00)?)$"
-_EVEN = 1.2  # the longest step by the shortest: months are
+_EVEN = 1.2  # the longest step divided by the shortest, up to which steps count as even: months do
 _ROUNDS = 8  # formats that one column may mix
 
 
@@ -42,7 +42,7 @@ class Dates:
 
 
 def parse(texts: pl.Series) -> Dates:
-    """Read a column of stripped texts, null where nothing is there; UnclearDate where day and month cannot be told apart."""
+    """Read a column of stripped texts, null where missing; UnclearDate if day and month, or zones, are ambiguous."""
     found = pl.Series(values=[None] * len(texts), dtype=pl.Int64)
     order, zoned, local = "", False, False
     for _ in range(_ROUNDS):
@@ -105,24 +105,24 @@ def _parsed(texts: pl.Series, match: re.Match[str], template: str, order: str) -
 
 
 def _instants(texts: pl.Series, form: str) -> pl.Series:
-    """In nanoseconds; null where a text has another form, or is of a year that has none: Polars would take it for another."""
+    """The texts in nanoseconds; null where one has another form, or a year not in `YEARS`, which Polars would take for another."""
     rough, found = (texts.str.to_datetime(form, time_unit=unit, strict=False) for unit in ("us", "ns"))
     return pl.select(pl.when(rough.dt.year().is_between(*YEARS)).then(found.cast(pl.Int64))).to_series()
 
 
 def nanoseconds(instants: pl.Series) -> pl.Series:
-    """Of a series of dates or times; null where there are none of that year."""
+    """A series of dates or times in nanoseconds since 1970; null where the year is out of range."""
     return instants.cast(pl.Datetime("ns"), strict=False).cast(pl.Int64)
 
 
 def _filled(found: pl.Series, open_: pl.Series, parsed: pl.Series) -> pl.Series:
-    """`found`, with the gaps closed by the next parsed values in turn."""
+    """`found`, with the parsed values put in turn into the rows that are `open_`."""
     indices = open_.arg_true()
     return found.scatter(indices, parsed)
 
 
 def _order(texts: pl.Series, separator: str) -> str:
-    """Whether the day or the month comes first in dates such as 3/4/2020, as the data tell."""
+    """Whether the day or the month comes first in dates such as 3/4/2020, judged by the data."""
     if separator == ".":
         return "day first"  # dots are written where the day comes first
     parts = texts.str.extract_groups(r"^(\d{1,2})[-/](\d{1,2})[-/]\d{4}").struct
@@ -140,7 +140,7 @@ def _order(texts: pl.Series, separator: str) -> str:
     parses = {order: _parsed(texts, match, template, order) for order in ("day first", "month first")}
     whole = {order: each.diff().drop_nulls() for order, each in parses.items() if each.null_count() == texts.null_count()}
     rising = [order for order, steps in whole.items() if len(steps) and (steps >= 0).all()]
-    # monthly rows read as daily ones run on for twelve rows, and leap to the next year then
+    # monthly rows that are misread as daily ones are even for twelve rows, and then leap to the next year
     even = [order for order in rising if whole[order].max() <= _EVEN * whole[order].min()]  # type: ignore[operator]  # of numbers
     for found in (rising, even):
         if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Whole recordings, dealt to training, validation and test.
+"""Deals whole recordings out to training, validation and test.
 
 Owns the proportions within each class. Knows nothing of rows.
 """
@@ -14,7 +14,7 @@ from scripts.tables.wording import count
 
 
 def deal(labels: Sequence[int], fractions: Sequence[float], classes: Sequence[str]) -> list[int]:
-    """The part (0, 1, 2) of each recording, -1 for those beyond all three.
+    """The part (0, 1, 2) of each recording; -1 for those that are left over where the fractions add up to less than 1.
 
     labels: the class of each recording, in order. fractions: where the parts end, cumulative. Each class is dealt by itself, in
     order: the first of its recordings to training, the last to test. DataError where a class has too few to be in all parts.
@@ -38,7 +38,7 @@ def deal(labels: Sequence[int], fractions: Sequence[float], classes: Sequence[st
 
 
 def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
-    """How many go to each part: as the fractions say as nearly as may be, and one at least."""
+    """How many recordings go to each part: as close to the fractions as possible, and at least one."""
     shares = np.diff([0.0, *fractions]) * total
     sizes = np.maximum(np.floor(shares + 1e-9).astype(int), 1)
     whole = max(round(float(shares.sum())), len(sizes))

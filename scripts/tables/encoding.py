@@ -1,6 +1,6 @@
-"""The bytes of a text file: compression, encoding, and what is no text at all.
+"""The bytes of a text file: its compression and encoding, and the refusal of files that are not text.
 
-Owns how characters are told from bytes. Knows nothing of separators or columns.
+Owns how bytes become characters. Knows nothing of separators or columns.
 """
 
 import codecs
@@ -41,10 +41,10 @@ class Text:
     encoding: str
     compressed: bool
     sample: str
-    whole: bool  # whether the sample is all of it
+    whole: bool  # whether the sample is the whole file
 
     def source(self) -> Path | bytes:
-        """What a reader of UTF-8 may read: the file itself where it is that, else its content in UTF-8."""
+        """The input for a reader of UTF-8: the file's path if it is plain UTF-8, otherwise its content in UTF-8."""
         old_mac = "\r" in self.sample and "\n" not in self.sample
         if self.encoding == "utf-8" and not self.compressed and not old_mac:
             return self.path
@@ -58,7 +58,7 @@ class Text:
 
 
 def open_text(path: Path) -> Text:
-    """How a file is to be read as text; DataError where it is empty or no text, OSError where it cannot be read."""
+    """Find out how to read a file as text; DataError if it is empty or not text, OSError if it cannot be read."""
     with path.open("rb") as file:
         head = file.read(SAMPLE_BYTES + 1)
     compressed = head.startswith(_GZIP)
@@ -77,7 +77,7 @@ def open_text(path: Path) -> Text:
 
 
 def as_western(text: Text) -> Text:
-    """A file that has turned out further down not to be UTF-8, read as Latin-1."""
+    """The same file, to be read as Latin-1: after the sample it turned out not to be UTF-8."""
     return Text(text.path, "latin-1", text.compressed, text.sample, text.whole)
 
 

@@ -26,10 +26,10 @@ from scipy.signal import lfilter
 from scripts import command
 from scripts.tables.wording import count
 
-LOADS = ("high", "high_reactive", "middle", "middle_reactive", "low", "low_reactive")  # by the side of the transformer
+LOADS = ("high", "high_reactive", "middle", "middle_reactive", "low", "low_reactive")  # named by their side of the transformer
 STATES = ("healthy", "loose", "unbalanced")
 RATE = 50.0  # Hz, of machine and classes
-RUN = 150  # rows of a recording of a machine's state
+RUN = 150  # rows of one recording of classes
 LEAST = 200
 
 
@@ -56,11 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def transformer(rows: int, rng: np.random.Generator) -> pl.DataFrame:
-    """Hourly: six loads with daily and weekly seasons, and an oil temperature that follows them and the weather slowly.
+    """Hourly: six loads with daily and weekly seasons, and an oil temperature that slowly follows them and the weather.
 
-    Each load has a daily shape of its own, which weekends flatten; it is heated for below 15 degrees and cooled for above 19, and
-    its level jumps when customers come and go: what was true of the first year is not of the second, so that a forecast has to read
-    level and shape from its context.
+    Each load has its own daily shape, which is flatter at weekends. Heating below 15 degrees and cooling above 19 add to it, and
+    its level jumps when customers come and go. So the second year differs from the first, and a forecast has to read level and
+    shape from its context.
     """
     hours = np.arange(rows)
     day, year = 2 * np.pi * hours / 24, 2 * np.pi * hours / (24 * 365.25)
@@ -90,7 +90,7 @@ def transformer(rows: int, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def machine(rows: int, rng: np.random.Generator) -> pl.DataFrame:
-    """50 Hz: a speed that a good instrument tells as `reference`, and a cheap one with bias, lag and noise as `sensor`."""
+    """50 Hz: a speed, measured by a good instrument (`reference`) and by a cheap one with bias, lag and noise (`sensor`)."""
     times = np.arange(rows) / RATE
     phase = 2 * np.pi * np.cumsum(0.6 + 0.25 * _red(rng, rows, memory=400.0)) / RATE
     moves = 3 * _red(rng, rows, memory=90.0) * (_red(rng, rows, memory=1500.0) > -0.4)
@@ -104,7 +104,7 @@ def machine(rows: int, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def classes(rows: int, rng: np.random.Generator) -> pl.DataFrame:
-    """50 Hz: recordings (`run`) of a vibrating machine in one of three states (`state`), at speeds that tell nothing of it."""
+    """50 Hz: recordings (`run`) of a vibrating machine in one of three states (`state`), at speeds independent of the state."""
     runs = rows // RUN
     states = np.concatenate([rng.permutation(len(STATES)) for _ in range(-(-runs // len(STATES)))])[:runs]
     frames = []

@@ -1,4 +1,4 @@
-"""Which files are meant: paths and globs, in natural order.
+"""Finds the files that paths and globs name, in natural order.
 
 Owns the search. Knows nothing of what is in the files.
 """
@@ -14,7 +14,7 @@ from scripts.tables.wording import listed, natural, nearest
 def find(patterns: Sequence[str]) -> tuple[Path, ...]:
     """Every file that is named or matched, each once: in the order of the patterns, and naturally sorted within each.
 
-    DataError where a pattern matches nothing, with what there is in its folder.
+    DataError if a pattern matches nothing; the text says what is in its folder.
     """
     if not patterns:
         raise DataError("No file was named: give CSV or Parquet files, or a pattern such as 'runs/*.csv', with --data.")

@@ -1,7 +1,7 @@
-"""What is done about cells with nothing in them: in features they may be filled, truth is never made up, and a row without it read.
+"""Fills missing cells of features, if the user asked for it; a value that was filled in never counts as truth.
 
-Owns the filling, and which rows are no truth. Knows nothing of files' formats or of time, but for where interpolation stands
-between two rows.
+Owns the filling, and which rows are no truth: such rows are read, and neither learned from nor scored. Knows nothing of files'
+formats; of time only what interpolation needs.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ _HOW = {"hold": "filled with the value before", "interpolate": "interpolated, fr
 
 
 def settle(tracks: Sequence[Track], holes: Holes) -> tuple[list[Track], list[str]]:
-    """Recordings whose spans hold no NaN among what is read and no truth that was made up, and notes. Values are changed in place.
+    """The recordings with spans in which no value that is read is NaN and no truth is made up; and notes. Changes values in place.
 
-    A row is filled from rows of its own part and of earlier ones. One without truth is read, and marked.
+    A row is filled from rows of its own part and of earlier ones. A row without truth is read, and marked as `filled`.
     """
     drawn = sum(int(track.drawn.sum()) for track in tracks if track.drawn is not None)
     if not holes.said and not drawn:
@@ -53,7 +53,7 @@ def settle(tracks: Sequence[Track], holes: Holes) -> tuple[list[Track], list[str
 
 
 def _no_truth(tracks: Sequence[Track], *, forecast: bool) -> list[str]:
-    """Which rows are only read."""
+    """A note on the rows that are only read."""
     rows = sum(int(track.filled[start:stop].sum()) for track in tracks if track.filled is not None for start, stop in track.spans)
     if not rows:
         return []
@@ -91,7 +91,7 @@ def _settled(track: Track, holes: Holes) -> Track:
 
 
 def _untold(track: Track, holes: Holes) -> NDArray[np.bool_] | None:
-    """Rows that miss a target or their label."""
+    """Rows that miss a target or their label; None if no row does."""
     rows = absent(track, holes.truth)
     if track.labels is not None:
         rows |= track.labels < 0
@@ -99,7 +99,7 @@ def _untold(track: Track, holes: Holes) -> NDArray[np.bool_] | None:
 
 
 def _filled(track: Track, holes: Holes) -> NDArray[np.bool_] | None:
-    """Rows that are no truth, before they are filled: they miss a target, or the row before will be drawn with their help."""
+    """Rows of a forecast that are no truth; called before filling. They were drawn, miss a target, or follow a drawn row."""
     drawn = np.zeros(len(track), dtype=np.bool_) if track.drawn is None else track.drawn
     filled = drawn | absent(track, holes.truth) if holes.missing in _HOW else drawn.copy()
     if holes.missing == "interpolate":
@@ -109,7 +109,7 @@ def _filled(track: Track, holes: Holes) -> NDArray[np.bool_] | None:
 
 
 def _held(column: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The last good value, in each row; before the first one, what stands there."""
+    """The last good value up to each row; NaN before the first one."""
     last = np.maximum.accumulate(np.where(good, np.arange(len(column)), 0))
     return column[last]
 
@@ -117,10 +117,10 @@ def _held(column: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.fl
 def _drawn(
     column: NDArray[np.float32], good: NDArray[np.bool_], where: NDArray[np.int64], borders: Sequence[int] = ()
 ) -> NDArray[np.float32]:
-    """Straight lines between the good values; NaN before the first, after the last, and where a line comes from a later part."""
+    """Straight lines between good values; NaN before the first, after the last, and where the line would lead to a later part."""
     out = column.copy()
     out[~good] = np.interp(where[~good], where[good], column[good], left=np.nan, right=np.nan)
     for border in borders:
-        open_ = int(good[:border][::-1].argmax()) if good[:border].any() else border  # rows without a value behind them
+        open_ = int(good[:border][::-1].argmax()) if good[:border].any() else border  # rows at the part's end without a value
         out[border - open_ : border] = np.nan
     return out

@@ -1,6 +1,6 @@
-"""From sheets to recordings as they stand in the files.
+"""Reads sheets into recordings, unchanged from the files.
 
-Owns which columns are used in the end, and how rows are parted by group. Knows nothing of evenness, gaps or splits.
+Owns which columns are used in the end, and how rows are divided by group. Knows nothing of evenness, gaps or splits.
 """
 
 import sys
@@ -23,7 +23,7 @@ from scripts.tables.sheet import Sheet
 from scripts.tables.tracks import Track
 from scripts.tables.wording import listed
 
-_HEAD = 200  # rows of a recording
+_HEAD = 200  # rows of a recording that are looked at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Gathered:
 
     @property
     def truth(self) -> tuple[str, ...]:
-        """The column of labels, or those of the targets."""
+        """The label column if there are classes, otherwise the target columns."""
         return self.targets[:1] if self.classes else self.targets
 
     @property
     def places(self) -> Places:
-        """Where the features and the targets stand in the values."""
+        """Which columns of the values are features and which are targets."""
         found = {name: place for place, name in enumerate(self.columns)}
         targets = () if self.classes else tuple(found[name] for name in self.targets)
         return Places(tuple(found[name] for name in self.features), targets)
@@ -77,7 +77,7 @@ def _present(series: pl.Series | None) -> pl.Series:
 
 
 def _settled(roles: Roles, contents: Sequence[Content], targets: Sequence[str], notes: list[str]) -> tuple[str, ...]:
-    """The features that stay: named ones all, of the others those that hold numbers, not always the same one nor one more a row."""
+    """The features that are kept: all named ones; of the others, those with numbers that change and do not just rise evenly."""
     words, empty, still, rising = [], [], [], []
     for name in dict.fromkeys([*roles.features, *targets]):
         every = [each.values[name] for each in contents]
@@ -115,12 +115,12 @@ def _settled(roles: Roles, contents: Sequence[Content], targets: Sequence[str], 
 
 
 def _rises(name: str, contents: Sequence[Content]) -> bool:
-    """Evenly, in every recording; the first rows mostly tell already that it does not."""
+    """Whether a column rises evenly in every recording. The first rows come first: they mostly rule it out already."""
     return all(rises_evenly(one for each in contents for one in each.recordings(name, most)) for most in (_HEAD, None))
 
 
 def _told(rising: Sequence[str], *, kept: bool, timed: bool) -> str:
-    """What is said of features that rise evenly in every recording."""
+    """The note on features that rise evenly in every recording."""
     why = "as a clock or the number of the row does"
     time = "" if timed else " Pass --time NAME if one of them is the time."
     if kept:

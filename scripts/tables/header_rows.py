@@ -1,6 +1,6 @@
-"""Which of the first rows of a file are its header.
+"""Finds which of a file's first rows are its header.
 
-Owns how names are told from data and from what stands above them. Knows nothing of separators or of what names mean.
+Owns how names are distinguished from data and from a preamble above them. Knows nothing of separators or of what names mean.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ _MOST_ROWS = 4  # of a header
 def find_header(
     records: Sequence[list[str]], kinds: Sequence[Kind], used: int, *, comma: bool, file: str
 ) -> tuple[int, list[list[str]]]:
-    """Which record is the first of the data, and the rows of the header before it; none where there is no header.
+    """The index of the first record of data, and the rows of the header before it: an empty list if there is no header.
 
-    kinds: what each column mostly holds. used: how many columns hold anything. DataError where there are no data, or where the
-    header has another number of cells than the data.
+    kinds: what each column mostly holds. used: how many columns hold anything. DataError if there are no data, or if the header
+    has another number of cells than the data.
     """
     block: list[list[str]] = []
     commented: list[str] = []
@@ -39,7 +39,7 @@ def find_header(
             break
         block = [cells] if parted else [*block, cells]  # what stands above an empty row and another header is a preamble
         parted = False
-        if all(kind in {"text", "empty"} for kind in kinds):  # nothing tells names from words: one row it is
+        if all(kind in {"text", "empty"} for kind in kinds):  # names look like the data: take one row
             index += 1
             break
     else:
@@ -52,7 +52,10 @@ def find_header(
 
 
 def names_and_units(block: list[list[str]]) -> list[list[str]]:
-    """Names and units, of more rows than two: names differ from each other; many rows are a preamble that has as many cells."""
+    """The rows of names and units, out of more than two rows.
+
+    Names differ from each other. If there are many rows, those before the last are a preamble with as many cells.
+    """
     if len(block) > _MOST_ROWS:
         return block[-1:]
     full = [index for index, cells in enumerate(block) if all(cells) and len(set(cells)) == len(cells)]

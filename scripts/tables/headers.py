@@ -1,6 +1,6 @@
-"""From the cells of the header to the columns' names and units.
+"""Turns the header's cells into the columns' names and units.
 
-Owns how names are cleaned and told apart, and where units stand. Knows nothing of files.
+Owns how names are cleaned and made unique, and where units are found. Knows nothing of files.
 """
 
 import re
@@ -22,12 +22,12 @@ class Heading:
 
 
 def headings(names: Sequence[str], units: Sequence[str] = ()) -> tuple[Heading, ...]:
-    """Name every column: brackets hold its unit where there is no row of units, and none is called like another."""
+    """Give every column its own name, and its unit: from the row of units, or from brackets behind the name."""
     spelled = [_tidy(name) for name in names]
     parts = [_parted(name) for name in spelled]
     if units:
         parts = [(name, _bare(_tidy(unit)) or unit_there) for (name, unit_there), unit in zip(parts, units, strict=True)]
-    # where a name is not its column's alone without the brackets, they stay
+    # brackets stay in the names of columns that would have the same name without them
     alone = Counter(name for name, _ in parts)
     short = [name if alone[name] == 1 else whole for (name, _), whole in zip(parts, spelled, strict=True)]
     unique: dict[str, None] = {}
@@ -42,7 +42,7 @@ def headings(names: Sequence[str], units: Sequence[str] = ()) -> tuple[Heading, 
 
 
 def renamed(found: Sequence[Heading]) -> list[str]:
-    """What to tell of columns that had the same name."""
+    """Notes on columns that had the same name."""
     names = Counter(each.spelled for each in found if each.spelled)
     twice = [name for name, times in names.items() if times > 1]
     return [

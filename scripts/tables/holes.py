@@ -1,6 +1,6 @@
-"""Which cells have nothing in them, as the files have them, and what was chosen to be done about it.
+"""Finds the missing cells of the files, and keeps what the user chose to do about them.
 
-Owns the counting, the refusal, and which columns may be filled. Knows nothing of how they are.
+Owns the counting, the refusal, and which columns may be filled. Does not know how they are filled.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Holes:
     said: str  # how many cells, and the first of them; empty where none is missing
     truth: tuple[int, ...]  # the columns of the values that are targets; none where there are labels
     forecast: bool  # whether targets are read too, in a context
-    worst: str  # the column that has most of them
+    worst: str  # the column with the most missing cells
 
     def filled_in(self, track: Track) -> list[int]:
         """The columns that may be filled."""
@@ -41,9 +41,9 @@ class Holes:
 
 
 def find(tracks: Sequence[Track], columns: Sequence[str], truth: Sequence[str], missing: Missing, *, forecast: bool) -> Holes:
-    """The missing cells, as the files have them. DataError where one is missing and `missing` is error.
+    """The missing cells, as the files have them. DataError if a cell is missing and `missing` is error.
 
-    columns: of the tracks' values. truth: the targets among them, or the column of labels.
+    columns: the names of the values' columns. truth: the targets among them, or the column of labels.
     """
     names = [*columns, *(name for name in truth if name not in columns)]
     places = tuple(columns.index(name) for name in truth if name in columns)
@@ -62,9 +62,9 @@ def find(tracks: Sequence[Track], columns: Sequence[str], truth: Sequence[str], 
 
 
 def usable(tracks: Sequence[Track], holes: Holes, *, untold: bool) -> tuple[list[Track], list[str]]:
-    """Without recordings of which no row can be used, and a note on them; DataError where there is no other.
+    """The recordings that have rows to use, and a note on the others; DataError if there is no such recording.
 
-    untold: whether those without any truth can be.
+    untold: whether rows of recordings without any truth can be used.
     """
     if not holes.said:
         return list(tracks), []
@@ -89,7 +89,7 @@ def _counts(track: Track) -> NDArray[np.int64]:
 
 
 def absent(track: Track, columns: Sequence[int]) -> NDArray[np.bool_]:
-    """Rows in which one of these columns has nothing."""
+    """Rows in which a value of these columns is missing."""
     bad = np.zeros(len(track), dtype=np.bool_)
     for column in columns:
         bad |= np.isnan(track.values[:, column])
@@ -103,7 +103,7 @@ def complete(track: Track) -> NDArray[np.bool_]:
 
 
 def _may_stay(track: Track, holes: Holes, *, untold: bool) -> bool:
-    """Whether there is a row with all that is read and not filled, one with a truth, and something to fill the rest with."""
+    """Whether one row has all that is read and not filled in, one has a truth, and columns to be filled have a value at all."""
     filled = holes.filled_in(track)
     read = [column for column in range(track.values.shape[1]) if holes.forecast or column not in holes.truth]
     rows = ~absent(track, [column for column in read if column not in filled])

@@ -43,7 +43,7 @@ def read_labels(
 
 
 def check_several(classes: Sequence[str], column: str) -> None:
-    """DataError where there are too few classes to learn from; to be judged by, one is enough."""
+    """DataError if there are too few classes to learn from; to evaluate, one is enough."""
     if len(classes) < 2:
         raise DataError(f"To classify takes two classes or more, and `{column}` holds only {classes[0]!r}.")
 

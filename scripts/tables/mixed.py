@@ -1,4 +1,4 @@
-"""What times that come twice or go back are usually about: a clock that was put back, or several recordings in one file.
+"""Guesses why times repeat or go back: a clock was put back, or one file holds several recordings.
 
 Owns the two patterns and the advice. Knows nothing of what is done about such rows.
 """
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from scripts.tables.tracks import Track
 from scripts.tables.wording import NANOSECONDS, listed
 
-_BACK = (3600 * NANOSECONDS, 1800 * NANOSECONDS)  # that clocks are put back by at the end of daylight saving time
-_APART = 300 * 86_400 * NANOSECONDS  # less than from one such day to the next
-_OFF = 0.1  # of the rows that a clock put back doubles: a few may be missing
+_BACK = (3600 * NANOSECONDS, 1800 * NANOSECONDS)  # how far clocks are put back at the end of daylight saving time
+_APART = 300 * 86_400 * NANOSECONDS  # less than the time from one such day to the next
+_OFF = 0.1  # relative tolerance: a few of the doubled rows may be missing
 
 
 def is_clock_put_back(nanoseconds: NDArray[np.int64], wrong: NDArray[np.bool_]) -> bool:
-    """Whether the wrong steps between these times are what the end of daylight saving time leaves.
+    """Whether the wrong steps between these times look like the end of daylight saving time.
 
-    That is, once a year at most: a jump by an hour, or half of one, back; or, where rows were sorted since, so many doubled times.
+    That is, once a year at most: a step back by an hour or half an hour; or, if rows were sorted since, that much time doubled.
     """
     steps = np.diff(nanoseconds)
     forward = steps[steps > 0]
@@ -33,7 +33,7 @@ def is_clock_put_back(nanoseconds: NDArray[np.int64], wrong: NDArray[np.bool_]) 
 
 
 def _is_night(steps: NDArray[np.int64], usual: float) -> bool:
-    """Of the wrong steps within an hour."""
+    """Whether these wrong steps, all within an hour, look like one night on which a clock is put back."""
     if (steps < 0).any():
         return len(steps) == 1 and any(abs(int(steps[0]) + by - usual) <= _OFF * usual for by in _BACK)
     return any(by >= (1 - _OFF) * usual and abs(len(steps) - by / usual) <= _OFF * by / usual for by in _BACK)
@@ -47,6 +47,6 @@ def groups(track: Track) -> str:
 
 
 def namers(track: Track) -> list[str]:
-    """Columns of text that say the same again and again, as a machine's name does."""
+    """Text columns whose values repeat, as a machine's name does."""
     texts = [each for each in track.sheet.fields.values() if each.kind == "text" and len(set(each.head)) < max(2, len(each.head))]
     return [each.name for each in sorted(texts, key=lambda each: -len(set(each.head)))]

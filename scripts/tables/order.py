@@ -1,6 +1,6 @@
-"""Whether the rows of a recording stand in the order of time, each at its own.
+"""Checks that the rows of a recording are in the order of time, one row at each time.
 
-Owns what is done about those that do not. How it came to that is guessed by mixed.py; knows nothing of how even the times are.
+Owns what is done about rows that are not; mixed.py guesses the cause. Knows nothing of how even the times are.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from scripts.tables.wording import count
 
 
 def joined(track: Track, notes: list[str]) -> Track:
-    """With one row in place of those that follow each other at one time, where no column, nor the label, has a value in two."""
+    """Join consecutive rows of the same time into one, if no column, and no label, has a value in two of them."""
     if track.nanoseconds is None or (steps := np.diff(track.nanoseconds)).all():
         return track
     begins = np.concatenate(([True], steps != 0))
@@ -35,10 +35,10 @@ def joined(track: Track, notes: list[str]) -> Track:
 
 
 def in_order(track: Track, irregular: Irregular, notes: list[str]) -> Track:
-    """With times that rise, if there are any; what was done for that is added to the notes.
+    """The recording with rising times, if it has times; what was done is added to the notes.
 
-    A recording whose newest row comes first is turned round; of rows with the same time the first is kept where they are to be
-    resampled. DataError where times go back and forth, or come twice otherwise.
+    A recording whose newest row comes first is reversed. Of rows with the same time, the first is kept if rows are to be
+    resampled. DataError if times go back and forth, or repeat and are not to be resampled.
     """
     if track.nanoseconds is None:
         return track
@@ -69,7 +69,7 @@ def in_order(track: Track, irregular: Irregular, notes: list[str]) -> Track:
 
 
 def _advice(track: Track, wrong: NDArray[np.bool_], *, by: int) -> str:
-    """What such times are usually about; `by`: nanoseconds that the first goes back."""
+    """What usually causes such times, and what to do; `by`: nanoseconds by which the first goes back."""
     assert track.nanoseconds is not None
     if track.dated and mixed.is_clock_put_back(track.nanoseconds, wrong):
         return "This is what the end of daylight saving time looks like: write times in UTC or with their zone."

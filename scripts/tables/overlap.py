@@ -1,6 +1,6 @@
-"""Whether training reaches past the beginning of the test part in time, or into its recordings, where there are several.
+"""Warns if the training part overlaps the test part in time, or shares recordings with it.
 
-Owns the comparison, the warnings, and the dates that would part all recordings alike. Knows nothing of how parts are cut.
+Owns the comparison, the warnings, and the dates that would split all recordings alike. Knows nothing of how parts are cut.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from scripts.tables.tracks import Track
 from scripts.tables.wording import NANOSECONDS, count, instant
 
 _UNITS = tuple(size * NANOSECONDS for size in (86_400, 3600, 60, 1))
-_PARTED = 4  # units that each part has at least, of which the dates are told
+_PARTED = 4  # dates are given in the largest unit of which each part has so many
 
 
 def warn(tracks: Sequence[Track], split: Split) -> list[str]:
-    """A warning where training ends after the test part begins, of recordings with dates that are parted each by itself."""
+    """A warning if training ends after the test part begins, for recordings with dates that are split one by one."""
     held = [track for track in tracks if track.spans]
     if len(held) < 2 or split.dates or not all(track.dated for track in held):
         return []
@@ -35,7 +35,7 @@ def warn(tracks: Sequence[Track], split: Split) -> list[str]:
 
 
 def warn_of_wholes(tracks: Sequence[Track]) -> list[str]:
-    """A warning where recordings with one label each stand in the training and in the test part, as dates may part them."""
+    """A warning if recordings with one label each are in both training and test, because dates cut them."""
     cut = sum(limits(track, 0)[1] > 0 and limits(track, 2)[0] < limits(track, 2)[1] for track in tracks)
     if not cut:
         return []
@@ -47,7 +47,7 @@ def warn_of_wholes(tracks: Sequence[Track]) -> list[str]:
 
 
 def _dates(tracks: Sequence[Track], split: Split) -> list[str]:
-    """On which the parts would end, with as many rows in each as the fractions say, about."""
+    """The dates at which the parts would end, so that each has about as many rows as the fractions say."""
     times = np.sort(np.concatenate([_times(track) for track in tracks]))
     last = int(times[-1])
     inner = [int(times[min(len(times) - 1, int(len(times) * fraction))]) for fraction in split.fractions[:2]]

@@ -1,4 +1,4 @@
-"""How evenly the rows of a recording follow each other in time, and what is done about it where they do not.
+"""Measures how evenly the rows of a recording are spaced in time, and handles rows that are not.
 
 Owns the measuring, the refusal and the sentences about it. Knows nothing of how values are interpolated.
 """
@@ -26,13 +26,13 @@ _CHOICES = (
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Of one recording. Indices are those of the row after the step."""
+    """The spacing of one recording's rows. The index of a step is that of the row after it."""
 
     period: float  # seconds; the median
-    gaps: int  # steps over rows that are not there
-    absent: int  # rows that are not there
+    gaps: int  # steps across missing rows
+    absent: int  # missing rows
     uneven: int  # other steps that are off by more than the tolerance
-    first: int  # the first of either, or -1
+    first: int  # the first gap or uneven step, or -1
     jitter: float  # the largest deviation of the other steps, as a part of the period
 
     @property
@@ -41,14 +41,14 @@ class Pace:
 
 
 def measure(track: Track) -> Pace | None:
-    """Of a recording whose times rise; None where there are no times, or too few."""
+    """Measure a recording whose times rise; None if there are no times, or too few."""
     if track.nanoseconds is None or len(track) < 2:
         return None
     steps = np.diff(track.nanoseconds)
     period = float(np.median(steps))
     assert period > 0
     if steps.min() >= 28 * _DAY - _DAY // 24 and steps.max() <= 31 * _DAY + _DAY // 24:
-        return Pace(period / NANOSECONDS, 0, 0, 0, -1, 0.0)  # a row a month is even as the calendar goes
+        return Pace(period / NANOSECONDS, 0, 0, 0, -1, 0.0)  # one row a month counts as even
     ratio = steps / period
     gap = ratio > 1.5
     off = np.abs(ratio - 1)
@@ -65,9 +65,9 @@ def measure(track: Track) -> Pace | None:
 
 
 def usual_period(tracks: Sequence[Track]) -> float | None:
-    """The median of the recordings' median steps, in seconds and whether they rise or not; None where there are no times.
+    """The median of the recordings' median steps, in seconds, also if times fall; None if there are no times.
 
-    Where recordings are parted it is that of training: what comes later must not tell on which grid training is put.
+    If recordings are split, it is the training part's: later rows must not influence the grid that training is resampled to.
     """
     times = [each.nanoseconds for each in tracks if each.nanoseconds is not None]
     first = [each.nanoseconds[: each.borders[0]] for each in tracks if each.nanoseconds is not None and each.borders]
@@ -79,10 +79,10 @@ def usual_period(tracks: Sequence[Track]) -> float | None:
 
 
 def settle(tracks: Sequence[Track], wanted: Wanted, truth: Sequence[int]) -> tuple[list[Track], float | None, list[str]]:
-    """Recordings whose rows are as even as was asked for, their period in seconds where that is known, and notes.
+    """The recordings with rows as even as was asked for, their period in seconds if that is known, and notes.
 
     truth: the columns of their values that are never read.
-    The tracks' times rise, and rows of the grid stand on the same side of a border as all rows that they are drawn from, or later.
+    The tracks' times must rise. A row of the grid is never in an earlier part than a row that it is drawn from.
     """
     if all(track.nanoseconds is None for track in tracks):
         if wanted.irregular == "resample":
@@ -122,7 +122,7 @@ def settle(tracks: Sequence[Track], wanted: Wanted, truth: Sequence[int]) -> tup
 
 
 def _trouble(track: Track, pace: Pace, usual: float) -> str:
-    """What is uneven about a recording, in a sentence; nothing where nothing is."""
+    """A sentence on what is uneven about a recording; empty if nothing is."""
     if pace.even:
         if abs(pace.period - usual) <= TOLERANCE * usual:
             return ""

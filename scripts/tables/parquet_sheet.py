@@ -17,7 +17,7 @@ _LOOKED_AT = 1000
 
 
 def is_parquet(path: Path) -> bool:
-    """By its first bytes, whatever it is called."""
+    """Whether a file is Parquet, by its first bytes, whatever its name."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
@@ -30,7 +30,7 @@ def open_parquet(path: Path, label: str) -> Sheet:
         raise DataError(f"{label} cannot be read as Parquet: {str(error).splitlines()[0]}.") from error
     if head.is_empty():
         raise DataError(f"{label} has no rows.")
-    units = ["s" if isinstance(dtype, pl.Duration) else "" for dtype in head.dtypes]  # whatever it is kept in
+    units = ["s" if isinstance(dtype, pl.Duration) else "" for dtype in head.dtypes]  # in whatever unit it is stored
     fields = by_name(
         Field(heading, _kind(series.dtype), tuple("" if value is None else str(value) for value in series))
         for heading, series in zip(headings(head.columns, units), head.get_columns(), strict=True)
@@ -49,7 +49,7 @@ class Parquet:
     label: str
 
     def read(self, places: Sequence[int], texts: Collection[int]) -> pl.DataFrame:
-        """Times keep their type, and so do whole numbers that are wanted as text."""
+        """Read the columns. Times keep their type; whole numbers that are wanted as text keep all their digits."""
         wanted = [self.columns[place] for place in places]
         try:
             frame = pl.read_parquet(self.path, columns=wanted)

@@ -1,7 +1,7 @@
-"""Recordings parted for training, validation and test.
+"""Cuts recordings into pieces for training, validation and test.
 
-Owns the cutting of what was read into pieces of the three parts, with the rows before them that may be read. Knows nothing
-of files or of what columns are for, but for which of them are features and which targets.
+Owns the cutting, and the rows before a piece that may be read with it. Knows nothing of files; of columns only which are features
+and which are targets.
 """
 
 from collections.abc import Sequence
@@ -23,24 +23,24 @@ Parts = tuple[tuple[Recording, ...], tuple[Recording, ...], tuple[Recording, ...
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Which columns of the values are what."""
+    """Which columns of the values are features and which are targets."""
 
     features: tuple[int, ...]
     targets: tuple[int, ...]  # none where there are labels
 
 
 def whole(tracks: Sequence[Track], places: Places) -> tuple[Recording, ...]:
-    """Every piece of what was read, of no part."""
+    """Every piece of the recordings, without a split."""
     return tuple(_recording(track, span, places) for track in tracks for span in track.spans)
 
 
 def part(
     tracks: Sequence[Track], places: Places, split: Split, *, lead: int, needed: int, judged: Sequence[str] = PARTS
 ) -> tuple[Parts, list[str]]:
-    """The three parts, as the tracks' borders have them, and notes on where each of them lies.
+    """The three parts, cut at the tracks' borders, and notes on where each of them lies; DataError if one has no usable row.
 
-    split: how the borders came to be. lead: rows before the validation and the test part that may be read. needed: rows that
-    every prediction reads before its own. judged: the parts of which some truth is needed.
+    split: what the borders were made from. lead: rows before the validation and the test part that may be read. needed: rows
+    that every prediction reads before its own. judged: the parts that need some truth.
     """
     tracks = [track for track in tracks if track.spans]
     parts: list[tuple[Recording, ...]] = []
@@ -54,7 +54,7 @@ def part(
             if (common := (max(span[0], limit[0]), min(span[1], limit[1])))[0] < common[1]
         ]
         long = [piece for piece in pieces if len(piece.features) > needed]
-        # of training nothing is learned from the others; of validation and test they are read at least
+        # nothing is learned from training pieces without truth; in validation and test such pieces are at least read
         parts.append(tuple(piece for piece in long if index or needed or name not in judged or piece.told().any()))
         rows, told = _rows(parts[-1]), _told(parts[-1])
         short, silent = _rows(pieces) - _rows(long), _rows(long) - rows
@@ -99,7 +99,7 @@ def _told(recordings: Sequence[Recording]) -> int:
 
 
 def _lies(name: str, tracks: Sequence[Track], inside: Sequence[Span], recordings: Sequence[Recording], told: str) -> str:
-    """From when to when a part goes. told: what is to be said of its truth."""
+    """A note on how long a part is, and from when to when. told: what to say of its truth."""
     held = [(track, start, stop) for track, (start, stop) in zip(tracks, inside, strict=True) if start < stop]
     pieces = f" in {count(len(recordings), 'piece')}" if len(recordings) > len(held) else ""
     text = f"{name.capitalize()}: {count(_rows(recordings), 'row')}{told}{pieces}"
@@ -122,7 +122,7 @@ def _times(track: Track) -> NDArray[np.int64]:
 
 
 def _recording(track: Track, span: Span, places: Places, *, lead: int = 0) -> Recording:
-    """These rows, with as many before them as may be read."""
+    """The rows of the span as a recording, with `lead` rows before them that may be read."""
     rows = slice(span[0] - lead, span[1])
     seconds = None if track.nanoseconds is None else (track.nanoseconds[rows] - track.origin) / NANOSECONDS
     return Recording(
@@ -137,7 +137,7 @@ def _recording(track: Track, span: Span, places: Places, *, lead: int = 0) -> Re
 
 
 def _columns(track: Track, rows: slice, columns: Sequence[int]) -> NDArray[np.float32]:
-    """A view where the columns are neighbours, as they mostly are."""
+    """These columns (rows, columns): a view if they are adjacent, as they mostly are."""
     if not columns:
         return np.empty((rows.stop - rows.start, 0), dtype=np.float32)
     if list(columns) == list(range(columns[0], columns[-1] + 1)):

@@ -1,4 +1,4 @@
-"""From the user's files to a dataset.
+"""Loads the user's files as a dataset.
 
 Owns what is said about each file and each part. Knows nothing of what is learned from the result.
 """
@@ -20,14 +20,14 @@ from scripts.tables.tracks import Track
 from scripts.tables.wording import count, every, listed
 
 _TOLD = 5  # files that get a sentence of their own
-_COMPARED, _FEWEST = 100_000, 20  # rows in which features are held against targets, about as many at most and at least
-_LEFT = 1e-6  # of a target's variance, below which a feature tells all of it
+_COMPARED, _FEWEST = 100_000, 20  # rows in which features are compared with targets: about the most, the fewest
+_LEFT = 1e-6  # of a target's variance: with less than this unexplained, a feature gives the target away
 
 
 def load(wanted: Wanted) -> Dataset:
-    """All recordings of the files, checked, cleaned and parted. Reads, and prints nothing: what was found is in `notes`.
+    """All recordings of the files, checked, cleaned and split. Prints nothing: what was found is in `notes`.
 
-    Raises DataError, which names file, row and column, where the data cannot be used as they are.
+    Raises DataError, which names file, row and column, if the data cannot be used as they are.
     """
     split = parse_split(wanted.split)
     sheets = opened(wanted.data)
@@ -38,7 +38,7 @@ def load(wanted: Wanted) -> Dataset:
     notes = [*_files(sheets, gathered.tracks, cleaned.roles), *cleaned.found]
     if wanted.task == "denoise":
         notes.append(pair(gathered.features, gathered.targets))
-    lead = 0 if cleaned.label_per_recording else wanted.lead  # one that is dealt out whole begins with its part
+    lead = 0 if cleaned.label_per_recording else wanted.lead  # before a recording that is dealt out whole there is no earlier part
     parts, said = part(cleaned.tracks, gathered.places, split, lead=lead, needed=wanted.needed)
     notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
     if wanted.task == "regress":
@@ -85,7 +85,7 @@ def _files(sheets: Sequence[Sheet], tracks: Sequence[Track], roles: Roles) -> li
 
 
 def _still(training: Sequence[Recording], features: Sequence[str]) -> list[str]:
-    """Features that never change while they are learned from."""
+    """A note on features that never change in the training part."""
     low = np.min([each.features.min(axis=0) for each in training], axis=0)
     high = np.max([each.features.max(axis=0) for each in training], axis=0)
     names = [name for name, still in zip(features, low == high, strict=True) if still]
@@ -93,12 +93,12 @@ def _still(training: Sequence[Recording], features: Sequence[str]) -> list[str]:
 
 
 def _labels(recording: Recording) -> set[int]:
-    """Those of the part itself, as far as they are known."""
+    """The known labels of the part's own rows."""
     return set() if recording.labels is None else {int(label) for label in np.unique(recording.labels[recording.told()])}
 
 
 def _switches(training: Sequence[Recording], targets: Sequence[str]) -> list[str]:
-    """Targets that are 0 or 1 throughout."""
+    """A note on targets that are 0 or 1 throughout."""
     found = [
         name
         for place, name in enumerate(targets)
@@ -111,9 +111,9 @@ def _switches(training: Sequence[Recording], targets: Sequence[str]) -> list[str
 
 
 def _given_away(training: Sequence[Recording], gathered: Gathered) -> list[str]:
-    """Targets that one feature tells all but exactly."""
+    """Notes on targets that a single feature gives almost exactly."""
     told = [np.flatnonzero(each.told()) for each in training]
-    apart = -(-sum(map(len, told)) // _COMPARED)  # in all recordings: in one alone a feature may be a copy
+    apart = -(-sum(map(len, told)) // _COMPARED)  # rows of all recordings: in a single one a feature may happen to be a copy
     kept = [(each.features[rows[::apart]], each.targets[rows[::apart]]) for each, rows in zip(training, told, strict=True)]
     features, targets = (np.concatenate(each).astype(np.float64) for each in zip(*kept, strict=True))
     features, targets = (each - each.mean(axis=0) for each in (features, targets))
@@ -127,7 +127,7 @@ def _given_away(training: Sequence[Recording], gathered: Gathered) -> list[str]:
 
 
 def _unseen(parts: Sequence[Sequence[Recording]], gathered: Gathered) -> list[str]:
-    """Classes that are in one part and not in another; DataError where training lacks one of the others'."""
+    """Notes on classes of training that another part lacks; DataError if training lacks a class of the other parts."""
     held = [{label for each in part_ for label in _labels(each)} for part_ in parts]
     missing = sorted((held[1] | held[2]) - held[0])
     if missing:

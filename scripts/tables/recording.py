@@ -1,4 +1,4 @@
-"""What tables become: recordings of features and targets, parted for training, validation and test.
+"""The result of reading tables: recordings of features and targets, split into training, validation and test.
 
 Owns the shapes. Knows nothing of files or of what is learned.
 """
@@ -20,25 +20,25 @@ class DataError(ValueError):
 
 
 class NoTruth(DataError):
-    """A target or label that is nowhere told."""
+    """A column of targets or labels that has no value at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be read, and what is to be done about what is wrong with it. Empty: for the data to say."""
+    """What to read, and what to do about what is wrong with it. What is empty is decided from the data."""
 
     task: Task
     data: tuple[str, ...]  # files or globs, CSV and its kin or Parquet
     time: str = ""  # a column
-    features: tuple[str, ...] = ()  # columns; all numeric ones that are nothing else
-    targets: tuple[str, ...] = ()  # columns; of a forecast, the features
+    features: tuple[str, ...] = ()  # columns; by default all numeric ones without another role
+    targets: tuple[str, ...] = ()  # columns; by default, for a forecast, the features
     group: str = ""  # the column that tells recordings apart; otherwise each file is one
     split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
     missing: Missing = "error"  # empty cells and NaN of features; drop: the recording is cut there
     na: tuple[float, ...] = ()  # numbers that mean a missing value
     irregular: Irregular = "error"  # rows that are not evenly spaced in time
     period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
-    lead: int = 0  # rows before theirs that validation and test may read
+    lead: int = 0  # rows before their own that validation and test may read
 
     @property
     def needed(self) -> int:
@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as its file names it, and its unit where that is told."""
+    """A column as its file names it, and its unit if the file gives one."""
 
     name: str
     unit: str = ""
@@ -61,11 +61,11 @@ class Column:
 class Recording:
     """An uninterrupted piece of signal, in raw units and in the order of time. Its features have no NaN.
 
-    The first `lead` rows belong to an earlier part: they may be read (a forecast's context begins there, and a stream is followed
-    from there), and are not predicted.
-    Of a forecast, neither are windows whose horizon holds a row that is `filled`: one of its targets was missing and was filled in,
-    or the row before it was drawn from it. Of the other tasks no target and no label is filled in: a row that misses one (NaN, -1)
-    is among the `filled` ones too, which are read, and neither learned from nor scored.
+    The first `lead` rows belong to an earlier part: they may be read (a forecast's context, or a stream, begins there), and are not
+    predicted.
+    For a forecast, a row is `filled` if one of its targets was missing and was filled in, or if the row before was drawn from it;
+    a window with such a row in its horizon is not predicted either. For the other tasks, a row is `filled` if it misses a target
+    (NaN) or its label (-1), which are not filled in: it is read, and neither learned from nor scored.
     """
 
     name: str  # of its file, and of its group
@@ -74,7 +74,7 @@ class Recording:
     labels: NDArray[np.int64] | None = None  # (rows,), which of the classes; the same in all rows where the recording has one
     seconds: NDArray[np.float64] | None = None  # (rows,), since the first row of the file, where there is a column of time
     lead: int = 0
-    filled: NDArray[np.bool_] | None = None  # (rows,), that may be read and are no truth; None where all are
+    filled: NDArray[np.bool_] | None = None  # (rows,), rows that may be read and are no truth; None if there are none
 
     def told(self, begin: int = 0, end: int | None = None) -> NDArray[np.bool_]:
         """Which of these rows have a truth to be predicted: neither those of the lead nor those that are `filled`."""
@@ -84,7 +84,7 @@ class Recording:
 
     @property
     def measured(self) -> "Recording":
-        """Without the rows that were filled in."""
+        """The recording without its `filled` rows."""
         if self.filled is None:
             return self
         kept = ~self.filled
@@ -106,7 +106,7 @@ class Dataset:
     task: Task
     features: tuple[Column, ...]
     targets: tuple[Column, ...]  # the label's column where there are classes
-    classes: tuple[str, ...]  # by their labels; empty where the targets are numbers
+    classes: tuple[str, ...]  # names, in the order of their labels; empty where the targets are numbers
     label_per_recording: bool  # whether every recording has one label
     period: float | None  # seconds from one row to the next, where that is known
     training: tuple[Recording, ...]
@@ -115,7 +115,7 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what was found and decided, a sentence each, for the user to read
 
     def digest(self) -> str:
-        """A text that is another one when the data or their split are others."""
+        """A hash that changes when the data or their split change."""
         digest = sha256(repr((self.task, self.features, self.targets, self.classes, self.period)).encode())
         parts = {"training": self.training, "validation": self.validation, "test": self.test}
         for part, recording in ((part, each) for part, recordings in parts.items() for each in recordings):

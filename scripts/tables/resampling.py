@@ -1,4 +1,4 @@
-"""Rows at any times, interpolated onto an even grid.
+"""Interpolates rows at any times onto an even grid.
 
 Owns the interpolation. Knows nothing of why it is wanted.
 """
@@ -13,11 +13,11 @@ from scripts.tables.recording import DataError
 from scripts.tables.tracks import Track
 from scripts.tables.wording import NANOSECONDS, count, seconds
 
-LONGEST_GAP = 4.0  # periods that are interpolated across
+LONGEST_GAP = 4.0  # periods; longer gaps are not interpolated across
 FAR = 1.5  # periods between two rows; beyond, a row is missing between them, and what is drawn there is made up
 _MOST = 20  # rows of the grid for each row that was read
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows, and rows of the grid
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]  # indices of rows, and of rows of the grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,16 @@ class Resampled:
 
 
 def resample(track: Track, period: float, usual: float, truth: Sequence[int] = ()) -> Resampled:
-    """Onto a grid of `period` seconds that begins at the first row; `usual`: seconds between the rows as they are.
+    """Resample onto a grid of `period` seconds that begins at the first row; `usual`: seconds between the rows as they are.
 
-    Numbers are interpolated linearly, labels and rows are those of the nearest row; a number between two missing ones, and a label,
-    that would be lost so stands in the next row of the grid, which has been measured by then; the label and `truth`, the columns
-    that are never read, in the nearest; if that has none and is of no earlier part. What lies between rows
-    more than FAR of the longer of the two periods apart is `drawn`, and has no label where those rows have different ones. A gap
-    of more than LONGEST_GAP is not interpolated across: the recording has a span on either side. A row belongs to the part of the
-    later of the two rows that it is drawn from. DataError where the grid would be huge.
+    Numbers are interpolated linearly; labels and `rows` are those of the nearest row. A number whose neighbours are missing would
+    be lost: it is put into the next row of the grid, by whose time it has been measured. A label that would be lost, and a number
+    in a column of `truth`, which is never read, is put into the nearest row of the grid, if that is not in an earlier part. Both
+    happen only where the grid has no value.
+    Gaps are measured in the longer of the two periods. Between rows more than FAR apart, the grid is marked as `drawn`, and has no
+    label if those rows have different ones. A gap of more than LONGEST_GAP is not interpolated across: the recording has a span on
+    either side. A row of the grid belongs to the part of the later of the two rows that it is drawn from. DataError if the grid
+    would be huge.
     """
     times = track.nanoseconds
     assert times is not None
@@ -45,7 +47,7 @@ def resample(track: Track, period: float, usual: float, truth: Sequence[int] = (
     longer = max(period, usual) * NANOSECONDS
     wide = np.flatnonzero(np.diff(times) > LONGEST_GAP * longer)
     starts, stops = np.concatenate(([0], wide + 1)), np.concatenate((wide + 1, [len(times)]))
-    firsts = -(-(times[starts] - times[0]) // step)  # of the grid's points, in each piece
+    firsts = -(-(times[starts] - times[0]) // step)  # the first point of the grid in each piece
     lasts = (times[stops - 1] - times[0]) // step
     sizes = np.maximum(lasts - firsts + 1, 0)
     total = int(sizes.sum())
@@ -93,7 +95,7 @@ def resample(track: Track, period: float, usual: float, truth: Sequence[int] = (
 
 
 def _nearest(times: NDArray[np.int64], grid: NDArray[np.int64], far: float, borders: Sequence[tuple[int, int]]) -> Pairs:
-    """Rows and the nearest of the grid's, no farther off than that, and not of an earlier part; the nearer ones last.
+    """Rows, and for each the nearest row of the grid, at most `far` off and not in an earlier part; the nearest last, so they win.
 
     borders: where each part ends, in rows and on the grid.
     """
@@ -110,7 +112,7 @@ def _nearest(times: NDArray[np.int64], grid: NDArray[np.int64], far: float, bord
 
 
 def _next(times: NDArray[np.int64], grid: NDArray[np.int64], step: int) -> Pairs:
-    """Rows and that of the grid's at their time or less than a step later; the nearer ones last."""
+    """Rows, and for each the row of the grid at its time or less than a step later; the nearest last, so they win."""
     to = np.searchsorted(grid, times)
     rows = np.flatnonzero(to < len(grid))
     rows = rows[grid[to[rows]] - times[rows] < step]
@@ -118,7 +120,7 @@ def _next(times: NDArray[np.int64], grid: NDArray[np.int64], step: int) -> Pairs
 
 
 def _lost(known: NDArray[np.bool_], told: NDArray[np.bool_], pairs: Pairs, *used: NDArray[np.int64]) -> Pairs:
-    """Those of the pairs whose row is known and nothing was drawn from it, and whose row of the grid has nothing told."""
+    """The pairs whose row has a value that was not used, and whose row of the grid has none."""
     unused = known.copy()
     for each in used:
         unused[each] = False

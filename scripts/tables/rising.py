@@ -1,7 +1,7 @@
-"""Columns that rise evenly from row to row: a clock that is not called one, or a number of the row.
+"""Detects columns that rise evenly from row to row: a clock with an unusual name, or a row number.
 
-Owns how evenly that is. Knows nothing of what columns are for. A network would learn from such a column when a row was taken,
-which tells nothing of rows to come.
+Owns what counts as even. Knows nothing of what columns are for. From such a column a network would learn when a row was taken,
+which says nothing about later rows.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _LEAST = 10  # rows, in all recordings together
 _EVEN = 0.05  # of the usual step
 _MOST = 0.98  # of the steps: a few rows may be missing
 _EPSILON = 2.0**-24  # the relative error of rounding to float32
-_CLEAR = 8  # times that error: what steps are measured over, at least
+_CLEAR = 8  # times that error: how much a column must change over the rows between which a step is measured
 
 
 def rises_evenly(recordings: Iterable[NDArray[np.float32]]) -> bool:

@@ -1,7 +1,7 @@
-"""Which column is what: time, group, features and targets.
+"""Decides the role of each column: time, group, feature or target.
 
-Owns the choice where the user has made none, and the refusal of choices that cannot be. Knows nothing of the values
-beyond a file's first rows.
+Owns the choice if the user has made none, and the refusal of impossible choices. Knows nothing of the values beyond a file's
+first rows.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ _COUNTERS = {"", "index", "unnamed: 0", "row", "row_id", "id", "#", "no", "no."}
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Columns by what they are for; empty where there is none."""
+    """The columns of each role; empty where there is none."""
 
     time: str
     clock: str  # the time of day, where `time` holds days only
@@ -32,7 +32,7 @@ class Roles:
 
 
 def choose(wanted: Wanted, sheets: Sequence[Sheet]) -> Roles:
-    """The roles, as asked for or as the first file suggests; DataError where they are not to be had."""
+    """The roles, as asked for or as the first file suggests; DataError if a column is missing or does not fit its role."""
     first = sheets[0]
     group = first.find(wanted.group, role="the group") if wanted.group else ""
     features = tuple(first.find(name, role="a feature") for name in wanted.features)
@@ -68,7 +68,7 @@ def choose(wanted: Wanted, sheets: Sequence[Sheet]) -> Roles:
 
 
 def pair(features: Sequence[str], targets: Sequence[str]) -> str:
-    """What to say of the features that are cleaned; DataError where there are fewer of them than of targets."""
+    """The note on which feature is cleaned into which target; DataError if there are fewer features than targets."""
     if len(targets) > len(features):
         raise DataError(
             "To denoise, target 1 is the clean version of feature 1 and so on:"
@@ -140,7 +140,7 @@ def _default(sheets: Sequence[Sheet], spare: set[str]) -> tuple[tuple[str, ...],
 
 
 def _counts(field: Field) -> bool:
-    """Whether a column without a telling name only numbers the rows."""
+    """Whether a column without a meaningful name only numbers the rows."""
     if (
         field.heading.spelled.casefold() not in _COUNTERS
         or len(field.head) < 3
@@ -152,7 +152,7 @@ def _counts(field: Field) -> bool:
 
 
 def _check_sheet(sheet: Sheet, first: Sheet, names: Sequence[str]) -> None:
-    """That a further file has the same columns, in the same units."""
+    """Check that a further file has the same columns, in the same units."""
     for name in dict.fromkeys(names):
         if name not in sheet.fields:
             sheet.find(name, role=f"as {first.label} has")

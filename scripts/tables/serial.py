@@ -1,6 +1,6 @@
-"""Times as a spreadsheet counts them: days since the end of 1899, with the time of day behind the point.
+"""Times as a spreadsheet counts them: days since the end of 1899, with the time of day as a fraction.
 
-Owns how they are told from seconds. Knows nothing of files.
+Owns how they are distinguished from seconds. Knows nothing of files.
 """
 
 from typing import Any
@@ -12,14 +12,14 @@ from scripts.tables.wording import NANOSECONDS, instant
 
 _DAYS = (20_000, 60_000)  # of the years 1954 to 2064
 _MINUTES = 1440  # of a day
-_WRITTEN = 1e-4  # of a day: how coarsely such numbers may be written, so that steps differ by as much
-_NEAR = 2e-5  # of a day: as their mean is to whole minutes
-_THOUSANDTH = 1e-3  # that seconds are counted in: steps of whole ones, 0.125 too, may be either
+_WRITTEN = 1e-4  # of a day: such numbers may be rounded to this, so that steps differ by as much
+_NEAR = 2e-5  # of a day: how close the mean of the steps must be to whole minutes
+_THOUSANDTH = 1e-3  # of a second: steps of whole thousandths, such as 0.125, may be seconds as well as days
 _EPOCH = 25_569  # days of 1970-01-01
 
 
 def is_serial(values: NDArray[Any]) -> bool:
-    """Whether numbers (rows,) that could be seconds are days: their usual step is one of minutes, and of no thousandths."""
+    """Whether numbers (rows,) that could be seconds are days: their usual step is whole minutes, and not whole thousandths."""
     if len(values) < 2 or not (_DAYS[0] <= values.min() and values.max() <= _DAYS[1]):
         return False
     steps = np.sort(np.diff(values.astype(np.float64)))

@@ -36,7 +36,7 @@ class Field:
 
 
 def by_name(fields: Iterable[Field]) -> dict[str, Field]:
-    """In their order."""
+    """The fields by name, in their order."""
     return {each.name: each for each in fields}
 
 
@@ -56,7 +56,7 @@ class Sheet:
     fields: dict[str, Field]  # by name, from left to right
     first_row: int  # where the data begin, counted from 1 as a spreadsheet does
     format: str  # `separated by commas`, for the user to read
-    comma: bool  # decimals stand behind one
+    comma: bool  # whether the decimal mark is a comma
     reader: Reader
     notes: tuple[str, ...] = ()
     kept: NDArray[np.int64] | None = None  # which rows of data are used, where some are empty
@@ -83,7 +83,7 @@ class Sheet:
         return frame
 
     def row(self, index: int) -> int:
-        """Where a row that is used stands in the file, as a spreadsheet counts. `index` counts from 0."""
+        """The number of a row in the file, counted from 1 as a spreadsheet does; `index` counts the used rows from 0."""
         return self.first_row + (index if self.kept is None else int(self.kept[index]))
 
     def at(self, index: int, column: str = "") -> str:

@@ -1,6 +1,6 @@
-"""How a file of separated values is laid out, told from how it begins.
+"""Finds out how a file of separated values is laid out, from its beginning.
 
-Owns the choice of the separator and of the mark before decimals. Knows nothing of what columns are for.
+Owns the choice of the separator and of the decimal mark. Knows nothing of what columns are for.
 """
 
 import csv
@@ -17,7 +17,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _LOOKED_AT = 1000  # records
 _LOOKED_AT_CELLS = 200_000
 
-Record = tuple[int, list[str]]  # how many lines the file has up to its end; the cells
+Record = tuple[int, list[str]]  # lines of the file up to the end of the record; its cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +25,22 @@ class Layout:
     """Where the data begin in a text file, and what its columns are."""
 
     separator: str
-    comma: bool  # decimals stand behind one
+    comma: bool  # whether the decimal mark is a comma
     width: int  # cells of a row
     lines: int  # before the first row of data
     row: int  # of the first row of data, as a spreadsheet counts: from 1
     headings: tuple[Heading, ...]  # of the columns that are not nameless and empty
-    places: tuple[int, ...]  # of those columns in a row
+    places: tuple[int, ...]  # where those columns are in a row
     kinds: tuple[Kind, ...]
-    heads: tuple[tuple[str, ...], ...]  # for each column how it begins
+    heads: tuple[tuple[str, ...], ...]  # the first cells of each column
     notes: tuple[str, ...]
 
 
 def sniff(sample: str, *, whole: bool, file: str) -> Layout:
-    """The layout of the file that begins like this; `whole`: and ends with it. DataError where it is no table."""
+    """The layout of the file that begins with `sample`; `whole`: the sample is all of it. DataError if it is not a table."""
     lines = sample.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if not whole and len(lines) > 1:
-        lines.pop()  # it may be cut in the middle
+        lines.pop()  # the last line may be cut off
     choices = {separator: _records(lines, separator) for separator in SEPARATORS}
     separator = max(SEPARATORS, key=lambda each: _merit(choices[each], each))
     if _merit(choices[separator], separator) == (0.0, 0):
@@ -64,7 +64,7 @@ def sniff(sample: str, *, whole: bool, file: str) -> Layout:
         block = names_and_units(block)
         notes.append(f"{file}: of the {begin} rows before the data, the names are {listed(block[0], limit=3)}.")
     found = headings(block[0], block[1] if len(block) > 1 else ()) if block else headings([""] * width)
-    # nameless columns without a value: separators at the end of every row
+    # nameless columns without a value are left out: they come from separators at the end of every row
     places = tuple(index for index in range(width) if found[index].spelled or kinds[index] != "empty")
     notes += renamed(found)
     if not block:
@@ -100,13 +100,13 @@ def _records(lines: list[str], separator: str) -> list[Record]:
 
 
 def _width(records: list[Record]) -> int:
-    """The usual number of cells of a row, of the later rows: those before may be a preamble."""
+    """The usual number of cells in a row; the first fifth of the rows does not count, since it may be a preamble."""
     later = [len(cells) for _, cells in records[len(records) // 5 :] if cells]
     return Counter(later).most_common(1)[0][0] if later else 1
 
 
 def _merit(records: list[Record], separator: str) -> tuple[float, int]:
-    """How well a separator parts the rows: none of its cells should hold another separator, all rows be as long."""
+    """How well a separator fits: cells should hold no other separator, and all rows should be as long; and the width."""
     width = _width(records)
     if width == 1:
         return 0.0, 0
@@ -136,7 +136,7 @@ def _refuse_blanks(records: list[Record], file: str) -> None:
 
 
 def _decimals(records: list[Record], width: int, separator: str) -> bool:
-    """Whether decimals stand behind a comma; DataError where thousands seem to be parted by it."""
+    """Whether the decimal mark is a comma; False if commas seem to separate thousands."""
     cells = [cell.strip() for _, row in records if len(row) == width for cell in row if "," in cell]
     behind = [cell for cell in cells if kind_of(cell, comma=True) == "number"]
     return bool(behind) and (

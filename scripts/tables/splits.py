@@ -28,11 +28,11 @@ class Split:
 
     fractions: tuple[float, ...] = ()  # cumulative
     rows: tuple[int, ...] = ()  # cumulative
-    dates: tuple[int, ...] = ()  # nanoseconds since 1970, each the first that is no longer in the part
+    dates: tuple[int, ...] = ()  # nanoseconds since 1970; each is the first moment after the part
 
 
 def parse_split(texts: Sequence[str]) -> Split:
-    """What the user wrote; DataError where it is none of the three ways."""
+    """Parse what the user wrote; DataError if it is none of the three ways."""
     said = ",".join(texts)
     if len(texts) != 3:
         raise DataError(f"A split has three parts, got {said!r}. {_HOW}")
@@ -61,7 +61,7 @@ def parse_split(texts: Sequence[str]) -> Split:
 
 
 def ends(track: Track, split: Split, *, only: bool) -> tuple[int, ...]:
-    """The rows at which the three parts of one recording end; `only`: there is no other. DataError where the split does not fit."""
+    """The rows at which the three parts of one recording end; `only`: there is no other. DataError if the split does not fit."""
     size = len(track)
     if split.rows:
         if not only:

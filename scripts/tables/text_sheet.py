@@ -20,7 +20,7 @@ from scripts.tables.wording import count
 
 
 def open_separated(path: Path, label: str) -> Sheet:
-    """A file of separated values; DataError where it is none."""
+    """Open a file of separated values; DataError if it is not one."""
     text = open_text(path)
     layout = sniff(text.sample, whole=text.whole, file=label)
     parts = zip(layout.headings, layout.kinds, layout.heads, strict=True)
@@ -48,7 +48,7 @@ class Separated:
     label: str
 
     def read(self, places: Sequence[int], texts: Collection[int]) -> pl.DataFrame:
-        """Numbers are read as such at first. Where that leaves holes, the column is read again as it is written."""
+        """Read columns of numbers as numbers first; a column with cells that are not numbers is read again as text."""
         kinds = self.layout.kinds
         fast = {place for place in places if kinds[place] in {"number", "empty"} and place not in texts and not self.layout.comma}
         frame = self._parsed(places, fast)
@@ -59,7 +59,7 @@ class Separated:
         return frame
 
     def _parsed(self, places: Sequence[int], fast: set[int]) -> pl.DataFrame:
-        """One column for each place, called by it; the fast ones as numbers, without what is no number."""
+        """One column for each place, named after it; the fast ones as numbers, with null where a cell is not a number."""
         width = self.layout.width
         names = {place: f"column_{self.layout.places[place] + 1}" for place in places}
         beyond = f"column_{width + 1}"  # holds something only where a row has too many cells

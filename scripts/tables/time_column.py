@@ -1,4 +1,4 @@
-"""Which column holds the time, where the user has named none.
+"""Finds the column that holds the time, if the user has named none.
 
 Owns what such columns are called and look like. Knows nothing of how times are parsed.
 """
@@ -37,11 +37,11 @@ TIME_UNITS = {
     "d": 86_400.0,
     "days": 86_400.0,
 }
-_FORWARD = 0.98  # of the steps of a column of plain numbers that is the time
+_FORWARD = 0.98  # share of the steps that go forward in a column of plain numbers that is the time
 
 
 def find_time(sheet: Sheet, taken: set[str], group: str = "") -> str:
-    """The column's name, or nothing: dates with a usual name, then dates, then numbers or times of day with a usual name.
+    """The column's name, or an empty one: dates with a usual name, then dates, then numbers or times of day with a usual name.
 
     group: the column that tells recordings apart; numbers may begin anew in each.
     """
@@ -56,7 +56,7 @@ def find_time(sheet: Sheet, taken: set[str], group: str = "") -> str:
 
 
 def unread(sheet: Sheet, taken: set[str]) -> list[str]:
-    """A note on columns that are called a time, and are none."""
+    """Notes on columns that have the name of a time, but hold none."""
     found = [each for each in sheet.fields.values() if each.name not in taken and each.kind == "text" and _is_named(each.name)]
     return [
         f"`{each.name}` is not read as a time, since it holds {next(filter(None, each.head))!r}: rows are taken as even."
@@ -65,7 +65,7 @@ def unread(sheet: Sheet, taken: set[str]) -> list[str]:
 
 
 def find_clock(sheet: Sheet, time: str) -> str:
-    """The column with the time of day that belongs to a column that has only days, or nothing."""
+    """The column with the time of day that belongs to a column with only days; empty if there is none."""
     if any(":" in cell for cell in sheet.fields[time].head):
         return ""
     return next(
@@ -87,7 +87,7 @@ def _unit_fits(field: Field) -> bool:
 
 
 def _rises(cells: Sequence[str], groups: Sequence[str], *, comma: bool) -> bool:
-    """groups: the recording of each cell, if there are several."""
+    """Whether almost all steps go forward, or all go back. groups: the recording of each cell, if there are several."""
     values: dict[str, list[float]] = defaultdict(list)
     for cell, group in zip_longest(cells, groups[: len(cells)], fillvalue=""):
         try:

@@ -1,4 +1,4 @@
-"""A recording on its way: rows as they were read, before it is parted.
+"""A recording in preparation: its rows as they were read, before it is split.
 
 Owns the shape. Knows nothing of files' formats.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scripts.tables.sheet import Sheet
 from scripts.tables.wording import instant
 
-Span = tuple[int, int]  # from, up to and without
+Span = tuple[int, int]  # first row, and the row after the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,16 @@ class Track:
 
     name: str
     sheet: Sheet
-    rows: NDArray[np.int64]  # (rows,), as the sheet counts those it uses, from 0
+    rows: NDArray[np.int64]  # (rows,), indices among the rows that the sheet uses, from 0
     values: NDArray[np.float32]
     labels: NDArray[np.int64] | None = None  # (rows,), -1 where missing
     nanoseconds: NDArray[np.int64] | None = None  # (rows,)
     dated: bool = False  # whether nanoseconds count from 1970
     origin: int = 0  # nanoseconds of the file's first row
-    spans: tuple[Span, ...] = ()  # the pieces that are whole, in order
+    spans: tuple[Span, ...] = ()  # the pieces without gaps, in order
     borders: tuple[int, ...] = ()  # rows at which training, validation and test end; empty where there are no parts
-    drawn: NDArray[np.bool_] | None = None  # (rows,), whose values were drawn between rows far apart
-    filled: NDArray[np.bool_] | None = None  # (rows,), that may be read and are no truth
+    drawn: NDArray[np.bool_] | None = None  # (rows,), rows whose values were drawn between rows far apart
+    filled: NDArray[np.bool_] | None = None  # (rows,), rows that may be read and are no truth
 
     def __len__(self) -> int:
         return len(self.rows)

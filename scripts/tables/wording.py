@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 
 NANOSECONDS = 1_000_000_000
-_ALIKE = 24  # characters by which two notes are of one kind
+_ALIKE = 24  # characters that two notes of one kind have in common at their beginning
 _UNITS = ((86_400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
@@ -67,7 +67,7 @@ def seconds(value: float) -> str:
 
 
 def axis(span: float) -> tuple[float, str]:
-    """The unit for an axis on which so many seconds are shown: how long it is, and what it is called."""
+    """The unit for an axis that shows `span` seconds: its length in seconds, and its name."""
     size, noun = next((each for each in _UNITS if span >= 3 * each[0]), _UNITS[-1])
     return size, f"{noun}s"
 
