@@ -1,1 +1,1 @@
-"""Makes a model version of an ONNX file that others made: inspect -> propose -> try -> publish."""
+"""Turns an ONNX file from elsewhere into a model version: inspect -> propose -> try -> publish."""

@@ -1,6 +1,6 @@
-"""One adoption from the file to a version that is ready to be published: inspect, propose, try, check.
+"""One adoption, from the file to a version that is ready to be published: inspect, propose, try, check.
 
-Owns the order of these, and what a refusal stops. Prints as it goes. Knows nothing of where versions lie.
+Owns the order of these steps, and what a refusal stops. Prints as it goes. Knows nothing of where versions are stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ from scripts.training.verify import Check, verify
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A version that holds every check: its files in `folder`, and its manifest."""
+    """A version that passed every check: its files in `folder`, and its manifest."""
 
     folder: Path
     spec: ModelSpec
@@ -41,12 +41,15 @@ class Adopted:
         return ModelSpec.model_validate(self.spec.model_dump() | {"version": version})
 
     def described(self, description: str, sample_rate: float | None) -> "Adopted":
-        """With what only its owner knows."""
+        """The same version, with what only its owner knows."""
         return replace(self, spec=self.spec.model_copy(update={"description": description, "sample_rate": sample_rate}))
 
 
 def adopt(path: Path, folder: Path, wishes: Wishes, *, name: str, sample: Path | None, relax: bool) -> Adopted:
-    """Refused or WrongUse with the reason; what it finds and why it believes so is printed."""
+    """Adopt the file at `path` into `folder`, and print what is found and why; Refused or WrongUse with the reason.
+
+    sample: a file of typical input. relax: whether to free a batch axis that is fixed at 1.
+    """
     # -- inspect ----------------------------------------------------------------------------------------------------
     graph = inspection.read(path)
     print(report.inspected(graph))
@@ -99,7 +102,7 @@ def adopt(path: Path, folder: Path, wishes: Wishes, *, name: str, sample: Path |
 
 @contextmanager
 def _running() -> Iterator[None]:
-    """Refused where the graph does not run: it was tried with a few short sequences only."""
+    """Turn a failure of the graph into Refused: it has been tried with a few short sequences only."""
     try:
         yield
     except Refused:
@@ -112,7 +115,7 @@ def _running() -> Iterator[None]:
 
 
 def _states_to_answer_with(graph: Graph, roles: Roles, wishes: Wishes) -> tuple[str, ...]:
-    """Outputs that must be both: cells give nothing but their next states, and one of these is their answer."""
+    """Outputs that must be both state and answer: some cells return only their next states, and one of these is the answer."""
     floats = [output.name for output in graph.outputs if output.type == "float32"]
     if len(floats) == len(roles.states) == 1:
         return tuple(floats)
@@ -122,7 +125,7 @@ def _states_to_answer_with(graph: Graph, roles: Roles, wishes: Wishes) -> tuple[
 
 
 def _features(roles: Roles, wishes: Wishes) -> Sequence[str]:
-    """Their names; WrongUse where they do not fit the graph."""
+    """The names of the features; Refused if their number is not known, WrongUse if it does not fit the graph."""
     dims = roles.sequence.dims
     assert dims is not None
     fixed, given = dims[-1], wishes.features
@@ -143,7 +146,7 @@ def _typical(path: Path | None, features: Sequence[str], time_steps: int | None)
 def _relaxed(
     graph: Graph, spec: ModelSpec, folder: Path, typical: Sample, apart: Measure, *, fixed: bool, wanted: bool
 ) -> tuple[Graph, ModelSpec, list[Check]]:
-    """The graph as it is published, and with --relax the check that it equals the original."""
+    """The graph as it is published, its manifest, and with --relax the check that it equals the original."""
     if not fixed:
         if wanted and spec.max_batch_size == 1:
             raise Refused(

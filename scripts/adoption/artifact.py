@@ -28,7 +28,7 @@ _ONE_FILE = 2**31 - 2**20  # protobuf holds no more
 
 
 def write_graph(graph: Graph, folder: Path, *, one_file: int = _ONE_FILE) -> None:
-    """The file as it was, if it is whole; external data is packed into it, or beside it where that makes more than `one_file`."""
+    """Write the file as it was, if it is whole; external data is packed in, or put beside it above `one_file` bytes."""
     target = folder / GRAPH_NAME
     if not graph.external and not graph.changed:
         target.write_bytes(graph.path.read_bytes())
@@ -36,18 +36,18 @@ def write_graph(graph: Graph, folder: Path, *, one_file: int = _ONE_FILE) -> Non
         onnx.save(graph.proto, target)
     else:
         proto = onnx.ModelProto()
-        proto.CopyFrom(graph.proto)  # saving takes the weights out of it
+        proto.CopyFrom(graph.proto)  # saving removes the weights from it
         data = f"{GRAPH_NAME}.data"
         (folder / data).unlink(missing_ok=True)  # or they would be appended
         onnx.save(proto, target, save_as_external_data=True, location=data, size_threshold=0)
 
 
 def golden_of(graph: Graph, engine: Engine, steps: Array) -> Golden:
-    """What the graph itself answers, instance by instance; Refused when that is no number, or another one the next time."""
+    """What the graph itself answers, instance by instance; Refused if that is not finite, or differs the next time."""
     spec = engine.spec
     lengths = (spec.time_steps,) * 3 if spec.time_steps else LENGTHS
     found = reached(engine, steps, lengths, np.random.default_rng(SEED))
-    if not spec.causal:  # nobody carries its states on
+    if not spec.causal:  # its states are never carried on
         found = [Instance(each.steps) for each in found]
     predictions, again = ([engine.predict([instance])[0] for instance in found] for _ in range(2))
     for instance, prediction, other in zip(found, predictions, again, strict=True):
@@ -63,7 +63,7 @@ def golden_of(graph: Graph, engine: Engine, steps: Array) -> Golden:
 
 
 def providers_of(graph: Graph) -> tuple[tuple[str, ...], str]:
-    """Where the graph may run, and why not everywhere."""
+    """The execution providers on which the graph may run, and the reason."""
     for misfit in placement.misfits(graph.proto):
         if not misfit.runs:
             return (CPU,), f"CPU only: {misfit}. ONNX Runtime would run that node on the CPU in silence"

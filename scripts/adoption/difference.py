@@ -1,6 +1,6 @@
-"""The measure by which readings of a graph are told apart: the largest difference in units of float32 rounding.
+"""Measures how far the answers of two readings of a graph differ: the largest difference, in units of float32 rounding.
 
-Each tensor by its own size, so that a small state beside a large output is not overlooked.
+Each tensor is measured by its own size, so that a small state beside a large output is not overlooked.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def is_number(prediction: Prediction) -> bool:
 
 
 def share(units: float) -> str:
-    """Of the largest number in the tensor."""
+    """A difference in words, as a share of the largest number in the tensor."""
     share = units * UNIT
     if share == float("inf"):
         return "more than can be said"

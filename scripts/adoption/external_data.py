@@ -1,6 +1,6 @@
-"""The files in which an ONNX file keeps its weights, where it does not hold them itself.
+"""Finds the files in which an ONNX file keeps its weights, if it does not hold them itself.
 
-Owns finding them beside it. Reads nothing of them: what a file says of others must not be believed.
+Does not read them: what a file says about other files must not be trusted.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from scripts.adoption.refusal import Refused
 
 
 def files(path: Path, proto: onnx.ModelProto) -> list[str]:
-    """The names of the files that hold its weights; Refused where one of them is not there, or cannot be."""
+    """The names of the files that hold its weights; Refused if one of them is missing, or its name is impossible."""
     try:
         external = sorted({ExternalDataInfo(tensor).location for tensor in _tensors(proto)})
         missing = [name for name in external if not is_file(path.parent / name)]
-    except (OSError, ValueError) as error:  # no name of a file, or no offset
+    except (OSError, ValueError) as error:  # not a possible file name, or not an offset
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise Refused(f"{path.name} says of its weights what cannot be followed: {reason[:200]}. Export it again.") from error
     if missing:

@@ -1,7 +1,7 @@
-"""The manifests that a graph may have by its shapes: each a reading of its axes and a pairing of its states.
+"""The manifests that a graph's shapes allow: each is a reading of its axes and a pairing of its states.
 
-Owns their number and their order: what recurrent nodes attest first, then what is named alike. The order decides nothing
-but what is tried and told first. Knows nothing of which is right.
+Owns their number and their order: first what recurrent nodes attest, then what has similar names. The order only decides
+what is tried and reported first. Knows nothing of which is right.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ class Asked:
 
 
 def hypotheses(asked: Asked, found: Readings) -> list[Hypothesis]:
-    """One or more; Refused when there is none, or more than can be tried."""
+    """One hypothesis or more; Refused if there is none, or more than can be tried."""
     result: list[Hypothesis] = []
     dropped: list[str] = []
     states = asked.roles.states
@@ -76,7 +76,7 @@ def hypotheses(asked: Asked, found: Readings) -> list[Hypothesis]:
 
 
 def _options(asked: Asked, index: int, shapes: Shapes) -> list[str]:
-    """The outputs that this state may come back by."""
+    """The outputs that may return this state's next value."""
     state, given = asked.roles.states[index], dict(asked.wishes.states)
     if state.name in given:
         return [given[state.name]]
@@ -88,7 +88,7 @@ def _options(asked: Asked, index: int, shapes: Shapes) -> list[str]:
 def _ways(asked: Asked, options: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     """Every pairing of the states with one of their options each, likely ones first.
 
-    Where there are too many, those that recurrent nodes attest; Refused where these are too many too.
+    If there are too many, only those that recurrent nodes attest; Refused if these are too many too.
     """
     states, wired = asked.roles.states, asked.wiring.pairs
     attested = [[end for end in ends if (state.name, end) in wired] or ends for state, ends in zip(states, options, strict=True)]
@@ -104,7 +104,7 @@ def _ways(asked: Asked, options: Sequence[Sequence[str]]) -> list[tuple[str, ...
 
 
 def _injective(options: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """Every choice of one from each, no two the same."""
+    """Every way to choose one option for each state, without choosing an option twice."""
     if not options:
         yield ()
         return
@@ -119,7 +119,7 @@ def _likeness(asked: Asked, ends: Sequence[str]) -> tuple[int, float]:
 
 
 def _hypothesis(asked: Asked, reading: Reading, shapes: Shapes, ends: Sequence[str]) -> Hypothesis:
-    """ValueError with the reason when it makes no manifest."""
+    """The hypothesis with these states' outputs (`ends`); ValueError with the reason if it makes no manifest."""
     roles, states = asked.roles, []
     for index, (state, end) in enumerate(zip(roles.states, ends, strict=True)):
         axis, shape = reading.state_axes[index], shapes.states[index][0]
@@ -151,7 +151,7 @@ def _hypothesis(asked: Asked, reading: Reading, shapes: Shapes, ends: Sequence[s
 
 
 def _outputs(asked: Asked, reading: Reading, shapes: Shapes, ends: Sequence[str]) -> tuple[list[OutputSpec], list[Unsuited]]:
-    """Those that are served, in the order asked for or the graph's, and the others; ValueError when one asked for cannot be."""
+    """The outputs to serve, in the order asked for or the graph's, and the others; ValueError if one asked for cannot be served."""
     outputs: list[OutputSpec] = []
     left_out: list[Unsuited] = []
     wanted = asked.wishes.outputs

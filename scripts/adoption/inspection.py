@@ -1,6 +1,6 @@
-"""What is in an ONNX file: its tensors, its opset and who wrote it.
+"""Reads what is in an ONNX file: its tensors, its opset and the program that wrote it.
 
-Owns reading and checking the file, external data included. Knows nothing of which tensor takes which part.
+Owns reading and checking the file, external data included. Knows nothing of which tensor has which role.
 """
 
 import re
@@ -22,7 +22,7 @@ _TOO_NEW = re.compile(r"[^.]*(?:model IR version|ir_version|opset \d+|is till op
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output: its axes are sizes, or the names of what is free."""
+    """An input or output: each axis is a size, or a name if its size is free."""
 
     name: str
     type: str
@@ -47,17 +47,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """A checked ONNX model, all its data in memory."""
+    """A checked ONNX model, with all its data in memory."""
 
     path: Path
     proto: onnx.ModelProto
     external: dict[str, str]  # file of external data -> its SHA-256
-    sha256: str  # of the file, whatever was changed since
+    sha256: str  # of the file as it was read, without later changes
     changed: bool = False
 
     @cached_property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What must be fed: inputs with a default value are not among them."""
+        """The inputs that must be fed: those without a default value."""
         return tuple(_tensor(value) for value in self.proto.graph.input if value.name not in self.defaults)
 
     @cached_property
@@ -66,7 +66,7 @@ class Graph:
 
     @cached_property
     def defaults(self) -> frozenset[str]:
-        """Names of the inputs that have a value of their own; files of old list every weight as one."""
+        """Names of the inputs that have a default value; old files list every weight as an input."""
         weights = {tensor.name for tensor in self.proto.graph.initializer}
         weights |= {tensor.values.name for tensor in self.proto.graph.sparse_initializer}
         return frozenset(value.name for value in self.proto.graph.input if value.name in weights)
@@ -92,12 +92,12 @@ class Graph:
 
 
 def read(path: Path) -> Graph:
-    """The model in the file; Refused when it is none, or not a valid one."""
+    """Read the model in the file; Refused if it is not an ONNX model, or not a valid one."""
     try:
         proto = onnx.load(path, load_external_data=False)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from error
-    except Exception as error:  # protobuf's own, or any that a file of another kind leads to
+    except Exception as error:  # protobuf's own, or any other that a file of another kind causes
         raise Refused(not_onnx(path)) from error
     if not proto.graph.node or not proto.opset_import:
         raise Refused(not_onnx(path))
@@ -117,7 +117,7 @@ def read(path: Path) -> Graph:
 
 
 def with_copies(graph: Graph, names: Sequence[str]) -> tuple[Graph, tuple[str, ...]]:
-    """The graph with one more output for each of these, the same numbers under another name; the new names."""
+    """The graph with a copy of each of these outputs under another name; and the new names."""
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     copies = tuple(f"{name}_answer" for name in names)
@@ -137,7 +137,7 @@ def not_onnx(path: Path) -> str:
 
 
 def unopenable(path: Path, error: Exception) -> str:
-    """Why the checker or ONNX Runtime would not have it, and what to do."""
+    """Why the checker or ONNX Runtime refused the file, and what to do."""
     text = str(error)
     if found := _TOO_NEW.search(text):
         return (
@@ -151,7 +151,7 @@ def unopenable(path: Path, error: Exception) -> str:
 
 
 def _size(proto: onnx.ModelProto) -> int:
-    return sum(len(tensor.raw_data) for tensor in proto.graph.initializer)  # of large models, the rest is nothing beside it
+    return sum(len(tensor.raw_data) for tensor in proto.graph.initializer)  # in large models, the rest is negligible
 
 
 def _nodes(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
@@ -163,7 +163,7 @@ def _nodes(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def _check_types(proto: onnx.ModelProto) -> None:
-    """ValueError where a tensor is of a type that ONNX does not have; its checker lets that pass."""
+    """ValueError if a tensor has a type that ONNX does not have; its checker lets that pass."""
     for value in (*proto.graph.input, *proto.graph.output):
         onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
 

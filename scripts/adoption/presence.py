@@ -1,11 +1,11 @@
-"""Whether a file is there, or why nobody can say: `Path.is_file` says no to both since Python 3.14."""
+"""Tells a missing file from one that cannot be looked up: since Python 3.14 `Path.is_file` returns False for both."""
 
 from pathlib import Path
 from stat import S_ISREG
 
 
 def is_file(path: Path) -> bool:
-    """Raises OSError where the system does not tell: its folder may not be looked into, or no file can have such a name."""
+    """Whether it is a file; OSError if the system cannot tell: its folder is not accessible, or its name is impossible."""
     try:
         return S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

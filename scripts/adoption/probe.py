@@ -1,6 +1,6 @@
-"""Runs a graph of which nothing is known yet, to see the shapes that it answers with.
+"""Runs a graph before anything is known about it, to see the shapes of its outputs.
 
-Owns the one bare session of the adoption; everything that can be said in a manifest runs through app.engine. Knows
+Owns the adoption's only direct ONNX Runtime session; as soon as there is a manifest, graphs run through app.engine. Knows
 nothing of what the tensors mean.
 """
 
@@ -21,7 +21,7 @@ from app.runtime import CPU
 from scripts.adoption.inspection import unopenable
 from scripts.adoption.refusal import Refused
 
-LIMIT_S = 60.0  # a run: a loop in a graph need not end
+LIMIT_S = 60.0  # per run: a loop in a graph may be endless
 
 _AROUND = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : |.*Status Message: (?:\S+\.(?:cc|h):\d+ )?(?:.* was false\. )?", re.DOTALL
@@ -29,7 +29,7 @@ _AROUND = re.compile(
 
 
 def shortened(error: Exception) -> str:
-    """What ONNX Runtime says, without where in itself it says so."""
+    """ONNX Runtime's message, without the place in its own source."""
     text = str(error).strip()
     return (_AROUND.sub("", text).strip() or text).splitlines()[0][:200]
 
@@ -38,10 +38,10 @@ class Probe:
     """An open graph, on the CPU."""
 
     def __init__(self, path: Path, *, limit_s: float = LIMIT_S) -> None:
-        """Refused when ONNX Runtime cannot open it."""
+        """Open the graph; Refused if ONNX Runtime cannot."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # a run that fails is an answer here; the exception holds all there is to know
+        options.log_severity_level = 4  # fatal: a failed run is a normal result here, and its exception says everything
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[CPU])
         except Exception as error:  # ONNX Runtime raises its own and built-in types
@@ -50,15 +50,15 @@ class Probe:
         self._names = [node.name for node in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Every output by name; RuntimeError with the first line of ONNX Runtime's reason when it does not run, Refused when
-        it does not end."""
+        """Every output by name; RuntimeError with the first line of ONNX Runtime's reason if it does not run, Refused if it
+        does not end."""
         options = ort.RunOptions()
         options.log_severity_level = 4
         ended = Event()
 
         def end() -> None:
             ended.set()
-            options.terminate = True  # ONNX Runtime looks at it before every node, in a loop too
+            options.terminate = True  # ONNX Runtime checks it before every node, also inside loops
 
         timer = Timer(self._limit_s, end)
         timer.daemon = True

@@ -1,8 +1,8 @@
-"""The reading of a graph that is published, and why it is this one: experiments decide.
+"""Decides by experiments which reading of a graph is published, and says why.
 
-Owns the decision. A reading is right when a row in a batch is the row alone and pieces of a sequence are the whole; where
-no reading is, the graph is not causal or its rows depend on each other, and the manifest says so. Where several are and
-they are not the same, recurrent nodes may attest one; else the user is asked.
+Owns the decision. A reading is right if a row in a batch is answered like the row alone, and pieces of a sequence like the
+whole. If no reading is right, the graph is not causal or its rows depend on each other, and the manifest says so. If
+several are right and they differ, recurrent nodes may attest one; otherwise the user is asked.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ Tried = tuple[Hypothesis, Trial]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A manifest but for its files, the evidence for it, and how it came to be chosen."""
+    """A manifest without its files, the evidence for it, and why it was chosen."""
 
     spec: ModelSpec
     chosen: Hypothesis
     trial: Trial
-    axes: str  # why batch and time are where they are
+    axes: str  # why these axes are batch and time
     pairs: str  # why the states are paired so
     causal: str  # why it is causal, or not
     batch: str  # why rows may run together, or not
@@ -45,10 +45,10 @@ def propose(
     by_chance: str,
     backwards: bool,
 ) -> Proposal:
-    """Try them all; Refused when none runs, or when several are right and differ in what they mean.
+    """Try all hypotheses; Refused if none runs, or if several are right and differ in meaning.
 
-    given: the user said how the states are paired; by_chance: why a graph is refused that does not repeat itself;
-    backwards: a recurrent node in it runs from the last step to the first.
+    given: whether the user said how the states are paired. by_chance: the reason to refuse a graph whose answers do not repeat.
+    backwards: whether a recurrent node runs from the last step to the first.
     """
     shown = tqdm(hypotheses, desc="trying readings", unit="reading", leave=False, delay=1.0)
     tried = [(each, try_out(each.spec, folder, steps)) for each in shown]
@@ -73,7 +73,7 @@ def propose(
 
 
 def _check_rows(chosen: Hypothesis, trial: Trial, best: Sequence[Tried], readings: Readings) -> None:
-    """Refused when what was taken for the batch is none, or nothing tells batch and time apart."""
+    """Refused if the axis taken for the batch is not one, or if nothing tells batch and time apart."""
     apart = f"a row in a batch differs from the row alone by {share(trial.batch)}" if trial.batch is not None else ""
     name = chosen.spec.input.name
     if chosen.spec.stepwise and not trial.rows_are_independent:
@@ -92,7 +92,7 @@ def _check_rows(chosen: Hypothesis, trial: Trial, best: Sequence[Tried], reading
 
 
 def _best(ran: Sequence[Tried]) -> list[Tried]:
-    """Those for which most holds; a reading that mixes up batch and time fails by its rows first."""
+    """Those that pass most checks; independent rows count first: a reading that mixes up batch and time fails there."""
     by_rows = [(each, trial) for each, trial in ran if trial.rows_are_independent]
     by_pieces = [(each, trial) for each, trial in ran if trial.pieces_are_the_whole]
     by_both = [(each, trial) for each, trial in by_rows if trial.pieces_are_the_whole]
@@ -100,7 +100,7 @@ def _best(ran: Sequence[Tried]) -> list[Tried]:
 
 
 def _why_pairs(chosen: Hypothesis, trial: Trial, best: Sequence[Tried], tried: Sequence[Tried]) -> str:
-    """Why these pairs and no others; Refused when it cannot be said."""
+    """Why the states are paired this way; Refused if nothing decides it."""
     ways = list(dict.fromkeys(each.pairs for each, _ in best))
     decided = trial.pieces_are_the_whole and not chosen.spec.stepwise
     if decided and len(ways) == 1:
@@ -135,7 +135,7 @@ def _why_axes(chosen: Hypothesis, trial: Trial, tried: Sequence[Tried]) -> str:
 
 
 def _causal(chosen: Hypothesis, trial: Trial, *, given: bool, backwards: bool) -> tuple[ModelSpec, str]:
-    """The manifest with what the trial says of time."""
+    """The manifest with what the trial shows about time, and the reason."""
     spec = chosen.spec
     if spec.time_steps and trial.sees_the_future:
         outputs = tuple(_as_whole(output, spec.time_steps) for output in spec.outputs)
@@ -173,7 +173,7 @@ def _of_one_step(spec: ModelSpec, not_causal: ModelSpec, *, backwards: bool) -> 
 
 
 def _as_whole(output: OutputSpec, time: int) -> OutputSpec:
-    """Its axis of time as one of its own: what answers the sequence as a whole."""
+    """The output with its time axis made part of its shape: it answers the sequence as a whole."""
     if output.time_axis is None:
         return output
     place = output.time_axis - (output.batch_axis < output.time_axis)
@@ -182,7 +182,7 @@ def _as_whole(output: OutputSpec, time: int) -> OutputSpec:
 
 
 def _batch(spec: ModelSpec, chosen: Hypothesis, trial: Trial) -> tuple[ModelSpec, str]:
-    """The manifest with what the trial says of batches."""
+    """The manifest with what the trial shows about batches, and the reason."""
     if chosen.reading.batch is not None:
         return spec, "the graph fixes its batch at 1"
     if trial.rows_are_independent:

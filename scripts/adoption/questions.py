@@ -1,6 +1,6 @@
-"""What the user is asked, or told to do, where the part of an input cannot be told.
+"""What the user is asked, or told to do, if the role of an input cannot be determined.
 
-Owns the words and the flags in them, and the sizes that are too large to ask. Decides nothing else.
+Owns the words and the flags in them, and the sizes that are refused as too large. Decides nothing else.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _BY_CHANCE = {"Bernoulli", "Dropout", "Multinomial"}  # and all whose names begi
 
 
 def ask(tensors: Sequence[Tensor], more: str) -> None:
-    """Refused when there are inputs that nothing is known to feed; what else must be asked is asked in the same breath."""
+    """Refused if nothing is known to feed these inputs; `more` is asked in the same message."""
     if not tensors:
         return
     asked = []
@@ -38,7 +38,7 @@ def ask(tensors: Sequence[Tensor], more: str) -> None:
 
 
 def no_sequence(rest: Sequence[Tensor]) -> str:
-    """Why none of these inputs is one, and how to export one that is."""
+    """Why none of these inputs can be the sequence, and how to export one that can."""
     found = "; ".join(map(str, rest)) or "none"
     types = {tensor.type for tensor in rest}
     step = "Export the model so that its input is float32 of 3 axes (batch, time, features), or 2, one step a call."
@@ -52,14 +52,14 @@ def no_sequence(rest: Sequence[Tensor]) -> str:
 
 
 def unnumbered(sequence: Tensor) -> str:
-    """What to do about a sequence that does not fix how many features it has; nothing where it does."""
+    """What to do about a sequence that does not fix how many features it has; empty if it does."""
     if sequence.dims and isinstance(sequence.dims[-1], int):
         return ""
     return f"{sequence} does not fix how many features a step has: give --features N, or their names."
 
 
 def orphaned(state: Tensor) -> str:
-    """What to do with what looks like a state and is not."""
+    """What to do about an input that looks like a state, but that no output returns."""
     constant = "" if state.free else f"; if it is always the same, give --constant {state.name}=VALUE"
     return f"{state} comes back by no output: if it is a state, export its final value as an output too{constant}"
 
@@ -75,7 +75,7 @@ def by_chance(graph: Graph) -> str:
 
 
 def fit(sequence: Tensor, states: Sequence[Tensor], given: int | None) -> None:
-    """Refused where sizes are asked for that nothing could be run with here, before anything of them is allocated.
+    """Refused if the sizes are too large to run here, or 0; nothing of these sizes has been allocated yet.
 
     given: how many features the user says there are.
     """

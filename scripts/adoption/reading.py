@@ -1,7 +1,7 @@
-"""One way to read the axes of a graph: which is the batch, which is time; and what its outputs then look like.
+"""The ways to read the axes of a graph: which is the batch, which is time, and the layout of the outputs that follows.
 
-Owns the probing runs: the graph is run at two sizes, and an axis is what it changes with. Knows nothing of whether
-the reading is right: hypotheses are tried.
+Owns the probing runs: the graph runs at two sizes, and an output's axis is the batch or time if its size changes with it.
+Does not know whether a reading is right: trials show that.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _BATCH, _TIME = {"batch", "batch_size", "n", "b"}, {"time", "seq", "sequence", "
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where batch and time are; a size where the graph fixes one."""
+    """Which axes are batch and time, and their sizes if the graph fixes them."""
 
     batch_axis: int
     time_axis: int | None
@@ -42,7 +42,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What the graph answered in two probing runs: each output's shape, twice."""
+    """The result of two probing runs: each output's shape, twice."""
 
     sizes: tuple[Sizes, Sizes]
     outputs: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
@@ -59,16 +59,16 @@ class Unsuited:
 
 @dataclass(slots=True)
 class Readings:
-    """Those that the graph runs with, likely ones first, and why the others were dropped."""
+    """The readings that the graph runs with, likely ones first, and why the others were dropped."""
 
     found: list[tuple[Reading, Shapes]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-    batch_of: int | None = None  # that the graph would fix, read the other way round
-    named: bool = False  # the names of the axes say which is which
+    batch_of: int | None = None  # the size above 1 at which another reading would fix the batch
+    named: bool = False  # whether the names of the axes say which is which
 
 
 def readings(roles: Roles, width: int, probe: Probe) -> Readings:
-    """Refused with ONNX Runtime's reasons when the graph runs with none."""
+    """All readings that the graph runs with; Refused with ONNX Runtime's reasons if there is none."""
     dims = roles.sequence.dims
     assert dims is not None
     result = Readings()
@@ -87,7 +87,7 @@ def readings(roles: Roles, width: int, probe: Probe) -> Readings:
         except (ValueError, RuntimeError) as error:
             order = "as one step a call" if time_axis is None else f"with {('batch', 'time')[batch_axis]} first"
             result.dropped.append(f"{order}: {error}")
-    if any(reading.time is None for reading, _ in result.found):  # a free axis is rather time than an axis of 1 is
+    if any(reading.time is None for reading, _ in result.found):  # time is more likely a free axis than one of size 1
         result.found = [(reading, shapes) for reading, shapes in result.found if reading.time != 1]
     if not result.found:
         raise Refused(
@@ -141,7 +141,7 @@ def _reading(roles: Roles, batch_axis: int, time_axis: int | None) -> Reading:
 
 
 def _batch_axis(state: Tensor, batch: int | str) -> int:
-    """ValueError when it cannot be told."""
+    """The batch axis of a state; ValueError if it cannot be determined."""
     dims = state.dims
     assert dims is not None
     same = [axis for axis in state.free if dims[axis] == batch]
@@ -158,7 +158,7 @@ def _batch_axis(state: Tensor, batch: int | str) -> int:
 
 
 def _shapes(roles: Roles, reading: Reading, width: int, probe: Probe) -> Shapes:
-    """RuntimeError with ONNX Runtime's reason when it does not run."""
+    """Run the graph at both sizes; RuntimeError with ONNX Runtime's reason if it does not run."""
     a, b = ((reading.batch or batch, reading.time or time) for batch, time in SIZES)
     first, second = (probe.run(feeds(roles, reading, width, sizes)) for sizes in (a, b))
     for name, array in first.items():
@@ -172,7 +172,7 @@ def _shapes(roles: Roles, reading: Reading, width: int, probe: Probe) -> Shapes:
 
 
 def feeds(roles: Roles, reading: Reading, width: int, sizes: Sizes) -> dict[str, NDArray[Any]]:
-    """Noise from zero states, of these sizes."""
+    """Inputs of these sizes: noise as the sequence, and zero states."""
     batch, time = sizes
     shape = [batch, width] if reading.time_axis is None else [time, width]
     if reading.time_axis is not None:

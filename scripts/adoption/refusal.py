@@ -1,7 +1,7 @@
 """Why a file is not adopted.
 
     Refused       the file, or what was said about it, does not make a model version: exit 1
-    WrongUse      a flag names what is not there: exit 2
+    WrongUse      a flag names something that is not there: exit 2
 
 A message is a sentence with what was found, what is wanted and the next step. Knows nothing of how it is shown.
 """

@@ -1,8 +1,8 @@
-"""Frees the batch axis of a graph that was exported for a batch of 1, where that changes no answer.
+"""Frees the batch axis of a graph that was exported for a batch of 1, if that changes no answer.
 
-Owns the changes: the sizes that the graph declares, then what carries a literal 1 inside (initial states of recurrent
-nodes, the shapes of Reshape, Expand and ConstantOfShape). Whether a change is right is never inferred: many rows at once
-must equal the original, one by one. Knows nothing of who asked.
+Owns the changes: first the sizes that the graph declares, then the nodes that hold a literal 1 (initial states of recurrent
+nodes, the shapes of Reshape, Expand and ConstantOfShape). Whether a change is right is never inferred: the answers to many
+rows at once must equal the original's, one by one.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ _SHAPED = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}  # operator -> the i
 
 @dataclass(frozen=True, slots=True)
 class Relaxed:
-    """A graph with a free batch axis, its manifest, and how far its rows are from the original, of the tolerance."""
+    """A graph with a free batch axis, its manifest, and how far its rows are from the original's, as a part of the tolerance."""
 
     graph: Graph
     spec: ModelSpec
@@ -49,7 +49,10 @@ class Relaxed:
 
 
 def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: Measure) -> Relaxed:
-    """`spec` and `original` are of the graph as it is; Refused with the reason when no change leaves its answers alone."""
+    """Free the batch axis of `graph`, whose manifest is `spec`; Refused with the reason if every change alters its answers.
+
+    original: the graph as it is, running. steps: typical input (time, features). apart: the difference, in units of the tolerance.
+    """
     rows = reached(original, steps, _lengths(spec), np.random.default_rng(SEED))
     expected = [original.predict([row])[0] for row in rows]
     reason = "no way of doing it runs"
@@ -61,7 +64,7 @@ def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: 
                 artifact.write_graph(changed, folder)
                 found = _read(changed, spec, folder)
                 worst = apart(Engine(found, folder, device="cpu").predict(rows), expected)
-        except Exception as error:  # a graph that was changed wrongly fails in as many ways as it has nodes
+        except Exception as error:  # a wrongly changed graph may fail with any error
             reason = f"a batch of several does not run ({shortened(error)})"
             continue
         if worst <= 1:
@@ -71,14 +74,14 @@ def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: 
 
 
 def _lengths(spec: ModelSpec) -> tuple[int, ...]:
-    """How many steps the rows of one run have; where only equal lengths run together, those of a run for each length."""
+    """How many steps each row has; if only equal lengths run together, a full run for each length."""
     if spec.time_steps:
         return (spec.time_steps,) * ROWS
     return (1, 7, 7, 128, 7, 1, 128, 1) if spec.ragged else tuple(length for length in (1, 7, 128) for _ in range(ROWS))
 
 
 def _read(graph: Graph, spec: ModelSpec, folder: Path) -> ModelSpec:
-    """The manifest of the changed graph: the same parts, the layout as it now is."""
+    """The manifest of the changed graph: the same roles, with the new layout."""
     wishes = Wishes(
         input=spec.input.name,
         lengths=spec.lengths.name if spec.lengths else None,
@@ -116,13 +119,13 @@ def _ways(graph: Graph, spec: ModelSpec) -> Iterator[Graph]:
 
 
 def _ones(graph: Graph, name: str) -> list[int]:
-    """The axes of an input that are of size 1, or the one that is free already."""
+    """The axes of an input that are free already, or else those of size 1."""
     (tensor,) = (tensor for tensor in graph.inputs if tensor.name == name)
     return [*tensor.free] or [axis for axis, dim in enumerate(tensor.dims or ()) if dim == 1]
 
 
 def _freed(graph: Graph, spec: ModelSpec, axes: tuple[int, ...]) -> Graph:
-    """With a free batch axis declared; sizes of 1 that follow from it are no longer claimed."""
+    """The graph with a free batch axis declared, and without the sizes of 1 that it declared for its outputs."""
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     places = {spec.input.name: spec.input.batch_axis, **dict(zip((state.input for state in spec.states), axes, strict=True))}
@@ -139,7 +142,7 @@ def _freed(graph: Graph, spec: ModelSpec, axes: tuple[int, ...]) -> Graph:
 
 
 def _sites(graph: onnx.GraphProto) -> dict[int, tuple[int, ...]]:
-    """Where the nodes stand that take a constant shape with a 1 in it, and the shape."""
+    """Index of each node that takes a constant shape with a 1 in it -> that shape."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")}
     found = {}
@@ -158,7 +161,7 @@ def _places(shape: tuple[int, ...]) -> list[int]:
 
 
 def _carry_batch(graph: onnx.GraphProto, spec: ModelSpec, changes: dict[int, tuple[tuple[int, ...], int | None]]) -> None:
-    """Put the size of the batch where a 1 stands for it: node -> its shape, and which number of it, None to leave it."""
+    """Put the size of the batch in place of a 1. changes: node -> its shape, and which number to replace; None: leave it."""
     size = "recurve_batch"
     added = [helper.make_node("Shape", [spec.input.name], ["recurve_shape"])]
     added.append(helper.make_node("Gather", ["recurve_shape", _constant(graph, "recurve_axis", [spec.input.batch_axis])], [size]))
@@ -174,7 +177,7 @@ def _carry_batch(graph: onnx.GraphProto, spec: ModelSpec, changes: dict[int, tup
     nodes = []
     for index, node in enumerate(graph.node):
         for at in _STATE_INPUTS.get(node.op_type, ()):
-            if at < len(node.input) and node.input[at]:  # (directions, batch, hidden): where batch is 1 it is repeated
+            if at < len(node.input) and node.input[at]:  # (directions, batch, hidden): a batch of 1 is repeated
                 expanded = f"recurve_start_{index}_{at}"
                 nodes.append(helper.make_node("Expand", [node.input[at], "recurve_expanded"], [expanded]))
                 node.input[at] = expanded

@@ -1,4 +1,4 @@
-"""What an adoption prints: what was found, what each part was taken for and why, what was measured, how to ask the model.
+"""What an adoption prints: what was found, what each tensor was taken for and why, what was measured, how to ask the model.
 
 Owns the words. Decides nothing.
 """
@@ -29,7 +29,7 @@ def inspected(graph: Graph) -> str:
 
 
 def proposed(spec: ModelSpec, proposal: Proposal, roles: Roles, placement: str) -> str:
-    """Each part in a line, and under it the reason."""
+    """Each role in a line, and the reason below it."""
     lines = ["", "Taken for:"]
     for part, what, why in _parts(spec, proposal, roles, placement):
         lines.append(f"  {part:<10}{what}")
@@ -72,7 +72,7 @@ def _answer(spec: ModelSpec, output: OutputSpec) -> str:
 
 
 def measured(spec: ModelSpec, exact: Exactness, source: str) -> str:
-    """What each tensor was found to be, and what follows for the whole."""
+    """The measured size and tolerance of each tensor, and the tolerance for all."""
     names = [*(output.name for output in spec.outputs), *(state.output for state in spec.states)]
     lines = [
         f"  {name}: up to {size:.3g}; the last bit of the input, a float32, moves it by {apart:.2g}; {allowed:.2g} is allowed"
@@ -83,7 +83,7 @@ def measured(spec: ModelSpec, exact: Exactness, source: str) -> str:
 
 
 def how_to_ask(spec: ModelSpec, model_dir: Path) -> str:
-    """Two lines that work as they stand."""
+    """Two commands that work as printed: to serve the model, and to ask it."""
     steps = spec.time_steps or (1 if len(spec.features) > 8 else 3)
     numbers = steps * len(spec.features)
     elsewhere = "" if model_dir == Path("model") else f"--model-dir {model_dir} "

@@ -1,7 +1,7 @@
-"""Which input of a graph takes which part: the sequence, its lengths, constants, states.
+"""Assigns a role to each input of a graph: the sequence, its lengths, constants, states.
 
-Owns what can be told from types and shapes, and the questions where it cannot. Names decide nothing. Which state comes
-back by which output, and which axis is which, is found out by running the graph: see hypotheses.
+Owns what types and shapes can decide; the rest is asked. Names decide nothing. Which output returns which state, and which
+axis is which, is found out by running the graph: see hypotheses.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from scripts.adoption.wishes import Wishes
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The parts of all inputs; `states` are those of which the output is not known yet."""
+    """The roles of all inputs; it is not known yet which output returns which of the `states`."""
 
     sequence: Tensor
     lengths: LengthsSpec | None
     constants: tuple[ConstantSpec, ...]
     states: tuple[Tensor, ...]
-    reasons: dict[str, str]  # input -> why it has its part
+    reasons: dict[str, str]  # input -> why it has its role
 
 
 def assign(graph: Graph, wishes: Wishes, wiring: Wiring) -> Roles:
-    """Refused with the flags to give where it cannot be told, or where the graph cannot be fed."""
+    """The role of each input; Refused with the flags to give if a role cannot be determined, or if the graph cannot be fed."""
     reasons: dict[str, str] = {}
     given = {tensor.name: tensor for tensor in graph.inputs}
     constants = tuple(_constant(given[name], value) for name, value in wishes.constants.items())
@@ -118,7 +118,7 @@ def _sequence(
 
 
 def _checked(tensor: Tensor, *, asked: bool) -> Tensor:
-    """Refused when it cannot be a sequence; asked: the user says that it is one."""
+    """The tensor; Refused if it cannot be the sequence. asked: whether the user says that it is."""
     if tensor.type != "float32":
         raise Refused(no_sequence([tensor]))
     if tensor.rank not in (2, 3):
@@ -143,10 +143,10 @@ def _any_back(tensor: Tensor, graph: Graph) -> bool:
 
 
 def _comes_back(state: Tensor, output: Tensor) -> bool:
-    """Whether the output could be the state's next value, by what is known of their shapes."""
+    """Whether the output could be the state's next value, as far as their shapes are known."""
     if output.type != "float32" or state.dims is None or (output.dims is not None and output.rank != state.rank):
         return False
-    if len(state.free) > 1:  # of a state only the batch is free
+    if len(state.free) > 1:  # only the batch axis of a state is free
         return False
     return output.dims is None or all(
         a == b or isinstance(a, str) or isinstance(b, str) for a, b in zip(state.dims, output.dims, strict=True)

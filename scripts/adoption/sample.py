@@ -1,6 +1,6 @@
-"""Typical input: what the checks run on, and what the golden sample is made of.
+"""Typical input, on which the checks run and from which the golden sample is made.
 
-Owns reading it from a file, and the noise that stands in for it. Knows nothing of graphs.
+Owns reading it from a file, and the noise that is used if there is no file. Knows nothing of graphs.
 """
 
 import warnings
@@ -34,12 +34,12 @@ def noise(features: int, steps: int) -> Sample:
 
 
 def read(path: Path, features: int, names: Sequence[str], least: int) -> Sample:
-    """Steps of a .npy, an .npz with one array or a .csv with or without a header; WrongUse where they do not fit."""
+    """Read steps from a .npy, an .npz with one array or a .csv with or without a header; WrongUse if they do not fit."""
     try:
         if not path.is_file():  # reading a pipe might never end
             raise ValueError("it is no file: give a .npy, .npz or .csv file")
         steps = _load(path, names)
-    except Exception as error:  # a broken archive fails in as many ways as it has parts
+    except Exception as error:  # a broken archive may fail with any error
         raise WrongUse(f"--sample {path} cannot be read: {str(error).rstrip('.') or type(error).__name__}.") from error
     steps = steps[:, None] if steps.ndim == 1 else steps
     if steps.ndim != 2 or steps.shape[1] != features or len(steps) < least:
@@ -53,7 +53,7 @@ def read(path: Path, features: int, names: Sequence[str], least: int) -> Sample:
 
 def _load(path: Path, names: Sequence[str]) -> Array:
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():  # spreadsheets put a mark in front
+        with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():  # spreadsheets write a byte-order mark
             warnings.filterwarnings("ignore", message="loadtxt: input contained no data")  # its shape will say so
             header = [word.strip().strip('"') for word in file.readline().split(",")]
             titled = not all(map(_is_number, header))
@@ -70,7 +70,7 @@ def _load(path: Path, names: Sequence[str]) -> Array:
 
 
 def _real(array: NDArray[Any]) -> Array:
-    """In float32, infinite where that is too small; ValueError when it does not hold real numbers."""
+    """The array in float32, infinite where a number is too large for it; ValueError if it does not hold real numbers."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"it holds {array.dtype}, and must hold real numbers")
     with np.errstate(over="ignore"):

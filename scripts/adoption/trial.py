@@ -1,8 +1,8 @@
-"""What running a manifest's reading of a graph shows: which of the equalities hold.
+"""Runs a graph as a manifest reads it, and measures which of the equalities hold.
 
-What is no number cannot be asked, and says nothing. What depends on what is asked at other sizes of input too: large
-ones saturate a network, which then looks at nothing but the present step, and a graph may look at the whole only where
-it is loud. Knows nothing of how readings come about.
+Answers that are not finite are left out. Which answers depend on which steps is measured with small and large inputs too:
+large ones saturate a network, which then reacts to the present step only, and a graph may react to the whole sequence only
+if it is loud. Knows nothing of how readings come about.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,30 +21,30 @@ from scripts.adoption.probe import shortened
 from scripts.training.exactness import tensors
 from scripts.training.verify import in_pieces, reached
 
-EQUAL = 100.0  # units: right readings stay below 1 unless they are long, wrong ones are off by 10,000 and more
-MOVED = 1.0  # units: what does not depend on a step does not change with it, to the bit
+EQUAL = 100.0  # units: right readings stay below 1 on all but long sequences, wrong ones are off by 10,000 and more
+MOVED = 1.0  # units: an answer that does not depend on a step stays the same to the bit when that step changes
 DISTURBED = 0.9
-SIZES = (0.1, 10.0, 1000.0)  # times the typical ones
-SMALLER = 1e-2  # from one size of input to the next
-SMALLEST = 1e-4
+SIZES = (0.1, 10.0, 1000.0)  # factors by which typical input is scaled
+SMALLER = 1e-2  # factor from one of the ever smaller sizes to the next
+SMALLEST = 1e-4  # mean magnitude of input, down to which it is made smaller
 SEED = 21
 FIRST_ONLY = (
     "its answers change with the first step of a sequence and with no other, as where a loop over time was recorded with an "
     "example of one step. Export its recurrent layers as nodes of ONNX"
 )
 
-Asked = list[tuple[Instance, Prediction]]  # and the answer to it alone
+Asked = list[tuple[Instance, Prediction]]  # instances, each with its answer when it runs alone
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Differences in units; None where it could not be asked, infinity where it did not run."""
+    """Differences in units; None if it could not be measured, infinity if shapes differ or a number is not finite."""
 
-    batch: float | None = None  # a row in a batch, and alone, or beside another
-    split: float | None = None  # pieces, and the whole
-    future: float | None = None  # outputs of steps before one that was changed
-    past: float | None = None  # and after it
-    repeats: bool = True  # the same input is answered the same, to the bit
+    batch: float | None = None  # between a row in a batch and alone, or beside another row
+    split: float | None = None  # between a sequence in pieces and whole
+    future: float | None = None  # in the outputs of earlier steps, when the last step changes
+    past: float | None = None  # in the outputs of later steps, when the first step changes
+    repeats: bool = True  # whether the same input gets the same answer, to the bit
     error: str = ""
 
     @property
@@ -66,7 +66,7 @@ class Trial:
 
 
 def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
-    """Run the graph in `folder` as this manifest reads it; `steps` are typical ones."""
+    """Run the graph in `folder` as this manifest reads it; steps: typical input (time, features)."""
     try:
         engine = Engine(spec, folder, device="cpu")
         rng = np.random.default_rng(SEED)
@@ -95,7 +95,7 @@ def try_out(spec: ModelSpec, folder: Path, steps: Array) -> Trial:
 
 
 def _instances(engine: Engine, steps: Array, rng: np.random.Generator) -> list[Instance]:
-    """From states that the graph reaches; and from these, disturbed: what stays zero would tell no states apart."""
+    """Instances from states that the graph reaches, and from these with noise: states that stay zero would look alike."""
     time = engine.spec.time_steps
     found = reached(engine, steps, (time,) * 4 if time else (6, 1, 6, 11, 6), rng)
     states = [each.state for each in found if each.state]
@@ -106,7 +106,7 @@ def _instances(engine: Engine, steps: Array, rng: np.random.Generator) -> list[I
 
 
 def _sizes(steps: Array) -> Iterator[float]:
-    """Beside that of typical steps: a few around it, and ever smaller ones."""
+    """Factors for typical steps: `SIZES`, then ever smaller ones."""
     yield from SIZES
     least, size = float(np.abs(steps).mean()), 1.0
     while least * size > SMALLEST:
@@ -115,7 +115,7 @@ def _sizes(steps: Array) -> Iterator[float]:
 
 
 def _sized(engine: Engine, steps: Array, size: float, rng: np.random.Generator) -> tuple[Asked, Array]:
-    """Instances of the same steps at another size, each from a state that such steps lead to, and those steps."""
+    """Instances of the same steps at another size, each from a state that such steps lead to; and the steps at that size."""
     steps, time = (steps * size).astype(np.float32), engine.spec.time_steps
     found = reached(engine, steps, (time,) * 2 if time else (6, 6, 11), rng)
     answers = [engine.predict([each])[0] for each in found]
@@ -129,7 +129,7 @@ def _split(engine: Engine, asked: Asked, rng: np.random.Generator) -> float:
 def _moved(engine: Engine, asked: Asked, steps: Array, *, last: bool) -> float | None:
     """How much the answers to all other steps change when the last step changes, or the first.
 
-    None where that cannot be asked: there are no others, or the change is not seen even where it was made.
+    None if that cannot be measured: there are no other steps, or the answer to the changed step itself does not change.
     """
     every = [index for index, output in enumerate(engine.spec.outputs) if engine.spec.every_step(output)]
     place, others = (-1, slice(None, -1)) if last else (0, slice(1, None))
@@ -150,7 +150,7 @@ def _moved(engine: Engine, asked: Asked, steps: Array, *, last: bool) -> float |
 
 
 def _replaced(engine: Engine, asked: Asked, steps: Array, place: slice) -> float | None:
-    """How much anything that is answered changes with these steps; None: no sequence has any but the first."""
+    """How much the answers change in all when these steps change; None if no sequence has more than one step."""
     found = []
     for instance, before in asked:
         if len(instance) < 2:
@@ -164,7 +164,7 @@ def _replaced(engine: Engine, asked: Asked, steps: Array, place: slice) -> float
 
 
 def _beside(engine: Engine, asked: Asked, steps: Array) -> float | None:
-    """How much the answer to a row changes when the row beside it, equally long, is another one; None: there are no two."""
+    """How much the answer to a row changes with the row beside it; None if no two neighbours are equally long."""
     found = []
     for (one, _), (other, _) in pairwise(asked):
         if len(one) != len(other):
@@ -182,7 +182,7 @@ def _other(instance: Instance, steps: Array) -> Instance:
 
 
 def _away(steps: Array) -> Array:
-    """By how much a step is changed: the deviation of typical steps, for their size is the graph's business."""
+    """By how much a step is changed: the standard deviation of typical steps, since their scale depends on the graph."""
     deviation, size = steps.std(axis=0), np.abs(steps).mean(axis=0)
     return np.where(deviation > 0, deviation, np.where(size > 0, size, 1))
 

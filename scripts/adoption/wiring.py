@@ -1,7 +1,7 @@
-"""How states run through the recurrent nodes of a graph: which input starts one, which output is its end.
+"""Finds how states run through the recurrent nodes of a graph: which input starts a node, which output is its final state.
 
-Owns the way back from a tensor through nodes that only move numbers. It is evidence where running the graph cannot
-decide: a graph that takes one step a call answers pieces like the whole whatever its pairs. Knows nothing of names' meaning.
+Owns tracing a tensor back through nodes that only move numbers. This is evidence where running the graph cannot decide: a
+graph that takes one step per call answers pieces like the whole, however its states are paired. Ignores what names mean.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ import onnx
 
 from scripts.adoption.inspection import Graph
 
-# they hand numbers on, in another shape or order or some of them
+# operators that only pass numbers on: in another shape or order, or only some of them
 _MOVES = {
     "Identity",
     "Squeeze",
@@ -36,7 +36,7 @@ class Wiring:
     """Pairs of a graph input and a graph output between which a recurrent node keeps a state."""
 
     pairs: frozenset[tuple[str, str]]
-    backwards: bool  # one of them runs from the last step to the first
+    backwards: bool  # whether a recurrent node runs from the last step to the first
 
     @property
     def starts(self) -> frozenset[str]:
@@ -58,7 +58,7 @@ class Wiring:
 
 
 def _sources(graph: Graph) -> dict[str, set[str]]:
-    """Tensor -> the tensors whose numbers it is made of; of the branches of an If, both."""
+    """Tensor -> the tensors that its numbers come from; for an If, the results of both branches."""
     sources: dict[str, set[str]] = defaultdict(set)
     for node in graph.nodes:
         if node.op_type in _MOVES:

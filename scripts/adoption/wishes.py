@@ -1,4 +1,4 @@
-"""What the user said about the file: it beats whatever could be inferred.
+"""What the user said about the file; it takes precedence over whatever could be inferred.
 
 Owns the values of the flags, and that they name tensors that exist. Knows nothing of how they are parsed.
 """
@@ -13,7 +13,7 @@ from scripts.adoption.refusal import WrongUse
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """Empty where nothing was said."""
+    """The values of the flags; empty where the user said nothing."""
 
     input: str | None = None
     lengths: str | None = None
@@ -23,7 +23,7 @@ class Wishes:
     outputs: tuple[str, ...] = ()
 
     def check(self, graph: Graph) -> None:
-        """WrongUse where a name is none of the graph's, or stands in two places."""
+        """WrongUse if a name is not in the graph, or was given two roles."""
         inputs = [*filter(None, (self.input, self.lengths)), *self.constants, *(pair[0] for pair in self.states)]
         outputs = [*self.outputs, *(pair[1] for pair in self.states)]
         for kind, named, has in (("input", inputs, graph.inputs), ("output", outputs, graph.outputs)):
