@@ -1,1 +1,1 @@
-"""Measures the service beside what it is compared with, in one run on one machine."""
+"""Benchmarks the service and what it is compared with, in one run on one machine."""

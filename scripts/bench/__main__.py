@@ -4,9 +4,9 @@
     python -m scripts.bench --seconds 1 --repeat 1    a quick look
     python -m scripts.bench --only "64 callers"       scenarios with this in their name; those of streams begin with "streams"
     python -m scripts.bench --json bench.json         with the extremes of the rounds
-    python -m scripts.bench --soak 30                 30 minutes of what clients do, good, broken, slow or greedy: does it hold?
+    python -m scripts.bench --soak 30                 30 minutes of good, broken, slow and greedy clients: does the service hold?
 
-Everything is measured once a round, and each figure is divided by one of the same round; what is told is the median over the
+Everything is measured once per round, and a ratio is of two figures of the same round; the report shows the medians over the
 rounds. Ratios can be compared between machines, figures cannot.
 Exits 0 when measured, 1 when something failed or did not hold, 2 on wrong use, 130 when it was stopped.
 """
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     version = args.version.resolve()
     spec = manifest.read(version)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an open loop holds more connections than a shell allows
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an open loop needs more connections than a shell allows by default
 
     if args.soak is not None:
         return soak.run(version, spec, minutes=args.soak, target=args.json)

@@ -1,6 +1,6 @@
-"""What one writes in an afternoon: FastAPI, pydantic and one session.run per request. The service is measured beside it.
+"""The plain service to compare with, as one writes it in an afternoon: FastAPI, pydantic and one session.run per request.
 
-Written as its tutorial would have it, on the same model with ONNX Runtime's defaults, batches only within a request.
+Follows FastAPI's tutorial, with the same model and ONNX Runtime's defaults, and batches only within a request.
 Knows nothing of the service: python -m scripts.bench.afternoon VERSION_DIR PORT WORKERS
 """
 

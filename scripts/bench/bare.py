@@ -1,7 +1,7 @@
 """The least that HTTP costs in Python: a bare ASGI route under uvicorn, which reads the body and answers as many bytes as its
 query says.
 
-Owns nothing of a service: no framework, no parsing, no model. What the service takes longer than this is its own.
+It has no framework, no parsing and no model: the time that the service takes beyond this is the service's own cost.
 python -m scripts.bench.bare PORT WORKERS
 """
 

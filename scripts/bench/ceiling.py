@@ -1,7 +1,7 @@
-"""The ceiling: how many sequences a second ONNX Runtime itself computes on this machine, with nothing around it.
+"""The ceiling: how many sequences per second ONNX Runtime alone computes on this machine.
 
-Owns the search over lanes and batch sizes. Knows nothing of the service. Run as a process of its own, so that neither
-side warms the other's caches: python -m scripts.bench.ceiling VERSION_DIR
+Owns the search over lanes and batch sizes. Knows nothing of the service. Runs as its own process, so that neither side
+warms the other's caches: python -m scripts.bench.ceiling VERSION_DIR
 """
 
 import json
@@ -45,7 +45,7 @@ def _feeds(runner: Whole, size: int) -> dict[str, NDArray[Any]]:
 
 
 def _rate(runner: Whole, lanes: int, size: int) -> float:
-    """Sequences a second that `lanes` threads get through, each with batches of `size`."""
+    """Sequences per second of `lanes` threads, each with batches of `size`."""
     feeds = _feeds(runner, size)
     runner.run(feeds)
     end = perf_counter() + SECONDS
@@ -64,7 +64,7 @@ def _rate(runner: Whole, lanes: int, size: int) -> float:
 
 
 def _latency(runner: Whole, *, pause: float = 0.0) -> float:
-    """Median seconds of one run of batch 1, with pauses between as a caller makes them: a processor slows down in each."""
+    """Median seconds of one run of batch 1; `pause`: seconds before each, as a client makes them: processors slow down in them."""
     feeds = _feeds(runner, 1)
     times = []
     for _ in range(500):

@@ -1,6 +1,6 @@
-"""How long an event loop stands still while abandoned streams expire all at once: the service's own store and sweeper.
+"""Measures how long the event loop is blocked while abandoned streams expire all at once, with the service's store and sweeper.
 
-Owns the streams, the clock that says when their time is over, and a heartbeat. In a process of its own, as a worker has it:
+Owns the streams, a clock by which they have expired, and a heartbeat. Runs as its own process, as a worker does:
 python -m scripts.bench.expiry VERSION_DIR embedded|memory STREAMS
 """
 
@@ -27,11 +27,11 @@ from app.streaming.streams import Stream, StreamLimits
 from scripts import command
 
 TTL, TIMEOUT = 600.0, 30.0  # seconds
-AT_ONCE = 1000  # streams that are written together
+AT_ONCE = 1000  # streams that are written concurrently
 
 
 async def fill(store: Store, spec: ModelSpec, count: int) -> None:
-    """Streams that have done one chunk of one step and were last used at 0."""
+    """Store `count` streams that have done one chunk of one step and were last used at time 0."""
     answer = bytes(streams.PREFIX + 4 * sum(prod(output.width) for output in spec.outputs))
     for begin in range(0, count, AT_ONCE):
         ready = [
@@ -55,8 +55,8 @@ async def fill(store: Store, spec: ModelSpec, count: int) -> None:
 
 
 async def expire(store: Store, spec: ModelSpec, count: int) -> dict[str, float]:
-    """The longest turn of the event loop until they are gone, by the clock and in processor time, which another process on
-    the CPU does not add to; and how long it takes in all. Seconds."""
+    """The longest turn of the event loop until all streams are gone, in wall-clock and in processor time (which other
+    processes do not lengthen), and the total time. Seconds."""
     await fill(store, spec, count)
     limits = StreamLimits(ttl=TTL, max_streams=count, timeout=TIMEOUT)
     keeper = Keeper(store, limits, Metrics().streams, clock=lambda: TTL + TIMEOUT + 1)

@@ -1,11 +1,11 @@
-"""WebSocket frames as a client writes and reads them, no more than a load generator needs.
+"""Writes and reads WebSocket frames as a client does, only as far as a load generator needs it.
 
 Owns the bytes. Knows nothing of connections, nor of what the messages mean.
 """
 
 from collections.abc import Iterator
 
-TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A  # first bytes, of frames that are whole messages
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A  # first bytes of frames that are whole messages
 HANDSHAKE = (
     "Upgrade: websocket",
     "Connection: Upgrade",
@@ -15,7 +15,7 @@ HANDSHAKE = (
 
 
 def frame(payload: bytes, first: int = BINARY) -> bytes:
-    """A message as clients send it: masked, with a key of zeros, which leaves it as it is."""
+    """A message as clients send it: masked, with a key of zeros, which leaves the payload unchanged."""
     size = len(payload)
     if size < 126:
         return bytes((first, 0x80 | size)) + bytes(4) + payload
@@ -24,13 +24,13 @@ def frame(payload: bytes, first: int = BINARY) -> bytes:
 
 
 class Frames:
-    """Cuts what comes from a server into frames, wherever its pieces begin and end."""
+    """Splits the bytes from a server into frames, however they are divided into pieces."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The first byte and the payload of each frame that is whole now. To be walked through to its end."""
+        """The first byte and the payload of each frame that is complete now. The iterator must be exhausted."""
         data = self._rest + data
         begin = 0
         while len(data) >= begin + 2:

@@ -1,7 +1,7 @@
-"""A load generator in a process of its own, for what wrk cannot do: requests at a fixed rate, whatever comes back.
+"""A load generator in its own process, for what wrk cannot do: an open loop, with requests at a fixed rate, whatever comes back.
 
-Owns the schedule and the connections. Knows nothing of what is served. A request that finds no connection free waits here,
-and its latency counts from the time it was due. A closed loop too, for where there is no wrk.
+Owns the schedule and the connections. Knows nothing of what is served. A request that finds no free connection waits here,
+and its latency counts from the time it was due. Also does a closed loop, if there is no wrk.
 Reads a job, prints a report, both JSON: python -m scripts.bench.generator [FILE] < job.json
 """
 
@@ -25,12 +25,12 @@ TICK = 0.001  # seconds; libuv's timers are no finer
 
 
 class Connection(asyncio.Protocol):
-    """Carries one request at a time: `answered` when its answer is whole, `gone` when the connection has ended."""
+    """Carries one request at a time; calls `answered` when its answer is complete, and `gone` when the connection has ended."""
 
     def __init__(
         self, own: bytes | None, answered: Callable[["Connection", Answer], None], gone: Callable[["Connection"], None]
     ) -> None:
-        self.own = own  # the request that goes this way only, and is the only one that does
+        self.own = own  # the one request that this connection sends again and again, and no other does; None: the next of the job's
         self.busy = False
         self._answered, self._gone = answered, gone
         self._parser = httptools.HttpResponseParser(self)
@@ -63,15 +63,15 @@ class Connection(asyncio.Protocol):
 
 
 class Generator:
-    """One job, to be run once."""
+    """Runs one job, once."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._requests = cycle(job.requests())
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._idle: deque[Connection] = deque()  # the one that is idle longest is next: each takes its turn
-        self._waiting: deque[float] = deque()  # of the requests that found no connection: when they were due
+        self._idle: deque[Connection] = deque()  # the one that has been idle longest is next
+        self._waiting: deque[float] = deque()  # when the requests that found no free connection were due
         self._under_way = 0
         self._answers: list[Answer] = []
         self._late: list[float] = []
@@ -81,7 +81,7 @@ class Generator:
         self._done = asyncio.Event()
 
     async def run(self) -> Report:
-        """Do the job; OSError where nothing listens."""
+        """Do the job; OSError if nothing listens."""
         job, loop = self._job, asyncio.get_running_loop()
         await asyncio.gather(*map(self._connect, job.own_requests()))
         self._begin, spent = perf_counter(), process_time()
@@ -103,7 +103,7 @@ class Generator:
         return Report.of(job, self._answers, own)
 
     def _tick(self, rate: float, total: int) -> None:
-        """Send what is due by now, or put it in line."""
+        """Send the requests that are due by now, or let them wait for a connection."""
         now = perf_counter()
         while self._due < total and (due := self._begin + self._due / rate) <= now:
             self._due += 1
@@ -122,7 +122,7 @@ class Generator:
             self._stop()
 
     def _next(self, connection: Connection) -> None:
-        """What a connection does that has nothing to do."""
+        """Give a free connection its next request, or let it stay idle."""
         if self._waiting:
             self._send(connection, self._waiting.popleft())
         elif self._job.rate is None and not self._over:
@@ -164,7 +164,7 @@ class Generator:
             self._idle.append(connection)
 
     def _gone(self, connection: Connection) -> None:
-        """Another takes its place, unless nothing is to be sent any more."""
+        """Open another connection in its place, unless nothing is left to be sent."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -176,13 +176,13 @@ class Generator:
             task.add_done_callback(self._opening.discard)
 
     async def _reconnect(self, own: bytes | None) -> None:
-        with suppress(OSError):  # a server that takes no more connections: what was due is reported as lost
+        with suppress(OSError):  # the server takes no more connections: its requests are reported as unanswered
             await self._connect(own)
 
 
 def main(run: Callable[[Job], Coroutine[None, None, Report]]) -> int:
     job = Job.from_json(Path(sys.argv[1]).read_text() if sys.argv[1:] else sys.stdin.read())
-    gc.disable()  # a pause of the collector would pass for the server's
+    gc.disable()  # a pause for garbage collection would look like the server's latency
     try:
         report = uvloop.run(run(job))
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What clients do who take their time, or too much, or leave: in pieces, as much as is allowed, a little more.
+"""Visits by slow, greedy and impatient clients: requests in pieces, at the limits, a little above them, or abandoned.
 
-Owns these visits and what they deserve; they end as those of visits.py do.
+Owns these visits and their right answers; they end as those of visits.py do.
 """
 
 import gzip
@@ -11,11 +11,11 @@ from scripts.bench.peer import PAUSE, request
 from scripts.bench.truth import LONGEST, SIGNALS, Part
 from scripts.bench.visits import JSON, OCTETS, Client, check, check_predictions, deserved, predict_body
 
-MOST_INSTANCES, MOST_BYTES = 1024, 32 * 2**20  # what the service takes by default
+MOST_INSTANCES, MOST_BYTES = 1024, 32 * 2**20  # the service's default limits
 
 
 async def trickle(client: Client) -> None:
-    """A good request in pieces, byte by byte at its end; it is answered as any other."""
+    """Send a good request in pieces, its end byte by byte; it is answered like any other."""
     parts = client.parts()
     whole = request("POST", "/predict", predict_body(client.truth, parts), **JSON)
     ends = [0, *sorted(client.random.randrange(len(whole) - 8) for _ in range(20)), *range(len(whole) - 8, len(whole) + 1)]
@@ -30,7 +30,7 @@ async def read_slowly(client: Client) -> None:
 
 
 async def huge(client: Client) -> None:
-    """A request of as much as is taken: steps, instances, or bytes."""
+    """Send a request at one of the limits: steps, instances, or bytes."""
     one = Part(client.random.randrange(SIGNALS), 0, 1)
     text = predict_body(client.truth, [one])
     kind = client.random.randrange(3)
@@ -44,7 +44,7 @@ async def huge(client: Client) -> None:
 
 
 async def too_large(client: Client) -> None:
-    """A little more than that."""
+    """Send a request a little above one of the limits."""
     one = client.truth.text(Part(0, 0, 1))
     cases: list[Callable[[], tuple[bytes, dict[str, str]]]] = [
         lambda: (b'{"instances": [' + b",".join([one] * (MOST_INSTANCES + 1)) + b"]}", JSON),
@@ -57,6 +57,6 @@ async def too_large(client: Client) -> None:
 
 
 async def leave(client: Client) -> None:
-    """Gone in the middle of the request, or before the answer."""
+    """Hang up in the middle of the request, or before the answer."""
     whole = request("POST", "/predict", predict_body(client.truth, client.parts()), **JSON)
     await client.peer.drop(whole[: client.random.choice((len(whole), client.random.randrange(1, len(whole))))])

@@ -1,7 +1,7 @@
-"""What the load generator is asked to do, and what it reports: both pass between two processes as JSON.
+"""The load generator's job and its report, which pass between two processes as JSON.
 
-Owns both formats and what is made of single answers: which count, which are good, which are refusals. Knows nothing of
-how they were got.
+Owns both formats, and how single answers become figures: which count, which are good, which are refusals. Knows nothing of
+how the answers were received.
 """
 
 import json
@@ -13,7 +13,7 @@ from math import ceil
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-Figure = dict[str, float | None]  # what reports come to, by name; None: it cannot be had here
+Figure = dict[str, float | None]  # figures of one measurement, by name; None: not available on this machine
 
 REFUSALS = (429, 503)  # the statuses that ask to come back later
 
@@ -27,10 +27,10 @@ class Job:
     connections: int
     seconds: float
     headers: dict[str, str] = field(default_factory=dict)
-    paths: Sequence[str] = ()  # one for each connection, which asks for that alone; none: all ask for the url's
-    rate: float | None = None  # requests a second from a schedule; None: each connection sends when it has its answer
-    deadline: float = 30.0  # an answer that comes later is no good
-    warm: float = 0.0  # before `seconds`: what is due then is sent and does not count
+    paths: Sequence[str] = ()  # one for each connection, which requests only that; empty: all request the url's path
+    rate: float | None = None  # requests per second of an open loop; None: a closed loop, which sends on each answer
+    deadline: float = 30.0  # a later answer does not count as good
+    warm: float = 0.0  # before `seconds`: requests that are due then are sent and do not count
     patience: float = 5.0  # after them, for the last answers
 
     def to_json(self) -> str:
@@ -42,11 +42,11 @@ class Job:
         return cls(**members | {"bodies": [b64decode(body) for body in members["bodies"]]})
 
     def requests(self) -> list[bytes]:
-        """The bodies as they go over the wire."""
+        """The whole requests, as they are sent."""
         return [self._request(urlsplit(self.url).path or "/", body) for body in self.bodies]
 
     def own_requests(self) -> Sequence[bytes | None]:
-        """For each connection the request that it sends again and again, the first body to its own path; None: it has none."""
+        """For each connection its own request: the first body to its own path; None if connections share the requests."""
         return [self._request(path, self.bodies[0]) for path in self.paths] or [None] * self.connections
 
     def _request(self, path: str, body: bytes) -> bytes:
@@ -56,9 +56,9 @@ class Job:
 
 
 class Answer(NamedTuple):
-    """One answer, and when its request was due, when it was written, when the answer was there."""
+    """One answer; when its request was due, when it was written, and when the answer was complete."""
 
-    # Not a dataclass: one is made for each request, by the process that must not become the bottleneck.
+    # Not a dataclass, for speed: one is made per request, and the generator must not be the bottleneck.
     status: int
     retry_after: bool
     due: float
@@ -68,8 +68,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What a generator saw of itself: of the requests that were due from `counts_from` on, how many there were, how late it
-    was with each, and how many found no connection free; and the CPUs that it used."""
+    """What a generator measured of itself: of the requests that were due from `counts_from` on, how many it sent, how late
+    each was, and how many found no free connection; and the CPUs that it used."""
 
     counts_from: float
     sent: int
@@ -80,14 +80,14 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of the requests that were due while it counted. Seconds; None: nothing to take a percentile of."""
+    """The results of the requests that were due in the measured time. Seconds; None: no value to take a percentile of."""
 
     sent: int
     answers: dict[str, int]  # by status
     unanswered: int
-    requests_per_second: float  # answers that came while it counted, whatever they say
-    served: float  # 200 that came while it counted, within the deadline from when the request was written, a second
-    goodput: float  # 200 within the deadline from when the request was due, a second
+    requests_per_second: float  # answers in the measured time, whatever their status
+    served: float  # 200 in the measured time, within the deadline from when the request was written, per second
+    goodput: float  # 200 within the deadline from when the request was due, per second
     p50: float | None  # of 200, from when the request was due
     p99: float | None
     refusals: int
@@ -115,7 +115,7 @@ class Report:
 
     @classmethod
     def of(cls, job: Job, answers: Sequence[Answer], own: Own) -> "Report":
-        """What the answers to all requests, and what the generator saw of itself, come to."""
+        """The report from all answers, and from what the generator measured of itself."""
         counts_from, late = own.counts_from, own.late
         came = [answer for answer in answers if counts_from <= answer.arrived < counts_from + job.seconds]
         served = [answer for answer in came if answer.status == 200 and answer.arrived - answer.written <= job.deadline]
@@ -147,5 +147,5 @@ class Report:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The smallest value that so many per cent of the values do not exceed; None of nothing."""
+    """The smallest value that `percent` of the values do not exceed; None if there are no values."""
     return sorted(values)[ceil(percent / 100 * len(values)) - 1] if values else None

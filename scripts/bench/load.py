@@ -1,7 +1,7 @@
-"""Load on a server, from a process that is not the bottleneck.
+"""Puts load on a server, from a process that is not the bottleneck.
 
-Owns how bodies reach wrk, a load generator in C, and how its report is read; without wrk, the generator of this package
-does a closed loop. An open loop is always that one's. Knows nothing of what is served.
+Owns how bodies reach wrk, a load generator in C, and how its report is read. Without wrk, the generator of this package does
+closed loops; it always does the open loops. Knows nothing of what is served.
 """
 
 import re
@@ -18,7 +18,7 @@ from scripts.bench.job import Job, Report
 
 ROOT = Path(__file__).parents[2]
 
-# One request, made once by wrk itself: without a function to ask, it calls no Lua while it measures.
+# One request, built once by wrk itself: without a `request` function, wrk calls no Lua while it measures.
 STATIC = """
 wrk.method = "POST"
 wrk.headers = {headers}
@@ -26,7 +26,7 @@ local file = io.open("{folder}/0", "rb")
 wrk.body = file:read("*a")
 file:close()
 """
-# Requests are made once; each thread walks through them in turn.
+# Requests are built once; each thread sends them in turn.
 SCRIPT = """
 local requests = {{}}
 local turn = 0
@@ -47,7 +47,7 @@ UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a closed loop of callers saw. Latencies in seconds."""
+    """The result of a closed loop. Latencies in seconds."""
 
     requests_per_second: float
     p50: float
@@ -60,7 +60,7 @@ def has_wrk() -> bool:
 
 
 def closed_loop(url: str, bodies: Sequence[bytes], *, connections: int, seconds: int, headers: Mapping[str, str]) -> Load:
-    """`connections` callers, each sending the next body as soon as it is answered."""
+    """Run `connections` clients, each sending the next body as soon as the last is answered; `seconds`: for how long."""
     if has_wrk():
         return _wrk(url, bodies, connections, seconds, headers)
     report = generate(Job(url=url, bodies=bodies, headers=dict(headers), connections=connections, seconds=seconds))
@@ -69,7 +69,7 @@ def closed_loop(url: str, bodies: Sequence[bytes], *, connections: int, seconds:
 
 
 def generate(job: Job, *, by: Literal["generator", "sockets"] = "generator") -> Report:
-    """The job, done by a load generator in a process of its own; CalledProcessError where nothing listens."""
+    """Have the job done by a load generator in its own process; CalledProcessError if nothing listens."""
     command = [sys.executable, "-m", f"scripts.bench.{by}"]
     done = subprocess.run(command, cwd=ROOT, input=job.to_json(), stdout=subprocess.PIPE, text=True, check=True)
     return Report.from_json(done.stdout)

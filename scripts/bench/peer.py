@@ -1,4 +1,4 @@
-"""A connection over which a client of any manners asks: whole requests, pieces of them, and hanging up in the middle.
+"""The connection of a good or bad client: whole requests, requests in pieces, and hanging up in the middle.
 
 Owns HTTP/1.1 as far as such a client needs it. Knows nothing of what is asked.
 """
@@ -15,16 +15,16 @@ import orjson
 PATIENCE = 60.0  # seconds: longer than any deadline of the service
 PAUSE = 0.05  # seconds between the pieces of a slow client
 CUT_OFF = "cut off"
-MOST_PIECE = 2**16  # bytes that one who reads slowly takes at a time
+MOST_PIECE = 2**16  # bytes that a slow reader takes at a time
 
 
 class NoAnswer(Exception):
-    """The connection ended, or nothing came, before the answer was whole; the text says which."""
+    """The connection ended, or nothing came, before the answer was complete; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that came whole."""
+    """A complete answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,26 +36,29 @@ class Reply:
 
 @dataclass(slots=True)
 class Peer:
-    """One client's connection, opened when it is needed and again after it was closed in order."""
+    """One client's connection, opened when it is needed, and again after it was closed."""
 
     port: int
-    sent: float = field(default=0.0, init=False)  # when the last request was, on the monotonic clock; infinite: not yet
+    sent: float = field(default=0.0, init=False)  # when the last request was sent whole, in monotonic seconds; infinite: not yet
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, init=False)
-    _begun: bool = field(default=False, init=False)  # the answer is there in part
+    _begun: bool = field(default=False, init=False)  # a part of the answer has arrived
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.leave()
-        await asyncio.sleep(0)  # the loop closes what was left
+        await asyncio.sleep(0)  # lets the event loop close the connection
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
-        """One request at once; NoAnswer."""
+        """Send one request in one piece; NoAnswer if no whole answer comes."""
         return await self.send([request(method, path, body, **headers)])
 
     async def send(self, pieces: list[bytes], *, pause: float = 0.0, slow_reader: bool = False) -> Reply:
-        """A request in pieces, with so many seconds between them; NoAnswer. An answer that comes early ends it."""
+        """Send a request in pieces, `pause` seconds apart; NoAnswer if no whole answer comes.
+
+        slow_reader: read the answer in small pieces, with pauses.
+        """
         try:
             async with asyncio.timeout(PATIENCE + pause * len(pieces)):
                 self._begun, self.sent = False, inf
@@ -76,13 +79,13 @@ class Peer:
         raise NoAnswer(problem)
 
     async def drop(self, data: bytes) -> None:
-        """Send this and be gone, whatever is answered."""
+        """Send these bytes and hang up without waiting for an answer."""
         try:
             _, writer = await self._open()
             writer.write(data)
             await asyncio.wait_for(writer.drain(), PATIENCE)
         except (OSError, TimeoutError):
-            pass  # it is gone all the same
+            pass  # it hangs up anyway
         self.leave()
 
     def leave(self) -> None:
@@ -112,7 +115,7 @@ class Peer:
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """The bytes of a request; headers have underscores for dashes. A length that is given is told, whatever it is."""
+    """The bytes of a request; headers have underscores for dashes. A content_length that is given is sent, even if wrong."""
     fields = {"host": "soak", "content_length": str(len(body)), **headers}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body

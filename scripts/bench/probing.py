@@ -1,8 +1,8 @@
-"""A prober in a process of its own: how soon /health/live is answered, and how soon by a process that does nothing else.
+"""A prober in its own process: how soon the service answers /health/live, compared with a process that is otherwise idle.
 
-Owns the schedule and its figures. The idle process beside the service is asked as often and in the same way: when it is late,
-it was the machine that had no time for it. Every probe is a connection of its own, as an orchestrator's, and none waits for
-the one before. Ends with its input and prints its report: python -m scripts.bench.probing PORT
+Owns the schedule and its figures. The idle process is probed as often and in the same way: if it is late, the machine was
+busy, not the service. Every probe has its own connection, as an orchestrator's has, and none waits for the one before.
+Runs until its input ends, then prints its report: python -m scripts.bench.probing PORT
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import numpy as np
 import uvloop
 
 EVERY = 0.02  # seconds from one probe to the next, of the service and of the idle process alike
-SOON = 0.05  # seconds within which an answer is to be there
+SOON = 0.05  # seconds; a later answer counts as late
 PATIENCE = 10.0
 PROBE = b"GET /health/live HTTP/1.1\r\nHost: soak\r\nConnection: close\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -24,7 +24,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of many probes; seconds, NaN where there was none."""
+    """The figures of many probes; in seconds, NaN if none was answered."""
 
     asked: int
     failed: int  # no answer, or another than 200
@@ -41,12 +41,12 @@ class Figures:
 
     @property
     def late_share(self) -> float:
-        """Of all: one that fails is not in time."""
+        """Share of all probes; one that failed counts as late."""
         return (self.late + self.failed) / self.asked if self.asked else 1.0
 
 
 class Prober:
-    """Asks one port."""
+    """Probes one port."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -81,7 +81,7 @@ class Prober:
 
 
 async def probe(port: int) -> dict[str, Figures]:
-    """Until the input ends."""
+    """Probe the service and the idle process until the input ends."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, over.set)
     idle = await asyncio.create_subprocess_exec(sys.executable, "-m", __spec__.name, "idle", stdout=asyncio.subprocess.PIPE)
@@ -101,7 +101,7 @@ async def probe(port: int) -> dict[str, Figures]:
 
 
 async def answer() -> None:
-    """What the idle process does."""
+    """The idle process: answer every probe with 200."""
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()

@@ -1,4 +1,4 @@
-"""What the rounds found: medians with the extremes beside them, and the tables that a person reads.
+"""The result of the rounds: medians with their extremes, and the tables that people read.
 
 Owns the ratios and the wording. Knows nothing of how anything was measured.
 """
@@ -26,7 +26,7 @@ Summary = dict[str, dict[str, Spread | None]]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A figure as a person reads it: under a head in a table, or where {} stands in a sentence."""
+    """A figure as people read it: `text` is its heading in a table, or a sentence with {} in its place."""
 
     text: str
     figure: str
@@ -123,7 +123,7 @@ SERVICE = (
 
 
 def ratios(figures: Figures) -> Figure:
-    """The figures of one round against each other; None where a part of one was not measured."""
+    """The ratios of one round's figures; None where one of the two was not measured."""
 
     def get(name: str, figure: str) -> float | None:
         return figures.get(name, {}).get(figure)
@@ -147,7 +147,7 @@ def ratios(figures: Figures) -> Figure:
 
 
 def summary(rounds: Sequence[Figures]) -> Summary:
-    """Each figure over the rounds, its ratios of each round too."""
+    """The spread over the rounds of each figure, and of the ratios within each round."""
     whole = [figures | {"ratios": ratios(figures)} for figures in rounds]
     return {name: {figure: _spread([each[name][figure] for each in whole]) for figure in found} for name, found in whole[0].items()}
 
@@ -158,7 +158,7 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
 
 
 def lines(plan: Plan, found: Summary) -> Iterator[str]:
-    """The report, for people. Medians."""
+    """The report for people, with medians."""
     if plan.closed:
         raw = ", ".join(shown.text.format(shown.of(found["ceiling"])) for shown in CEILING)
         yield f"{plan.spec}, sequences of {scenarios.STEPS} steps: {raw}\n"

@@ -1,7 +1,7 @@
 """One round: the ceiling, the plain service, the service, the bare route, and streams, each measured once, close in time.
 
-Owns the order, and that a figure is divided by one of the same round: a machine that is slower in one minute than in the
-next is so for both. Knows nothing of how often it is repeated or how it is shown.
+Owns the order, and that ratios are of figures of the same round: if the machine is slower for a minute, it is slower for both.
+Knows nothing of how often rounds are repeated or how they are shown.
 """
 
 import json
@@ -22,7 +22,7 @@ from scripts.bench.job import Figure, Job
 from scripts.bench.scenarios import Arrivals, Expiry, Scenario, Streams
 from scripts.bench.servers import Running
 
-Figures = dict[str, Figure]  # by scenario, and what is measured beside them
+Figures = dict[str, Figure]  # by scenario; also "ceiling" and "service"
 
 IDLE = 5.0  # seconds
 CONNECTIONS = 1024  # of an open loop
@@ -46,13 +46,13 @@ class Plan:
         return [each for each in self.closed if each.bounded]
 
     def __len__(self) -> int:
-        """How often `measure` tells what it does."""
+        """How often `measure` calls `tell`."""
         parts = (self.closed, self.bounded, self.open, self.streams, self.expiries)
         return (2 if self.closed else 0) + sum(map(len, parts))
 
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> Figures:
-    """All that is planned, once; `tell` hears what comes next. RuntimeError when a closed loop has failed requests."""
+    """Measure all that is planned, once; `tell` is called with the name of each step. RuntimeError if a closed loop fails."""
     figures = _sequences(plan, tell) if plan.closed else {}
     first = scenarios.body(len(plan.spec.features), 1)
     for flags, group in groupby(plan.streams, lambda each: each.flags):
@@ -67,7 +67,7 @@ def measure(plan: Plan, tell: Callable[[str], None]) -> Figures:
 
 
 def _sequences(plan: Plan, tell: Callable[[str], None]) -> Figures:
-    """Requests that each carry all that is needed, and what is measured beside them."""
+    """Measure the requests without streams, and what they are compared with."""
     version, workers, features = str(plan.version), str(cpus.available()), len(plan.spec.features)
     first = scenarios.body(features, 1)
     figures: Figures = {}
@@ -131,15 +131,15 @@ def _closed(server: Running, scenario: Scenario, seconds: int, ceiling: float) -
         raise RuntimeError(f"{scenario.name}: {found.failed} requests failed")
     rate = found.requests_per_second
     share = None if scenario.sequences is None else rate * scenario.sequences / ceiling
-    spent = cpus.available() / (rate * scenario.instances) if rate else None  # processor time, were there no idle processor
+    spent = cpus.available() / (rate * scenario.instances) if rate else None  # processor time, as if no processor was idle
     return {"requests_per_second": rate, "p50": found.p50, "p99": found.p99, "of_ceiling": share, "spent": spent}
 
 
 def _bound(scenario: Scenario, of_ceiling: float | None) -> float | None:
-    """The share of the ceiling that would be left if nothing but HTTP, its generator and the model took any time: on the same
-    processors, one after the other. None where it is not the processors that are waited for.
+    """The share of the ceiling that would be reached if only HTTP, the generator and the model took time, one after the other
+    on the same processors. None if processors are not the bottleneck: with a single client.
 
-    of_ceiling: what the bare route gets through, which runs no model.
+    of_ceiling: the bare route's share of the ceiling; it runs no model.
     """
     return 1 / (1 + 1 / of_ceiling) if of_ceiling and scenario.callers > 1 else None
 
@@ -163,7 +163,7 @@ def _open(server: Running, arrivals: Arrivals, capacity: float, seconds: int) ->
 
 
 def _steps(server: Running) -> tuple[float | None, float | None]:
-    """Time steps that were asked for, and those that were computed with the padding among them."""
+    """Time steps that were asked for, and those that were computed, padding included."""
     return server.counter("recurve_steps_total"), server.counter("recurve_padded_steps_total")
 
 
@@ -173,20 +173,20 @@ def _engine(server: Running) -> tuple[float | None, float | None]:
 
 
 def _each(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:
-    """Seconds in the engine for each instance between two moments."""
+    """Seconds in the engine per instance, between two readings of the counters."""
     seconds, count = (None if a is None else a - (b or 0.0) for b, a in zip(before, after, strict=True))
     return None if seconds is None or not count else seconds / count
 
 
 def _waste(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:
-    """The share of what was computed that was padding."""
+    """The share of padding in the computed time steps."""
     asked, computed = (None if a is None else a - (b or 0.0) for b, a in zip(before, after, strict=True))
     return None if asked is None or not computed else 1 - asked / computed
 
 
 def _idle(server: Running) -> float | None:
-    """CPUs that it uses when nothing is asked of it, once what came before is over."""
-    time.sleep(1.0)  # what ends after its answer is not idleness
+    """CPUs that the server uses without requests, after the earlier ones are over."""
+    time.sleep(1.0)  # work that ends after its answer must not count
     before = tree.cpu_seconds(server.pid)
     time.sleep(IDLE)  # the time that is measured
     after = tree.cpu_seconds(server.pid)

@@ -1,4 +1,4 @@
-"""What is asked of the servers: by whom, how often, and as which bytes.
+"""The scenarios: how many clients send which requests to which server.
 
 Owns the names of the scenarios and the requests. Knows nothing of how they are sent or what the answers cost.
 """
@@ -12,10 +12,10 @@ import numpy as np
 
 from scripts.bench.servers import JSON
 
-STEPS = 128  # of a sequence, where nothing else is said
+STEPS = 128  # of a sequence, by default
 LONGEST = 512
 DEADLINE = 0.25  # seconds
-STATE = b"the state token"  # where it goes; it is known once a server runs
+STATE = b"the state token"  # a placeholder: the token is known once a server runs
 
 OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
 
@@ -31,19 +31,19 @@ BARE_1, BARE_64 = "bare route: the same, 1 caller", "bare route: the same, 64 ca
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A closed loop: each of the callers sends the next body as soon as it is answered."""
+    """A closed loop: each of the clients (`callers`) sends the next body as soon as it is answered."""
 
     name: str
     callers: int
     bodies: Sequence[bytes]
-    sequences: float | None = 1.0  # that a request holds, counted in steps; None: it is not the model that is measured
-    instances: int = 1  # that a request holds
+    sequences: float | None = 1.0  # in a request, in units of STEPS steps; None: the model is not what is measured
+    instances: int = 1  # in a request
     server: Literal["plain", "service", "bare"] = "service"
     headers: Mapping[str, str] = field(default_factory=JSON.copy)
 
     @property
     def bounded(self) -> bool:
-        """Whether it is told what HTTP alone takes of it."""
+        """Whether the bare route is measured with the same bodies, to report the cost of HTTP alone."""
         return self.server == "service" and self.sequences is not None
 
     @property
@@ -51,16 +51,16 @@ class Scenario:
         return any(STATE in body for body in self.bodies)
 
     def carrying(self, token: str) -> "Scenario":
-        """The scenario with a state token that a server gave."""
+        """The scenario with a server's state token in place of the placeholder."""
         return replace(self, bodies=[body.replace(STATE, token.encode()) for body in self.bodies])
 
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """An open loop: requests come at a share of what a closed loop found, whatever becomes of them."""
+    """An open loop: requests are sent at a share of the rate that a closed loop reached, whatever becomes of them."""
 
     name: str
-    capacity: str  # the closed loop
+    capacity: str  # the name of the closed loop
     share: float
     body: bytes
     deadline: float = DEADLINE
@@ -68,20 +68,20 @@ class Arrivals:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Streams that each have a caller of their own, who sends so many steps a message, over a WebSocket or over HTTP."""
+    """Streams with one client each, which sends `steps` steps per message, over a WebSocket or over HTTP."""
 
     name: str
     callers: int
     body: bytes
     steps: int = 1
-    loop: Literal["search", "closed"] = "closed"  # the highest rate of a schedule that is held, or what comes of waiting
+    loop: Literal["search", "closed"] = "closed"  # search: find the highest rate of an open loop that is held
     over: Literal["sockets", "http"] = "sockets"
-    flags: Sequence[str] = ()  # of the service
+    flags: Sequence[str] = ()  # for the service
 
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """Streams that nobody goes on with, and that are dropped all at once."""
+    """Abandoned streams, which expire all at once."""
 
     name: str
     store: Literal["embedded", "memory"]

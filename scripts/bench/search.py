@@ -1,22 +1,22 @@
-"""The search for the highest rate that is held: which to try next, decided from what came of those that were tried.
+"""The search for the highest rate that is held: decides from the rates tried so far which to try next.
 
-Owns the decision. Knows nothing of what a rate is one of, nor of what holding it means: it is told.
+Owns the decision. Does not know what the rate is of, nor what holding it means: `attempt` says whether it was held.
 """
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-STEP = 1.1  # between two rates that are told apart
-MOST = 6  # that are tried
+STEP = 1.1  # the ratio of two neighbouring rates
+MOST = 6  # rates that are tried
 
 _Found = TypeVar("_Found")
 
 
 def following(tried: Mapping[int, bool]) -> int | None:
-    """The number of steps from the first rate to that which is tried next, where these were held or not; None: no more.
+    """The next rate to try, in steps from the first rate; None: no more. tried: steps -> whether that rate was held.
 
-    Away from the first in strides that double, until one is held and a higher one is not; then halfway between them. What
-    was not held below one that was has met a chance delay.
+    Goes away from the first in strides that double, until one rate is held and a higher one is not; then halfway between them.
+    A failure below a rate that was held counts as a chance delay.
     """
     if len(tried) >= MOST:
         return None
@@ -31,7 +31,7 @@ def following(tried: Mapping[int, bool]) -> int | None:
 
 
 def highest(start: float, attempt: Callable[[float], tuple[bool, _Found]]) -> tuple[float, _Found] | None:
-    """The highest rate that `attempt` says was held, and what else it said of it; None when none was. Begins at `start`."""
+    """The highest rate that was held, and the result of its `attempt`; None if none was held. Begins at `start`."""
     tried: dict[int, bool] = {}
     best: tuple[int, _Found] | None = None
     while (steps := following(tried)) is not None:

@@ -1,6 +1,6 @@
-"""The servers that are measured: each a process of its own, on a port of its own, gone at the end.
+"""Runs the servers that are measured, each in its own process and on its own port, and stops them at the end.
 
-Owns starting and stopping, and asking a server a single thing. Knows nothing of load or of what is compared.
+Owns starting and stopping, and single requests to a server. Knows nothing of load or of what is compared.
 """
 
 import json
@@ -26,7 +26,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server; `cold_start` is how long it took from its start to its first answered prediction, in seconds."""
+    """A running server; `cold_start`: seconds from its start to its first answered prediction."""
 
     port: int
     pid: int
@@ -38,25 +38,25 @@ class Running:
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def answering(self, size: int) -> "Running":
-        """The bare route, where it answers so many bytes."""
+        """The bare route, set to answer `size` bytes."""
         return replace(self, path=f"/predict?{size}")
 
     def ask(self, body: bytes, headers: Mapping[str, str] = JSON) -> bytes:
-        """The answer to a prediction; RuntimeError when it is not 200."""
+        """Ask for a prediction; RuntimeError if the status is not 200."""
         status, answer = _call(self.port, "POST", self.path, body, headers)
         if status != 200:
             raise RuntimeError(f"{self.url} answered {status}: {answer[:300].decode(errors='replace')}")
         return answer
 
     def begin_stream(self) -> str:
-        """The path of a new stream; RuntimeError when there is none."""
+        """Begin a stream, and return its path; RuntimeError if the server refuses."""
         status, answer = _call(self.port, "POST", "/streams", b"{}")
         if status != 201:
             raise RuntimeError(f"POST /streams answered {status}: {answer[:300].decode(errors='replace')}")
         return f"/streams/{json.loads(answer)['id']}"
 
     def counter(self, name: str) -> float | None:
-        """The sum of a metric over its labels; None where the server does not have it."""
+        """The sum of a metric over its labels; None if the server does not have it."""
         status, text = _call(self.port, "GET", "/metrics")
         values = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)", text.decode(), re.MULTILINE)
         return sum(map(float, values)) if status == 200 and values else None
@@ -64,7 +64,10 @@ class Running:
 
 @contextmanager
 def service(version: Path, spec: ModelSpec, first: bytes, *more: str) -> Iterator[Running]:
-    """The service itself, with its defaults but for these flags, over a repository that holds this version alone."""
+    """Run the service with its defaults and the flags `more`, over a repository that holds only this version.
+
+    first: the body of a prediction, which must be answered before the server counts as running.
+    """
     port = free_port()
     with TemporaryDirectory() as place:
         repository, data = Path(place) / "model", Path(place) / "data"
@@ -88,7 +91,7 @@ def service(version: Path, spec: ModelSpec, first: bytes, *more: str) -> Iterato
 
 @contextmanager
 def module(name: str, *arguments: str, port: int, first: bytes) -> Iterator[Running]:
-    """Another server of this package."""
+    """Run another server of this package."""
     with _running(["-m", f"scripts.bench.{name}", *arguments], port, first) as server:
         yield server
 
@@ -115,7 +118,7 @@ def _running(arguments: Sequence[str], port: int, first: bytes) -> Iterator[Runn
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, first: bytes) -> None:
-    """Until it answers the first prediction."""
+    """Wait until the server answers the first prediction."""
     end = time.perf_counter() + PATIENCE
     said = "nothing"
     while time.perf_counter() < end:
@@ -124,7 +127,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, first: bytes) -> None:
         try:
             status, answer = _call(port, "POST", "/predict", first)
         except (OSError, HTTPException):
-            time.sleep(0.005)  # a server that is not ours says in no other way that it is there
+            time.sleep(0.005)  # the other servers have no other sign that they are ready
             continue
         if status == 200:
             return

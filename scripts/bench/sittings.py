@@ -1,6 +1,6 @@
-"""What clients do with streams: begin, go on, ask twice, fork, end or forget them, over HTTP and WebSockets, or vanish.
+"""Visits by clients of streams: they begin, continue, repeat, fork, end or abandon them, over HTTP and WebSockets, or vanish.
 
-Owns these visits and what they deserve; they end as those of visits.py do.
+Owns these visits and their right answers; they end as those of visits.py do.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from scripts.bench.peer import PATIENCE, NoAnswer
 from scripts.bench.truth import SIGNALS, STEPS, Part
 from scripts.bench.visits import JSON, OCTETS, Client, Refused, Wrong, check, deserved
 
-CHUNKS, CHUNK = 8, 100  # of a stream at most; steps of one at most
-AGAIN, FORKED, ENDED, VANISHED = 0.2, 0.2, 0.5, 0.3
+CHUNKS, CHUNK = 8, 100  # chunks of a stream, and steps of a chunk, at most
+AGAIN, FORKED, ENDED, VANISHED = 0.2, 0.2, 0.5, 0.3  # probabilities
 
 
 def chunks(client: Client) -> list[Part]:
-    """Of one signal, one after the other."""
+    """Consecutive chunks of one signal, from its beginning."""
     signal, end, parts = client.random.randrange(SIGNALS), 0, []
     for _ in range(client.random.randint(1, CHUNKS)):
         parts.append(Part(signal, end, end + client.random.randint(1, CHUNK)))
@@ -57,7 +57,7 @@ async def _chunk(client: Client, path: str, part: Part, seq: int) -> None:
 
 
 async def over_websocket(client: Client) -> None:
-    """All chunks on their way at once; some vanish before they have read the answers, some send what is no chunk."""
+    """Send all chunks at once; some clients vanish before they read the answers, some send an invalid chunk at the end."""
     parts, random = chunks(client), client.random
     vanishes = random.random() < VANISHED
     try:

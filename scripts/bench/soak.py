@@ -1,8 +1,8 @@
-"""A long run of everything that clients do at once, and what must hold all the while.
+"""The soak test: a long run of all kinds of clients at once, with checks of what must hold throughout.
 
-Owns the mixture, the checks and the report. Knows nothing of what a visit asks. Held: every answer is what its request
-deserves, and every prediction the engine's; probes are answered soon, but for what the machine keeps everybody waiting; memory
-does not grow; what is begun and forgotten is gone in the end.
+Owns the mixture, the checks and the report. Knows nothing of what a visit asks. The checks: every answer is right for its
+request, and every prediction is the engine's; probes are answered soon, apart from delays that an idle process has too; memory
+does not grow; abandoned streams are gone in the end.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from scripts.bench.tally import Tally, Trend, Visit
 from scripts.bench.truth import Truth
 from scripts.bench.visits import Client
 
-WORKERS, TTL = 2, 30  # of the service; seconds after which it forgets a stream
-QUICK: Mapping[str, tuple[Visit, int]] = {  # and how often, beside each other
+WORKERS, TTL = 2, 30  # of the service; seconds after which it drops an idle stream
+QUICK: Mapping[str, tuple[Visit, int]] = {  # name -> the visit and its weight
     "JSON": (visits.json, 30),
     "octets": (visits.octets, 15),
     "JSON, gzip": (visits.packed, 5),
@@ -46,17 +46,17 @@ SLOW: Mapping[str, tuple[Visit, int]] = {
     "at the limits": (greedy.huge, 2),
     "over the limits": (greedy.too_large, 2),
 }
-CALLERS = ((QUICK, 12), (SLOW, 4))  # that make these, one after the other
+CALLERS = ((QUICK, 12), (SLOW, 4))  # the clients of each mixture; each makes one visit after the other
 SAMPLES = 120  # of memory
 GIVES_WAY = 10  # of 19: the niceness of this process
-GROWTH = 0.05  # of memory, over the last two thirds, by the line through it
-LATE = 0.01  # share of probes that may be, above that of the idle process
-TIMEOUT = 1.0  # seconds that an orchestrator waits for an answer, where nothing else is set
-PATIENCE = 45.0  # seconds after that, with those in which a chunk that waits could still need its stream
+GROWTH = 0.05  # share by which memory may grow over the last two thirds, by a straight line fitted to it
+LATE = 0.01  # share of probes that may be late, above that of the idle process
+TIMEOUT = 1.0  # seconds that an orchestrator waits for a probe's answer by default
+PATIENCE = 45.0  # seconds after the TTL by which streams must be gone: a chunk that waits may still need its stream
 
 
 def run(version: Path, spec: ModelSpec, *, minutes: float, target: Path | None) -> int:
-    """Load the service with all of it, and print what came of it; 1 when something did not hold, 2 when it cannot be known."""
+    """Run the soak test and print its results; 1 if a check failed, 2 if the model cannot be checked in this way."""
     try:
         truth = Truth(spec, version)
     except ValueError as error:
@@ -73,7 +73,7 @@ async def _soak(server: servers.Running, truth: Truth, seconds: float, target: P
     prober = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "scripts.bench.probing", str(server.port), stdin=PIPE, stdout=PIPE, cwd=servers.ROOT
     )
-    os.nice(GIVES_WAY)  # the service's time is its own, as if this were another machine
+    os.nice(GIVES_WAY)  # so that the clients take little processor time from the service, as if they were on another machine
     spent, waited = tree.cpu_seconds(server.pid) or 0.0, tree.waiting_seconds(server.pid) or 0.0
     sizes: list[tuple[float, float]] = []
     async with asyncio.TaskGroup() as group:
@@ -114,7 +114,7 @@ async def _soak(server: servers.Running, truth: Truth, seconds: float, target: P
 
 
 def verdicts(tally: Tally, probes: Mapping[str, Figures], trend: Trend, left: int) -> dict[str, bool]:
-    """What is said of each thing that must hold, and whether it does."""
+    """Each check as a sentence, and whether it holds."""
     wrong = tally.wrong
     told = ", ".join(f"{times:,} {name}" for name, times in sorted(wrong.items(), key=lambda item: -item[1])[:10])
     service, idle = probes["service"], probes["idle"]
@@ -146,7 +146,7 @@ async def _weigh(pid: int, seconds: float, sizes: list[tuple[float, float]]) -> 
 
 
 async def _left(port: int, truth: Truth) -> int:
-    """How many streams there are when all should have been forgotten."""
+    """How many streams are left when all should have expired."""
     deadline, count = monotonic() + TTL + PATIENCE, 1
     async with Client(port, truth, Random(0)).peer as peer:  # noqa: S311  # the same
         while count and monotonic() < deadline:

@@ -1,8 +1,8 @@
-"""Messages on many WebSockets, from a process of its own: by a schedule, or each as soon as the one before is answered.
+"""A load generator of messages on many WebSockets, in its own process: an open loop at a fixed rate, or a closed loop.
 
-Owns the sockets and whose turn it is. Knows nothing of what is served: a binary message is the right answer to a message, and
-has the status 200. A socket that ends before all is over is one failed message more, with the close code as its status; what
-it had under way is unanswered. By a schedule, a message is sent when it is due, whatever is under way on its socket.
+Owns the sockets and whose turn it is. Knows nothing of what is served: every binary message counts as a right answer, with
+status 200. A socket that ends too early counts as one more failed message, with the close code as its status; its messages
+under way are unanswered. In an open loop a message is sent when it is due, whatever is under way on its socket.
 Reads a job, prints a report, both JSON: python -m scripts.bench.sockets [FILE] < job.json
 """
 
@@ -18,11 +18,11 @@ from scripts.bench import generator
 from scripts.bench.frames import BINARY, CLOSE, HANDSHAKE, PING, PONG, Frames, frame
 from scripts.bench.job import Answer, Job, Own, Report
 
-UNEXPECTED, NO_CODE, BROKEN = 1003, 1005, 1006  # as RFC 6455 numbers them: not understood, closed without one, not closed at all
+UNEXPECTED, NO_CODE, BROKEN = 1003, 1005, 1006  # RFC 6455's codes: not understood, closed without a code, lost without a close
 
 
 class Socket(asyncio.Protocol):
-    """One WebSocket: `answered` for each of its messages; `ended` with a close code and a reason when there will be no more."""
+    """One WebSocket; calls `answered` for each answered message, and `ended` with a close code and a reason at its end."""
 
     def __init__(self, answered: Callable[["Socket", Answer], None], ended: Callable[["Socket", int, str], None]) -> None:
         self.under_way: deque[tuple[float, float]] = deque()  # when each message was due, and when it was written
@@ -66,13 +66,13 @@ class Socket(asyncio.Protocol):
             self.opened.set_exception(ConnectionError("it hung up before it answered the handshake"))
 
     def _end(self, code: int, reason: bytes) -> None:
-        if not self.transport.is_closing():  # what ended it comes first
+        if not self.transport.is_closing():  # the first reason for its end counts
             self._code, self._reason = code, reason.decode(errors="replace")
             self.transport.abort()
 
 
 class Messages:
-    """One job, to be run once. The messages of a schedule are spread evenly over the sockets."""
+    """Runs one job, once. In an open loop, messages are spread evenly over the sockets."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -86,7 +86,7 @@ class Messages:
         self._done = asyncio.Event()
 
     async def run(self) -> Report:
-        """Do the job; OSError where nothing listens, or no WebSocket can be opened."""
+        """Do the job; OSError if nothing listens, or no WebSocket can be opened."""
         job, loop = self._job, asyncio.get_running_loop()
         self._sockets += await asyncio.gather(*(self._open() for _ in range(job.connections)))
         self._begin, spent = perf_counter(), process_time()
@@ -118,7 +118,7 @@ class Messages:
         return socket
 
     def _tick(self, rate: float, total: int) -> None:
-        """Send what is due by now, each message on the next socket."""
+        """Send the messages that are due by now, each on the next socket."""
         now = perf_counter()
         while self._due < total and (due := self._begin + self._due / rate) <= now:
             if due >= self._counts_from:
@@ -132,7 +132,7 @@ class Messages:
             self._stop()
 
     def _next(self, socket: Socket) -> None:
-        """What a socket does that waits for nothing, in a closed loop."""
+        """Send the next message of a socket in a closed loop."""
         now = perf_counter()
         self._sent += now >= self._counts_from
         self._send(socket, now)
@@ -152,7 +152,7 @@ class Messages:
     def _ended(self, socket: Socket, code: int, reason: str) -> None:
         if self._done.is_set():
             return
-        if all(answer.status == 200 for answer in self._answers):  # one reason will do
+        if all(answer.status == 200 for answer in self._answers):  # the first reason is enough
             print(f"A WebSocket ended with {code}: {reason[:300] or 'no reason given'}", file=sys.stderr)
         now = perf_counter()
         self._sent += 1

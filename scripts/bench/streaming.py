@@ -1,6 +1,6 @@
-"""Streams in one round: the rates that are held, what callers get who wait, and how long the event loop stands still.
+"""Measures streams in one round: the highest rate that is held, closed loops, and how long expiry blocks the event loop.
 
-Owns what it means that a rate is held, and which figures a load on streams comes to. Knows nothing of the order of things
+Owns what it means that a rate is held, and which figures a load on streams gives. Knows nothing of the order of measurements
 or of how they are shown.
 """
 
@@ -14,15 +14,15 @@ from scripts.bench.job import Figure, Job, Report
 from scripts.bench.scenarios import OCTETS, Expiry, Streams
 from scripts.bench.servers import Running
 
-WITHIN = 0.025  # seconds, of the p99 with which a rate is held
-PROBE = 2  # seconds, at most, of a rate that is tried
+WITHIN = 0.025  # seconds; a rate is held if its p99 is below this
+PROBE = 2  # seconds for which a rate is tried, at most
 WARM = 1.0  # seconds
-FIRST = 0.5  # of what callers get who wait: the rate that is tried first, about what is held
+FIRST = 0.5  # the first rate that is tried, as a share of the closed loop's: about what is held
 SHOWN = ("messages_per_second", "steps_per_second", "p50", "p99", "batch", "work", "late_p99", "cpus")
 
 
 def measure(server: Running, scenario: Streams, seconds: int) -> Figure:
-    """RuntimeError when a message fails that is not sent by a schedule."""
+    """The figures of one scenario; RuntimeError if a message fails in a closed loop."""
     if scenario.loop == "closed":
         return _closed(server, scenario, seconds)
     probe = min(PROBE, seconds)
@@ -37,7 +37,7 @@ def measure(server: Running, scenario: Streams, seconds: int) -> Figure:
 
 
 def held(report: Report) -> bool:
-    """Whether every message was answered, and 99 of 100 in time."""
+    """Whether every message was answered, and 99 % of them in time."""
     return not report.failed and report.p99 is not None and report.p99 < WITHIN
 
 
@@ -55,7 +55,7 @@ def _closed(server: Running, scenario: Streams, seconds: int) -> Figure:
 
 
 def _load(server: Running, scenario: Streams, seconds: int, rate: float | None) -> tuple[Report, float | None, float | None]:
-    """What came of it; the mean number of instances in a batch meanwhile, and the processor time of the service for each."""
+    """The load's report; the mean number of instances in a batch meanwhile, and the service's processor seconds per instance."""
     over_http = scenario.over == "http"
     paths = [f"{server.begin_stream()}/predict" for _ in range(scenario.callers)] if over_http else ()
     job = Job(
@@ -81,7 +81,7 @@ def _counted(server: Running) -> tuple[float | None, float | None]:
 
 
 def mean_batch(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:
-    """From the instances and the batches that were counted before and after; None where nothing ran."""
+    """Instances per batch, from the counts of both before and after; None if nothing ran."""
     instances, batches = ((b or 0.0) - (a or 0.0) for a, b in zip(before, after, strict=True))
     return instances / batches if batches else None
 

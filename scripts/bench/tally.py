@@ -1,4 +1,4 @@
-"""What came of many visits, and of a service's memory meanwhile.
+"""The results of many visits, and the trend of the service's memory meanwhile.
 
 Owns the counts, the table and the trend. Knows nothing of what is visited.
 """
@@ -18,7 +18,7 @@ Visit = Callable[[Client], Awaitable[None]]
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the visits, by what they were."""
+    """Counts the results of visits, and keeps their durations, by the name of the visit."""
 
     verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -37,7 +37,7 @@ class Tally:
 
     @property
     def wrong(self) -> dict[str, int]:
-        """What must not be, and how often it was."""
+        """Each result that must not occur, and how often it did."""
         return {
             f"{name}: {verdict}": times
             for name, verdicts in self.verdicts.items()
@@ -57,11 +57,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Memory as time went on: the line through the last two thirds."""
+    """Memory over time: the straight line through the last two thirds."""
 
     megabytes: float  # at its beginning
-    growth: float  # to its end, a share of that
-    hourly: float  # megabytes
+    growth: float  # from there to its end, as a share
+    hourly: float  # megabytes per hour
 
     @classmethod
     def of(cls, seconds: Sequence[float], megabytes: Sequence[float]) -> "Trend":

@@ -1,6 +1,6 @@
-"""What a process and its descendants use, as Linux counts it in /proc: processor time, waiting for it, and memory.
+"""What a process and its descendants use, from Linux's /proc: processor time, time spent waiting for a processor, and memory.
 
-Owns the reading of /proc. Knows nothing of what the processes do. Where there is no /proc, the answer is None.
+Owns the reading of /proc. Knows nothing of what the processes do. Without /proc, every result is None.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ def members(pid: int) -> list[int]:
     """The process and all its descendants."""
     children: dict[int, list[int]] = defaultdict(list)
     for text in _read(PROC.glob("[0-9]*/stat")):
-        name, _, rest = text.rpartition(")")  # what stands before may hold anything, parentheses too
+        name, _, rest = text.rpartition(")")  # the process's name may hold anything, parentheses too
         children[int(rest.split()[1])].append(int(name.split()[0]))
     found = [pid]
     for member in found:
@@ -24,17 +24,17 @@ def members(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Processor time of all threads that live, in a resolution of nanoseconds: 10 ms would not show what idling costs."""
+    """Processor time of all living threads, in nanosecond resolution: one of 10 ms would not show what idling costs."""
     return _scheduled(pid, 0)
 
 
 def waiting_seconds(pid: int) -> float | None:
-    """How long these threads were ready to run while the processors had others to run."""
+    """How long these threads were ready to run, but had no processor."""
     return _scheduled(pid, 1)
 
 
 def pss(pid: int) -> int | None:
-    """Proportional set size in bytes: memory, in which what several processes share counts once."""
+    """Proportional set size in bytes: memory that several processes share counts once."""
     texts = _read(PROC / str(member) / "smaps_rollup" for member in members(pid))
     sizes = [int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("Pss:")]
     return 1024 * sum(sizes) if sizes else None

@@ -1,7 +1,7 @@
-"""Sequences whose right answers are known: the engine's own, computed once in this process.
+"""Sequences with their right answers, which the engine computes once in this process.
 
-Owns the signals, how their parts are written, and what their right answers are. Knows nothing of how they are asked. Every
-part of a signal is answered by the same part of its whole answer: the model is causal, and goes on where a state left it.
+Owns the signals, how their parts are written, and their right answers. Knows nothing of how they are sent. The right answer
+to a part of a signal is the same part of the answer to the whole: the model is causal, and continues from a state.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from app.manifest import ModelSpec
 from app.tensors import Array, Instance
 
 SIGNALS, STEPS = 8, 2000
-LONGEST = 100_000  # steps of one more signal: as many as the service takes of one instance
+LONGEST = 100_000  # steps of one more signal: the service's limit for one instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Part:
 
 
 class Truth:
-    """What may be asked of one model version, and what is right."""
+    """The signals to send to one model version, and their right answers."""
 
     def __init__(self, spec: ModelSpec, folder: Path, *, seed: int = 0, longest: int = LONGEST) -> None:
-        """ValueError where the parts of a sequence are not answered as the whole, so that little could be known."""
+        """Compute the answers; ValueError if the model does not answer parts of a sequence like the whole."""
         if not (spec.causal and spec.divisible) or spec.max_batch_size is not None:
             raise ValueError(f"{spec} does not answer each step of sequences of any length and number, so it cannot be soaked.")
         self.spec = spec
@@ -58,14 +58,14 @@ class Truth:
         return self.signals[part.signal][part.begin : part.end].astype("<f4").tobytes()
 
     def is_right(self, part: Part, told: Any) -> bool:
-        """Whether this is what the `predictions` of a JSON answer should hold: an array, or one for each output by its name."""
+        """Whether the `predictions` of a JSON answer are right: an array, or one for each output by its name."""
         named = told if isinstance(told, dict) else {self.spec.outputs[0].name: told}
         if list(named) != [output.name for output in self.spec.outputs]:
             return False
         return self._are_right(part, [np.asarray(array, np.float64) for array in named.values()])
 
     def are_right_octets(self, part: Part, told: bytes) -> bool:
-        """Whether this is what a binary answer should hold: the outputs, one after the other, in float32."""
+        """Whether a binary answer is right: the outputs, one after the other, in float32."""
         shapes = [(len(part), *output.width) for output in self.spec.outputs]
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)]).tolist()
         if len(told) != 4 * ends[-1]:

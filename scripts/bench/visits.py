@@ -1,7 +1,7 @@
-"""What clients do, one request or two at a time: good ones of every format, and broken ones.
+"""Visits of one or a few requests: good ones in every format, and broken ones.
 
-Owns these visits, what they deserve, and who makes them. Knows nothing of streams, nor of how often each is made. A visit ends
-quietly where all was right, with Refused where the service had no room and said so, and with Wrong or NoAnswer for anything else.
+Owns these visits, their right answers, and the client that makes them. Knows nothing of streams, nor of how often each is made.
+A visit returns if all was right; it raises Refused if the service had no room and said so, and Wrong or NoAnswer otherwise.
 """
 
 import gzip
@@ -23,16 +23,16 @@ DEEP = 10**5
 
 
 class Refused(Exception):
-    """503, with the time to come back in it."""
+    """The service answered 503 with Retry-After."""
 
 
 class Wrong(Exception):
-    """An answer that is not what its request deserves; the text says which."""
+    """An answer that is not the right one for its request; the text says how."""
 
 
 @dataclass(slots=True)
 class Client:
-    """Somebody with a connection and a will of his own."""
+    """A simulated client, with its own connection and random choices."""
 
     port: int
     truth: Truth
@@ -43,7 +43,7 @@ class Client:
         self.peer = Peer(self.port)
 
     def part(self, begin: int = 0, signal: int | None = None) -> Part:
-        """Steps of a signal, most often few of them."""
+        """Steps of a signal from `begin` on, most often few of them."""
         length = round(float(STEPS - begin) ** self.random.random())
         return Part(self.random.randrange(SIGNALS) if signal is None else signal, begin, begin + max(1, length))
 
@@ -52,7 +52,7 @@ class Client:
 
 
 def deserved(reply: Reply, status: int = 200) -> Reply:
-    """The answer, if that is its status."""
+    """The answer, if it has this status; raises Refused or Wrong otherwise."""
     if reply.status == 503:
         raise Refused if reply.headers.get("retry-after", "").isdigit() else Wrong("503 without Retry-After")
     if reply.status != status:
@@ -100,7 +100,7 @@ async def packed(client: Client) -> None:
 
 
 async def token(client: Client) -> None:
-    """A sequence in two requests, the state carried by its caller; and a forged state."""
+    """Send a sequence in two requests, with the state kept by the client; then send a forged state."""
     truth, first = client.truth, Part(client.random.randrange(SIGNALS), 0, client.random.randrange(1, STEPS))
     rest = client.part(first.end, first.signal)
     reply = await client.peer.ask("POST", "/predict", predict_body(truth, [first], return_state=True), **JSON)
@@ -115,7 +115,7 @@ async def token(client: Client) -> None:
 
 
 async def v2(client: Client) -> None:
-    """Rows of one length by the Open Inference Protocol, in JSON or binary, the answer in either."""
+    """Send rows of one length by the Open Inference Protocol, in JSON or binary; the answer is in either."""
     spec, random = client.truth.spec, client.random
     parts = [client.part()]
     parts += [Part(random.randrange(SIGNALS), 0, len(parts[0])) for _ in range(random.randrange(4))]
@@ -152,7 +152,7 @@ def rows_of(parts: list[Part]) -> tuple[int, int]:
 
 
 async def broken(client: Client) -> None:
-    """One of everything that is wrong; each is told, and with the right status."""
+    """Send one of many kinds of broken requests; each must be answered with the right status."""
     truth, parts = client.truth, client.parts()
     whole, alone = predict_body(truth, parts), truth.octets(parts[0])
     begun = whole[:-2]
