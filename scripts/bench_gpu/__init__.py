@@ -1,1 +1,1 @@
-"""What a GPU changes: where the graphs run on it, how exactly, how fast, through the whole service, and when its memory is gone."""
+"""What a GPU changes: where the graphs' nodes run, how exactly, how fast, in the whole service, and when its memory is taken."""

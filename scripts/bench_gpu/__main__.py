@@ -1,12 +1,12 @@
-"""Measure what a GPU changes, in one run: placement, exactness, speed, the service over HTTP, and memory that is gone.
+"""Measure what a GPU changes, in one run: placement, exactness, speed, the service over HTTP, and the loss of GPU memory.
 
     python -m scripts.bench_gpu                               on the GPU where there is a driver for one, about 5 minutes
-    python -m scripts.bench_gpu --device cpu                  the same on the CPU: shows that it runs, and nothing of a GPU
+    python -m scripts.bench_gpu --device cpu                  the same on the CPU: shows that it runs, but nothing about a GPU
     python -m scripts.bench_gpu --markdown docs/gpu.md        the tables as Markdown; --json FILE for the figures
 
-Every part runs in a process of its own and survives the others' failures; what has been measured is written after each.
+Every part runs in its own process and survives the others' failures; what has been measured is written after each.
 Needs torch, onnx and onnxruntime-gpu. Exits 0 when all was measured and is as it must be, 1 when not, or when CUDA was asked
-for and cannot be had, 2 on wrong use, 130 when it was stopped.
+for and cannot be used, 2 on wrong use, 130 when it was stopped.
 """
 
 import shlex
@@ -24,7 +24,7 @@ from scripts.bench_gpu import child, report
 from scripts.bench_gpu.child import FAILED, Job, Result
 from scripts.bench_gpu.parts import NO_GPU, PARTS
 
-NEEDED = {"machine", "models"}  # by the others: whether there is CUDA, and what is measured
+NEEDED = {"machine", "models"}  # by the other parts: whether there is CUDA, and the models
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,6 @@
 """What a batch costs in this process: the graph on the GPU and on one thread of the CPU, and all CPUs at once.
 
-Owns these figures, taken through the engine as the service takes them: with the arrays made, copied and parted. Knows nothing
-of torch or HTTP.
+Measures through the engine, as the service runs it: with the arrays built, copied and split. Knows nothing of torch or HTTP.
 """
 
 import sys
@@ -17,13 +16,13 @@ from scripts.bench_gpu.roofline import Network
 from scripts.bench_gpu.sides import Side, Sides
 from scripts.bench_gpu.timing import median_seconds
 
-BUDGET, QUICK_BUDGET = 0.1, 0.005  # seconds of a cell
-LANE_BATCH = 16  # the service's on the CPU
+BUDGET, QUICK_BUDGET = 0.1, 0.005  # seconds for each cell
+LANE_BATCH = 16  # the service's batch size on the CPU
 LANE_SECONDS, QUICK_LANE_SECONDS = 0.5, 0.02
 
 
 def measure(job: Job) -> Result:
-    """Of each model its batches, and of those of one size what all CPUs get through."""
+    """Measure every batch of each model, and for each length how many sequences all CPUs compute together."""
     models = {}
     for title, folder in grid.folders(job).items():
         sides = Sides.open(folder, job.device)
@@ -59,7 +58,7 @@ def _cell(job: Job, sides: Sides, cell: grid.Cell) -> Result:
 
 
 def _lanes(job: Job, sides: Sides, steps: int) -> Result:
-    """Sequences a second of as many threads as there are CPUs, each with batches of its own."""
+    """Sequences per second with one thread per CPU, each running its own batches."""
     batch = sides.drawn([steps] * LANE_BATCH, seed=steps)
     lanes = cpus.available()
     begin = perf_counter()

@@ -1,8 +1,8 @@
-"""A part of the measurement, in a process of its own: what it takes, what it answers, and what became of it.
+"""Runs one part of the measurement in its own process: its job, its answer, and its failure.
 
-Two parts that load CUDA's libraries in different versions cannot share a process, and one that dies must not take the others
-along. Owns how they are started and ended. Knows nothing of what they measure. A part tells on stderr how far it is; the last
-line of its stdout is its answer, JSON.
+Parts that load different versions of CUDA's libraries cannot share a process, and one that crashes must not end the others.
+Owns how they are started and ended. Knows nothing of what they measure. A part reports its progress on stderr; the last line of
+its stdout is its answer, as JSON.
 """
 
 import json
@@ -26,12 +26,12 @@ FAILED = "failed"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every part is told. `quick`: as little as shows that it runs."""
+    """The input of every part. `quick`: only as much as shows that it runs."""
 
     device: Literal["cuda", "cpu"]
     reference: str  # the folder of the version that is measured
-    models: str  # a repository with those that are made for this
-    seconds: float = 1.5  # of a point of load
+    models: str  # a repository with the models that are made for the benchmark
+    seconds: float = 1.5  # for each point of load
     quick: bool = False
 
     @classmethod
@@ -40,9 +40,9 @@ class Job:
 
 
 def run(part: str, job: Job, *, patience: float) -> Result:
-    """The answer of the module scripts.bench_gpu.`part`; where it gives none, {"failed": why}, after `patience` seconds at most."""
+    """The answer of the module scripts.bench_gpu.`part`; {"failed": why} if it gives none within `patience` seconds."""
     command = [sys.executable, "-m", f"scripts.bench_gpu.{part}", json.dumps(asdict(job))]
-    with TemporaryFile("w+") as said:  # not a pipe: its end would wait for whatever else the part has started
+    with TemporaryFile("w+") as said:  # not a pipe: its end comes when all that the part started has ended
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, start_new_session=True)  # noqa: S603  # it runs what it measures
         try:
             process.wait(timeout=patience)
@@ -62,10 +62,10 @@ def run(part: str, job: Job, *, patience: float) -> Result:
 
 
 def answer(measure: Callable[[Job], Result]) -> int:
-    """Do what this process was started for, and print what came of it; its exit code."""
+    """Run the measurement that this process was started for, and print its result; returns the exit code."""
     try:
         result = measure(Job.from_json(sys.argv[1]))
-    except Exception as error:  # whatever it is, the others go on, and it is told
+    except Exception as error:  # whatever it is, it is reported, and the other parts go on
         traceback.print_exc()
         print(json.dumps({FAILED: f"{type(error).__name__}: {' '.join(str(error).split())}"}))
         return 1
@@ -74,5 +74,5 @@ def answer(measure: Callable[[Job], Result]) -> int:
 
 
 def say(text: str) -> None:
-    """How far it is."""
+    """Report progress on stderr."""
     print(f"  {text}", file=sys.stderr, flush=True)

@@ -11,14 +11,14 @@ from typing import Literal
 from scripts.bench_gpu.child import Job
 
 REFERENCE, AFTER, LARGE = "reset_before", "reset_after", "reset_before, hidden 256"
-MOST = 256  # sequences in a batch of the service on CUDA, unless it is told otherwise
-STEPS = 128  # of a sequence, where one length must do
-SCALED = 12  # numbers a step that the GRU gets of what is measured
+MOST = 256  # sequences in a batch of the service on CUDA, by default
+STEPS = 128  # of a sequence, where only one length is measured
+SCALED = 12  # numbers per step that the GRU gets, scaled from the features
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One that is made for this."""
+    """A model that is made for the benchmark."""
 
     title: str
     name: str
@@ -44,7 +44,7 @@ def folder_of(model: Model, job: Job) -> Path:
 
 
 def folders(job: Job) -> dict[str, Path]:
-    """Where each lies, by its title: the committed one, and those that are made."""
+    """The folder of each model by its title: the committed one, and those that are made."""
     return {REFERENCE: Path(job.reference), **{model.title: folder_of(model, job) for model in made(quick=job.quick)}}
 
 

@@ -1,7 +1,7 @@
-"""Takes the GPU's memory but for a little, and keeps it until it is told to end: python -m scripts.bench_gpu.hog MIB_LEFT
+"""Takes almost all of the GPU's memory, and keeps it until it is told to end: python -m scripts.bench_gpu.hog MIB_LEFT
 
 Owns the taking. Knows nothing of who needs the memory. Prints what is taken and what is left, as JSON, and then waits for the
-end of its stdin. `holding` starts it so, in a process of its own.
+end of its stdin. `holding` runs it in its own process.
 """
 
 import json
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from scripts.bench.servers import ROOT
 
 MIB = 2**20
-STEP = 20 * MIB  # of less torch takes as much
+STEP = 20 * MIB  # for a smaller tensor torch takes as much
 
 
 @contextmanager
 def holding(left: int) -> Iterator[dict[str, int]]:
-    """What was taken, in MiB, while the block runs; RuntimeError where it cannot be had. `left`: MiB that are not taken."""
+    """Hold the memory while the block runs; gives the MiB taken and left. RuntimeError if it fails. `left`: MiB not to take."""
     command = [sys.executable, "-m", "scripts.bench_gpu.hog", str(left)]
     with subprocess.Popen(  # noqa: S603  # it runs itself
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -33,7 +33,7 @@ def holding(left: int) -> Iterator[dict[str, int]]:
 
 
 def main() -> None:
-    import torch  # only here: whoever starts this must not have it
+    import torch  # only here: a process that imports `holding` must not load torch
 
     device = torch.device("cuda")
     kept, taken, step = [], 0, 2**30
@@ -46,7 +46,7 @@ def main() -> None:
         try:
             kept.append(torch.empty(size, dtype=torch.uint8, device=device))
             taken += size
-        except torch.OutOfMemoryError:  # what is free is not in one piece
+        except torch.OutOfMemoryError:  # the free memory is fragmented
             step //= 2
     free, _ = torch.cuda.mem_get_info()
     print(json.dumps({"taken": taken // MIB, "left": free // MIB}), flush=True)

@@ -1,6 +1,6 @@
-"""On what all this was measured: the GPU and its driver, the CPU, the versions, the commit.
+"""Describes what it was measured on: the GPU and its driver, the CPU, the versions, the commit.
 
-Owns where each is asked. Knows nothing of what is measured. What cannot be found out is None.
+Owns where each fact is read. Knows nothing of what is measured. What cannot be found out is None.
 """
 
 import platform
@@ -21,7 +21,7 @@ from scripts.training.packages import installed
 
 
 def measure(job: Job) -> Result:
-    """And, where CUDA is asked for and cannot be had, `obstacle`: why."""
+    """The facts; and `obstacle`, the reason if CUDA was asked for and cannot be used."""
     return {
         "gpu": _gpu() if job.device == "cuda" else None,
         "obstacle": _obstacle(Path(job.reference)) if job.device == "cuda" else None,
@@ -54,7 +54,7 @@ def _gpu() -> Result | None:
 
 
 def gpu_memory() -> int | None:
-    """MiB of it that are taken, by whoever."""
+    """MiB of the GPU's memory that are in use, by any process; None if that is not known."""
     said = _said("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
     first = (said or "").partition("\n")[0]
     return int(first) if first.isdecimal() else None

@@ -1,7 +1,7 @@
-"""The GPU's memory taken away from a running service: it must go on, say so, and come back.
+"""Takes the GPU's memory away from a running service, which must go on, report it, and return to the GPU.
 
 Owns the order of events and what must be true at each. Knows nothing of who takes the memory. The model is the one whose
-graph takes memory by the size of the batch; the committed one's takes all that it needs at its start.
+graph needs more memory for larger batches; the committed model's graph takes all that it needs at the start.
 """
 
 import json
@@ -23,7 +23,7 @@ from scripts.bench_gpu.child import Job, Result
 from scripts.bench_gpu.sides import Sides
 
 LEFT = 40  # MiB
-SMALL, LARGE = (256, 32), (256, 500)  # instances and steps: as large as at the service's start; as large as a batch may be
+SMALL, LARGE = (256, 32), (256, 500)  # instances and steps: the largest batch at the service's start; the largest that it makes
 RECOVERY = 30.0  # seconds, at most
 
 Holding = Callable[[], AbstractContextManager[dict[str, int]]]
@@ -31,7 +31,7 @@ Holding = Callable[[], AbstractContextManager[dict[str, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A batch, and what must be answered: what the CPU answers here, in this process, or the service did before."""
+    """A batch and its expected answer: that of the CPU in this process, or an earlier one of the service."""
 
     body: bytes
     expected: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
@@ -46,7 +46,7 @@ class Request:
         return cls(body, [each.output for each in answers], sides.cpu.engine.spec.tolerance)
 
     def as_answered(self, port: int) -> "Request":
-        """The batch, of which is expected what the service at `port` answers now."""
+        """The same batch, with the service's present answer as the expected one; `port`: the service's."""
         answers = state.predicted(port, self.body)["predictions"]
         return replace(self, expected=[np.array(each, np.float32) for each in answers])
 
@@ -67,7 +67,7 @@ class Request:
 
 
 def measure(job: Job) -> Result:
-    """Both models served, the memory taken and given back."""
+    """Serve both models, take the memory away, and give it back."""
     folders = {title: grid.folders(job)[title] for title in (grid.AFTER, grid.REFERENCE)}
     sides = {title: Sides.open(folder, "cpu") for title, folder in folders.items()}
     with ExitStack() as stack:
@@ -92,10 +92,10 @@ def watched(
     other: tuple[Request, int] | None = None,
     patience: float = RECOVERY,
 ) -> Result:
-    """What the service at `port` did before, while and after the memory was held, and what of it is not as it must be.
+    """What the service at `port` did before, while and after the memory was held, and what was wrong with it.
 
-    `small` needs no more memory than it has, `large` more than is left; `other`: a request to a second service, whose memory
-    is all taken at its start, and where that is. `patience`: seconds until it must have come back.
+    `small` needs no more memory than the service has, `large` more than is left. `other`: a request to a second service, which
+    takes all its memory at its start, and that service's port. `patience`: seconds within which the GPU must be in use again.
     """
     events: list[Result] = []
     faults: list[str] = []

@@ -1,7 +1,6 @@
-"""The models that are measured beside the one that is committed, published into a repository: their weights are random.
+"""Makes the models that are measured beside the committed one, with random weights, and publishes them into a repository.
 
-Owns which there are and how large they are. Knows nothing of what is measured. Uses torch, on the CPU only; what imports it
-for more than the names runs in a process of its own.
+Owns how they are built. Knows nothing of what is measured. Uses torch, on the CPU only, and so runs in its own process.
 """
 
 import sys
@@ -30,7 +29,7 @@ SEED = 31
 
 
 def measure(job: Job) -> Result:
-    """Publish them all; their folders by name."""
+    """Publish all models; returns their folders by name."""
     reference = Path(job.reference)
     spec = manifest.read(reference)
     chunk = cuda_graph.steps_of(onnx.load(reference / spec.graphs[CUDA]), spec) if CUDA in spec.graphs else None
@@ -42,7 +41,7 @@ def measure(job: Job) -> Result:
 
 
 def build(repository: Path, model: Model, like: ModelSpec, chunk: int | None) -> Path:
-    """Publish one; `like`: the version whose features and outputs it has, `chunk`: the steps a call of its graph for CUDA."""
+    """Publish one model; `like`: a version with the same features and outputs, `chunk`: steps per call of its CUDA graph."""
     config = Config(name=model.name, cell=model.cell, layers=model.layers, hidden=model.hidden, seed=SEED)
     network = _network(config)
     names = recurrent.graphs_of(config.kinds, chunked=True)
@@ -62,7 +61,7 @@ def build(repository: Path, model: Model, like: ModelSpec, chunk: int | None) ->
 
 
 def _network(config: Config) -> Denoiser:
-    """With weights as torch's own GRU begins with them: larger ones would make it chaotic, and amplify rounding."""
+    """A network initialised as torch's own GRU: larger weights would make it chaotic, and amplify rounding."""
     torch.manual_seed(config.seed)
     network = Denoiser(config)
     bound = 1 / sqrt(config.hidden)

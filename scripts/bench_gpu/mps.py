@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from shutil import which
 from tempfile import TemporaryDirectory
 
-CONTROL = "nvidia-cuda-mps-control"  # which the driver brings
+CONTROL = "nvidia-cuda-mps-control"  # comes with the driver
 PATIENCE = 20.0  # seconds
 
 
@@ -21,7 +21,7 @@ def installed() -> bool:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """What is started meanwhile uses it, and nothing else; raises subprocess.SubprocessError where it does not start."""
+    """Run MPS for processes that are started in the block, and no others; subprocess.SubprocessError if it does not start."""
     before = os.environ.copy()
     with TemporaryDirectory(prefix="recurve-mps-", ignore_cleanup_errors=True) as folder:  # its log may still be written to
         os.environ |= {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}

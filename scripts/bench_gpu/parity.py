@@ -1,4 +1,4 @@
-"""How far CUDA's answers are from the CPU's, outputs and final states, and what TF32 would cost and gain.
+"""Measures how far CUDA's outputs and final states are from the CPU's, and what TF32 would cost and gain.
 
 Owns the batches that are compared. Knows nothing of how a graph is run. TF32 is no setting of the service: sessions with it
 are opened here only.
@@ -26,11 +26,11 @@ from scripts.bench_gpu.timing import median_seconds
 SIZE, QUICK_SIZE = 64, 8  # sequences in the largest batch, and in the one that is timed
 BUDGET = 0.2  # seconds
 LAST_BIT = 2.0**-23  # of float32
-RARE = 0.05  # of the sequences
+RARE = 0.05  # share of the sequences that may be beyond the tolerance
 
 
 class WithTF32(Runtime):
-    """Sessions on CUDA that may round what they multiply to 10 bits."""
+    """Sessions on CUDA that may round the factors of products to 10 bits."""
 
     def cuda(self, path: Path, *, record: bool = False) -> Session:
         session = super().cuda(path, record=record)  # ProviderUnavailable where there is no CUDA
@@ -43,7 +43,7 @@ class WithTF32(Runtime):
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """How far two answers to each of many sequences are apart, a number for each: absolute, and in tolerances."""
+    """The difference between two answers to each of many sequences: absolute, and in tolerances."""
 
     outputs: list[float] = field(default_factory=list)
     states: list[float] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Apart:
 
 
 def measure(job: Job) -> Result:
-    """Of each model, with and without TF32: how far the answers are apart, and how long a batch takes."""
+    """For each model, with and without TF32: how far the answers are apart, and how long a batch takes."""
     compared, faults = [], []
     for title, folder in grid.folders(job).items():
         for tf32 in (False, True) if job.device == "cuda" else (False,):
@@ -89,7 +89,7 @@ def measure(job: Job) -> Result:
 
 
 def compare(sides: Sides, *, quick: bool) -> tuple[Apart, Apart]:
-    """Ragged batches from random states on either side; and the CPU's answers to the same, moved by their last bit."""
+    """Differences on ragged batches from random states: between the sides, and on the CPU when the input's last bits change."""
     rng = np.random.default_rng(7)
     size = _size(quick)
     batches = [[1], [1, 1, 1], [31, 32, 33], [128, 1, 7, 64, 65], [256, 3]]
@@ -105,7 +105,7 @@ def compare(sides: Sides, *, quick: bool) -> tuple[Apart, Apart]:
 
 
 def allowed(sequences: int) -> int:
-    """How many may be beyond the tolerance: a network amplifies rounding in rare places, whoever computes it."""
+    """How many sequences may be beyond the tolerance: a network amplifies rounding in rare places, whatever computes it."""
     return max(1, int(RARE * sequences))
 
 
@@ -114,7 +114,7 @@ def _largest(ours: Sequence[Array], theirs: Sequence[Array]) -> float:
 
 
 def _moved(instance: Instance, rng: np.random.Generator) -> Instance:
-    """An instance with another last bit of each number that was measured: what that does is the scale for all differences."""
+    """The instance with the last bit of each input changed: the effect of that is the scale for all differences."""
     signs = rng.choice(np.array([-LAST_BIT, LAST_BIT], np.float32), instance.steps.shape)
     return Instance(instance.steps * (1 + signs), instance.state)
 

@@ -1,4 +1,4 @@
-"""The parts of the measurement, in their order: which there are, how long each may take, and what none of them shows without a GPU.
+"""The parts of the measurement in their order: how long each may take, and what each cannot show without a GPU.
 
 Owns the list. Knows nothing of what is in an answer.
 """
@@ -13,7 +13,7 @@ NO_GPU = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`hidden`: what is not shown where there is no GPU; None: nothing is lost. `needed`: it is left out there."""
+    """`hidden`: what is not shown without a GPU; None: nothing is lost. `needed`: whether it is left out without a GPU."""
 
     name: str  # of its module
     patience: float  # seconds
@@ -22,7 +22,7 @@ class Part:
 
     @property
     def note(self) -> str:
-        """That stands above its tables where there was no GPU."""
+        """The note above its tables if there was no GPU."""
         return f"No GPU was used. Not shown: {self.hidden}." if self.hidden else "No GPU was used."
 
 

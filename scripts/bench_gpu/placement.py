@@ -1,7 +1,7 @@
-"""Which execution provider runs each node of a graph: read from a profile of a run, the only place where that is told.
+"""Finds which execution provider runs each node of a graph, from the profile of a run: ONNX Runtime tells it nowhere else.
 
-Owns the profiling and how it is read. Knows nothing of how fast a graph is. What ONNX Runtime's CUDA provider does not take
-runs on the CPU in silence, with copies both ways.
+Owns the profiling and how it is read. Knows nothing of how fast a graph is. Nodes that ONNX Runtime's CUDA provider does not
+take run on the CPU without a message, with copies both ways.
 """
 
 import json
@@ -35,7 +35,7 @@ class Ran:
 
 
 def measure(job: Job) -> Result:
-    """Of each graph: how many nodes each provider ran, which did not run on CUDA, and whether all had to."""
+    """For each graph: how many nodes each provider ran, which did not run on CUDA, and whether all had to."""
     if job.device == "cuda":
         Runtime().cuda(Path(job.reference) / manifest.read(Path(job.reference)).graphs[CUDA])  # it loads the libraries, or says why
     folders = grid.folders(job)
@@ -57,7 +57,7 @@ def measure(job: Job) -> Result:
 
 
 def summary(nodes: Sequence[Ran]) -> Result:
-    """Copies between the two memories are counted apart: they compute nothing."""
+    """The number of nodes by provider. Copies between the two memories are counted separately: they compute nothing."""
     compute = [node for node in nodes if node.operator not in COPIES]
     return {
         "providers": dict(Counter(node.provider for node in compute)),
@@ -67,7 +67,7 @@ def summary(nodes: Sequence[Ran]) -> Result:
 
 
 def profiled(spec: ModelSpec, path: Path, providers: Sequence[str]) -> list[Ran]:
-    """The nodes that ran, each once, in a session that is as the service opens it but for the profile."""
+    """The nodes that ran, each once, in a session that is opened as in the service, but with profiling."""
     with TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1

@@ -1,7 +1,7 @@
 """What was measured, for people: the tables of each part, and the whole as Markdown.
 
-Owns the wording of the machine, the placement and the parity. Knows nothing of how anything was measured. A part that failed
-is told where its tables would stand.
+Owns the wording of the machine, the placement and the parity. Knows nothing of how anything was measured. For a part that
+failed, the reason takes the place of its tables.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ LEFT_OUT = "left_out"
 
 
 def lines(result: Result) -> Iterator[str]:
-    """All of it, as far as it has come, in Markdown."""
+    """The report of all parts that have run so far, in Markdown."""
     yield from ("# Measured on a GPU" if result["device"] == "cuda" else "# Measured without a GPU", "")
     if result["no_gpu"]:
         yield from (result["no_gpu"], "")
@@ -41,7 +41,7 @@ def part_lines(result: Result, part: str) -> Iterator[str]:
 
 
 def tables(result: Result, part: str) -> list[Table]:
-    """Those of one part."""
+    """The tables of one part."""
     answer, title = result["parts"][part], TITLES[part]
     if LEFT_OUT in answer:
         return [Table(title, says=[f"Left out: {answer[LEFT_OUT]}."])]
@@ -71,7 +71,7 @@ def tables(result: Result, part: str) -> list[Table]:
 
 
 def _whole(result: Result, part: str) -> Result:
-    """What another part answered; empty where it failed or has not been."""
+    """The answer of another part; empty if it failed or has not run."""
     answer: Result = result["parts"].get(part, {})
     return {} if FAILED in answer else answer
 
@@ -127,7 +127,7 @@ def _parity(answer: Result, on_gpu: bool) -> Table:
     for each in answer["compared"]:
         for kind, apart in ((("TF32" if each["tf32"] else "float32"), each["apart"]), ("last bit", each["last_bit"])):
             if kind == "last bit" and each["tf32"]:
-                continue  # it is the CPU's, and the same
+                continue  # the CPU's differences are the same with and without TF32
             numbers = [f"{apart[name]:.2g}" for name in ("outputs_median", "outputs", "states_median", "states")]
             took = "-" if kind == "last bit" else milliseconds(each["seconds"])
             rows.append([each["title"], kind, *numbers, f"{apart['beyond']} of {apart['sequences']}", took])

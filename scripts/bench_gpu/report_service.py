@@ -1,4 +1,4 @@
-"""The tables of the service over HTTP, and of what it does when the GPU's memory is gone.
+"""The tables of the service over HTTP, and of its behaviour when the GPU's memory is taken.
 
 Owns their wording. Knows nothing of how anything was measured.
 """

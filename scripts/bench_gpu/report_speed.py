@@ -1,6 +1,6 @@
-"""The tables of what a batch costs: by model and size, what all CPUs get through, and torch.
+"""The tables of what a batch costs, by model and size; of the rate of all CPUs together; and of torch.
 
-Owns their wording and the shares of the roof. Knows nothing of how anything was measured.
+Owns their wording and the shares of the roofline. Knows nothing of how anything was measured.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ WHY_SMALL = (
     "few products too small to fill the machine, so that most of the time goes into starting kernels and waiting for them, "
     "and only larger batches or wider layers fill them."
 )
-SLOWER = 1.2  # times as long is the wrong provider
+SLOWER = 1.2  # a provider that takes more times as long than this is the wrong one
 SAYS = {
     grid.REFERENCE: "The committed model, 2 layers of 64: on CUDA chunks of ordinary operators, recorded once and replayed.",
     grid.AFTER: "The same size with the cell of `torch.nn.GRU`: on CUDA the GRU operator, which is cuDNN's.",
@@ -25,7 +25,7 @@ SAYS = {
 
 
 def tables(answer: Result, torch: Result, *, on_gpu: bool) -> list[Table]:
-    """`torch`: the answer of that part, empty where it failed."""
+    """All tables of batches; `torch`: the answer of the torch_gru part, empty if it failed."""
     found = [_how(torch.get("roof"), _ours(on_gpu))]
     found += [_model(title, model, torch, on_gpu) for title, model in answer["models"].items()]
     found.append(_all_cpus(answer, on_gpu))

@@ -1,8 +1,8 @@
-"""The least time in which a machine could run a network: its arithmetic, or the memory that must be moved.
+"""The least time in which a machine could run a network, limited by its arithmetic or by the memory that must be moved.
 
-Owns the counting. Knows nothing of how a time or a machine's limits were measured. Counted are the matrix products, which
-are nearly all of the arithmetic, and of the memory what no way to compute it can do without: the weights once, what goes in
-and what comes out. float32.
+Owns the counting. Knows nothing of how a time or a machine's limits were measured. Counts the matrix products, which are
+nearly all of the arithmetic, and the memory traffic that no implementation can avoid: the weights once, the inputs and the
+outputs, in float32.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """`raw` numbers a step, scaled to `inputs` for the GRU, behind which two rows of a head make each of the `outputs`; as
-    model.Denoiser has it.
+    """The sizes of a scripts.gyro Denoiser: `raw` numbers per step are scaled to `inputs` numbers for the GRU, and two rows of
+    the head make each of the `outputs`.
     """
 
     raw: int
@@ -31,26 +31,26 @@ class Network:
 
     @property
     def weights(self) -> int:
-        """With the biases."""
+        """How many weights there are, with the biases."""
         return self.products + 3 * self.hidden * self.layers + 2 * self.outputs
 
     def flops(self, size: int, steps: int) -> int:
-        """Of a batch of `size` sequences of `steps` steps."""
+        """Multiplications and additions for a batch of `size` sequences of `steps` steps."""
         return 2 * self.products * size * steps
 
     def bytes(self, size: int, steps: int) -> int:
-        """That must be moved: weights, inputs, outputs, lengths, and the states before and after."""
+        """Bytes that must be moved for such a batch: weights, inputs, outputs, lengths, and the states before and after."""
         states = 2 * size * self.layers * self.hidden
         return FLOAT * (self.weights + size * steps * (self.raw + self.outputs) + states + size)
 
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """What a machine can do, as measured: multiplications and additions, and bytes moved, each a second."""
+    """What a machine was measured to do per second: multiplications and additions, and bytes moved."""
 
     flops: float
     bandwidth: float
 
     def seconds(self, network: Network, size: int, steps: int) -> float:
-        """The least that such a batch could take: the higher of the two floors."""
+        """The least time that such a batch could take: the larger of the two limits."""
         return max(network.flops(size, steps) / self.flops, network.bytes(size, steps) / self.bandwidth)

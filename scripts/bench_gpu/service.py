@@ -1,7 +1,7 @@
 """The whole service over HTTP, on the GPU and on the CPU, with more or fewer processes, for a narrow and a wide model.
 
-Owns how it is started and what it is asked. Knows nothing of what lies below. The load comes from several generators at once
-where there are CPUs for them, so that they are not what is measured; when one had no processor time left, that is told.
+Owns how it is started and which requests it gets. Knows nothing of the layers below. The load comes from several generators at
+once if there are CPUs for them, so that they are not the bottleneck; if one had no processor time left, the result says so.
 """
 
 import json
@@ -23,11 +23,11 @@ from scripts.bench.servers import Running
 from scripts.bench_gpu import child, grid, machine, mps, state
 from scripts.bench_gpu.child import Job, Result
 
-WARM, QUICK_WARM = 1.0, 0.1  # seconds of a point that do not count, in which workers learn how busy the GPU is
+WARM, QUICK_WARM = 1.0, 0.1  # seconds before each point that do not count, in which workers learn how busy the GPU is
 MOST = 16  # workers on CUDA
-GENERATORS, CPUS_EACH, CALLERS_EACH = 4, 4, 16  # at most; and at least for each
+GENERATORS, CPUS_EACH, CALLERS_EACH = 4, 4, 16  # generators at most; CPUs and callers for each, at least
 PATIENCE = 30.0  # seconds
-BUSY = 0.9  # CPUs of a generator: it could not send more
+BUSY = 0.9  # CPUs; a generator that uses more could not send more
 
 S1, S2, S3, S5 = "one sequence, JSON", "32 sequences, JSON", "one sequence, octets", "one step with its state, JSON"
 
@@ -54,7 +54,7 @@ def setups(device: str) -> list[Setup]:
 
 
 def points(features: int) -> list[Scenario]:
-    """What it is asked, from the scenarios that the service is always measured with; sequences of 128 steps but the last two."""
+    """The requests, taken from the scenarios of scripts.bench; sequences of 128 steps, but single steps in the last two."""
     loops = scenarios.closed_loops(features)
     by_name = {each.name: each for each in loops}
     octets = next(each for each in loops if each.headers == scenarios.OCTETS)
@@ -70,7 +70,7 @@ def points(features: int) -> list[Scenario]:
 
 
 def measure(job: Job) -> Result:
-    """Of each model, setup and point the rate, p50 and p99, and which providers ran the batches; and what each setup takes."""
+    """For each model, setup and point the rate, p50, p99 and the providers of the batches; for each setup its start and memory."""
     found: list[Result] = []
     starts: list[Result] = []
     faults: list[str] = []
@@ -92,7 +92,7 @@ def measure(job: Job) -> Result:
                 for point in _points(server, spec, job, steps=title == grid.REFERENCE):
                     found.append(which | point)  # noqa: PERF401  # those before a failure are kept
                 starts[-1]["gpu_after"] = machine.gpu_memory()
-        except Exception as error:  # it did not start, or answered otherwise than it must; the next may
+        except Exception as error:  # it did not start, or gave a wrong answer; the next setup may work
             faults.append(f"{title}, {setup.name}: {type(error).__name__}: {error}")
     failed = [each for each in found if each["failed"]]
     faults += [f"{each['model']}, {each['setup']}, {each['name']}: {each['failed']} requests failed" for each in failed]
@@ -100,16 +100,16 @@ def measure(job: Job) -> Result:
 
 
 def _wait_for_all(server: Running, setup: Setup) -> None:
-    """It answers as soon as one of its workers does; RuntimeError where the others do not come."""
+    """Wait for all workers, since the service answers as soon as one does; RuntimeError if the others do not start."""
     end = perf_counter() + PATIENCE
     while (lanes := server.counter("recurve_lanes")) != setup.workers:  # each has one
         if perf_counter() > end:
             raise RuntimeError(f"{lanes} lanes were there after {PATIENCE:g} s, and not {setup.workers}")
-        sleep(0.05)  # a worker says in no other way that it is there
+        sleep(0.05)  # a worker has no other sign that it is ready
 
 
 def _points(server: Running, spec: ModelSpec, job: Job, *, steps: bool) -> Iterator[Result]:
-    """`steps`: single ones too."""
+    """Measure each point; `steps`: those of single steps too."""
     features = len(spec.features)
     (token,) = json.loads(server.ask(scenarios.body(features, 1, return_state=True)))["states"]
     for point in points(features):
@@ -147,7 +147,7 @@ def shares(callers: int, cpus: int) -> list[int]:
 
 
 def together(scenario: Scenario, reports: Sequence[Report]) -> Result:
-    """What they come to: all that was answered, and of p50 and p99 the worst."""
+    """The generators' reports as one: the sum of their rates, and the worst p50 and p99."""
     rate = sum(report.served for report in reports)
     return {
         "requests_per_second": rate,

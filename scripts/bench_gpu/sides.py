@@ -1,7 +1,7 @@
 """The two graphs of a model that are compared: the CPU's on one thread, and the one that runs on the GPU.
 
-Owns how each is opened as the service opens it. Without a GPU the second runs on the CPU too: the same code, and no figure of
-it says anything of a GPU. Knows nothing of what is compared.
+Owns opening each as the service does. Without a GPU the second runs on the CPU too: by the same code, but its figures say
+nothing about a GPU. Knows nothing of what is compared.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from app.runtime import CPU, CUDA, Runtime
 from app.tensors import Instance, Prediction
 from scripts.training import verify
 
-WARM_UP_STEPS = (1, 32)  # as the service learns what a batch costs
+WARM_UP_STEPS = (1, 32)  # the lengths with which the service learns what a batch costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Side:
 @dataclass(frozen=True, slots=True)
 class Sides:
     cpu: Side
-    gpu: Side  # in name, where there is none
+    gpu: Side  # on the CPU, if there is no GPU
     golden: Golden
 
     @classmethod
     def open(cls, folder: Path, device: Literal["cuda", "cpu"], runtime: Runtime | None = None) -> "Sides":
-        """ProviderUnavailable says why there is no CUDA where it was asked for."""
+        """Open both graphs; ProviderUnavailable says why CUDA cannot be used, if it was asked for."""
         spec = manifest.read(folder)
         golden = Golden.load(folder, spec)
         if device == "cuda":
@@ -53,23 +53,23 @@ class Sides:
         return cls(ours, other, golden)
 
     def learn(self, most: int) -> None:
-        """What batches of up to `most` instances cost on either side, as the service does before it serves."""
+        """Measure what batches of up to `most` instances cost on either side, as the service does before it serves."""
         sizes = [2**power for power in range((most - 1).bit_length() + 1)]
         batches = [self.zeros(size, steps) for size in sizes for steps in WARM_UP_STEPS]
         for engine in {id(side.engine): side.engine for side in (self.cpu, self.gpu)}.values():
             engine.warm_up(batches)
 
     def sent_to_gpu(self, size: int, steps: int) -> bool:
-        """Whether such a batch would go there, by what was learned."""
+        """Whether the service would send such a batch to the GPU, by what was learned."""
         return self.gpu.runner.seconds(size, steps) <= self.cpu.runner.seconds(size, steps)
 
     def zeros(self, size: int, steps: int) -> list[Instance]:
         return [Instance(np.zeros((steps, self._features), np.float32))] * size
 
     def drawn(self, lengths: Sequence[int], *, seed: int) -> list[Instance]:
-        """Sequences of these lengths, of what the model's golden sample measures, each from a random state.
+        """Sequences of these lengths, made from the steps of the model's golden sample, each from a random state.
 
-        Any numbers at random would not do: where a model sees nothing that it knows, it may amplify rounding.
+        Random numbers would not do: on input unlike its training data, a model may amplify rounding.
         """
         spec, rng = self.cpu.engine.spec, np.random.default_rng(seed)
         steps = max((each.steps for each in self.golden.instances), key=len)

@@ -1,4 +1,4 @@
-"""What a running service says of itself: where its models run, and which provider ran how many batches.
+"""What a running service reports about itself: where its models run, and which provider ran how many batches.
 
 Owns the reading of GET /health and GET /metrics, and of the provider in an answer. Knows nothing of load.
 """
@@ -17,8 +17,8 @@ EXECUTIONS = re.compile(r'^recurve_provider_executions_total\{.*provider="(\w+)"
 @dataclass(frozen=True, slots=True)
 class Health:
     status: str
-    in_use: str  # provider, of the first model
-    reason: str | None  # why it is another than was asked for
+    in_use: str  # the provider of the first model
+    reason: str | None  # why it is not the one that was asked for
 
 
 def health(port: int) -> Health:
@@ -36,7 +36,7 @@ def executions(port: int) -> Counter[str]:
 
 
 def predicted(port: int, body: bytes) -> dict[str, Any]:
-    """The answer to a prediction; RuntimeError when it is not 200."""
+    """The answer to a prediction; RuntimeError if the status is not 200."""
     return dict(json.loads(_ask(port, "POST", "/predict", body)))
 
 

@@ -12,7 +12,7 @@ WIDTH = 120
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`says`: what it shows, in sentences that stand above it; one without a head is those alone."""
+    """`says`: sentences above the table; without a head there are only these."""
 
     title: str
     head: Sequence[str] = ()
@@ -20,7 +20,7 @@ class Table:
     says: Sequence[str] = ()
 
     def lines(self, note: str = "") -> Iterator[str]:
-        """`note` stands above all that it says."""
+        """The table in Markdown, with `note` above its sentences."""
         yield from (f"## {self.title}", "")
         for text in (f"**{note}**" if note else "", " ".join(self.says)):
             if text:

@@ -1,6 +1,6 @@
-"""How long something takes: the median of several runs after one that does not count.
+"""Measures how long something takes: the median of several runs, after one that does not count.
 
-Owns when it has been run often enough. Knows nothing of what is run.
+Owns how often it is run. Knows nothing of what is run.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ LEAST, MOST = 3, 200  # runs
 
 
 def median_seconds(run: Callable[[], object], *, budget: float) -> float:
-    """Of at least three runs, and as many more as fit into `budget` seconds; `run` returns when all is done."""
+    """The median of at least three runs, and as many more as fit into `budget` seconds; `run` must return when all is done."""
     run()
     times: list[float] = []
     while len(times) < LEAST or (sum(times) < budget and len(times) < MOST):

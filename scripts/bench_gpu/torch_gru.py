@@ -1,7 +1,7 @@
-"""torch on the same GPU: its own GRU, as it comes and compiled, and what the machine can do at all.
+"""Measures torch on the same GPU: its own GRU, our network eager and compiled, and the most that the machine can do.
 
-Owns the measuring with torch, which brings another cuDNN than ONNX Runtime's: it runs in a process of its own. Knows nothing
-of ONNX Runtime. TF32 is off. Without a GPU it is all done by one thread of the CPU.
+Runs in its own process, since torch brings another cuDNN than ONNX Runtime. Knows nothing of ONNX Runtime. TF32 is off. Without
+a GPU one thread of the CPU does it all.
 """
 
 import sys
@@ -23,7 +23,7 @@ GPU_COPY, CPU_COPY, QUICK_COPY = 2**31, 2**28, 2**22  # bytes that are copied
 
 
 def measure(job: Job) -> Result:
-    """Seconds by model and batch, the roof, and what came of torch.compile."""
+    """Seconds by model and batch, the roof, and the result of torch.compile."""
     if job.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("torch finds no GPU")
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -71,7 +71,7 @@ def _eager(job: Job, title: str, hidden: int) -> list[Result]:
 
 
 class Network(nn.Module):
-    """Our model with torch's GRU in it: torch.compile, which leaves a GRU as it is, has the rest to compile."""
+    """Our model with torch's GRU in it: torch.compile leaves a GRU unchanged, and compiles the rest."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Network(nn.Module):
 
 
 def _compiled(job: Job) -> Result:
-    """One shape, with what compiling costs; a machine without a compiler is told so."""
+    """One shape, eager and compiled, with the time to compile it; a fault if it cannot be compiled here."""
     if job.quick:
         return {"compiled": None}
     cell, (hidden, *_) = grid.compiled(quick=job.quick), _hidden(job).values()
@@ -122,7 +122,7 @@ def _run(job: Job, gru: Callable[..., object], cell: Cell, hidden: int) -> Calla
 
 
 def _done(job: Job, run: Callable[[], object]) -> Callable[[], None]:
-    """A run that ends when the GPU has done its work."""
+    """`run`, but it returns only when the GPU has done its work."""
 
     def whole() -> None:
         run()
