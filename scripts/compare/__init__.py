@@ -1,1 +1,1 @@
-"""The paper's claims, tested: gated cells beside each other on tasks whose answers are known."""
+"""Tests the paper's claims: compares gated cells on tasks whose answers are known."""

@@ -1,4 +1,4 @@
-"""Test the paper's claims: GRU, LSTM and tanh RNN beside each other, at equal size, on tasks whose answers are known.
+"""Test the paper's claims: compare GRU, LSTM and tanh RNN at equal size, on tasks whose answers are known.
 
     python -m scripts.compare                                         about 3 minutes on 2 cores: shows that it runs
     python -m scripts.compare --budget full --resume runs/compare     about an hour; a killed run goes on where it was

@@ -34,14 +34,14 @@ def draw(generator: torch.Generator, *, count: int, steps: int) -> tuple[Tensor,
 
 @dataclass(frozen=True, slots=True)
 class Adding:
-    """A task.Task."""
+    """The adding problem, as a task.Task."""
 
     steps: int
     epochs: int
     batch: int
     tunes: bool
     layers: int = 1
-    solved: float = 0.01  # mean squared error; to answer 1 always has 1/6
+    solved: float = 0.01  # mean squared error; always answering 1 has 1/6
     ends_when_solved: bool = True
     family: str = "adding"
     error_name: str = "mean squared error"
@@ -70,7 +70,7 @@ class Adding:
 
 
 class AddingLesson:
-    """A task.Lesson. Every sequence is new, so that the losses are honest errors."""
+    """A task.Lesson. Every sequence is new, so that the losses are errors on unseen data."""
 
     def __init__(self, task: Adding, *, cell: Cell, hidden: int, seed: int) -> None:
         self._task, self._cell, self._hidden, self._seed = task, cell, hidden, seed

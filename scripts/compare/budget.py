@@ -15,7 +15,7 @@ FAMILIES = ("adding", "digits", "gyro")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`hidden`: of all cells at equal hidden size; learning rates are chosen on `tuning_seeds`, which are not reported."""
+    """`hidden`: the size of all cells at equal hidden size. `tuning_seeds` choose learning rates, and are not reported."""
 
     name: str
     hidden: int

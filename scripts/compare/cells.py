@@ -1,9 +1,9 @@
-"""The cells that are compared, how each begins, and the size at which two have as many parameters.
+"""The cells that are compared, how each is initialised, and the size at which two have as many parameters.
 
-Owns the names of cells on the command line and in tables. Knows nothing of tasks. All cells begin alike unless told otherwise:
-every weight and bias uniform in +-1 / sqrt(hidden), as torch begins its own, but for the LSTM's forget gate, whose bias is 1
-(Jozefowicz, Zaremba & Sutskever, 2015). A name that ends in `-memory` begins with long memories instead, spread over up to MEMORY
-steps (Tallec & Ollivier, "Can recurrent neural networks warp time?", 2018).
+Owns the names of cells on the command line and in tables. Knows nothing of tasks. By default all cells are initialised alike:
+every weight and bias is uniform in +-1 / sqrt(hidden), as torch does it, except the bias of the LSTM's forget gate, which is 1
+(Jozefowicz, Zaremba & Sutskever, 2015). Cells whose names end in `-memory` are initialised with long memories instead, spread
+over up to MEMORY steps (Tallec & Ollivier, "Can recurrent neural networks warp time?", 2018).
 """
 
 from collections.abc import Callable
@@ -28,14 +28,14 @@ BACKENDS = {
     "rnn": "`torch.nn.RNN`, which runs a step at a time in C++ on a CPU",
 }
 SINGLE = ("reset_before", "reset_after", "lstm", "rnn", "reset_before-memory", "lstm-memory")
-SUBJECTS = (("reset_before", "lstm"), ("reset_after", "lstm"), ("reset_before-memory", "lstm-memory"))  # each beside its rival
+SUBJECTS = (("reset_before", "lstm"), ("reset_after", "lstm"), ("reset_before-memory", "lstm-memory"))  # each with its rival
 PLAIN = "rnn"
-HYBRIDS = ("lstm+reset_before-memory", "reset_before+lstm-memory")  # from the input up; begun as the gyroscope needs it
+HYBRIDS = ("lstm+reset_before-memory", "reset_before+lstm-memory")  # from the input up; initialised as the gyroscope needs it
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`kinds`: of each layer from the input up, or one for all of them; `memory`: begins with long memories."""
+    """`kinds`: one for each layer from the input up, or one for all; `memory`: whether it is initialised with long memories."""
 
     name: str
     kinds: tuple[str, ...]
@@ -51,7 +51,7 @@ class Cell:
 
 
 def named(name: str) -> Cell:
-    """The cell of this name; ValueError where there is none."""
+    """The cell of this name; ValueError if there is none."""
     kinds = tuple(name.removesuffix(SUFFIX).split("+"))
     memory = name.endswith(SUFFIX)
     for kind in kinds:
@@ -66,7 +66,7 @@ def named(name: str) -> Cell:
 
 @torch.no_grad()
 def begin(network: nn.Module, cell: Cell) -> None:
-    """Draw the biases of a new network anew where it would not begin as the cell shall."""
+    """Draw the biases of a new network again, if it is not initialised as the cell must be."""
     for module in network.modules():
         if isinstance(module, ResetBeforeLayer) and not cell.memory:
             bound = 1 / sqrt(module.weight_hh.shape[1])
@@ -76,7 +76,7 @@ def begin(network: nn.Module, cell: Cell) -> None:
 
 
 def _long(lstm: nn.LSTM) -> None:
-    """Rows of a bias: input gate, forget gate, cell, output gate. What is remembered for long is taken in slowly."""
+    """Set long memories. Rows of a bias: input gate, forget gate, cell, output gate. What is kept long is taken in slowly."""
     hidden = lstm.hidden_size
     for name, bias in lstm.named_parameters():
         if name.startswith("bias_hh"):

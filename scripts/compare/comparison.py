@@ -1,6 +1,6 @@
 """A whole comparison: choose learning rates, try every cell on every task at both sizes, and write the page.
 
-Owns the order of these. Knows nothing of command lines.
+Owns the order of these steps. Knows nothing of command lines.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from scripts.compare.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was asked, and what came of it."""
+    """What was asked for, and its results."""
 
     budget: Budget
     seeds: int
@@ -31,7 +31,7 @@ class Comparison:
 
 
 def run(budget: Budget, tasks: Sequence[Task], chosen: Sequence[Cell], store: Store, *, seeds: int, workers: int) -> Comparison:
-    """Every trial that the store lacks is done and kept there."""
+    """Run every trial that the store lacks, keep it there, and judge the claims."""
     with pool.workers(workers) as executor:
         tuning = plan.tuning(budget, tasks, chosen)
         _try(executor, tuning, tasks, store, label="learning rates")
@@ -44,7 +44,7 @@ def run(budget: Budget, tasks: Sequence[Task], chosen: Sequence[Cell], store: St
 
 
 def write(comparison: Comparison, store: Store, path: Path) -> int:
-    """The page, with its pictures beside it: how many they are."""
+    """Write the page, with its pictures beside it; returns the number of pictures."""
     pictures = {}
     for task in comparison.results.tasks:
         picture = path.with_name(f"{path.stem}-{task.name}.png")

@@ -1,6 +1,6 @@
 """Handwritten digits read pixel by pixel, in the order of rows or in a fixed random order.
 
-Owns how they are split. Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+Owns how the images are split. Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
 Repository, 1998, the 1,797 images of 8 x 8 pixels that scikit-learn carries; read like the sequential MNIST of Le, Jaitly & Hinton,
 "A simple way to initialize recurrent networks of rectified linear units", 2015. Knows nothing of cells or of time.
 """
@@ -21,7 +21,7 @@ from scripts.compare.reader import Reader
 
 CLASSES, PIXELS = 10, 64
 PARTS = (1200, 1400)  # images: where validation begins, and where the test begins
-SPLIT, ORDER = 1, 2  # what the two shuffles are seeded with: the same in every trial
+SPLIT, ORDER = 1, 2  # seeds of the two shuffles, the same in every trial
 
 Part = tuple[Tensor, Tensor]
 
@@ -42,7 +42,7 @@ def parts(*, permuted: bool) -> tuple[Part, Part, Part]:
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """A task.Task."""
+    """The sequential digits, as a task.Task."""
 
     permuted: bool
     epochs: int

@@ -131,7 +131,7 @@ class DenoiseLesson:
         }
 
     def _settled(self, network: nn.Module, recordings: Recordings) -> float:
-        """The RMSE, deg/s, from when the bias can be known."""
+        """The RMSE, deg/s, from the time on at which the bias can be known."""
         settled = round(SETTLE_SECONDS * self._config.sample_rate)
         return rmse(_rates(network, recordings)[:, settled:], recordings.targets[:, settled:].astype(np.float64))
 

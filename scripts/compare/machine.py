@@ -1,4 +1,4 @@
-"""On what the trials ran: the processor, how many of it, the versions.
+"""Describes what the trials ran on: the processor, the number of CPUs, the versions.
 
 Knows nothing of what is tried. What cannot be found out reads "an unknown processor".
 """
@@ -10,7 +10,7 @@ from app import cpus
 from scripts.training import processor
 from scripts.training.packages import installed
 
-USED = ("python", "torch", "numpy")  # by trials, and scikit-learn
+USED = ("python", "torch", "numpy")  # by the trials, beside scikit-learn
 
 
 def facts() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from scripts.compare.trial import Job, Outcome
 
 EQUAL_HIDDEN, EQUAL_PARAMETERS = "equal hidden size", "equal number of parameters"
 MODES = (EQUAL_HIDDEN, EQUAL_PARAMETERS)
-REFERENCE = "lstm"  # whose number of parameters at the budget's hidden size the others are given
+REFERENCE = "lstm"  # its number of parameters at the budget's hidden size is what the others are given
 
 Rates = dict[tuple[str, str], float]  # by family and cell
 
@@ -48,7 +48,7 @@ def tuning(budget: Budget, tasks: Sequence[Task], chosen: Sequence[Cell]) -> lis
 
 
 def rates(tasks: Sequence[Task], outcomes: Iterable[Outcome]) -> Rates:
-    """The best rate of each family and cell: that needs the fewest updates, where trials end when solved; else that errs least.
+    """The best learning rate of each family and cell: by the fewest updates if trials end when solved, else by the least error.
 
     A trial that was not solved counts twice its budget of updates; of equals, the one with the smaller error is better.
     """
@@ -71,9 +71,9 @@ def _badness(known: dict[str, Task], trials: list[Outcome]) -> tuple[float, floa
 
 
 def too_long(tasks: Sequence[Task], outcomes: Iterable[Outcome]) -> set[tuple[str, str]]:
-    """The tasks, by name, that a cell is not tried on: longer than the one that it solved at no learning rate at all.
+    """Pairs of a task and a cell, by name, that are not tried: a shorter task was not solved by the cell at any learning rate.
 
-    Of those alone that are solved or not, and end when they are.
+    Only for tasks that end when solved.
     """
     outcomes = list(outcomes)
     found = set()
@@ -94,7 +94,7 @@ def reported(
     seeds: int,
     left_out: Container[tuple[str, str]] = (),
 ) -> list[Entry]:
-    """Every cell on every task at both sizes, but for those `left_out`. The LSTM's two are the same trials."""
+    """Every cell on every task at both sizes, except those `left_out`. The LSTM has the same trials at both."""
     entries = []
     for task in tasks:
         target = task.size(cells.named(REFERENCE), budget.hidden)
@@ -112,5 +112,5 @@ def reported(
 
 
 def in_order(entries: Sequence[Entry]) -> list[Job]:
-    """Their trials, each once, seed by seed: a run that is cut short has all cells at fewer seeds."""
+    """The entries' trials, each once, seed by seed: a run that is cut short has all cells, with fewer seeds."""
     return list(dict.fromkeys(sorted((job for entry in entries for job in entry.jobs), key=lambda job: job.seed)))

@@ -65,5 +65,5 @@ def _band(axes: Axes, group: Group, colour: str, *, seconds: bool) -> None:
 
 
 def read(places: Array, at: Sequence[float], errors: Sequence[float]) -> Array:
-    """The errors of a curve at places; beyond its end it stays where it ended."""
+    """The errors of a curve at `places`; after its end, its last error."""
     return np.asarray(np.interp(places, at, errors))

@@ -1,6 +1,6 @@
 """Worker processes that run trials, one thread each.
 
-Owns the processes and the bar that says how long it will take. Knows nothing of what is tried or what comes of it.
+Owns the processes and the progress bar. Knows nothing of what is tried or of its outcome.
 """
 
 import os
@@ -20,7 +20,7 @@ from scripts.compare.trial import Job, Outcome
 
 @contextmanager
 def workers(count: int) -> Iterator[Executor]:
-    """So many processes, started by the first trial; what still waits at the end is dropped."""
+    """`count` processes, started by the first trial; trials that still wait at the end are dropped."""
     executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin)
     try:
         yield executor
@@ -29,7 +29,7 @@ def workers(count: int) -> Iterator[Executor]:
 
 
 def run(executor: Executor, jobs: Sequence[Job], tasks: Mapping[str, Task], *, label: str) -> Iterator[Outcome]:
-    """The outcomes as they come, about in the order of the jobs."""
+    """The outcomes as they come, roughly in the order of the jobs."""
     work = {job: job.updates * tasks[job.task].steps * tasks[job.task].layers for job in jobs}
     with tqdm(total=sum(work.values()), desc=label, unit="step", unit_scale=True, smoothing=0, disable=not jobs) as bar:
         waiting = {executor.submit(trial.run, job, tasks[job.task]): job for job in jobs}
@@ -46,7 +46,7 @@ def _begin() -> None:
 
 
 def _follow() -> None:
-    """End with the parent, however it ended: nobody would read what comes of the trial."""
+    """End when the parent ends, in whatever way: nobody would read the outcome of the trial."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -26,5 +26,5 @@ class Reader(nn.Module):
 
 
 def size(inputs: int, outputs: int, *, cell: Cell, hidden: int) -> int:
-    """Its parameters."""
+    """How many parameters a Reader has."""
     return cells.parameters(Reader(inputs, outputs, cell=cell, hidden=hidden))

@@ -1,6 +1,6 @@
 """The comparison as Markdown: verdicts first, then every task, then the rules and how it was done.
 
-Owns the words around what is said of tasks and of learning rates. Every number and every finding comes from the results.
+Owns the words, except those on tasks and on learning rates. Every number and every finding comes from the results.
 Knows nothing of how anything was measured or drawn.
 """
 
@@ -16,13 +16,13 @@ from scripts.compare.summary import MOST, Results
 from scripts.compare.verdicts import FAILED, HELD, RULES, Verdict
 from scripts.training import fit
 
-BUSY = 1.2  # times as much time passes as is worked
+BUSY = 1.2  # wall-clock time over processor time, from which on the machine was busy with other work
 PAPER = "reset_before"  # the cell that the claims are about
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What was asked and where it ran. `jobs`: how many trials ran at the same time; `pictures`: file names by task."""
+    """What was asked for and where it ran. `jobs`: how many trials ran at the same time; `pictures`: file names by task."""
 
     budget: Budget
     seeds: int
@@ -143,7 +143,7 @@ def _done(results: Results, about: About) -> list[str]:
 
 
 def _beside(results: Results) -> list[str]:
-    """Whether the machine had other work."""
+    """A note if the machine had other work."""
     trials = [outcome for group in results.groups for outcome in group.outcomes]
     slower = sum(trial.wall_seconds for trial in trials) / sum(trial.curve[-1].seconds for trial in trials if trial.curve)
     if slower < BUSY:

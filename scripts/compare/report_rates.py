@@ -1,4 +1,4 @@
-"""What the comparison says of the learning rates: which were chosen, and what hangs on the choice.
+"""What the comparison says about the learning rates: which were chosen, and what depends on the choice.
 
 Owns the words and the table. Knows nothing of how they are chosen.
 """
@@ -11,7 +11,7 @@ from scripts.compare.summary import Results
 
 
 def at_an_end(budget: Budget, chosen: Rates) -> list[str]:
-    """What a small grid cannot tell."""
+    """A note on the chosen rates at the upper end of the grid."""
     highest = max(budget.learning_rates)
     ends = [f"{cells.named(cell).title} ({family})" for (family, cell), rate in chosen.items() if rate == highest]
     if not ends:
@@ -20,7 +20,7 @@ def at_an_end(budget: Budget, chosen: Rates) -> list[str]:
 
 
 def by_one_seed(results: Results, budget: Budget, chosen: Rates) -> list[str]:
-    """Which rates hang on the seeds that chose them, and with them what is said of their cells."""
+    """A note on the rates that would be others if one tuning seed alone chose them; verdicts may depend on these."""
     told = []
     for seed in budget.tuning_seeds if len(budget.tuning_seeds) > 1 else ():
         alone = rates(results.tasks, [outcome for outcome in results.tuning if outcome.job.seed == seed])

@@ -14,11 +14,11 @@ from scripts.compare.task import Task
 from scripts.compare.verdicts import SEEDS, ratios
 
 HEADING = ("cell", "hidden", "parameters", "rate", "solved", "updates until solved", "seconds until solved", "ms an update")
-DIGITS = {"angle, degrees": 2}  # behind the point; 3 of every other measure
+DIGITS = {"angle, degrees": 2}  # decimals; every other measure has 3
 
 
 def sections(results: Results, task: Task, picture: str | None) -> list[str]:
-    """`picture`: its file name, where there is one."""
+    """The paragraphs on one task; `picture`: its picture's file name, if there is one."""
     parts = [f"## {task.name}", paragraph(task.describes)]
     for mode in MODES:
         if groups := results.of(task.name, mode):
@@ -56,7 +56,7 @@ def _line(group: Group, measures: Sequence[str]) -> list[str]:
 
 
 def _beside(results: Results, task: Task, mode: str) -> str:
-    """Each cell's last error beside its rival's, seed by seed, solved or not."""
+    """Each cell's test error beside its rival's, seed by seed, solved or not."""
     told = []
     for cell, rival in cells.SUBJECTS:
         one, other = results.get(task.name, mode, cell), results.get(task.name, mode, rival)
@@ -71,7 +71,7 @@ def _beside(results: Results, task: Task, mode: str) -> str:
 
 
 def _ahead(groups: Sequence[Group]) -> str:
-    """Which errs least, and whether by more than the seeds differ."""
+    """Which cell has the smallest error, and whether enough seeds agree."""
     first, second = sorted(groups, key=lambda group: Spread.of(group.tests()).median)[:2]
     wins = sum(one < other for one, other in zip(first.tests(), second.tests(), strict=True))
     ahead = "is ahead of" if wins >= SEEDS * len(first.outcomes) else "cannot be told from"

@@ -1,11 +1,11 @@
-"""How long the cells take to train, beside one another.
+"""Compare how long the cells take to train.
 
     python -m scripts.compare.speed                          about a minute; a table
     python -m scripts.compare.speed --rounds 50 --json FILE  a quieter one, and the numbers
 
 A step is forward, backward and nothing else, of one layer, on the CPU. The cells take turns, round after round, so that whatever
-else the machine does meets all of them alike; what is told is the median of a cell's rounds, and how many times torch.nn.GRU's
-that is in the same round, in the median. On a machine that is not idle, one thread (--threads 1) tells the cells apart best.
+else the machine does affects all of them alike. The table has the median of a cell's rounds, and the median of its ratios to
+torch.nn.GRU in the same round. On a machine that is not idle, one thread (--threads 1) tells the cells apart best.
 Exits 0 when measured, 2 on wrong use.
 """
 

@@ -1,7 +1,7 @@
-"""Where outcomes are kept: a folder with what was asked and a line for every trial that is done.
+"""Keeps outcomes in a folder: a file with the settings, and one with a line for every trial that is done.
 
-Owns the two files, and what may go on in a folder. A killed run leaves at most one broken line, which is left out. Knows nothing
-of how a trial runs.
+Owns the two files, and which run may be resumed in a folder. A killed run leaves at most one broken line, which is left out.
+Knows nothing of how a trial runs.
 """
 
 import json
@@ -16,7 +16,7 @@ from scripts.compare.trial import Job, Outcome
 
 
 class Store:
-    """The outcomes in `folder`, by job; ValueError where they are of a run with other settings."""
+    """The outcomes in `folder`, by job; ValueError if they are of a run with other settings."""
 
     def __init__(self, folder: Path, budget: Budget, tasks: Iterable[Task], *, jobs: int, machine: dict[str, Any]) -> None:
         self._settings, self._lines = folder / "settings.json", folder / "outcomes.jsonl"
@@ -33,7 +33,7 @@ class Store:
         elif self._lines.exists():
             raise ValueError(f"{folder} holds outcomes without {self._settings.name}, so that nobody can tell what they are of.")
         self.machine: dict[str, Any] = found["machine"]
-        self.jobs: list[int] = sorted({*found["jobs"], jobs})  # at the same time, in this run and those before
+        self.jobs: list[int] = sorted({*found["jobs"], jobs})  # how many trials ran at the same time, in this run and those before
         self.outcomes: dict[Job, Outcome] = {}
         folder.mkdir(parents=True, exist_ok=True)
         found |= {"settings": found["settings"] | settings, "jobs": self.jobs}
@@ -60,7 +60,7 @@ class Store:
 
 
 def _settings(budget: Budget, tasks: Iterable[Task]) -> dict[str, Any]:
-    """What outcomes hang on beside their jobs, as it is read back from JSON."""
+    """What outcomes depend on beside their jobs, in the form in which it is read back from JSON."""
     asked = {"hidden": budget.hidden, "learning_rates": budget.learning_rates, "tuning_seeds": budget.tuning_seeds}
     asked |= {task.name: asdict(task) for task in tasks}  # type: ignore[call-overload]  # every task is a dataclass; a protocol cannot say so
     plain: dict[str, Any] = json.loads(json.dumps(asked))

@@ -17,7 +17,7 @@ MOST = 0.5  # of the seeds, for a task to count as solved by a cell
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The middle and the ends of a few numbers; infinite where it never came to it."""
+    """The median and the extremes of a few numbers; infinite where a goal was never reached."""
 
     median: float
     low: float
@@ -55,7 +55,7 @@ class Group:
 
     @property
     def share(self) -> float:
-        """Of the seeds, that were solved."""
+        """The share of the seeds in which the task was solved."""
         return sum(outcome.solved is not None for outcome in self.outcomes) / len(self.outcomes)
 
     @property
@@ -63,11 +63,11 @@ class Group:
         return self.share >= MOST
 
     def updates(self) -> list[float]:
-        """Until it was solved."""
+        """Updates until it was solved; infinite if it was not."""
         return [outcome.solved.update if outcome.solved else inf for outcome in self.outcomes]
 
     def seconds(self) -> list[float]:
-        """Processor seconds of updates until it was solved."""
+        """Processor seconds of updates until it was solved; infinite if it was not."""
         return [outcome.solved.seconds if outcome.solved else inf for outcome in self.outcomes]
 
     def update_milliseconds(self) -> list[float]:
@@ -75,17 +75,17 @@ class Group:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The names of what was tested, the one that counts first; none where every trial diverged."""
+        """The names of the test errors, the one that counts first; empty if every trial diverged."""
         return next((tuple(outcome.test) for outcome in self.outcomes if outcome.test), ())
 
     def tests(self, measure: str | None = None) -> list[float]:
-        """The errors at the end: of one name, or those that count; infinite where a trial diverged."""
+        """The test errors with one name, by default the one that counts; infinite if a trial diverged."""
         named = measure or next(iter(self.measures), "")
         return [outcome.test.get(named, inf) for outcome in self.outcomes]
 
 
 class Results:
-    """All groups, to be asked for by task, size and cell; and the trials that chose the learning rates."""
+    """All groups, by task, size and cell; and the trials that chose the learning rates."""
 
     def __init__(self, entries: Sequence[Entry], tuning: Sequence[Job], outcomes: Mapping[Job, Outcome]) -> None:
         self.groups = [Group(entry, tuple(outcomes[job] for job in entry.jobs)) for entry in entries]
@@ -107,6 +107,6 @@ class Results:
         return [group for group in self.groups if group.task.name == task and group.entry.mode == mode]
 
     def pairs(self, cell: str, rival: str) -> list[tuple[Group, Group]]:
-        """Both on the same task at the same size, wherever both are."""
+        """The groups of both cells on the same task at the same size, wherever both were tried."""
         found = ((self.get(task.name, mode, cell), self.get(task.name, mode, rival)) for task in self.tasks for mode in self.modes)
         return [(one, other) for one, other in found if one is not None and other is not None]

@@ -1,6 +1,6 @@
-"""What a trial needs to know of what is learned.
+"""What a trial needs to know about a task.
 
-Owns the seam between the tasks (adding, digits, gyro) and the loop that times them. Knows neither.
+Owns the interface between the tasks (adding, digits, gyro) and the loop that times them. Knows neither.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from scripts.compare.cells import Cell
 
 
 class Lesson(Protocol):
-    """One network's way through a task: what it is and what it reads hang on the seed alone."""
+    """One network that learns a task; the network and its data depend on the seed alone."""
 
     def network(self) -> nn.Module:
         """A new network; its random weights are drawn from torch's generator."""
@@ -24,10 +24,10 @@ class Lesson(Protocol):
         """The loss of each update in turn; timed."""
 
     def error(self, network: nn.Module, losses: Sequence[float]) -> float:
-        """How far it is from right after an epoch with these losses, on sequences that it had not learned from; not timed."""
+        """The error after an epoch with these losses, on sequences that the network had not learned from; not timed."""
 
     def test(self, network: nn.Module) -> dict[str, float]:
-        """Its errors at the end, by name, on sequences that nothing else has seen; the first is the one that counts."""
+        """The errors at the end, by name, on sequences that are used for nothing else; the first is the one that counts."""
 
 
 class Task(Protocol):
@@ -51,11 +51,11 @@ class Task(Protocol):
 
     @property
     def updates(self) -> int:
-        """In all epochs."""
+        """Updates in all epochs."""
 
     @property
     def steps(self) -> int:
-        """Of a sequence in an update, through one layer."""
+        """Steps of a sequence in one update."""
 
     @property
     def solved(self) -> float:
@@ -63,7 +63,7 @@ class Task(Protocol):
 
     @property
     def ends_when_solved(self) -> bool:
-        """Whether training ends once it is solved, its learning rate constant; else the budget is spent and the rate decays."""
+        """Whether training ends once it is solved, with a constant rate; else it uses up the budget, and the rate decays."""
 
     @property
     def error_name(self) -> str: ...

@@ -1,8 +1,8 @@
 """One trial: a cell learns a task from one seed at one learning rate, and every update is timed.
 
 Owns the loop and what is timed: the forward pass, the backward pass and the optimizer's step, in processor seconds of this
-process, in one thread. On a machine of its own those are seconds; on a shared one they leave out what others take. Knows
-nothing of tasks.
+process, in one thread. On an idle machine those equal wall-clock seconds; on a shared one they leave out the time of other
+processes. Knows nothing of tasks.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ BETAS = (0.9, 0.99)  # of Adam, likewise
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is tried; `updates` is the budget that it was given."""
+    """The settings of a trial; `updates`: its budget."""
 
     task: str
     cell: str
@@ -41,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a trial was after so many updates and processor seconds of them."""
+    """The error of a trial after so many updates, which took so many processor seconds."""
 
     update: int
     seconds: float
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a job. A trial whose loss was no number any more has `diverged`, and its test is empty."""
+    """The result of a job. A trial whose loss or error was no longer finite has `diverged`, and its test is empty."""
 
     job: Job
     parameters: int
@@ -59,11 +59,11 @@ class Outcome:
     curve: tuple[Point, ...]
     test: dict[str, float]
     update_seconds: float  # processor seconds of one update, the median
-    wall_seconds: float  # of the updates, by the clock on the wall
+    wall_seconds: float  # of the updates
 
     @property
     def error(self) -> float:
-        """The last one measured; infinite for a trial that diverged."""
+        """The last error measured; infinite for a trial that diverged."""
         return float("inf") if self.diverged else self.curve[-1].error
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Outcome:
 
 
 def run(job: Job, task: Task) -> Outcome:
-    """Train from the seed to the end, in one thread: a function of the job, but for the seconds."""
+    """Train from the seed to the end, in one thread; the same job has the same outcome, except for the seconds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -142,7 +142,7 @@ def _run(job: Job, task: Task) -> Outcome:
 
 
 def rate(schedule: RunConfig, update: int, task: Task) -> float:
-    """The learning rate of an update: that of the project's training, or, where a trial ends when solved, its warm-up alone."""
+    """The learning rate of an update: that of the project's training, or only its warm-up if a trial ends when solved."""
     if task.ends_when_solved:
         return schedule.learning_rate * min(1.0, (update + 1) / fit.WARM_UP)
     return fit.learning_rate(schedule, update, task.updates)

@@ -1,4 +1,4 @@
-"""The claims, and whether the numbers bear them out.
+"""The claims, and whether the numbers support them.
 
 Owns the rules. Every finding is computed; none is written down here. Source of the claims: Han, Meng, Zhang, Yan, "Hybrid Deep
 Recurrent Neural Networks for Noise Reduction of MEMS-IMU with Static and Dynamic Conditions". Knows nothing of the words around
@@ -15,9 +15,9 @@ from scripts.compare.plan import EQUAL_HIDDEN
 from scripts.compare.summary import Group, Results
 
 MARGIN = 0.05  # a median ratio nearer to 1 is no difference
-SEEDS = 0.8  # of them must agree
-GATE = 0.8  # three gates to four are 0.75; the rest of the network is left to the same
-POINTS = 0.05  # of all trials, a smaller difference in shares is none
+SEEDS = 0.8  # share of the seeds that must agree
+GATE = 0.8  # three gates instead of four are 0.75; the margin is for the rest of the network
+POINTS = 0.05  # a smaller difference in shares of all trials is no difference
 
 Finding = Literal["held", "did not hold", "not decided"]
 HELD, FAILED, OPEN = "held", "did not hold", "not decided"
@@ -25,7 +25,7 @@ HELD, FAILED, OPEN = "held", "did not hold", "not decided"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One cell beside its rival where both were tried; `ratio`: of the cell's number to its rival's."""
+    """One cell beside its rival where both were tried; `ratio`: the cell's number over its rival's."""
 
     task: str
     mode: str
@@ -117,12 +117,12 @@ def _over(
 
 
 def ratios(mine: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Seed by seed; 1 where neither came to it, or both are 0."""
+    """The ratios seed by seed; 1 if both are equal, also if both are infinite or 0."""
     return [1.0 if one == other else (one / other if other else inf) for one, other in zip(mine, theirs, strict=True)]
 
 
 def less(found: Sequence[float]) -> Finding:
-    """Whether it is less, seed by seed."""
+    """Whether the cell has less than its rival, by the ratios of the seeds."""
     if median(found) <= 1 - MARGIN and sum(ratio < 1 for ratio in found) >= SEEDS * len(found):
         return "held"
     if median(found) >= 1 + MARGIN and sum(ratio > 1 for ratio in found) >= SEEDS * len(found):
@@ -131,7 +131,7 @@ def less(found: Sequence[float]) -> Finding:
 
 
 def not_worse(found: Sequence[float]) -> Finding:
-    """Whether it is not more, seed by seed."""
+    """Whether the cell has no more than its rival, by the ratios of the seeds."""
     if median(found) <= 1 + MARGIN:
         return "held"
     return "did not hold" if sum(ratio > 1 for ratio in found) >= SEEDS * len(found) else "not decided"
@@ -158,7 +158,7 @@ def _shares(claim: str, cell: str, rival: str, solved: Sequence[int], trials: Se
 
 
 def longer(results: Results, cell: str, plain: str) -> Verdict | None:
-    """None where the adding problem was not tried."""
+    """The verdict on the length of memory; None if the adding problem was not tried."""
     findings: list[Finding] = []
     told = []
     for mode in results.modes:
@@ -175,6 +175,6 @@ def longer(results: Results, cell: str, plain: str) -> Verdict | None:
 
 
 def _longest(results: Results, mode: str, cell: str) -> int:
-    """The longest adding problem solved, 0 where none is."""
+    """The length of the longest adding problem that was solved, 0 if none was."""
     groups = (results.get(task.name, mode, cell) for task in results.tasks if task.family == "adding")
     return max((group.task.steps for group in groups if group is not None and group.solves), default=0)
