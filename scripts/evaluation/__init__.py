@@ -1,1 +1,1 @@
-"""A model as it is served, beside the truth in the user's own files."""
+"""Evaluates a model as it is served, on the truth in the user's own files."""

@@ -1,6 +1,6 @@
-"""What has to be known of a model to be evaluated, whether it lies in a folder or answers over HTTP.
+"""What an evaluation needs to know about a model, whether it is in a folder or answers over HTTP.
 
-Owns the shapes, and the seam `Model` between those two. Knows nothing of data or of scores.
+Owns the types, and the interface `Model` that both kinds implement. Knows nothing of data or of scores.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,11 +14,11 @@ from scripts.evaluation.training import Training
 
 Task = Literal["denoise", "regress", "classify", "forecast"]
 Outputs = tuple[Array, ...]  # one array per output of the model: (time, *width) or (*width,)
-Progress = Callable[[int], Any]  # told how many more steps are done
+Progress = Callable[[int], Any]  # called with the number of steps that were just done
 
 
 class EvaluationError(RuntimeError):
-    """What cannot be done; the text says why, and what to do about it."""
+    """Something cannot be done; the text says why, and what to do about it."""
 
 
 class WrongUse(EvaluationError):
@@ -32,7 +32,7 @@ class Output:
     name: str
     width: tuple[int, ...]  # of the answer to a step, or to the whole sequence
     every_step: bool
-    signals: tuple[Signal, ...] = ()  # the numbers along the last axis, where they are known
+    signals: tuple[Signal, ...] = ()  # the numbers along the last axis, if they are known
 
     @property
     def numbers(self) -> int:
@@ -41,7 +41,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A version of a model, and what it says its answers are to be measured against: empty or None where it says nothing."""
+    """A version of a model, and what it says about the truth for its answers: empty or None if it says nothing."""
 
     name: str
     version: str
@@ -49,15 +49,15 @@ class Card:
     features: tuple[Signal, ...]
     outputs: tuple[Output, ...]
     time_steps: int | None  # that every sequence must have
-    streamable: bool  # the states carried on, pieces are answered as the whole
-    label: str = ""  # the column of the classes that it was trained to tell
-    label_per_recording: bool | None = None  # whether a recording has one label, which the answer to its last row tells
-    deviations: tuple[float, ...] = ()  # of each target in training, in its unit
+    streamable: bool  # whether pieces are answered like the whole, if the states are carried on
+    label: str = ""  # the column of labels that it was trained on
+    label_per_recording: bool | None = None  # whether a recording has one label; then the answer to its last row counts
+    deviations: tuple[float, ...] = ()  # the standard deviation of each target in training, in its unit
     training: Training = field(default_factory=Training)
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
-        """What a manifest says."""
+        """The card of a manifest."""
         return cls(
             name=spec.name,
             version=spec.version,
@@ -72,7 +72,7 @@ class Card:
 
     @classmethod
     def served(cls, told: dict[str, Any]) -> Self:
-        """What GET /models tells of a version; KeyError or TypeError where it tells something else."""
+        """The card of a version as GET /models describes it; KeyError or TypeError if it has another form."""
         signals = [
             tuple(Signal(**each) for each in listed) for listed in (told["features"], *(o["signals"] for o in told["outputs"]))
         ]
@@ -99,7 +99,7 @@ class Card:
 
 
 def _truth(task: str | None, told: Any) -> dict[str, Any]:
-    """The last members of a card from what a manifest and GET /models tell alike; nothing where they tell something else."""
+    """The card's members on the truth, which a manifest and GET /models give in the same form; empty if the form is another."""
     try:
         return {
             "label": str(told["columns"][0]) if task == "classify" else "",
@@ -111,7 +111,7 @@ def _truth(task: str | None, told: Any) -> dict[str, Any]:
 
 
 class Model(Protocol):
-    """Answers, wherever it is."""
+    """A model that answers, wherever it runs."""
 
     @property
     def card(self) -> Card: ...
@@ -122,23 +122,23 @@ class Model(Protocol):
 
     @property
     def limited(self) -> bool:
-        """Whether it had to be asked less often than it could answer."""
+        """Whether a rate limit slowed the requests down."""
 
     def follow(self, recordings: Sequence[Array], progress: Progress) -> Iterator[Outputs]:
         """The answers to recordings (time, features), each from the zero state and in pieces, as a live stream would be; in order.
 
-        Of a model that takes no other than pieces of `time_steps`, what is left at the end of a recording has no answer.
+        If the model takes only pieces of `time_steps`, the rest at the end of a recording has no answer.
         """
 
     def answer(self, sequences: Iterable[Array], progress: Progress, *, count: int) -> Iterator[Outputs]:
         """The answers to whole sequences (time, features), of which there are `count`, in order."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release what it holds."""
 
 
 def pieces(length: int, size: int, time_steps: int | None) -> list[slice]:
-    """How a recording of this length is sent on: in pieces of `size`, or of the only length that the model takes."""
+    """The pieces in which a recording of this length is sent: of `size` steps, or of the only length that the model takes."""
     size = time_steps or size
     ends = range(size, length + 1, size) if time_steps else range(size, length + size, size)
     return [slice(end - size, min(end, length)) for end in ends]

@@ -1,6 +1,6 @@
-"""Which columns of the files are the model's features and targets, and what it is judged as.
+"""Decides which columns of the files are the model's features and targets, and as which task it is scored.
 
-Owns the choice where the user has made none, and the refusal of choices that do not fit the model. Knows nothing of the values.
+Owns the choice if the user has made none, and the refusal of choices that do not fit the model. Knows nothing of the values.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Part = Literal["all", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user has asked for. Empty: for the model and the data to say."""
+    """What the user has asked for. What is empty is decided by the model and the data."""
 
     data: tuple[str, ...]
     task: Task | None = None
@@ -34,7 +34,7 @@ class Wish:
 
 
 def task_of(card: Card, wish: Wish) -> Task | None:
-    """The task that the manifest names; where that is silent, the one that is asked for. WrongUse when they differ."""
+    """The task that the manifest names; if it names none, the one that is asked for. WrongUse if they differ."""
     if card.task and wish.task and wish.task != card.task:
         raise WrongUse(f"{card} was trained for the task {card.task}: it cannot be judged by --task {wish.task}.")
     task = card.task or wish.task
@@ -53,7 +53,7 @@ def features_of(card: Card, wish: Wish) -> tuple[str, ...]:
 
 
 def targets_of(card: Card, task: Task | None, wish: Wish, sheets: Sequence[Sheet]) -> tuple[tuple[str, ...], list[str]]:
-    """The columns with the truth, or none where the files have not all of them; and what is to be said about it."""
+    """The columns with the truth, or none if the files do not have all of them; and notes."""
     output = card.outputs[0]
     names: tuple[str, ...] = tuple(signal.name for signal in output.signals)
     expected = output.width[-1] if task == "forecast" else output.numbers
@@ -73,7 +73,7 @@ def targets_of(card: Card, task: Task | None, wish: Wish, sheets: Sequence[Sheet
 
 
 def targets_without_truth(card: Card, task: Task | None) -> tuple[Column, ...]:
-    """What the targets are called where there is no truth, as far as it matters."""
+    """The targets if there is no truth: those of a forecast, as the model names them; none for another task."""
     output = card.outputs[0]
     if task != "forecast":
         return ()
@@ -100,7 +100,7 @@ def units_of(card: Card, features: Sequence[str], sheet: Sheet) -> list[str]:
 
 
 def measured(card: Card, targets: Sequence[Column]) -> tuple[Column, ...]:
-    """The targets as errors tell them: the unit of one whose truth and answers have different ones is both."""
+    """The targets as the scores name them: if truth and answers have different units, the unit names both."""
     signals = card.outputs[0].signals
     if len(signals) != len(targets):
         return tuple(targets)

@@ -1,8 +1,8 @@
-"""Requests to a running service, each answered or said why not.
+"""Sends requests to a running service, and returns the answer or raises the reason why there is none.
 
-Owns the connection, what is tried again and what is not: a service that is busy, and a connection that was closed between two
-requests. Knows nothing of what is asked. All requests here may be sent twice: predictions change nothing, chunks are numbered, and
-a stream that was begun in vain is forgotten by the service.
+Owns the connection and the retries: if the service is busy, and if it closed the connection between two requests. Knows nothing
+of what is asked. All requests here may be sent twice: predictions change nothing, chunks are numbered, and a stream that was
+begun in vain expires in the service.
 """
 
 import json
@@ -19,13 +19,13 @@ from scripts.evaluation.card import EvaluationError, WrongUse
 
 TIMEOUT = 60.0  # seconds without a sign of life
 LIMITED = 429
-TRIES = {LIMITED: 64, 503: 8}  # of a request that is turned away; the others under way may take what a rate allows before it
-LONGEST_WAIT = 5.0  # seconds between two of them
+TRIES = {LIMITED: 64, 503: 8}  # of a refused request, by status; other requests under way may use up the rate limit before it
+LONGEST_WAIT = 5.0  # seconds between two tries
 OCTETS = "application/octet-stream"
 
 
 class Refused(EvaluationError):
-    """The service has answered, and the answer is no."""
+    """The service answered with an error status."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"The service answers {status}: {detail}")
@@ -33,9 +33,9 @@ class Refused(EvaluationError):
 
 
 class Connection:
-    """To the service at `url`, whose path is put before every other; for one thread at a time.
+    """A connection to the service at `url`, whose path prefixes those of all requests; for one thread at a time.
 
-    limited: told what the service says whenever a request has come sooner than the key's rate allows.
+    limited: called with the service's text whenever a request exceeds the key's rate limit.
     """
 
     def __init__(self, url: str, key: str = "", *, limited: Callable[[str], None] = lambda _: None) -> None:
@@ -53,11 +53,11 @@ class Connection:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def octets(self, path: str, body: bytes) -> bytes:
-        """What is answered to float32, in float32."""
+        """Send a body of float32 numbers; returns the answer, float32 too."""
         return self._ask("POST", path, body, {"Content-Type": OCTETS, "Accept": OCTETS})
 
     def json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """What is answered in JSON; None where the answer is empty."""
+        """Send a request in JSON; returns the answer, None if it is empty."""
         sent = None if body is None else json.dumps(body).encode()
         answer = self._ask(method, path, sent, {"Content-Type": "application/json", "Accept": "application/json"})
         return json.loads(answer) if answer else None
@@ -66,7 +66,7 @@ class Connection:
         self._http.close()
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
-        tries: Counter[int] = Counter()  # by what was answered
+        tries: Counter[int] = Counter()  # by status
         while True:
             response, answer = self._sent(method, path, body, self._headers | headers)
             tries[response.status] += 1
@@ -116,7 +116,7 @@ def _seconds(told: str | None) -> float:
 
 
 def _detail(answer: bytes, reason: str) -> str:
-    """The sentence in a problem (RFC 9457); what there is instead, in an answer that is none."""
+    """The `detail` of a problem (RFC 9457); for another kind of answer, its beginning."""
     try:
         told = json.loads(answer)
         return str(told["detail"])

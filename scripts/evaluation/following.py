@@ -1,6 +1,6 @@
-"""A model that answers the steps of a recording, or the recording as a whole, gone through beside the truth.
+"""Runs a model over recordings, whether it answers every step or a sequence as a whole.
 
-Owns which answer belongs to which row. Knows nothing of where the model is or of what its answers are worth.
+Owns which answer belongs to which row, and which rows count. Knows nothing of where the model is or of how good its answers are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,8 @@ Placed = tuple[Array, ...]  # of each output: (rows, numbers), NaN in rows that 
 def answered(model: Model, recordings: Sequence[Recording], progress: Progress) -> Iterator[Placed]:
     """The answers to each recording, row by row, in order.
 
-    An output that answers a sequence as a whole stands in its last row. A model that can be streamed is; of one that cannot, a
-    sequence is a whole recording, or as many rows of it as the model takes.
+    The answer to a sequence as a whole is put into its last row. A streamable model is streamed. For any other, a sequence is a
+    whole recording, or as many rows of it as the model takes.
     """
     card = model.card
     features = [recording.features for recording in recordings]
@@ -53,7 +53,7 @@ def _placed(output: Output, rows: int, given: Sequence[tuple[slice, Array]]) -> 
 
 
 def judged(placed: Array, recording: Recording, *, last: bool) -> NDArray[np.int64]:
-    """The rows whose answers count: those that have one and a truth, or the last that has one where it is the recording's."""
+    """The rows whose answers count: those with an answer and a truth; if `last`, only the last row with an answer."""
     answered = ~np.isnan(placed).any(axis=1)
     return np.flatnonzero(answered)[-1:] if last else np.flatnonzero(answered & recording.told())
 

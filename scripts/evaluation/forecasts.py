@@ -1,4 +1,4 @@
-"""A forecaster gone through window by window, beside the truth and what can be foreseen without it.
+"""Evaluates a forecaster window by window, beside the truth and simple forecasts.
 
 Owns which windows are scored, written and drawn. Knows nothing of where the model is.
 """
@@ -31,12 +31,12 @@ from scripts.tables.recording import DataError
 from scripts.tables.wording import count
 from scripts.training.scores import Scores
 
-QUANTILES = "quantiles"  # what the trainer calls their output
-TOGETHER = 256  # windows whose errors are taken at once
+QUANTILES = "quantiles"  # the trainer's name for the output of quantiles
+TOGETHER = 256  # windows whose errors are computed at once
 
 
 class Judge:
-    """Forecasts beside simple ones, on the same windows."""
+    """Scores the model's forecasts and simple ones on the same windows."""
 
     def __init__(self, card: Card, material: Material, windows: Windows, methods: list[Method]) -> None:
         self._windows, self._methods, self._targets = windows, methods, measured(card, material.targets)
@@ -73,7 +73,7 @@ class Judge:
 
 
 def levels_of(card: Card) -> tuple[float, ...]:
-    """Of the quantiles that are forecast too."""
+    """The levels of the quantiles that the model forecasts too; empty if it does not."""
     if len(card.outputs) < 2 or card.outputs[1].name != QUANTILES:
         return ()
     return tuple(float(signal.name) for signal in card.outputs[1].signals)
@@ -82,10 +82,10 @@ def levels_of(card: Card) -> tuple[float, ...]:
 def evaluate(
     model: Model, material: Material, written: Table, picture: Path | None, *, every: int | None = None, season: int = 0
 ) -> Found:
-    """Windows of the material; those that begin where a recording ends are written too, and not scored.
+    """Forecast the windows of the material; those that begin where a recording ends are written too, and not scored.
 
-    every: rows between two windows; None: all are scored, and of those only so many are written that every row is forecast once.
-    season: rows, of the seasonal forecast beside the model's, 0: as the period suggests. DataError where no recording is long
+    every: rows between two windows; None: all are scored, and only as many are written as forecast every row once.
+    season: rows, of the seasonal forecast beside the model's; 0: as the period suggests. DataError if no recording is long
     enough for one window.
     """
     card, context = model.card, model.card.time_steps or 0
@@ -135,13 +135,13 @@ def evaluate(
 
 
 def _size(horizon: int, kept: int, asked: int) -> str:
-    """How long the table becomes, before it does."""
+    """A sentence on how long the table will be."""
     text = f"The table gets {count(kept * horizon, 'line')}: {count(kept, 'window')} of {count(horizon, 'row')}"
     return f"{text}." if kept == asked else f"{text} that lie end to end; all, with --every 1, would be {asked * horizon:,}."
 
 
 def _write(written: Table, card: Card, material: Material, window: Window, outputs: Outputs) -> None:
-    """A line for every row of the horizon."""
+    """Write a line for every row of the horizon."""
     horizon, end = card.horizon, window.origin + card.horizon
     recording, times = material.recordings[window.recording], material.times[window.recording]
     truth = np.full((horizon, len(material.targets)), np.nan, np.float32)
@@ -165,7 +165,7 @@ def _write(written: Table, card: Card, material: Material, window: Window, outpu
 
 
 def _further(card: Card, material: Material, name: str, width: int) -> list[str]:
-    """What to call the numbers of a further output at one row: for each target, each of its signals."""
+    """Names for the numbers of a further output at one row: for each target, each of its signals."""
     signals = next(output.signals for output in card.outputs if output.name == name)
     if signals and len(material.targets) * len(signals) == width:
         return [f"{target.name}_{signal.name}" for target in material.targets for signal in signals]

@@ -1,4 +1,4 @@
-"""What an evaluation has found, as values that can be printed and written.
+"""The result of an evaluation, as values that can be printed and written.
 
 Owns the sentences about it. Knows nothing of how it was found.
 """
@@ -11,13 +11,13 @@ from scripts.training.scores import Scores
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """scores: None where there was no truth."""
+    """scores: None if there was no truth."""
 
     scores: Scores | None
     steps: int  # that the model has read
     seconds: float  # until the last answer, the reading of the files not counted
     notes: tuple[str, ...] = ()
-    limited: bool = False  # by how often the service may be asked: the seconds are not of its work
+    limited: bool = False  # by a rate limit: then the seconds do not measure the service's speed
 
     @property
     def speed(self) -> str:

@@ -20,7 +20,7 @@ STEPS = 256  # of each recording in one call; the state is carried on
 
 
 class Local:
-    """A card.Model: the version in `folder`, on the CPU. EvaluationError where it cannot be opened."""
+    """A card.Model: the version in `folder`, on the CPU. EvaluationError if it cannot be opened."""
 
     limited = False
 
@@ -60,7 +60,7 @@ class Local:
         self._engine.close()
 
     def _predicted(self, some: Sequence[Instance]) -> list[Prediction]:
-        """One prediction for each, as the service gives it; EvaluationError where one overflows float32."""
+        """One prediction for each, as the service gives it; EvaluationError if one overflows float32."""
         predictions = []
         for answer in self._engine.answer(some):
             if isinstance(answer, NotFinite):
@@ -84,7 +84,7 @@ class Local:
 
 
 def joined(card: Card, answers: Sequence[Outputs]) -> Outputs:
-    """The answers to the pieces of a recording as the answer to it: of outputs for a whole sequence, the last that was given."""
+    """One answer from those to the pieces of a recording; of an output for a whole sequence, the last piece's."""
     if not answers:
         return tuple(np.zeros((0, *output.width), np.float32) for output in card.outputs)
     columns = zip(card.outputs, zip(*answers, strict=True), strict=True)
@@ -92,7 +92,7 @@ def joined(card: Card, answers: Sequence[Outputs]) -> Outputs:
 
 
 def _instead(folder: Path) -> str:
-    """What may have been meant."""
+    """What the user may have meant, as the end of a sentence."""
     versions = sorted(
         (each.parent for each in folder.glob(f"*/{manifest.FILE_NAME}")), key=lambda each: (len(each.name), each.name)
     )

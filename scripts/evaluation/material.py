@@ -1,4 +1,4 @@
-"""The recordings that a model is evaluated on, with the truth where the files have it.
+"""The recordings that a model is evaluated on, with the truth if the files have it.
 
 Owns which rows they are, and that they are read as for training. Knows nothing of which columns the model wants, or of answers.
 """
@@ -24,15 +24,15 @@ from scripts.tables.wording import count
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Recordings, as the model takes them. Their targets are NaN where there is no truth, in some rows or in all."""
+    """Recordings with the features that the model takes. Their targets are NaN in rows without truth, which may be all."""
 
     task: Task | None
     truth: bool
     recordings: tuple[Recording, ...]
     times: tuple[Times, ...]  # of each recording
     targets: tuple[Column, ...]  # the label's column where there are classes
-    classes: tuple[str, ...]  # by the labels of the recordings
-    known_classes: tuple[str, ...]  # by the numbers of the model's answer
+    classes: tuple[str, ...]  # in the order of the recordings' labels
+    known_classes: tuple[str, ...]  # in the order of the numbers of the model's answer
     label_per_recording: bool
     period: float | None  # seconds
     paths: tuple[Path, ...]  # of the files
@@ -41,7 +41,7 @@ class Material:
 
     @classmethod
     def read(cls, card: Card, wish: Wish) -> Self:
-        """DataError where the data cannot be used as they are, WrongUse where they are not for this model."""
+        """Read the data; DataError if they cannot be used as they are, WrongUse if they do not fit the model."""
         task = task_of(card, wish)
         sheets = opened(wish.data)
         features = features_of(card, wish)
@@ -62,7 +62,7 @@ class Material:
         split = parse_split(wish.split) if wish.part == "test" else None
         told = _by_recording(card)
         try:
-            # the test part is training's, which does without recordings that have no truth: its grid and parts are the others'
+            # a test part must be the same as in training, which leaves out recordings without truth before it sets grid and parts
             cleaned = clean(sheets, reading, split, truth=bool(targets), untold=split is None, by_recording=told)
         except NoTruth as error:
             targets, notes = (), [f"Nothing can be scored: {error}"]
@@ -94,7 +94,7 @@ class Material:
         )
 
     def names_of(self, index: int, rows: int) -> dict[str, Any]:
-        """The name of a recording in each of so many rows, where there are several."""
+        """A column with the recording's name in each of so many rows, if there are several recordings."""
         return {"recording": [self.recordings[index].name] * rows} if len(self.recordings) > 1 else {}
 
 
@@ -103,14 +103,14 @@ def _named(sheets: Sequence[Sheet]) -> str:
 
 
 def _by_recording(card: Card) -> bool | None:
-    """Whether a label is of a recording, not of a row: as in training; else as its answers or (None) the data suggest."""
+    """Whether labels belong to recordings, not to rows: as in training; else as the model's answers suggest, or None: the data."""
     if card.label_per_recording is not None:
         return card.label_per_recording
     return None if card.outputs[0].every_step else True
 
 
 def _several(recordings: Sequence[Recording]) -> list[str]:
-    """A note where labels change within recordings that are given one answer."""
+    """A note if labels change within recordings that get one answer."""
     several = sum(each.labels is not None and len(set(each.labels[each.told()].tolist())) > 1 for each in recordings)
     if not several:
         return []
@@ -121,7 +121,7 @@ def _several(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _recordings(cleaned: Cleaned, split: Split | None, *, lead: int, needed: int) -> tuple[tuple[Recording, ...], list[str]]:
-    """Every whole piece of what was read, or those of the test part; and where it lies. lead, needed: as of `part`."""
+    """Every piece of what was read, or those of the test part and notes on where it lies. lead, needed: as of `part`."""
     if split is None:
         return whole(cleaned.tracks, cleaned.gathered.places), []
     (_, _, test), notes = part(cleaned.tracks, cleaned.gathered.places, split, lead=lead, needed=needed, judged=PARTS[2:])

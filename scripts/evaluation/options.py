@@ -1,6 +1,6 @@
 """The flags of an evaluation: which model, which data, what is written.
 
-Owns how they are spelled and told to people. Knows nothing of what they do.
+Owns their names and their help. Knows nothing of what they do.
 """
 
 import os
@@ -15,7 +15,7 @@ from scripts.evaluation.choice import Part
 from scripts.evaluation.written import SUFFIXES
 from scripts.tables.recording import Irregular, Missing
 
-KEY = "EVALUATE_KEY"  # the service takes what begins with RECURVE_ for a setting
+KEY = "EVALUATE_KEY"  # not RECURVE_...: the service reads such variables as settings
 
 
 def add(parser: ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def parsed(parser: ArgumentParser, argv: list[str] | None) -> Namespace:
-    """The arguments, where they go together."""
+    """The arguments; a usage error if they do not go together."""
     args = parser.parse_args(argv)
     if not is_url(args.model) and (args.name or args.version):
         parser.error("--model and --version choose among the models of a service: a folder is one version of one model")

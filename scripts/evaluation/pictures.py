@@ -47,7 +47,7 @@ def figure_of(panels: Sequence[Panel], *, label: str) -> Figure:
     for axes, panel in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
         for line in panel.lines:
             width = 1.0 if line.colour == RAW else 1.5
-            there = ~np.isnan(line.values) | np.isnan(line.across)  # a truth that is there now and then only is to be seen
+            there = ~np.isnan(line.values) | np.isnan(line.across)  # so that a sparse truth is drawn as a line
             marker = marked(int((~np.isnan(line.values)).sum()))
             axes.plot(line.across[there], line.values[there], color=line.colour, linewidth=width, marker=marker, label=line.name)
         axes.set_title(panel.title, loc="left", fontsize="medium")

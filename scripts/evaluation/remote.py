@@ -1,7 +1,7 @@
-"""A model of a running service, asked over HTTP as its users ask it.
+"""A model of a running service, used over HTTP as clients use it.
 
-Owns which calls are made: a stream for every recording, its chunks numbered, and a prediction for every whole sequence. Several
-connections at once, so that the service has something to batch. Knows nothing of files of data or of scores.
+Owns which requests are made: a stream for every recording, its chunks numbered, and a prediction for every whole sequence. Uses
+several connections at once, so that the service has something to batch. Knows nothing of files of data or of scores.
 """
 
 import re
@@ -27,13 +27,13 @@ from scripts.tables.wording import listed, nearest, seconds
 CONNECTIONS = 4
 WAITING = 8  # requests for each connection that wait for their turn
 
-_RATE = re.compile(r" may ask ([\d.e+-]+) times a second")  # in what a key with a limited rate is told
+_RATE = re.compile(r" may ask ([\d.e+-]+) times a second")  # in the answer to a key that exceeds its rate limit
 
 T = TypeVar("T")
 
 
 class Remote:
-    """A card.Model: `name`, its newest version or this one, at `url`. EvaluationError where there is no such thing.
+    """A card.Model at `url`: this `version` of `name`, by default the default model's newest. EvaluationError if there is none.
 
     chunk: steps of a recording in one request.
     """
@@ -80,7 +80,7 @@ class Remote:
             connection.close()
 
     def _slowed(self, detail: str) -> None:
-        """Say, once, what limits the requests, and how long they take by that."""
+        """Print once what limits the requests, and how long they will take."""
         with self._lock:
             known, self.limited = self.limited, True
         if known:
@@ -114,7 +114,7 @@ class Remote:
         return newest
 
     def _streamed(self, connection: Connection, steps: Array, progress: Progress) -> Outputs:
-        """A stream of its own, from the zero state, which is gone afterwards."""
+        """Send a recording through a new stream, from the zero state, and delete the stream."""
         begun = connection.json("POST", "/streams", {"model": self.card.name, "version": self.card.version})
         path = f"/streams/{quote(begun['id'], safe='')}"
         try:
@@ -124,7 +124,7 @@ class Remote:
                 answers.append(self._outputs(connection.octets(f"{path}/predict?seq={seq}", _octets(piece)), len(piece)))
                 progress(len(piece))
         finally:
-            with suppress(EvaluationError):  # of all that can go wrong here, this is the least
+            with suppress(EvaluationError):  # a stream that cannot be deleted expires
                 connection.json("DELETE", path)
         return joined(self.card, answers)
 
@@ -138,7 +138,7 @@ class Remote:
         return tuple(part.reshape(shape) for part, shape in zip(np.split(numbers, ends[:-1]), shapes, strict=True))
 
     def _spread(self, ask: Callable[[Connection, Array], Outputs], sequences: Iterable[Array]) -> Iterator[Outputs]:
-        """The answers in order, while as many more are asked as there are connections; no more than a few wait in memory."""
+        """The answers in order, with a request on each connection at a time; no more than a few answers wait in memory."""
 
         def asked(steps: Array) -> Outputs:
             connection = self._idle.get()

@@ -1,4 +1,4 @@
-"""A model that denoises, regresses or classifies, gone through row by row beside the truth.
+"""Evaluates a model that denoises, regresses or classifies, row by row beside the truth.
 
 Owns what is scored, written and drawn of its answers. Knows nothing of where the model is.
 """
@@ -29,7 +29,7 @@ from scripts.tables.wording import count
 
 
 def evaluate(model: Model, material: Material, table: Table, picture: Path | None) -> Found:
-    """Every row of the material, each recording from the zero state at its first row; of its lead nothing is told."""
+    """Evaluate every row of the material, each recording from the zero state at its first row; rows of a lead are only read."""
     card = model.card
     steps = sum(len(recording.features) for recording in material.recordings)
     judge, notes = _judge(card, material)
@@ -73,7 +73,7 @@ def evaluate(model: Model, material: Material, table: Table, picture: Path | Non
 
 
 def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None, list[str]]:
-    """What scores the answers, None where there is no truth, and what is to be said of it."""
+    """What scores the answers, None if there is no truth; and notes."""
     if not material.truth:
         return None, []
     if material.task == "classify":
@@ -88,7 +88,7 @@ def _judge(card: Card, material: Material) -> tuple[OfNumbers | OfClasses | None
 
 
 def _write(table: Table, model: Model, material: Material, index: int, placed: Placed) -> None:
-    """A line for each row of the recording but its lead, in order, whether it has an answer or not."""
+    """Write a line for each row of the recording except its lead, in order, whether it has an answer or not."""
     recording, times = material.recordings[index], material.times[index]
     own = slice(recording.lead, None)
     placed = tuple(array[own] for array in placed)
@@ -102,7 +102,7 @@ def _write(table: Table, model: Model, material: Material, index: int, placed: P
 
 
 def _of_classes(material: Material, labels: NDArray[np.int64] | None, probabilities: Array) -> dict[str, object]:
-    """The right class of so many rows, where it is known, and the one that is most likely."""
+    """The right class of each row, where it is known, and the one that the model finds most likely."""
     columns: dict[str, object] = {}
     if labels is not None:
         columns[material.targets[0].name] = [material.classes[label] if label >= 0 else None for label in labels]
@@ -121,7 +121,7 @@ def _answers(model: Model, material: Material, placed: Placed) -> dict[str, obje
 
 
 def _write_recording(table: Table, model: Model, material: Material, index: int, told: Sequence[Array]) -> None:
-    """A line for the whole of it. told: of each output the row that counts, if any has an answer."""
+    """Write one line for the recording. told: of each output the row that counts, or no row if none has an answer."""
     recording = material.recordings[index]
     columns: dict[str, object] = {"recording": [recording.name], "rows": len(recording.features)}
     last = tuple(array if len(array) else np.full((1, array.shape[1]), np.nan, np.float32) for array in told)
@@ -130,12 +130,12 @@ def _write_recording(table: Table, model: Model, material: Material, index: int,
 
 
 def _most_likely(probabilities: Array, classes: Sequence[str]) -> str | None:
-    """None where there is no answer."""
+    """The most likely class; None if there is no answer."""
     return None if np.isnan(probabilities).any() else classes[int(probabilities.argmax())]
 
 
 def _draw(path: Path, model: Model, material: Material, judge: OfNumbers | OfClasses | None, pieces: Sequence[Piece]) -> None:
-    """The confusion of classes; otherwise the stretch of a recording in which most happens."""
+    """Draw the confusion of classes; otherwise the stretch of a recording that changes most."""
     if isinstance(judge, OfClasses):
         draw_confusion(judge.counts, material.known_classes, path, title=f"On {material.part}")
         return
@@ -148,7 +148,7 @@ def _draw(path: Path, model: Model, material: Material, judge: OfNumbers | OfCla
 
 
 def _named(model: Model, material: Material) -> Sequence[tuple[str, str]]:
-    """What is drawn: the targets, or where there is no truth the numbers of the first output."""
+    """Names and units of what is drawn: the targets, or if there is no truth the numbers of the first output."""
     if material.truth:
         return [(target.name, target.unit) for target in material.targets]
     return [(name, "") for name in names_of(model.card.outputs[0])]

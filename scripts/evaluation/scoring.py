@@ -1,6 +1,7 @@
-"""How good answers are, beside what can be had without any model: the scores that training prints, of other data.
+"""Scores answers as training does, on other data, beside simple methods.
 
-Owns which simple methods stand beside a model here: those that need no training part. Knows nothing of where answers come from.
+Owns which simple methods a model is compared with here: those that need no training part. Knows nothing of where answers come
+from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,9 @@ MODEL = "the model"
 
 
 def deviations_of(card: Card, truth: Sequence[Array]) -> tuple[NDArray[np.float64], str]:
-    """Standard deviations (targets,), those of training where they are known, and in words whose they are.
+    """Standard deviations (targets,), those of training if they are known, else those of these data; and in words which.
 
-    truth: all of it, in as many arrays (rows, targets) as there are.
+    truth: all of it, in any number of arrays (rows, targets).
     """
     if len(card.deviations) == truth[0].shape[1] and all(isfinite(each) and each > 0 for each in card.deviations):
         return np.array(card.deviations), "in training"
@@ -32,7 +33,7 @@ def deviations_of(card: Card, truth: Sequence[Array]) -> tuple[NDArray[np.float6
 
 
 class OfNumbers:
-    """Answers (rows, targets) beside the truth, of one task. deviations: of each target, units where they have none in common."""
+    """Scores answers (rows, targets) of one task. deviations: of each target, the units if the targets share no unit."""
 
     def __init__(
         self, task: Task, targets: tuple[Column, ...], deviations: NDArray[np.float64], *, methods: Sequence[str] = ()
@@ -71,7 +72,7 @@ class OfNumbers:
 
 
 class OfClasses:
-    """Probabilities (rows, classes) beside labels (rows,)."""
+    """Scores probabilities (rows, classes) by labels (rows,)."""
 
     def __init__(self, classes: int) -> None:
         self._confusion = Confusion(classes)
@@ -86,7 +87,7 @@ class OfClasses:
         return self._confusion.counts
 
     def scores(self, data: str) -> Scores:
-        """Beside the class that is most frequent here, given with the frequencies that the classes have here."""
+        """The model's scores, beside those of always answering with the frequencies that the classes have here."""
         present = self.counts.sum(axis=1)
         majority = Confusion(len(present))
         majority.add(np.tile(present / present.sum(), (int(present.sum()), 1)), np.repeat(np.arange(len(present)), present))
@@ -99,7 +100,7 @@ def _row(name: str, confusion: Confusion) -> Row:
 
 
 def places_of(classes: Sequence[str], known: Sequence[str], column: str) -> NDArray[np.int64]:
-    """Where each class of the data stands among those that the model knows; WrongUse names one that it does not."""
+    """The index of each class of the data among those that the model knows; WrongUse names one that it does not know."""
     for name in classes:
         if name not in known:
             near = nearest(name, known)

@@ -1,4 +1,4 @@
-"""The stretch of a recording that a picture shows, its pieces one after another with gaps between them.
+"""Chooses the stretch of a recording that a picture shows; its pieces follow each other with gaps between them.
 
 Owns where rows stand along the picture, and which of them are worth showing. Knows nothing of how it looks.
 """
@@ -20,13 +20,13 @@ Piece = tuple[Recording, Array]  # and the answers to its rows (rows, numbers)
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows of a recording without their lead; NaN in a row of its own where there is a gap."""
+    """Rows of a recording without their lead; a row of NaN stands for a gap."""
 
     features: Floats  # (rows, features)
     targets: Floats  # (rows, targets)
     answers: Floats  # (rows, numbers)
     across: Floats  # (rows,)
-    label: str  # what `across` tells
+    label: str  # what `across` means
 
 
 def stretch(pieces: Sequence[Piece], *, truth: bool, part: str) -> Stretch:

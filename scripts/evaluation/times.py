@@ -19,14 +19,14 @@ from scripts.tables.wording import NANOSECONDS, instant
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """A value for each row; without a column of time its number, from 1, in the recording."""
+    """The time of each row; without a column of time, the row's number in the recording, from 1."""
 
     name: str
     values: list[Any]
 
 
 class Clock:
-    """Of the recordings that were made of these tracks. resampled: their times are not those of the files' rows."""
+    """Gives the times of recordings that were made from these tracks. resampled: their times are not those of the files' rows."""
 
     def __init__(self, tracks: Sequence[Track], roles: Roles, *, resampled: bool) -> None:
         self._tracks = {track.name: track for track in tracks}

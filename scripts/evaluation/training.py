@@ -1,6 +1,6 @@
-"""What a model tells of its training: how the data were read, and how good it and simpler methods were.
+"""What a model says about its training: how the data were read, and how good it and simpler methods were.
 
-Owns which choices of that reading are taken over by a later one, and how that is told. Knows nothing of files or of answers.
+Owns which of those choices an evaluation adopts, and the notes on that. Knows nothing of files or of answers.
 """
 
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ FITTED = {
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """None: it is not told."""
+    """None: not known."""
 
-    reading: Mapping[str, Any] | None = None  # of READING, what was not left as it is by default
+    reading: Mapping[str, Any] | None = None  # those of READING that differ from the defaults
     scores: Scores | None = None
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any]) -> Self:
-        """What of it is there: a manifest's provenance may hold anything."""
+        """What can be read of it: a manifest's provenance may hold anything."""
         return cls(_reading(provenance.get("config")), _scores(provenance.get("scores")))
 
     def settled(self, said: Mapping[str, Any], *, parted: bool) -> tuple[dict[str, Any], list[str]]:
-        """READING as it was said; where nothing was (None), as in training; and what is to be told of that.
+        """The choices of READING as the user made them; those not made (None) as in training; and notes.
 
         parted: whether the split matters.
         """
@@ -52,7 +52,7 @@ class Training:
         return found, notes
 
     def beside(self, task: str | None) -> str:
-        """What stands beside a model in its training and not in an evaluation: a sentence, and a table where there is one."""
+        """A note on the methods that a model is compared with in training only: a sentence, and their table if it is known."""
         if task not in FITTED:
             return ""
         left_out = f"Methods that have to be fitted ({FITTED[task]}) are not measured here"
@@ -62,7 +62,7 @@ class Training:
 
 
 def _reading(config: object) -> dict[str, Any] | None:
-    """Of a config as a manifest has it, or as GET /models tells it; None where it is not one of a training on somebody's files."""
+    """The choices in a config of a manifest or of GET /models; None if it is not one of a training on a user's files."""
     if not isinstance(config, dict) or "split" not in config:
         return None
     try:

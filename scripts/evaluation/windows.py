@@ -1,7 +1,7 @@
 """The windows of recordings that a forecaster is asked about.
 
-Owns where windows begin and which truth belongs to each. Knows nothing of models. A window is known by its origin: the row that
-is forecast first, the context before it.
+Owns where windows begin and which truth belongs to each. Knows nothing of models. A window is given by its origin, the first row
+that is forecast; its context ends before it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from scripts.tables.recording import Recording
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Of a recording, by its place."""
+    """A window of a recording, which is given by its index."""
 
     recording: int
     origin: int
@@ -23,7 +23,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Every window of these recordings whose horizon is known, one every `every` rows."""
+    """The windows of these recordings, one every `every` rows."""
 
     recordings: Sequence[Recording]
     context: int
@@ -31,7 +31,7 @@ class Windows:
     every: int = 1
 
     def known(self) -> list[Window]:
-        """Those with all of their truth; their targets are no rows of a recording's lead."""
+        """The windows whose horizon is all in the recording, and not in its lead."""
         return [
             Window(index, origin)
             for index, recording in enumerate(self.recordings)
@@ -39,12 +39,12 @@ class Windows:
         ]
 
     def coming(self) -> list[Window]:
-        """The one of each recording that begins where it ends: what nobody knows yet."""
+        """For each recording the window that begins where it ends: its truth is not known yet."""
         lengths = [len(recording.features) for recording in self.recordings]
         return [Window(index, length) for index, length in enumerate(lengths) if length >= self.context]
 
     def contexts(self, windows: Sequence[Window]) -> Iterator[Array]:
-        """What the model reads of each, (context, features)."""
+        """What the model reads for each window, (context, features)."""
         for window in windows:
             yield self.recordings[window.recording].features[window.origin - self.context : window.origin]
 
@@ -54,7 +54,7 @@ class Windows:
         return filled is None or not filled[window.origin : window.origin + self.horizon].any()
 
     def truth(self, window: Window) -> Array:
-        """(horizon, targets), or as many rows of it as there are."""
+        """The truth (horizon, targets), or as many of its rows as there are."""
         return self.recordings[window.recording].targets[window.origin : window.origin + self.horizon]
 
     def past(self, window: Window) -> Array:
@@ -63,6 +63,6 @@ class Windows:
 
 
 def spread_evenly(windows: Sequence[Window], most: int) -> list[Window]:
-    """Of many, so many from the first to the last."""
+    """At most `most` of the windows, evenly spaced from the first to the last."""
     places = np.unique(np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(int))
     return [windows[place] for place in places]

@@ -1,7 +1,7 @@
-"""Predictions beside the truth in a file, CSV or Parquet.
+"""Writes predictions beside the truth to a file, CSV or Parquet.
 
-Owns the file, and how empty cells are told: CSV is written as the answers come, Parquet when all are there, and an earlier file
-stands until then. Knows nothing of what the columns mean.
+Owns the file, and how empty cells are written. CSV is written as the answers come, Parquet when all are there; an earlier file
+is kept until the new one is complete. Knows nothing of what the columns mean.
 """
 
 import os
@@ -18,9 +18,9 @@ FLUSHED = 100_000  # rows of CSV that wait in memory
 
 
 class Table:
-    """A file that grows, of the kind that its name tells; every addition has the same columns. NaN is an empty cell.
+    """A file that grows, CSV or Parquet by its name; every addition has the same columns. NaN is an empty cell.
 
-    None as its path: nothing is written. WrongUse where nothing can be.
+    With None as its path, nothing is written. WrongUse if the file cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -43,7 +43,7 @@ class Table:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """What was not finished is not kept."""
+        """Put the file in its place; after an exception, delete what was written."""
         if self._file is None or self._path is None or self._begun_as is None:
             return
         with self._file:
@@ -55,7 +55,7 @@ class Table:
             self._begun_as.unlink()
 
     def add(self, columns: Mapping[str, Sequence[Any] | Any]) -> None:
-        """Rows: columns of one length, or single values that stand in all of these rows."""
+        """Add rows: columns of one length, or single values that are the same in all of these rows."""
         if self._file is None:
             return
         frame = pl.DataFrame(columns, strict=False)
