@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
 def trained_with(spec: ModelSpec) -> Config:
     """The config of the run that made the model; ValueError when the manifest holds none."""
     values = spec.provenance.get("config")
-    if not isinstance(values, dict) or "task" in values:  # which a run on somebody's own data has
+    if not isinstance(values, dict) or "task" in values:  # a run on the user's own data has a task
         raise ValueError(
             "it is no gyro denoiser of scripts.train, and the card is of nothing else; scripts.verify checks any model."
         )

@@ -1,6 +1,6 @@
-"""A command of this project as people type it: how its line is read, how a wrong one is answered, how the next is written out.
+"""The command line of every script: its parser, its errors, its exit statuses, and how the next command is printed for the user.
 
-Owns that for every command. Knows nothing of what a command does.
+Knows nothing of what a command does.
 """
 
 import os
@@ -15,12 +15,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-_FILES = ("--csv", "--file", "--input", "--parquet", "--train")  # what people try first to name their data
-STOPPED, UNREAD = 130, 141  # exit statuses of what Ctrl-C has ended, or SIGPIPE would have, as shells have them
+_FILES = ("--csv", "--file", "--input", "--parquet", "--train")  # flags that users try first to name their data
+STOPPED, UNREAD = 130, 141  # exit statuses for SIGINT and SIGPIPE, as shells report them
 
 
 class Parser(ArgumentParser):
-    """Of `python -m MODULE`, whose docstring is the help. What is wrong is said in one line, not behind every flag there is."""
+    """The parser of `python -m MODULE`; the module's docstring is the help. An error is one line, without argparse's usage."""
 
     def __init__(self, module: str, description: str | None, *, epilog: str | None = None) -> None:
         super().__init__(
@@ -30,7 +30,7 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}; --help lists what it takes\n")
 
-    def parse_args(  # type: ignore[override]  # the overloads are for namespaces of one's own, which no command has
+    def parse_args(  # type: ignore[override]  # the overloads are for custom namespaces, which no command uses
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None
     ) -> Namespace:
         known, others = self.parse_known_args(args, namespace)
@@ -39,7 +39,7 @@ class Parser(ArgumentParser):
         return known
 
     def _unknown(self, words: Sequence[str]) -> str:
-        """What is said of words that nothing takes: of a flag, the one that is spelled most alike."""
+        """The error for words that no argument takes; for a flag, it names the known flag with the most similar spelling."""
         flag = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
         if flag is None:
             return f"nothing takes {shlex.join(words)}"
@@ -51,11 +51,11 @@ class Parser(ArgumentParser):
 
 
 def run(main: Callable[[], int]) -> int:
-    """The exit status of a command, whatever ends it; of one that Ctrl-C ends, and that has said nothing of it, STOPPED.
+    """Run a command and return its exit status: its own, or STOPPED if Ctrl-C ends it and it does not handle that itself.
 
-    UNREAD: who read what it prints has left, as `| head` does; there is nobody to tell.
+    UNREAD: the reader of its output has closed the pipe, as `| head` does. Then nothing is reported.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while modules were loaded
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # app sets it while modules are loaded
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = main()
@@ -66,22 +66,22 @@ def run(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         state = select.poll()
         state.register(sys.stdout, 0)
-        if not state.poll(0):  # it was another pipe
+        if not state.poll(0):  # another pipe broke
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's flush at exit would fail
         return UNREAD
     return code
 
 
 def count(text: str) -> int:
-    """A number of things, for argparse."""
+    """A whole number from 1 up, for argparse."""
     if not text.isdecimal() or not int(text):
         raise ArgumentTypeError(f"a whole number from 1 up, got {text!r}")
     return int(text)
 
 
 def python() -> str:
-    """What runs this process, as it is called from the folder that the user is in."""
+    """The Python that runs this process, as the user can call it from the current folder."""
     own = Path(sys.executable)
     if shutil.which("python") == sys.executable:
         return "python"

@@ -1,14 +1,14 @@
-"""Measure a served model on your own files: beside the truth, and beside what can be had without a model.
+"""Measure a published model on your own files, against the truth and against simple methods.
 
     python -m scripts.evaluate model/load-forecast/1 --data load.csv
     python -m scripts.evaluate model/gyro-denoiser/1 --data walk.csv --task denoise --targets true_x,true_y,true_z --csv out.csv
     python -m scripts.evaluate http://127.0.0.1:8000 --model load-forecast --data 'new/*.csv' --every 96 --picture out.png
 
-MODEL is the folder of a published version, which is run in this process, or the URL of a running service, which is asked as its
-users ask it: streams in chunks, forecasts and whole recordings by /predict. Features and targets are the columns of the names that
-the model's manifest has, and what is not said of the data is as in training; a file without the targets, or with nothing in them,
-is predicted, and nothing is scored. A forecaster is scored on every window; --csv writes those that lie end to end, and the one
-that begins where a recording ends.
+MODEL is the folder of a published version, which runs in this process, or the URL of a running service, which is asked as any
+client asks it: streams in chunks, forecasts and whole recordings by /predict. Features and targets are the columns that the
+model's manifest names. Choices about the data that you do not give are those of the training. A file whose target columns are
+missing or empty is predicted and not scored. A forecaster is scored on every window; --csv writes the forecasts that lie end to
+end, and the one that begins where a recording ends.
 Exits 0 when measured, 1 when the model or the service failed, 2 on wrong use, 130 when it was stopped.
 """
 

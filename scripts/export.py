@@ -3,9 +3,9 @@
     python -m scripts.export runs/gyro-denoiser-20260101-120000
     python -m scripts.export runs/mpu --model-dir /srv/models --name gyro-mpu
 
-Writes <model-dir>/<name>/<next version>/ = model.onnx, manifest.json, golden.npz, and model.cuda.onnx for the cell that CUDA
-needs another graph for: whole or not at all, and only when the served graphs equal the equations, whatever the batch and
-however a sequence is split, and every node of the graph for CUDA is known to run there.
+Writes <model-dir>/<name>/<next version>/: model.onnx, manifest.json, golden.npz, and model.cuda.onnx if the cell needs another
+graph for CUDA. A version is written whole or not at all, and only if its graphs equal the equations, whatever the batch and
+however a sequence is split, and if every node of the graph for CUDA is known to run there.
 Exits 0 when published, 1 when a check failed or the repository cannot be written (nothing is published), 2 on wrong use, 130 when
 it was stopped.
 """
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _publish(checkpoint: Checkpoint, artifact: Artifact, model_dir: Path) -> tuple[Path | None, list[verify.Check]]:
-    """Where it lies now, if all checks hold, and these; OSError where it cannot be written."""
+    """The folder of the published version, None if a check fails, and the checks. Raises OSError if it cannot be written."""
     with publish.staging(model_dir, checkpoint.config.name) as folder:
         # -- write --------------------------------------------------------------------------------------------------
         artifact.write_graphs(folder)

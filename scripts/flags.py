@@ -1,6 +1,6 @@
-"""The choices of a run as flags of a command line and as a TOML file: one for each field of its config.
+"""The choices of a run as command-line flags and as a TOML file: one for each field of its config.
 
-Owns how they are spelled and told to people. Knows nothing of what they do. Flags beat the file, the file beats the defaults.
+Owns their spelling and their help. Knows nothing of what they do. Flags beat the file, the file beats the defaults.
 """
 
 import csv
@@ -28,7 +28,7 @@ FORECAST = {"context", "horizon", "segment", "channels", "normalise", "season", 
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Every choice there is; none has a default here, so that it is known what was said."""
+    """Add a flag for every choice. None has a default here, so that `chosen` finds only what the user gave."""
     add = parser.add_argument_group
     run = add("the model and its fit")
     run.add_argument("--name", help="the model's name (gyro-denoiser, or of the first file)")
@@ -104,7 +104,7 @@ def chosen(args: Namespace) -> dict[str, Any]:
 
 
 def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
-    """The config that was asked for; ValueError says what of it cannot be."""
+    """The config that the flags and the file ask for; raises ValueError if a choice is wrong or does not fit the others."""
     given = chosen(args)
     values = (from_toml(args.config) if args.config else {}) | given
     own, others = (SERIES, GYRO) if "data" in values else (GYRO, SERIES)
@@ -154,11 +154,11 @@ def from_toml(path: Path) -> dict[str, Any]:
 def to_toml(config: RunConfig) -> str:
     """All its choices, as `from_toml` reads them."""
     values = config.to_dict().items()
-    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values)  # what JSON says so, TOML does
+    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values)  # TOML spells these values as JSON does
     return "\n".join(lines) + "\n"
 
 
-NUMBERS = {"quantiles", "na"}  # lists of them
+NUMBERS = {"quantiles", "na"}  # fields that hold lists of numbers
 _KINDS = {
     int: "a whole number",
     float: "a number",
@@ -169,7 +169,7 @@ _KINDS = {
 
 
 def _of(text: str, name: str) -> str:
-    """The help of a flag, with the default that it has, or the two."""
+    """The help of a flag with its default, or with both if the default is another with --data."""
     found = [field.default for config in (GyroConfig, SeriesConfig) for field in fields(config) if field.name == name]
     told = [",".join(map(str, default)) if isinstance(default, tuple) else str(default) for default in found]
     return f"{text} ({told[0]})" if len(set(told)) == 1 else f"{text} ({told[0]}; with --data {told[1]})"
@@ -185,7 +185,7 @@ def _name_of(file: str, task: str) -> str:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names between commas; one that holds a comma stands in double quotes."""
+    """Names separated by commas; a name that contains a comma stands in double quotes."""
     found = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []))
     if not found or not all(found):
         raise ArgumentTypeError(f"names between commas, got {text!r}")
@@ -193,7 +193,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Numbers between commas; none in an empty text."""
+    """Numbers separated by commas; none in an empty text."""
     try:
         return tuple(float(each) for each in text.split(",")) if text else ()
     except ValueError:

@@ -1,6 +1,6 @@
-"""Which problems there are: a simulated gyroscope, and series in files.
+"""The problems that a run can learn: a simulated gyroscope, and series in files.
 
-Owns how a run is told to be of one or the other. Knows nothing of what they are.
+Owns how to tell which of the two a run is. Knows nothing of what they are.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from scripts.training.problem import Artifact, Problem
 
 
 def config_of(values: dict[str, Any]) -> RunConfig:
-    """The config that was written of a run; ValueError where this version does not know a field of it."""
+    """The config of a run, from its saved values; raises ValueError if this version does not know a field of it."""
     return SeriesConfig.from_dict(values) if "task" in values else GyroConfig.from_dict(values)
 
 
 def checkpoint_of(run: Path) -> Checkpoint:
-    """What the run is at; FileNotFoundError where there is none, ValueError where it is broken or of another version."""
+    """The checkpoint of a run; raises FileNotFoundError if there is none, ValueError if it is broken or of another version."""
     try:
         return Checkpoint.load(run, config_of)
     except FileNotFoundError:
@@ -30,18 +30,18 @@ def checkpoint_of(run: Path) -> Checkpoint:
 
 
 def problem_of(config: RunConfig) -> Problem:
-    """What a run with this config learns; DataError where its data are not to be used."""
+    """The problem that a run with this config learns; raises DataError if its data cannot be used."""
     if isinstance(config, SeriesConfig):
         return series_problem(config)
     assert isinstance(config, GyroConfig)
-    from scripts.gyro.data import Gyro  # here: who has data of his own need not wait for the second that SciPy takes
+    from scripts.gyro.data import Gyro  # here: SciPy takes a second to load, and the user's own data do not need it
     from scripts.gyro.problem import Denoising
 
     return Denoising(Gyro(config))
 
 
 def artifact_of(checkpoint: Checkpoint) -> Artifact:
-    """What the run has made, its best weights, ready to be published."""
+    """The best weights of a run, ready to be published."""
     if isinstance(checkpoint.config, SeriesConfig):
         return series_artifact(checkpoint)
     from scripts.gyro.artifact import Denoised  # likewise

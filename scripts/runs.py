@@ -1,4 +1,4 @@
-"""See what runs there are, what each has become, and how it stands beside the best simple method.
+"""List the training runs: the state of each, its results, and those of the best simple method.
 
     python -m scripts.runs                                 all in runs/, the newest last
     python -m scripts.runs experiments --sort test         by the result on the test part, the least first

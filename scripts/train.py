@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         print("There is no GPU that PyTorch can use: train with --device cpu, or see torch.cuda.is_available().", file=sys.stderr)
         return 2
     device = "cuda" if args.device != "cpu" and cuda.is_available() else "cpu"
-    with ExitStack() as held:  # the run, until all of it is written: no other process may be at it
+    with ExitStack() as held:  # the run's lock, until all of it is written: no other process may train it
         # -- begin, or go on --------------------------------------------------------------------------------------
         try:
             run, problem, network, checkpoint = _gone_on_with(args.resume, held) if args.resume else _begun(args, held)
@@ -112,7 +112,7 @@ def _introduce(run: Path, problem: Problem, network: nn.Module, checkpoint: Chec
 def _tell(
     run: Path, problem: Problem, network: nn.Module, checkpoint: Checkpoint, *, end: fit.End, device: str, target: Path | None
 ) -> None:
-    """How good the best epoch is: on the terminal, in pictures, and in files."""
+    """Tell how good the best epoch is: on the terminal, in pictures, and in files."""
     best = checkpoint.best or {}
     found = ", ".join(f"{name.removeprefix('validation_')} {value:.4g}" for name, value in best.items() if "validation_" in name)
     print(f"Ended: {end.reason}, {checkpoint.seconds:.0f} s. Best epoch {checkpoint.best_epoch}, validation: {found}.")
@@ -140,14 +140,14 @@ def _stopped(where: str) -> int:
 
 
 def _unwritten(run: Path, error: OSError, remedy: str) -> int:
-    if isinstance(error, BrokenPipeError):  # who read what is printed has left
+    if isinstance(error, BrokenPipeError):  # the reader of the output has closed the pipe
         raise error
     print(f"{error.filename or run} cannot be written: {error.strerror or error}. {remedy}", file=sys.stderr)
     return 1
 
 
 def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, Checkpoint]:
-    """A new run, held from its first file on."""
+    """A new run; its lock is taken before its other files are written."""
     config = flags.config_of(args)
     run = args.run or Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if (run / FILE_NAME).exists():
@@ -160,7 +160,7 @@ def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, 
     network, checkpoint = fit.start(problem)
     try:
         (run / "config.toml").write_text(flags.to_toml(config))
-        checkpoint.save(run)  # last: with it the folder holds a run
+        checkpoint.save(run)  # last: a folder with a checkpoint counts as a run
     except OSError as error:
         with suppress(OSError):  # a folder that holds no run is only in the way
             (run / "config.toml").unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, 
 
 
 def _gone_on_with(run: Path, held: ExitStack) -> tuple[Path, Problem, nn.Module, Checkpoint]:
-    """A run that was stopped, on the same data; held before it is read, or another process could take it further meanwhile."""
+    """A stopped run, on the same data. It is locked before it is read, or another process could train it meanwhile."""
     if (run / FILE_NAME).exists():
         held.enter_context(presence.held(run))
     checkpoint = problems.checkpoint_of(run)

@@ -4,9 +4,9 @@
     python -m scripts.tune --data load.csv --cell reset_after --trials 50 --timeout 3600 --study runs/load-study
     python -m scripts.tune --task denoise --data 'runs/*.csv' --features raw --targets reference --epochs 10
 
-Takes the flags of scripts.train for your own data; what a flag or --config says stays as it is. A trial is a short run, judged by
-its loss on the validation part; what is worse than the median of the trials before it is ended early. The test part is never
-looked at. The same line goes on with a study that was stopped, when --study names it; scripts.runs DIR shows its trials.
+Takes the flags of scripts.train for your own data; a choice that a flag or --config gives is not searched. A trial is a short run,
+judged by its loss on the validation part; a trial that is worse than the median of those before it is ended early. The test part
+is never used. To go on with a stopped study, give the same line and --study DIR; scripts.runs DIR shows its trials.
 Exits 0 when done, 1 when no trial succeeded or the study cannot be written, 2 on wrong use, 130 when it was stopped.
 """
 
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(_told(outcome, names, study.best))
         except KeyboardInterrupt:
             stopped = True
-        except BrokenPipeError:  # who read what is printed has left
+        except BrokenPipeError:  # the reader of the output has closed the pipe
             raise
         except (OSError, study.unwritable) as error:
             unwritten = _why(error, folder)
@@ -115,7 +115,7 @@ def _why(error: Exception, folder: Path) -> str:
 
 
 def _fixed(args: Namespace) -> set[str]:
-    """The choices that were made, on the command line or in a file."""
+    """The choices that were given, on the command line or in a file; a cell for each layer gives their number too."""
     made = flags.chosen(args) | (flags.from_toml(args.config) if args.config else {})
     return {*made, *(("layers",) if "," in made.get("cell", "") else ())}
 
@@ -132,7 +132,7 @@ def _told(outcome: Outcome, names: Collection[str], best: Outcome | None) -> str
 
 
 def _counted(outcomes: Collection[Outcome]) -> str:
-    """How many there are, and what became of those that are no candidates."""
+    """How many trials there are, and what became of those that did not complete."""
     told = {"pruned": "ended early", "failed": "failed", "unfinished": "stopped before the end, not counted"}
     states = [outcome.state for outcome in outcomes]
     parts = [f"{states.count(state)} {words}" for state, words in told.items() if state in states]
@@ -140,7 +140,7 @@ def _counted(outcomes: Collection[Outcome]) -> str:
 
 
 def _remedy(outcomes: Collection[Outcome], on: str) -> str:
-    """What to do where no trial has ended with a loss."""
+    """What to do if no trial has completed."""
     if all(outcome.state == "unfinished" for outcome in outcomes):
         return f"The time of --timeout was too short for one of them. {on}, and a longer time."
     return "See above why each has ended."

@@ -1,4 +1,4 @@
-"""Check an artifact as it will be served: its files, the three equalities and the golden sample, of the graph for CUDA too.
+"""Check an artifact as it will be served: its files, the three equalities and the golden sample, also for its CUDA graph.
 
     python -m scripts.verify model/gyro-denoiser/1
     python -m scripts.verify model/gyro-denoiser/1 --device cuda
