@@ -1,8 +1,8 @@
-"""How far two runs of a model are apart, tensor by tensor, and how far they may be.
+"""How far two runs of a model differ, tensor by tensor, and how far they may differ.
 
-Owns which tolerance a tensor has. An output has the manifest's. That is one for all tensors, so that of the largest of them: a
-state of ones beside an output of hundreds could be wrong in its third digit and be within it. So a state has it only where
-rounding alone may do as much, by exactness.py; and every tensor of a model that others made has what that module says.
+Owns which tolerance a tensor has. An output has the manifest's, which is one for all tensors and so fits the largest: a state of
+ones beside an output of hundreds could be wrong in its third digit and be within it. So a state has the smaller of this tolerance
+and the one that exactness.py gives for rounding. In a model that others made, every tensor has the latter.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ from scripts.training.tolerance import TINY
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """One tensor where it is farthest off: by how much, and by how much it may be; infinite where shapes differ, or for NaN."""
+    """The worst difference in one tensor and how much is allowed there; infinite if shapes differ or a number is not finite."""
 
     tensor: str
     by: float
@@ -29,7 +29,7 @@ class Apart:
 
     @property
     def share(self) -> float:
-        """Of what is allowed: at most 1 is equal."""
+        """The difference as a share of what is allowed; up to 1 counts as equal."""
         return self.by / self.allowed if self.by else 0.0
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ Compare = Callable[[Sequence[Prediction], Sequence[Prediction]], Compared]  # ac
 
 
 def compare(engine: Engine, golden: Golden) -> Compare:
-    """What compares the answers of this model, or of its equations, by what the golden sample's instances need."""
+    """A function that compares answers of this model or of its equations. How it rounds is measured on the golden instances."""
     spec = engine.spec
     names = [*(output.name for output in spec.outputs), *(state.output for state in spec.states)]
     least = exactness.measured(engine, golden.instances).allowed
@@ -51,7 +51,7 @@ def compare(engine: Engine, golden: Golden) -> Compare:
         if spec.cell is None:
             return by_rounding
         by_manifest = spec.tolerance.atol + spec.tolerance.rtol * np.abs(expected.astype(np.float64))
-        return by_manifest if index < len(spec.outputs) else np.fmin(by_manifest, by_rounding)  # a graph may answer NaN
+        return by_manifest if index < len(spec.outputs) else np.fmin(by_manifest, by_rounding)  # fmin: a measure may be NaN
 
     def apart(index: int, actual: Array, expected: Array) -> Apart:
         if actual.shape != expected.shape or not np.isfinite(actual).all() or not np.isfinite(expected).all():
@@ -70,5 +70,5 @@ def compare(engine: Engine, golden: Golden) -> Compare:
 
 
 def farthest(found: Iterable[Compared]) -> Compared:
-    """Each tensor where it is farthest off in all of these comparisons."""
+    """For each tensor, the worst of these comparisons."""
     return tuple(max(each, key=lambda apart: apart.share) for each in zip(*found, strict=True))

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from scripts.training.reference import GRUWeights
 
-FOLLOWING_BIAS = 3.0  # of an update gate: 95 % of the new is taken
+FOLLOWING_BIAS = 3.0  # of an update gate: it takes 95 % of the candidate
 
 
 class ResetBefore(torch.autograd.Function):
@@ -105,9 +105,9 @@ class ResetBeforeLayer(nn.Module):
             self.register_buffer("bias", start, persistent=False)
 
     def forward(self, x: Tensor, h0: Tensor, mask: Tensor | None) -> Tensor:
-        """The states (time, batch, hidden) from x (time, batch, inputs) and h0 (batch, hidden); mask as of ResetBefore.
+        """The states (time, batch, hidden) from x (time, batch, inputs) and h0 (batch, hidden); mask: see ResetBefore.
 
-        In float32 even where autocast takes less: a state is the sum of many small steps.
+        They are computed in float32 even under autocast: a state is the sum of many small steps.
         """
         with torch.autocast(x.device.type, enabled=False):
             x, h0 = x.to(self.weight_ih), h0.to(self.weight_ih)

@@ -1,7 +1,7 @@
 """A training run on disk: enough to go on as if it had never stopped, and the best weights so far.
 
-Owns the file and that it is never half-written. Knows nothing of how a run is trained. Loaded without pickle's powers
-(`weights_only`): a checkpoint from elsewhere can be wrong, not harmful.
+Owns the file and that it is never half-written. Knows nothing of how a run is trained. It is loaded with `weights_only`, so that
+pickle runs no code: a checkpoint from elsewhere can be wrong, but not harmful.
 """
 
 import os
@@ -23,7 +23,7 @@ FILE_NAME = "checkpoint.pt"
 @dataclass(slots=True)
 class Checkpoint:
     """A run after `epoch` epochs. history: one dict of numbers per epoch; facts: what the problem's artifact needs to know of
-    its data, in plain values and tensors; seconds: that these epochs took, in all sittings."""
+    its data, in plain values and tensors; seconds: how long these epochs took, in all processes that trained the run."""
 
     config: RunConfig
     epoch: int
@@ -44,12 +44,12 @@ class Checkpoint:
     def save(self, run: Path) -> None:
         """Write the checkpoint of the run in this folder; the old one stands until the new one is whole.
 
-        OSError where it cannot be written: then nothing of the new one is left.
+        Raises OSError if it cannot be written; then nothing of the new one is left.
         """
         content = {name: getattr(self, name) for name in self.__slots__} | {"config": self.config.to_dict()}
         temporary = run / f".{FILE_NAME}.tmp"
         whole = BytesIO()
-        torch.save(content, whole)  # not into the file: of a full disk torch tells in a RuntimeError, and not why
+        torch.save(content, whole)  # not into the file: on a full disk torch raises a RuntimeError without the reason
         try:
             temporary.write_bytes(whole.getbuffer())
             os.replace(temporary, run / FILE_NAME)
@@ -60,7 +60,7 @@ class Checkpoint:
     def load(cls, run: Path, config_of: Callable[[dict[str, Any]], RunConfig]) -> Self:
         """The checkpoint of a run, its config read by `config_of`.
 
-        FileNotFoundError when there is none, ValueError when it is broken or of another version.
+        Raises FileNotFoundError if there is none, ValueError if it is broken or of another version.
         """
         try:
             content = torch.load(run / FILE_NAME, weights_only=True, map_location="cpu")

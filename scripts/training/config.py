@@ -1,7 +1,7 @@
-"""What every training run is asked to do: the choices about its network and its fit, whatever it learns.
+"""The choices of every training run about its network and its fit, whatever it learns.
 
-Owns their defaults and their meaning, and how a config is kept. What is learned, and from which data, adds choices of its own:
-scripts.gyro.config, scripts.series.config. Knows nothing of files, command lines or torch.
+Owns their defaults, their meaning, and how a config is turned into plain values and back. scripts.gyro.config and
+scripts.series.config add the choices about the data. Knows nothing of files, command lines or torch.
 """
 
 import re
@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """A run is a function of its config, its data, the versions of its packages, the device and its number of threads."""
+    """The result of a run depends on its config, its data, the versions of its packages and the device, and on nothing else."""
 
     name: str = "model"
     seed: int = 0
@@ -28,10 +28,10 @@ class RunConfig:
     # the fit
     epochs: int = 80
     patience: int = 30  # epochs without a better validation loss
-    learning_rate: float = 8e-3  # at its highest
+    learning_rate: float = 8e-3  # at the peak of its schedule
     clip: float = 1.0  # norm of the gradient
-    threads: int = 1  # of torch on the CPU; on two idle cores two are a fifth faster with 64 units, with 256 by two thirds
-    precision: Precision = "float32"  # bfloat16: matrix products in it, where that is enough; weights and sums stay float32
+    threads: int = 1  # of torch on the CPU; on two idle cores, 2 are a fifth faster with 64 units, two thirds with 256
+    precision: Precision = "float32"  # bfloat16: autocast's, where it is exact enough; weights and sums stay float32
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -36,7 +36,7 @@ def figure_of(checkpoint: Checkpoint) -> Figure:
 
 
 def _scale(axis: Axes) -> None:
-    """Logarithmic where the lines span a decade or more: in less there is one power of ten to be read, or none."""
+    """Make the axis logarithmic if the lines span a decade or more: less would show one power of ten, or none."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axis.lines])
     finite = values[np.isfinite(values)]
     if not len(finite) or (least := finite.min()) <= 0 or (most := finite.max()) < 10 * least:

@@ -1,4 +1,4 @@
-"""How the pictures of a run and of a model look where they are alike. Knows nothing of what is drawn."""
+"""What the pictures of runs and of models have in common. Knows nothing of what is drawn."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ from matplotlib.ticker import MaxNLocator
 
 
 def marked(points: int) -> str:
-    """The marker of a line of so many points: one alone would not be seen."""
+    """The marker of a line of this many points: a single point is invisible without one."""
     return "o" if points == 1 else ""
 
 
 def count_along(axes: Axes) -> None:
-    """Have the axis below marked with whole numbers."""
+    """Mark the x axis with whole numbers."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write it as a PNG, without the lines above and to the right of its plots; where it is."""
+    """Write the figure as a PNG, without the top and right borders of its plots; returns `path`."""
     for axes in figure.axes:
         assert isinstance(axes, Axes)
         axes.spines[["top", "right"]].set_visible(False)

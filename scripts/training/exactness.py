@@ -1,12 +1,12 @@
 """How exact the answers of a graph can be, tensor by tensor.
 
-Owns the measure of a difference by which models that are not ours are judged: a small state beside a large output has its
-own scale. Knows nothing of what is compared.
+Owns how much rounding may cost each tensor on its own scale: a small state may stand beside a large output. Models that others
+made are judged by this alone. Knows nothing of what is compared.
 
-float32 keeps 6e-8 of a number. What sums, activations and steps make of that is some hundred times as much at most, relative
-to the largest number in the tensor, since small answers come of the cancellation of large ones: 1e-5 of that is allowed. A
-graph that amplifies rounding, as long recurrences may, cannot be reproduced better than its own input is rounded: what
-moving every input and state by its last bit does to a tensor is measured, and eight times that is allowed where it is more.
+float32 rounds by 6e-8 of a number. Sums, activations and steps make that some hundred times as much at most, relative to the
+largest number in the tensor, since small answers come from the cancellation of large ones: 1e-5 of the largest is allowed. A
+graph that amplifies rounding, as long recurrences may, cannot be reproduced better than its own input is rounded. So it is
+measured how far a tensor moves if every input and state moves by its last bit, and eight times that is allowed if it is more.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,19 +23,19 @@ SEED = 23
 RELATIVE = 1e-5
 LAST_BIT = 2.0**-23
 MARGIN = 8
-MOST_AMPLIFIED = 1e-2  # of the largest number: beyond, equality would mean nothing
-LEAST = 2.0**-18  # of the largest number of all: what cancels to nothing in a large tensor is still rounded like that
+MOST_AMPLIFIED = 1e-2  # of the largest number: a larger tolerance would mean nothing
+LEAST = 2.0**-18  # of the largest number in all tensors: small results of a large tensor carry its rounding
 
-Measure = Callable[[Sequence[Prediction], Sequence[Prediction]], float]  # actual, expected -> how far apart; at most 1 is equal
+Measure = Callable[[Sequence[Prediction], Sequence[Prediction]], float]  # actual, expected -> difference; up to 1 is equal
 
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """Of each tensor, the outputs and then the states: its largest number, and how far the last bit of the input moves it."""
+    """For each tensor, the outputs and then the states: its largest number, and how far the last bit of the input moves it."""
 
     largest: tuple[float, ...]
     moved: tuple[float, ...]
-    beyond: float  # the most that eight times such a move exceeds RELATIVE of the number that is moved
+    beyond: float  # the most by which MARGIN times such a move exceeds RELATIVE times the number that moves
 
     @property
     def allowed(self) -> tuple[float, ...]:
@@ -45,14 +45,14 @@ class Exactness:
 
     @property
     def tolerance(self) -> Tolerance:
-        """The one that a manifest has for all tensors: by the smallest of them, as far as the rounding of the others fits."""
+        """The manifest's tolerance for all tensors: by the smallest of them, but enough for the rounding of the others."""
         most = max(self.largest)
         smallest = min((size for size in self.largest if size), default=0.0)
         atol = max(RELATIVE * smallest, LEAST * most, min(self.beyond, MOST_AMPLIFIED * most), TINY)
         return Tolerance(rtol=RELATIVE, atol=float(f"{atol:.2g}"))
 
     def difference(self, actual: Sequence[Prediction], expected: Sequence[Prediction]) -> float:
-        """The largest, in units of what is allowed in its tensor: at most 1 is equal; NaN or another shape is infinitely far."""
+        """The largest, in units of what its tensor allows: up to 1 counts as equal; infinite for NaN or another shape."""
         worst = 0.0
         for a, b in zip(actual, expected, strict=True):
             for x, y, least in zip(tensors(a), tensors(b), self.allowed, strict=True):
@@ -63,7 +63,7 @@ class Exactness:
 
 
 def measured(engine: Engine, instances: Sequence[Instance]) -> Exactness:
-    """By what a model answers to each instance alone, as it is and with its last bits moved; a NaN to the latter says nothing."""
+    """Measured by running each instance alone, as it is and with its last bits moved; a NaN in the second answer is ignored."""
     rng = np.random.default_rng(SEED)
     largest, moved, beyond = [], [], 0.0
     for instance in instances:

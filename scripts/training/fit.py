@@ -56,10 +56,10 @@ def start(problem: Problem) -> tuple[nn.Module, Checkpoint]:
 
 
 def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path, *, device: str) -> End:
-    """Train from `checkpoint` on, saving it into `run` after every epoch. One that diverges is not saved: the one before stays."""
+    """Train from `checkpoint` on, and save it into `run` after every epoch. An epoch that diverges is not saved."""
     config = checkpoint.config
     network.to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))  # few updates: a short memory
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))  # few updates: a shorter memory
     if checkpoint.optimizer:
         optimizer.load_state_dict(checkpoint.optimizer)
     updates = config.epochs * problem.updates_per_epoch
@@ -83,7 +83,7 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
             if checkpoint.epoch + 1 < config.epochs:
                 upcoming = ahead.submit(problem.prepare, checkpoint.epoch + 1)  # while this epoch trains
             drawn = np.random.SeedSequence([config.seed, checkpoint.epoch]).generate_state(1, np.uint64)
-            torch.manual_seed(int(drawn[0]))  # what a network draws hangs on the epoch, not on those before
+            torch.manual_seed(int(drawn[0]))  # what a network draws depends on this epoch, not on those before
             losses: list[float] = []
             for loss in _in_precision(problem.losses(network, prepared, device), config, device):
                 update = checkpoint.epoch * problem.updates_per_epoch + len(losses)

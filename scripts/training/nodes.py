@@ -1,6 +1,6 @@
 """An ONNX graph under construction: its nodes and constants, and the model that they become.
 
-Owns how they are added, and for which versions of ONNX a model is written. Knows nothing of what the nodes compute.
+Owns how they are added, and which opset and IR version a model has. Knows nothing of what the nodes compute.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
-IR_VERSION = 10  # what goes with opset 20; older ONNX Runtimes read it too
+IR_VERSION = 10  # a version that allows opset 20 and that older ONNX Runtimes read
 
 
 class Graph:
-    """Every method but `model` returns the names of what it added."""
+    """A graph under construction. Every method but `model` returns the name or names of what it added."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -27,7 +27,7 @@ class Graph:
         return name
 
     def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """A node with one output, which names it."""
+        """Add a node with one output, and name it like the output."""
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
@@ -37,7 +37,7 @@ class Graph:
         return outputs
 
     def model(self, name: str, *, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """The finished model, checked: onnx.checker.ValidationError where it is not a sound one."""
+        """The finished model; raises onnx.checker.ValidationError if it is not valid."""
         made = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
         proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="recurve")
         proto.ir_version = IR_VERSION
@@ -46,5 +46,5 @@ class Graph:
 
 
 def tensor(name: str, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    """An input or output of a model; an axis of any length has a name."""
+    """An input or output of a model; an axis of variable length is given by a name."""
     return helper.make_tensor_value_info(name, kind, shape)

@@ -1,11 +1,11 @@
-"""Which nodes of a graph ONNX Runtime's CUDA provider would not take, and why.
+"""Which nodes of a graph ONNX Runtime's CUDA provider would not run, and why.
 
-What it does not take it leaves to the CPU in silence, with copies both ways. Owns what is known of its kernels; knows nothing
-of tensor types: a kernel is thought to take those that recurrent graphs have. Sources: docs/OperatorKernels.md of ONNX Runtime,
+Such nodes run on the CPU without a warning, with copies both ways. Owns what is known of the provider's kernels. Knows nothing of
+tensor types: a kernel is assumed to take those of recurrent graphs. Sources: docs/OperatorKernels.md of ONNX Runtime,
 section CUDAExecutionProvider, as of mid-2026, for the operators; `RNNNeedFallbackToCPU` in onnxruntime/core/providers/cuda/
 cuda_execution_provider.cc for the attributes of recurrent ones, and CudnnRnnBase in rnn/cudnn_rnn_base.h for `layout`; and
 `KernelRegistry::VerifyKernelDef` for versions: a kernel without a last version is for one definition of its operator only, so
-an operator that ONNX has defined anew loses its kernel until another is added.
+an operator that ONNX has redefined has no kernel until another is added.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import onnx
 
-# Operators that have kernels, by the newest of ONNX's definitions of them that one is for.
+# Operators with a kernel, by the opset of the newest definition that has one.
 KERNELS = {
     operator: version
     for version, operators in {
@@ -44,15 +44,15 @@ KERNELS = {
 }
 CONTROL_FLOW = {"If", "Loop", "Scan"}
 ACTIVATIONS = {"GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh"), "RNN": ("tanh",)}  # of one direction
-PEEPHOLES = 7  # where an LSTM has them among its inputs
-MOST_JOINED = 32  # tensors: its Concat fails with more while a CUDA graph is recorded, as seen
+PEEPHOLES = 7  # their index among an LSTM's inputs
+MOST_JOINED = 32  # tensors: with more, its Concat was seen to fail while a CUDA graph is recorded
 
 _ONNX = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A node that does not run on CUDA; or that does, and cannot be recorded there (`runs`)."""
+    """A node that does not run on CUDA; with `runs`, one that runs there but cannot be recorded into a CUDA graph."""
 
     node: str
     why: str
@@ -63,7 +63,7 @@ class Misfit:
 
 
 def misfits(proto: onnx.ModelProto) -> list[Misfit]:
-    """Every node that does not run on CUDA or cannot be recorded there, those in subgraphs and functions too."""
+    """Every node that does not run on CUDA or cannot be recorded there, also in subgraphs and functions."""
     functions = {(function.domain, function.name) for function in proto.functions}
     found = _of(proto.graph.node, proto.opset_import, functions)
     for function in proto.functions:
@@ -94,7 +94,7 @@ def _with_subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]
     for node in nodes:
         yield node
         for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):  # an attribute of another kind has an empty one
+            for graph in (attribute.g, *attribute.graphs):  # an attribute of another kind has an empty graph
                 yield from _with_subgraphs(graph.node)
 
 
@@ -111,7 +111,7 @@ def _without_kernel(node: onnx.NodeProto, opset: int) -> str | None:
 
 
 def _refused(node: onnx.NodeProto) -> str | None:
-    """Why the kernel of this recurrent operator does not take it."""
+    """Why CUDA's kernel does not take this recurrent node; None if it does, or if the node is not recurrent."""
     if node.op_type not in ACTIVATIONS:
         return None
     given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

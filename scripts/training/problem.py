@@ -1,7 +1,7 @@
-"""What the training loop needs to know of what is learned, and what an artifact must say to be published.
+"""The interfaces of what is learned: `Problem` for the training loop, `Artifact` for publishing.
 
-Owns the two seams between the parts that are the same for every model (fit, checkpoint, verify, publish) and those that are
-not: scripts.gyro learns from a simulated sensor, scripts.series from recordings in files.
+The parts that are the same for every model (fit, checkpoint, verify, publish) know the others by these two only. scripts.gyro
+implements them for a simulated sensor, scripts.streaming and scripts.forecasting for recordings in files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,16 +28,16 @@ class Problem(Protocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the artifact needs to know of the data, in plain values and tensors: kept with the run."""
+        """What the artifact needs to know of the data, in plain values and tensors; the checkpoint keeps it."""
 
     def network(self) -> nn.Module:
         """A new network, as it is before the first update; its random weights are drawn from torch's generator."""
 
     def prepare(self, epoch: int) -> Any:
-        """What `losses` reads in this epoch, a function of the config and the epoch; made in another thread while one trains."""
+        """The data for `losses` in this epoch, a function of the config and the epoch. Called in another thread, an epoch ahead."""
 
     def losses(self, network: nn.Module, prepared: Any, device: str) -> Iterator[Tensor]:
-        """The loss of each update in turn; the next is asked for once the weights have been changed by the one before."""
+        """Yield the loss of each update; the next is asked for after the update with the one before."""
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
         """`loss`, by which the best epoch is chosen, and the metrics by name; the network is left in training mode."""
@@ -50,7 +50,7 @@ class Problem(Protocol):
 
 
 class Artifact(Protocol):
-    """A trained network on its way into the model repository. What it says of its training stands in the checkpoint: `best`, and
+    """A trained network, to be published. What its manifest says of the training comes from the checkpoint: `best`, and
     `facts["scores"]`, which is Scores.to_dict() once the run has ended."""
 
     @property
@@ -60,13 +60,13 @@ class Artifact(Protocol):
     def states(self) -> tuple[StateSpec, ...]: ...
 
     def write_graphs(self, folder: Path) -> None:
-        """The graphs that the manifest will name."""
+        """Write the graphs that the manifest will name."""
 
     def golden(self) -> Golden:
-        """Held-out instances, from random states where it has any, with what the equations answer in float64 NumPy."""
+        """Held-out instances, from random states if it has states, with the answers of the equations in float64 NumPy."""
 
     def by_torch(self, instances: Sequence[Instance]) -> list[Prediction]:
-        """What the network answers in torch, all instances in one batch where they may be."""
+        """The answers of the network in torch, all instances in one batch if possible."""
 
     def spec(self, version: str, folder: Path) -> ModelSpec:
         """The manifest of the files in `folder`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def name() -> str | None:
-    """What the processor calls itself; None where that cannot be found out."""
+    """The processor's own name; None if it cannot be found out."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

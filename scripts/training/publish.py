@@ -1,9 +1,9 @@
 """Puts a finished version into a model repository: whole or not at all.
 
-Owns the version number and the rename. Knows nothing of what is in the version. Everything is written to a folder
-beside the versions, whose name is no version; the rename is the moment of publication: a killed process leaves the
-repository as it was, but for that folder, which the next one takes away: each locks its own, and the system lets go of the
-locks of a process that has ended.
+Owns the version number and the rename. Knows nothing of what is in the version. Everything is written to a staging folder
+beside the versions, whose name is no version; the rename publishes it. A killed process leaves only its staging folder behind,
+which the next publisher of the model removes: each locks its own folder, and the system releases the locks of a process that
+has ended.
 """
 
 import fcntl
@@ -30,10 +30,10 @@ def staging(model_dir: Path, name: str) -> Iterator[Path]:
     model = model_dir / name
     model.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        with _locked(model, wait=True) as alone:  # or a folder that is not locked yet would be taken for a dead one's
+        with _locked(model, wait=True) as alone:  # else another could sweep the folder before it is locked
             if alone:
                 _sweep(model)
-            folder = model / Path(mkdtemp(prefix=STAGING, dir=model)).name  # from 3.12 on, that is an absolute path
+            folder = model / Path(mkdtemp(prefix=STAGING, dir=model)).name  # mkdtemp's path is absolute from 3.12 on
             held.enter_context(_locked(folder))
         folder.chmod(0o755)  # mkdtemp's is for one user; the service may run as another
         try:
@@ -46,7 +46,7 @@ def staging(model_dir: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether the folder's lock is held while the block lasts: another process may have it, or the file system have none."""
+    """Lock the folder for the block; yields False if another process holds the lock, or if the file system has no locks."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -60,7 +60,7 @@ def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def _sweep(model: Path) -> None:
-    """Remove what publishers have left who were killed."""
+    """Remove the staging folders of killed publishers."""
     for folder in model.glob(f"{STAGING}*"):
         with suppress(OSError), _locked(folder) as dead:
             if dead:
@@ -68,7 +68,7 @@ def _sweep(model: Path) -> None:
 
 
 def next_version(model_dir: Path, name: str) -> str:
-    """One above the highest version in the model's folder, "1" where there is none; FileExistsError when there is no higher."""
+    """One above the highest version in the model's folder, or "1"; raises FileExistsError if HIGHEST is taken."""
     taken = [int(entry.name) for entry in (model_dir / name).iterdir() if _VERSION.fullmatch(entry.name)]
     if (highest := max(taken, default=0)) == HIGHEST:
         raise FileExistsError(EEXIST, f"its versions end at {HIGHEST}, which is taken")
@@ -86,7 +86,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def publish(staged: Path, spec_of: Callable[[str], ModelSpec]) -> Path:
-    """Write the manifest and rename the staged folder to the next version; where it is now.
+    """Write the manifest and rename the staged folder to the next version; returns the version's folder.
 
     spec_of gives the manifest for a version number. Two publishers at once get a version each.
     """

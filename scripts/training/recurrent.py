@@ -3,7 +3,7 @@
 Owns the mapping from the cells' equations to ONNX operators, and which graphs a stack needs. Knows nothing of what stands before
 and behind the stack, of files or of verification. ONNX's GRU has gate order z, r, h and updates h = (1 - z) c + z h_prev: for the
 paper's cell, whose Z takes the new, the update gate's weights and bias are negated, since sigmoid(-a) = 1 - sigmoid(a). ONNX's
-LSTM has gate order i, o, f, c. Of its two biases for each gate, which are added, only those inside a reset are two here.
+LSTM has gate order i, o, f, c. ONNX adds two biases for each gate; here the second is 0 except inside the reset of `reset_after`.
 """
 
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ from scripts.training.reference import Array, GRUWeights, LSTMWeights, Weights
 from scripts.training.stack import Stack
 
 GRAPH_NAME, CUDA_GRAPH_NAME = "model.onnx", "model.cuda.onnx"
-CHUNK = 32  # steps a call of the graph for CUDA: it joins no more tensors while it records
+CHUNK = 32  # steps per call of the graph for CUDA, which joins as many tensors: see placement.MOST_JOINED
 
 Array32 = NDArray[np.float32]
 
 
 def add_stack(g: Graph, stack: Stack, features: str, *, state: bool = True, lengths: bool = True, chunk: int | None = None) -> str:
-    """Add the layers, and the tensors hn and, where there are LSTMs, cn: the name of the last layer's h (time, batch, hidden).
+    """Add the layers, the tensor hn and, if there are LSTMs, cn; returns the name of the last layer's h (time, batch, hidden).
 
-    features: the name of a tensor (time, batch, input_size). Reads the graph's inputs lengths (batch,) int32, and h0 (layers,
-    batch, hidden) and, where there are LSTMs, c0 (LSTMs, batch, hidden), which hn and cn are laid out as.
-    `lengths`: without, every sequence fills its row; `state`: without, all start from zeros, and there is neither hn nor cn.
-    `chunk`: a stack of the paper's cell, of operators that CUDA has kernels for; it takes exactly so many steps a call, at most
-    CHUNK to be recorded, and a length may then be 0, which leaves the state as it is. ValueError for another cell.
+    features: the name of a tensor (time, batch, input_size). Reads the graph's inputs lengths (batch,) int32, h0 (layers, batch,
+    hidden) and, if there are LSTMs, c0 (LSTMs, batch, hidden). hn and cn have the layout of h0 and c0.
+    `lengths`: without them, every sequence fills its row; `state`: without it, all start from zeros, and there is no hn or cn.
+    `chunk`: build the paper's cell of operators that CUDA has kernels for (ValueError for another cell). Each call then takes
+    exactly `chunk` steps, at most CHUNK to be recorded, and a length may be 0, which leaves the state as it is.
     """
     layers = stack.weights()
     if chunk is not None:
@@ -72,7 +72,7 @@ def _in_chunks(g: Graph, layers: list[Weights], features: str, chunk: int) -> st
     cells = [weights for weights in layers if isinstance(weights, GRUWeights)]
     states = unrolled.add_cell(g, cells, features, steps=chunk)
     hidden = len(cells[0].b)
-    ends = [hidden * (len(cells) - 1), hidden * len(cells)]  # the last layer's among those of all
+    ends = [hidden * (len(cells) - 1), hidden * len(cells)]  # of the last layer among all layers
     bounds = [g.constant(name, np.array([value])) for name, value in zip(("last_begin", "last_end"), ends, strict=True)]
     return g.add("Slice", [states, *bounds, g.constant("axis_of_layers", np.array([2]))], "last_states")
 
@@ -107,16 +107,16 @@ def states_of(kinds: Sequence[str], hidden: int) -> tuple[StateSpec, ...]:
 
 
 def cell_of(kinds: Sequence[str], hidden: int, bias: bool) -> Cell:
-    """The cell as the manifest names it: one for all layers, or one for each."""
+    """The cell as the manifest names it: one name for all layers, or one for each."""
     variant = kinds[0] if len(set(kinds)) == 1 else tuple(kinds)
     return Cell.model_validate({"variant": variant, "hidden_size": hidden, "num_layers": len(kinds), "bias": bias})
 
 
 def graphs_of(kinds: Sequence[str], *, chunked: bool = False) -> dict[str, str]:
-    """The graph of each execution provider, by the name of its file; CUDA has one only if all its nodes run there.
+    """The file name of each execution provider's graph; CUDA has one only if all its nodes run there.
 
-    CUDA has no kernel for the GRU operator that resets before the product, the paper's. A stack of nothing else can have a second
-    graph for it: with `chunked`, it is listed, and whoever asks for it writes both, the second by add_stack(chunk=CHUNK).
+    CUDA has no kernel for the paper's cell, a GRU operator that resets before the product. A stack of this cell alone can have a
+    second graph for CUDA: `chunked` lists it, and the caller then writes both, the second with add_stack(chunk=CHUNK).
     """
     if "reset_before" not in kinds:
         return {CPU: GRAPH_NAME, CUDA: GRAPH_NAME}

@@ -100,7 +100,7 @@ def step_rnn(w: RNNWeights, h_prev: Array, x: Array) -> Array:
 
 
 def step(w: Weights, state: State, x: Array) -> State:
-    """The layer's state after the step x (inputs,); the first of it is what the layer above reads."""
+    """The layer's state after the step x (inputs,); its first array, h, is the input of the layer above."""
     h_prev, *c_prev = state
     if isinstance(w, LSTMWeights):
         return step_lstm(w, h_prev, c_prev[0], x)
@@ -110,9 +110,9 @@ def step(w: Weights, state: State, x: Array) -> State:
 
 
 def run(layers: Sequence[Weights], inputs: Array, state: Sequence[Array]) -> tuple[Array, State]:
-    """The last layer's h at every step (time, hidden), and the final states, laid out as those to start from.
+    """The last layer's h at every step (time, hidden), and the final states in the layout of `state`.
 
-    inputs: (time, inputs); state: h of the layers (layers, hidden) and, where there are LSTMs, c of those (LSTMs, hidden).
+    inputs: (time, inputs); state: h of the layers (layers, hidden) and, if there are LSTMs, their c (LSTMs, hidden).
     """
     cells = iter(state[1]) if len(state) > 1 else iter(())
     states: list[State] = [(h, next(cells)) if w.kind == "lstm" else (h,) for w, h in zip(layers, state[0], strict=True)]

@@ -1,4 +1,4 @@
-"""How good a model is beside simpler ones, on the same data: a table, and what must be said about it.
+"""How good a model is beside simpler methods on the same data: a table, and warnings.
 
 Owns how results are compared and shown. Knows nothing of how they were measured.
 """
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from math import isclose, isfinite, nan
 from typing import Any, Literal, Self
 
-MARGIN = 0.01  # of an error: what is less apart counts as equal. A convention: how far apart the data can tell is not measured
+MARGIN = 0.01  # of an error: smaller differences count as equal. A convention: the errors' uncertainty is not measured
 
 Stand = Literal["ahead", "level", "behind"]
 
-FEW = 20  # rows, recordings or windows: what is measured on fewer is chance for the most part
+FEW = 20  # rows, recordings or windows: a result from fewer is mostly chance
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is measured; `higher`: whether more of it is better."""
+    """What is measured; `higher`: whether a higher value is better."""
 
     name: str
     unit: str = ""
@@ -48,7 +48,7 @@ class Scores:
         return self.rows[-1]
 
     def stand(self, baseline: Row) -> Stand:
-        """Where the model is beside a baseline. Of a share of right answers it is the share of wrong ones that counts."""
+        """How the model compares with a baseline. Shares of right answers are compared by their shares of wrong ones."""
         higher = self.metrics[0].higher
         own, other = (1 - row.values[0] if higher else row.values[0] for row in (self.model, baseline))
         if isclose(own, other, rel_tol=MARGIN):
@@ -56,7 +56,7 @@ class Scores:
         return "ahead" if own < other else "behind"
 
     def warnings(self) -> list[str]:
-        """A sentence where there was too little to judge it by, and one for every baseline that the model is not ahead of."""
+        """A sentence if there was too little data to judge the model, and one for every baseline that it does not beat."""
         metric, own = self.metrics[0], self.model.values[0]
         found = []
         if self.judged < FEW:
@@ -68,7 +68,7 @@ class Scores:
             if not isfinite(value) or stand == "ahead":
                 continue
             level = stand == "level"
-            digits = 4 if level or f"{own:.4g}" != f"{value:.4g}" else 7  # what decides is to be seen
+            digits = 4 if level or f"{own:.4g}" != f"{value:.4g}" else 7  # enough to show the difference
             verdict = f"is only as good as {row.name}, within {MARGIN:.0%}" if level else f"does not beat {row.name}"
             found.append(f"The model {verdict}: {metric} {own:.{digits}g} against {value:.{digits}g}, on {self.data}.")
         return found
@@ -98,7 +98,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> Self:
-        """What `to_dict` told; ValueError where they are something else."""
+        """The scores that `to_dict` wrote; raises ValueError if `told` is something else."""
         try:
             rows = tuple(
                 Row(name, tuple(nan if value is None else float(value) for value in values.values()))

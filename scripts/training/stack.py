@@ -1,7 +1,7 @@
 """Recurrent layers on top of one another, of any cells in any order, in torch: the network inside every model.
 
-Owns how layers are joined, what their states are and with which weights they begin. Knows nothing of scaling, tasks, losses or
-ONNX. The paper's cell is cell.py's, the others are torch's own modules, a layer each. Source of the forget gates' first bias:
+Owns how layers are joined, what their states are, and their initial weights. Knows nothing of scaling, tasks, losses or ONNX.
+The paper's cell is in cell.py; each other layer is a module of torch. Source of the forget gates' initial bias:
 Jozefowicz, Zaremba & Sutskever, "An empirical exploration of recurrent network architectures", 2015.
 """
 
@@ -49,18 +49,18 @@ class Stack(nn.Module):
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """The shapes of one instance's states: h of all layers and, where there are LSTMs, c of those."""
+        """The shapes of one instance's states: h of all layers and, if there are LSTMs, their c."""
         lstms = self.kinds.count("lstm")
         return ((self.num_layers, self.hidden_size), *([(lstms, self.hidden_size)] if lstms else []))
 
     def forward(
         self, input: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The last layer's h at every step (batch, time, hidden), and the final states, laid out as those to start from.
+        """The last layer's h at every step (batch, time, hidden), and the final states in the layout of `state`.
 
-        input: (batch, time, input_size), finite in the padding too; state: h (num_layers, batch, hidden) and, where there are
-        LSTMs, c (LSTMs, batch, hidden), None for zeros; lengths: (batch,) on the CPU, from 1 up, None where every sequence fills
-        its row. Past a sequence's length h is undefined; the final states are those at it.
+        input: (batch, time, input_size), finite in the padding too; state: h (num_layers, batch, hidden) and, if there are
+        LSTMs, c (LSTMs, batch, hidden), None for zeros; lengths: (batch,) on the CPU, from 1 up, None if every sequence fills
+        its row. Past the end of a sequence h is undefined; the final states are those at its end.
         """
         batch, steps, _ = input.shape
         if state is None:
@@ -82,7 +82,7 @@ class Stack(nn.Module):
         return states.transpose(0, 1), (h, torch.stack(cells)) if cells else (h,)
 
     def _starts(self, state: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-        """Each layer's own: h and, of an LSTM, c (batch, hidden)."""
+        """The initial state of each layer: h and, of an LSTM, c (batch, hidden)."""
         cells = iter(state[1]) if len(state) > 1 else iter(())
         for kind, h in zip(self.kinds, state[0], strict=True):
             yield (h, next(cells)) if kind == "lstm" else (h,)
@@ -107,7 +107,7 @@ def _layer(kind: str, input_size: int, hidden_size: int, *, bias: bool, memory: 
     if kind == "rnn":
         return nn.RNN(input_size, hidden_size, bias=bias)
     lstm = nn.LSTM(input_size, hidden_size, bias=bias)
-    if bias:  # torch has two for each gate, which are added
+    if bias:  # torch adds two biases for each gate
         forget = slice(hidden_size, 2 * hidden_size)
         with torch.no_grad():
             cast("Tensor", lstm.bias_ih_l0)[forget] = REMEMBERING_BIAS

@@ -1,7 +1,7 @@
-"""With how many threads torch computes on the CPU.
+"""The number of threads that torch uses on the CPU.
 
-Owns that a run has its own number of them, whatever the machine has and whatever else is computed in the process: what a sum
-rounds to hangs on it. Knows nothing of what is computed.
+Each run has its own number, whatever the machine has and whatever else the process computes: the rounding of sums depends on it.
+Knows nothing of what is computed.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""How far two computations of one network may differ: by what float32 rounds, and no more.
+"""How far two computations of one network may differ: by the rounding of float32, and no more.
 
-Owns what rounding may cost. It comes from the equations alone, not from what any float32 computation happens to give: the last
-place of the terms that an answer is summed of, and how far the network carries the last bit of what it is given. It is one for all
-tensors, so that of the largest of them.
+Owns this tolerance. It is computed from the equations alone, not from the results of a float32 implementation: from the last bit
+of the terms that an answer sums, and from how far the network amplifies the last bit of its inputs. There is one tolerance for all
+tensors, so it is that of the largest.
 """
 
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ from app.manifest import Tolerance
 Array = NDArray[np.float64]
 
 LAST_BIT = 2.0**-23
-TINY = float(np.finfo(np.float32).tiny)  # what is smaller has fewer digits, or is 0, by the processor: no tolerance is less
-RELATIVE = 4 * LAST_BIT  # of a number: what is added last is rounded once, and so is what it is compared with
-MARGIN = 8  # times what the last bit of the inputs makes
-MOST = 1e-4  # of the terms: a network that carries it farther than this is not to be told from a defect
+TINY = float(np.finfo(np.float32).tiny)  # smaller numbers have fewer digits or, on some processors, are 0: the least tolerance
+RELATIVE = 4 * LAST_BIT  # of a number: its last sum is rounded, and so is that of the number it is compared with
+MARGIN = 8  # times the change that the last bit of the inputs makes
+MOST = 1e-4  # of the terms: a network that amplifies the last bit more cannot be told from a defective one
 
 
 def nudged(rng: np.random.Generator, values: Array, sizes: Array | float) -> Array:
-    """The values with their last bits moved at random; sizes: of the numbers whose last bits they are."""
+    """The values, each moved up or down at random by the last bit of a number of its size in `sizes`."""
     return values + LAST_BIT * rng.choice([-1.0, 1.0], values.shape) * sizes
 
 
 def tolerance(found: Iterable[tuple[float, Array, Array]], *, roundings: float) -> Tolerance:
-    """By arrays that a network answers, each with the largest sum of its terms' sizes, and what it is when the inputs are nudged.
+    """The tolerance by answers of a network. found: the largest sum of the terms' sizes, the answer, and the one to nudged inputs.
 
-    roundings: last bits of the terms that products and activations lose at most.
+    roundings: how many last bits of the terms products and activations lose at most.
     """
     allowed = TINY
     for size, answer, moved in found:

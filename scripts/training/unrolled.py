@@ -1,14 +1,14 @@
-"""The paper's cell as ordinary operators, some steps long: for execution providers that have no kernel for it.
+"""The paper's cell built of ordinary operators, for a fixed number of steps: for execution providers that have no kernel for it.
 
 ONNX Runtime's CUDA provider runs the GRU operator only with the reset after the product. Here every operator has a CUDA
 kernel, and none of them is control flow, so that all can be recorded once and replayed. Owns these nodes; knows nothing
 of what surrounds the cell.
 
-A kernel that does little takes as long as one that does more, so the layers work side by side: while the first is at
-step t, the second is at step t - 1, whose input the first has just made, and so on. One state holds all layers, one
-product makes the gates of all, and a sequence of n steps takes n + layers - 1 turns instead of n x layers. A layer whose
-turn has not come, or whose sequence has ended, takes nothing of the new: its Z is multiplied with 0, and its state stays
-what it is, to the last bit.
+On a GPU a small kernel takes as long as a larger one, so the layers work side by side: while the first is at step t,
+the second is at step t - 1, whose input the first has just made, and so on. One state holds all layers, one product
+makes the gates of all, and a sequence of n steps takes n + layers - 1 turns instead of n x layers. A layer whose turn
+has not come, or whose sequence has ended, takes nothing of the candidate: its Z is multiplied by 0, and its state stays
+the same to the last bit.
 """
 
 from itertools import accumulate
@@ -25,11 +25,11 @@ Array32 = NDArray[np.float32]
 
 
 def add_cell(g: Graph, layers: list[GRUWeights], features: str, *, steps: int) -> str:
-    """Add nodes for `steps` steps, and the graph's output hn: the name of the states of all layers (time, batch, layers x hidden).
+    """Add nodes for `steps` steps and the output hn; returns the name of all layers' states (time, batch, layers x hidden).
 
     features: (time, batch, inputs), of exactly `steps` steps; reads the graph's inputs lengths (batch,), of 0 to `steps`, and h0
-    (layers, batch, hidden). In the states only the last `hidden` numbers are the last layer's at their step.
-    hn: (layers, batch, hidden), what h0 is where the length is 0.
+    (layers, batch, hidden). In the states, only the last `hidden` numbers, the last layer's, belong to their time step.
+    hn: (layers, batch, hidden), equal to h0 where the length is 0.
     """
     count, hidden = len(layers), len(layers[0].b)
     width = count * hidden
@@ -71,8 +71,8 @@ def add_cell(g: Graph, layers: list[GRUWeights], features: str, *, steps: int) -
 def _stacked(layers: list[GRUWeights]) -> tuple[Array32, Array32, Array32, Array32]:
     """The weights of all layers as one cell's: each column belongs to a gate and, within it, to a layer.
 
-    (width, 3 width) for h, gates r, z and the input's part of c; (width, width) for R * h; (inputs, 3 width) and (3 width,) for
-    what the first layer reads and for the biases.
+    Returns what multiplies h (width, 3 width), for the gates r, z and the input's part of c; what multiplies R * h (width, width);
+    what multiplies the first layer's input (inputs, 3 width); and the biases (3 width,).
     """
     hidden = len(layers[0].b)
     width = len(layers) * hidden
@@ -81,7 +81,7 @@ def _stacked(layers: list[GRUWeights]) -> tuple[Array32, Array32, Array32, Array
     first, bias = np.zeros((inputs, 3, width)), np.zeros((3, width))
     for end, weights in zip(accumulate([hidden] * len(layers)), layers, strict=True):
         own = slice(end - hidden, end)
-        below = slice(end - 2 * hidden, end - hidden)  # whose state is this layer's input
+        below = slice(end - 2 * hidden, end - hidden)  # the layer whose state is this layer's input
         matrices, biases = (weights.W_r, weights.W_z, weights.W), (weights.b_r, weights.b_z, weights.b)
         for gate, (matrix, values) in enumerate(zip(matrices, biases, strict=True)):
             of_h, of_x = matrix[:, :hidden].T, matrix[:, hidden:].T

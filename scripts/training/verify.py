@@ -1,9 +1,9 @@
-"""The equalities that an artifact must hold before anyone may be served by it.
+"""The equalities that must hold for an artifact before it may be served.
 
 Owns the checks and the grid they run on. They run through app.engine, the very code that will serve. Knows nothing of
-how the artifact was made. What a graph cannot be asked, such as pieces of a sequence where it takes whole ones only, is
-left out, and the check says so. Of models that others made nothing is known but what they do: their states are ones that
-they reach. How far a tensor may be off is apart.py's.
+how the artifact was made. A check that a graph does not allow, such as pieces of a sequence if it takes whole ones only,
+is left out and says why. Models that others made are started from states that they reach, as random ones may be invalid.
+How far a tensor may differ is decided in apart.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,10 +25,10 @@ Shapes = Sequence[tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One equality: how far off it is, in units of what the tolerance allows, or why it was left out.
+    """One equality. worst: the largest difference in units of the tolerance, or None; left_out: why it was not checked.
 
-    Where it is no matter of more or less, `fault` says what is wrong, and is empty when nothing is. parts: how far off each
-    tensor is, where that is known.
+    fault: of a check that only holds or fails, what is wrong, empty if nothing is. parts: the difference of each tensor, if
+    known.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Check:
 
     @classmethod
     def of(cls, name: str, fault: str) -> Self:
-        """A check that holds or does not: `fault` says why, and is empty where it does."""
+        """A check that only holds or fails; `fault` says what is wrong, and is empty if nothing is."""
         return cls(name, float("inf") if fault else 0.0, fault=fault)
 
     @classmethod
     def by(cls, name: str, parts: Compared) -> Self:
-        """A check of tensors that are so far apart."""
+        """A check that found these differences."""
         return cls(name, max(each.share for each in parts), parts=parts)
 
     @property
@@ -66,7 +66,7 @@ def verify(engine: Engine, golden: Golden) -> list[Check]:
     """Run every check; the golden sample is also where typical inputs come from."""
     spec = engine.spec
     apart = compare(engine, golden)
-    of_ours = "equals the equations in float64"  # which is what the trainer's golden samples hold
+    of_ours = "equals the equations in float64"  # the trainer's golden samples hold their answers
     runtime = f"runtime-invariant ({of_ours if spec.cell else 'reproduces its golden sample'})"
     batch, split = (
         "batch-invariant (a row in a batch equals the row alone)",
@@ -89,7 +89,7 @@ def verify(engine: Engine, golden: Golden) -> list[Check]:
 
 
 def instances(steps: Array, lengths: Sequence[int], shapes: Shapes, rng: np.random.Generator) -> list[Instance]:
-    """Pieces of typical steps (time, features), one of each length or as long as there are steps, each from a random state
+    """Pieces of typical steps (time, features), one of each length or of all steps if there are fewer, each from a random state
     of the given shapes."""
     found = []
     for wanted in lengths:
@@ -101,9 +101,9 @@ def instances(steps: Array, lengths: Sequence[int], shapes: Shapes, rng: np.rand
 
 
 def reached(engine: Engine, steps: Array, lengths: Sequence[int], rng: np.random.Generator) -> list[Instance]:
-    """Pieces of these lengths, the first from zeros, each other from where the one before it ended: states that the graph reaches.
+    """Pieces of these lengths, the first from zeros, each other from the state in which the one before it ended.
 
-    No numbers at random will do for every graph: what it takes the root of must not be below zero.
+    Random states do not suit every graph: a state that it takes the square root of must not be negative.
     """
     found: list[Instance] = []
     state = None
@@ -129,7 +129,7 @@ def by_batch(engine: Engine, golden: Golden, apart: Compare) -> Compared:
 
 
 def drawn(engine: Engine, golden: Golden, batches: Sequence[Sequence[int]]) -> Iterator[list[Instance]]:
-    """A batch of instances of each of these lists of lengths, from states at random where the model is ours."""
+    """A batch of instances for each list of lengths, from random states if the model is ours."""
     rng = np.random.default_rng(SEED)
     shapes = [state.shape for state in engine.spec.states]
     steps = max((instance.steps for instance in golden.instances), key=len)
@@ -151,9 +151,9 @@ def by_split(engine: Engine, golden: Golden, apart: Compare) -> Compared:
 
 
 def in_pieces(engine: Engine, instance: Instance, longest: int, rng: np.random.Generator) -> Prediction:
-    """What comes of a sequence in pieces of `longest` steps at most, the state carried on.
+    """The answer to a sequence in pieces of `longest` steps at most, with the state carried on.
 
-    Outputs for every step are joined; what answers a sequence as a whole is taken from the last piece.
+    Outputs for every step are joined; an output for the whole sequence is taken from the last piece.
     """
     pieces, state = [], instance.state
     for steps in _pieces(instance.steps, longest, rng):
@@ -167,7 +167,7 @@ def in_pieces(engine: Engine, instance: Instance, longest: int, rng: np.random.G
 
 
 def _batches(spec: ModelSpec) -> Sequence[tuple[int, ...]]:
-    """The lengths in each batch of the grid; where only equal lengths run together, several of each."""
+    """The lengths in each batch of the grid; if only equal lengths can run together, several of each."""
     if spec.time_steps is not None:
         return [(spec.time_steps,) * size for size in (1, 2, 8)]
     if not spec.ragged:
