@@ -1,1 +1,1 @@
-"""Cleaning the signal of a simulated MEMS gyroscope: the model that is committed, and what it is compared with."""
+"""Cleaning the signal of a simulated MEMS gyroscope: the model in this repository, and what it is compared with."""

@@ -54,7 +54,7 @@ class Denoised:
             onnx.save(graph.build(self.network, chunk=chunk), folder / name)
 
     def golden(self) -> Golden:
-        """Held-out instances of several lengths, from random states, with what the float64 equations answer."""
+        """Held-out instances of several lengths, from random states, with the answers of the float64 equations."""
         rng = np.random.default_rng([self.config.seed, GOLDEN])
         features = self._gyro.test(count=8, seconds=20.0).features
         recording, moment, _ = np.unravel_index(np.abs(features[..., :3]).argmax(), features[..., :3].shape)
@@ -70,7 +70,7 @@ class Denoised:
         return Golden(found, predictions)
 
     def by_torch(self, instances: Sequence[Instance]) -> list[Prediction]:
-        """What the network answers in torch, all instances in one ragged batch."""
+        """The answers of the network in torch, all instances in one ragged batch."""
         batch = Batch.collate(instances, self.states)
         with torch.inference_mode():
             state = tuple(torch.tensor(array) for array in batch.states)

@@ -1,6 +1,6 @@
 """Every way to get rates from features that the network is compared with, each tuned on training recordings.
 
-Owns which filters stand behind which correction: none, the linear calibration, and calibration with a bias learned at
+Owns which filters follow which correction: none, the linear calibration, and calibration with a bias learned at
 rest. Never sees a validation or test recording. A network is a `Method` too: a callable on features.
 """
 
@@ -18,7 +18,7 @@ from scripts.gyro.zero_rate import ZeroRate, sample_variance
 
 Array = NDArray[np.float64]
 
-WINDOW_SECONDS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.2)  # that the detector of stillness is tuned over
+WINDOW_SECONDS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.2)  # windows that are tried for the detector of stillness
 THRESHOLDS = (1.05, 1.15, 1.3, 1.6, 2.0)
 
 RAW, CALIBRATED = "raw", "calibrated"
@@ -57,12 +57,12 @@ class ZeroRateFiltered:
     def __call__(self, features: Array) -> Array:
         rates = calibrate(features, self.matrix)
         bias, still = self.zero_rate(rates, features[..., 3:])
-        # The bias is subtracted after the filter, which would take a step of it for motion.
+        # The bias is subtracted after the filter, because the filter would take a step of the bias for motion.
         return np.where(still[..., None], 0.0, self.filter(rates) - bias)
 
 
 def simple(gyro: Gyro) -> list[Method]:
-    """What was measured, what calibration makes of it, and the best of the single filters behind that: tuned in seconds."""
+    """The raw measurement, the calibrated one, and the best single filter after calibration: tuned in seconds."""
     features, targets = _tuning(gyro)
     matrix = calibration(features, targets)
     rates, sample_rate = calibrate(features, matrix), gyro.config.sample_rate
@@ -77,7 +77,7 @@ def simple(gyro: Gyro) -> list[Method]:
 
 
 def baselines(gyro: Gyro) -> Iterator[Method]:
-    """The methods, from the weakest to the strongest, each as soon as it is tuned.
+    """Yield the methods, from the weakest to the strongest, each as soon as it is tuned.
 
     They are tuned on the recordings of the trainer's last epoch.
     """

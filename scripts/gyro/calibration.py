@@ -14,7 +14,7 @@ def calibration(features: NDArray[np.floating], targets: NDArray[np.floating]) -
     """The matrix (3, 6) that gives rate = gyro + matrix x, fitted on features (count, time, 6) and true rates (count, time, 3).
 
     Each recording keeps a bias of its own, which is not part of the calibration: means over a recording are taken out.
-    Otherwise gravity, as steady as the bias, would be blamed for it.
+    Otherwise the fit would attribute the bias to gravity, which is as steady.
     """
     x = features.astype(np.float64)
     errors = targets.astype(np.float64) - x[..., :3]

@@ -1,7 +1,7 @@
 """The model card: what a model is, how it was made, how good it is beside its rivals, and what it must not be used for.
 
-Owns the words. Every number comes from the results, the config or the part, and the words follow the numbers: nobody's
-victory is written down here. Knows nothing of how anything was measured or drawn.
+Owns the words. Every number comes from the results, the config or the part, and the words follow the numbers: no winner
+is written down here. Knows nothing of how anything was measured or drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Figures:
 def markdown(
     spec: ModelSpec, config: Config, results: Sequence[Result], figures: Figures, *, turns: Mapping[float, float], parameters: int
 ) -> str:
-    """The whole card; turns: as of evaluate.even_turns."""
+    """The whole card; turns: see evaluate.even_turns."""
     part = PARTS[config.part]
     gyro = part.gyro
     assert spec.cell is not None, "a model of ours"
@@ -149,7 +149,7 @@ def reading(results: Sequence[Result]) -> str:
 
 
 def verdict(results: Sequence[Result]) -> str:
-    """In which columns the model is the best, and who is ahead of it in the others."""
+    """In which columns the model is the best, and which method leads in the others."""
     model = results[-1]
     won = [column.heading for column in COLUMNS if model in best(column, results)]
     lines = [f"**In {len(won)} of the {len(COLUMNS)} columns** the model is the best, or level with the best{_listed(won)}."]

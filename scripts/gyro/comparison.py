@@ -1,6 +1,6 @@
-"""Results side by side: the columns of the table, which value of a column is the best, and whose.
+"""Results side by side: the columns of the table, and which methods are the best in each.
 
-Owns what "better" means for each number. Who is best is read off the results as they are printed, never assumed.
+Owns what "better" means for each number. The best is determined from the results as they are printed, never assumed.
 Knows nothing of how a number was measured or of the words around the table.
 """
 
@@ -11,7 +11,7 @@ from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, Method
 from scripts.gyro.evaluate import SETTLE_SECONDS, WINDOW_SECONDS, Scores
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # a result is itself only: arrays have no truth value
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity: arrays have no truth value
 class Result:
     """A method and how good it is."""
 
@@ -80,7 +80,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def best(column: Column, results: Sequence[Result]) -> list[Result]:
-    """Those that no other beats in this column."""
+    """The results that no other beats in this column."""
     least = min(column.distance(result.scores) for result in results)
     return [result for result in results if column.distance(result.scores) == least]
 
@@ -95,6 +95,6 @@ def filters(results: Sequence[Result]) -> list[Result]:
 
 
 def shown(results: Sequence[Result]) -> list[Result]:
-    """The four that are worth drawing: measured, the best calibrated filter, the expert's, the model."""
+    """The four that are worth drawing: the raw signal, the best calibrated filter, the expert's method, the model."""
     smoothest = min(filters(results), key=lambda result: result.scores.rmse)
     return [named(results, RAW), smoothest, named(results, EXPERT), results[-1]]

@@ -1,6 +1,6 @@
-"""What a run that learns to clean a simulated gyroscope is asked to do.
+"""The choices of a run that learns to clean the signal of a simulated gyroscope.
 
-Owns the choices about the sensor and its recordings. Knows nothing of files, command lines or torch.
+Owns those about the sensor and its recordings. Knows nothing of files, command lines or torch.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Config(RunConfig):
     jitter: float = 0.0  # seconds, 1 sigma of each sample's time
     recordings: int = 64  # simulated anew every epoch
     recording_seconds: float = 60.0
-    least_motion: float = 0.01  # of a recording, where 1 is up to 1000 deg/s
+    least_motion: float = 0.01  # the least extent of a recording's motion; 1 reaches up to 1000 deg/s
     # the network
-    zero_rate: bool = True  # it may find the device still, and take small rates for noise then
+    zero_rate: bool = True  # the network may find the device still, and then removes small rates as noise
     # the fit
     batch: int = 16  # recordings of an update
     chunk: int = 500  # steps between two updates, or the whole recording; the state is carried on, the gradient is not
@@ -45,7 +45,7 @@ class Config(RunConfig):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Those of earlier runs do not say what was not to be chosen then."""
+        """Configs of earlier runs lack choices that were added later; these get the values that the runs were made with."""
         return super(Config, cls).from_dict(
             {"least_motion": 1.0, "zero_rate": False, "batch": values.get("recordings", Config().recordings)} | values
         )

@@ -1,7 +1,7 @@
 """Recordings to train, validate and test on: features as a sensor reports them, targets as they truly were.
 
-Owns which random numbers each set is drawn from, so that no two sets share a recording. The physics is motion.py's
-and sensor.py's; knows nothing of networks.
+Owns which random numbers each set is drawn from, so that no two sets share a recording. The physics is in motion.py
+and sensor.py. Knows nothing of networks.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ GYRO_FEATURES = (
 )
 GYRO_OUTPUTS = (("rate_x", "deg/s"), ("rate_y", "deg/s"), ("rate_z", "deg/s"))
 
-# What the generator of each set is seeded with beside the run's seed.
+# What seeds the generator of each set, together with the run's seed.
 SPECIMEN, TRAINING, VALIDATION, TEST, STILL, GOLDEN, TURNING = range(1, 8)
 
 
@@ -37,7 +37,7 @@ class Recordings:
 
 
 class Gyro:
-    """One simulated device in a config's terms, and the recordings made with it."""
+    """The simulated device of a config, and the recordings made with it."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

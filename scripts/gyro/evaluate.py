@@ -1,4 +1,4 @@
-"""How good an estimate of angular rates is: its error, what it does to an attitude, its delay, gain and noise.
+"""How good an estimate of angular rates is: its error, the attitude error it leads to, its delay, gain and noise.
 
 Owns the metrics, all on arrays of rates in deg/s; knows nothing of how they were estimated. RMSE alone would flatter
 any smoother: lag and gain say what it does to motion, and Allan deviation (IEEE Std 952-1997, annex C) what is left at rest.
@@ -25,7 +25,7 @@ REACH = 64  # samples, the largest delay looked for
 
 
 EVEN_RATES = (1.0, 3.0, 10.0)  # deg/s
-EVEN_COUNT, EVEN_SECONDS = 16, 10.0  # recordings of a turn, and how long it lasts after as long a rest
+EVEN_COUNT, EVEN_SECONDS = 16, 10.0  # recordings for each rate; seconds of rest, then as many of turning
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def score(run: Callable[[Array], Array], recordings: Recordings, still: NDArray[
 
 
 def even_turns(run: Callable[[Array], Array], gyro: Gyro) -> dict[float, float]:
-    """What each of EVEN_RATES is answered with, deg/s, in the last second of such a turn."""
+    """The mean answer, deg/s, in the last second of an even turn at each of EVEN_RATES."""
     found = {}
     for rate in EVEN_RATES:
         features = gyro.turning(rate, count=EVEN_COUNT, rest=EVEN_SECONDS, seconds=EVEN_SECONDS)
@@ -109,7 +109,7 @@ def orientation_errors(rates: Array, truth: Array, sample_rate: float) -> Array:
 def delay(rates: Array, truth: Array, *, moving: NDArray[np.bool_]) -> tuple[float, float]:
     """The shift d in samples with the smallest RMSE between rates(t) and truth(t - d), and the slope of rates on truth there.
 
-    rates, truth: (count, time, 3); only samples where `moving` (count, time) count. The best whole shift is looked up,
+    rates, truth: (count, time, 3); only samples where `moving` (count, time) is true count. The best whole shift is searched,
     then refined by Gauss-Newton on a spline through the truth.
     """
     inside = slice(REACH + 1, truth.shape[1] - REACH - 1)
@@ -120,7 +120,7 @@ def delay(rates: Array, truth: Array, *, moving: NDArray[np.bool_]) -> tuple[flo
     }
     shift = float(min(errors, key=errors.__getitem__))
     spline, times = CubicSpline(np.arange(truth.shape[1]), truth, axis=1), np.arange(inside.start, inside.stop)
-    for _ in range(8):  # the gain is fitted along: without it each step would be too long or too short by it
+    for _ in range(8):  # the gain is fitted too: without it, each step would be wrong by this factor
         shifted, slope = spline(times - shift)[where], spline(times - shift, 1)[where]
         gain = np.vdot(shifted, wanted) / np.vdot(shifted, shifted)
         shift += float(np.vdot(gain * shifted - wanted, slope) / (gain * np.vdot(slope, slope)))

@@ -1,8 +1,8 @@
 """Classical causal filters over angular rates, and the search for the parameter that suits them best.
 
 Owns the filters that the network is compared with, from a moving average to a bank of Kalman filters. All work on rates
-(count, time, 3) in deg/s and start as if the first sample had lasted for ever. Knows nothing of devices: what bias or
-scale factor does to a rate is calibration.py's and zero_rate.py's.
+(count, time, 3) in deg/s and start as if the first sample had lasted for ever. Knows nothing of devices: their bias and
+scale factor are handled in calibration.py and zero_rate.py.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 STATES = 3  # of the Kalman filters: the rate and its first two derivatives; measured better than one derivative
 # Densities of the white third derivative of the rate, (deg/s^4)^2/Hz: from a body that hardly turns to hardly any filtering.
 BANK = tuple(10.0**power for power in range(-2, 13, 2))
-BANKED = "Kalman bank"  # the family of many filters; the others are of one
+BANKED = "Kalman bank"  # the family that combines several filters; the others are single ones
 
 
 class Filter(Protocol):
@@ -92,14 +92,14 @@ class Kalman:
         """The transition F (3, 3) and the steady-state gain K (3, 1): state = F state + K (measured - (F state)[0])."""
         step, powers = 1 / self.sample_rate, range(STATES)
         transition = np.array([[step ** (j - i) / factorial(j - i) if j >= i else 0.0 for j in powers] for i in powers])
-        # what white noise of unit density leaves in the chain of integrators after one step
+        # the covariance that the white noise adds to the chain of integrators in one step
         spread = np.array([[self._shared(STATES - 1 - i, STATES - 1 - j) for j in powers] for i in powers])
         measured = np.eye(STATES)[:, :1]
         prior = solve_discrete_are(transition.T, measured, spread, np.array([[self.variance]]))
         return transition, np.asarray(prior[:, :1] / (prior[0, 0] + self.variance))
 
     def likelihood(self, rates: Array, filtered: Array) -> Array:
-        """The log-likelihood (count, time) of each sample, all three axes, given those before it, but for a constant."""
+        """The log-likelihood (count, time) of each sample, all three axes, given those before it, up to a constant."""
         gain = self.design()[1][0, 0]
         innovation = (rates - filtered) / (1 - gain)
         expected = self.variance / (1 - gain)
@@ -115,10 +115,10 @@ class Kalman:
 
 @dataclass(frozen=True, slots=True)
 class KalmanBank:
-    """Kalman filters from slow to fast side by side, averaged by how well each has foretold the latest samples.
+    """Kalman filters from slow to fast side by side, averaged with weights for how well each predicted the latest samples.
 
     Multiple-model adaptive estimation (Magill, "Optimal adaptive estimation of sampled stochastic processes", 1965),
-    with a fading memory because the motion changes. It is the classical answer to one bandwidth not suiting all motion.
+    with a fading memory because the motion changes. It is the classical remedy where one bandwidth does not suit all motion.
     """
 
     memory: float  # samples over which a likelihood fades to 1/e
@@ -148,7 +148,7 @@ class Family:
 
 
 def families(variance: float, sample_rate: float) -> tuple[Family, ...]:
-    """The families to compare, given the variance (deg/s)^2 of one sample. Every grid reaches hardly any filtering."""
+    """The families to compare, given the variance (deg/s)^2 of one sample. Every grid reaches almost no filtering."""
     return (
         Family("moving average", lambda width: MovingAverage(round(width)), (1, 2, 3, 5, 8, 16, 32, 64)),
         Family("EMA", Exponential, _spread(0.01, 1.0)),

@@ -1,6 +1,6 @@
 """The ONNX graph of a trained network, built node by node: raw units in, raw units out, ragged batches, states.
 
-Owns what stands before and behind the recurrent layers; those are recurrent.py's. Knows nothing of files, manifests or
+Owns the nodes before and after the recurrent layers; recurrent.py adds the layers. Knows nothing of files, manifests or
 verification.
 """
 
@@ -19,7 +19,7 @@ def build(network: Denoiser, *, chunk: int | None = None) -> onnx.ModelProto:
 
     Inputs: input (batch, time, 6) float32, lengths (batch,) int32, the initial states h0 and, where there are LSTMs, c0.
     Outputs: output (batch, time, 3), meaningless past a row's length, and the states hn and cn at its length.
-    `chunk`: so many steps a call, of the paper's cell in operators that CUDA has; see recurrent.add_stack.
+    `chunk`: the steps of each call, with the paper's cell built of operators that CUDA has; see recurrent.add_stack.
     """
     config = network.config
     W_o, b_o = network.head_weights()
@@ -37,7 +37,7 @@ def build(network: Denoiser, *, chunk: int | None = None) -> onnx.ModelProto:
         scaled.append(g.add("Tanh", [divided], f"feature_{i}"))
     scaled.append(g.add("Div", [force, g.constant("force_scale", np.array(model.FORCE_SCALE, dtype=np.float32))], "scaled_force"))
     features = g.add("Concat", scaled, "features", axis=-1)
-    features = g.add("Transpose", [features], "time_major", perm=[1, 0, 2])  # (time, batch, features), as ONNX's cells want
+    features = g.add("Transpose", [features], "time_major", perm=[1, 0, 2])  # (time, batch, features), as ONNX's cells need it
     h = recurrent.add_stack(g, network.stack, features, chunk=chunk)
     h = g.add("Transpose", [h], "batch_major", perm=[1, 0, 2])
     W, b = W_o.T.copy(), b_o.copy()

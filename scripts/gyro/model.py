@@ -2,8 +2,8 @@
 
 Owns what happens to a step before and after them. Knows nothing of the loop that trains it or the graph it is exported to. What
 is linear in the device's errors (scale factor, misalignment) is fitted in closed form; the layers learn the rest as a
-correction, so that a rate of 1000 deg/s costs no precision. They also learn when the device lies still: what little it reports
-then is noise, and is taken off.
+correction, so that a rate of 1000 deg/s costs no precision. They also learn when the device lies still: the small rates that it
+reports then are noise, and are removed.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from scripts.training import reference
 from scripts.training.reference import Array
 from scripts.training.stack import Stack
 
-# Each rate enters the stack once per scale, as tanh(rate / scale): the widest tells motion, the narrowest resolves noise.
+# Each rate enters the stack once per scale, as tanh(rate / scale): the widest shows motion, the narrowest resolves noise.
 RATE_SCALES = (300.0, 10.0, 1.0)  # deg/s
 FORCE_SCALE = 9.80665  # m/s^2
 CORRECTION_SCALE = 0.5  # deg/s, what a head output of 1 is worth
-MOST_AT_REST = 2.0  # deg/s that can be taken off for stillness
-MOVING = 4.0  # what the head has to outweigh to find the device still: at first it hardly does
+MOST_AT_REST = 2.0  # deg/s that can be removed while the device is still
+MOVING = 4.0  # taken off the head's score for stillness: at first it hardly finds the device still
 
 
 class Denoiser(nn.Module):
     """True rates (batch, time, 3) from gyro and accelerometer (batch, time, 6), causal, one output per step.
 
     rate = gyro + calibration x + W_o h: the measured rate, the device's linear errors, and what the stack has learned. With
-    zero_rate W_o h has three more rows, s, and of that rate, MOST_AT_REST at most, the share sigmoid(s - MOVING) is taken off.
+    zero_rate, W_o h has three more rows s, and sigmoid(s - MOVING) times this rate, clipped to +-MOST_AT_REST, is taken off.
     """
 
     calibration: Tensor  # (3, 6)
@@ -53,8 +53,8 @@ class Denoiser(nn.Module):
     def forward(
         self, input: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Rates (batch, time, 3) and final states; state and lengths as of Stack."""
-        with torch.autocast(input.device.type, enabled=False):  # of a large rate, half the digits are not enough
+        """Rates (batch, time, 3) and final states; for state and lengths see Stack."""
+        with torch.autocast(input.device.type, enabled=False):  # bfloat16 has too few digits for a large rate
             correction = input @ self.calibration.t()
         rate = input[..., :3] + correction
         scaled = [torch.tanh(rate / scale) for scale in RATE_SCALES]

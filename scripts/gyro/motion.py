@@ -1,6 +1,6 @@
 """Random smooth motion of a rigid body: true angular rates and the specific force an ideal accelerometer feels.
 
-Owns the kinematics. Knows nothing of sensors: bias, noise and quantisation are sensor.py's.
+Owns the kinematics. Knows nothing of sensors: bias, noise and quantisation are in sensor.py.
 Every recording is a chain of sections, each at rest, swaying or rotating fast, with smooth passages between them.
 """
 
@@ -72,7 +72,7 @@ class Motion:
 def simulate(rng: np.random.Generator, *, count: int, steps: int, sample_rate: float, least: float = 1.0) -> Motion:
     """Draw `count` independent recordings of `steps` samples at `sample_rate` Hz.
 
-    All that moves in a recording does so to an extent of its own, log-uniform from `least` to 1: some devices hardly ever move.
+    The motion of each recording is scaled by a factor of its own, log-uniform from `least` to 1: some devices hardly ever move.
     """
     labels = _sections(rng, count, steps, sample_rate)
     rate = np.zeros((count, steps, 3))

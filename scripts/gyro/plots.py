@@ -18,8 +18,8 @@ from scripts.training.drawing import save
 Array = NDArray[np.float64]
 
 SHOWN_SECONDS = 8.0
-STRIDE = 10  # samples between two beginnings that are tried
-# The first curve is what was measured, the last the model; what stands between is compared with it.
+STRIDE = 10  # samples between the starts that are tried
+# The first curve is the raw signal, the last is the model; those between are compared with it.
 COLOURS = ("#b9bec6", "#4c9be8", "#1f8a70", "#c8553d")
 
 

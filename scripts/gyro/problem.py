@@ -1,6 +1,6 @@
 """Cleaning a simulated gyroscope, as the training loop sees it: truncated back-propagation through time over long recordings.
 
-Owns the loss, and what the network is compared with when it is trained; the card's comparison is larger. Knows nothing of how
+Owns the loss, and the methods that a trained network is compared with; the card compares more. Knows nothing of how
 recordings are made or of the loop. The state is carried from chunk to chunk of a recording, as it is when a live stream is
 served; only the gradient is cut.
 """
@@ -34,7 +34,7 @@ NOISE = 0.05  # deg/s: errors above it count by their size, below it by their sq
 
 
 def loss_of(rates: Tensor, truth: Tensor) -> Tensor:
-    """The loss of rates (batch, time, 3) in deg/s: on themselves and on the angle they add up to."""
+    """The loss of rates (batch, time, 3) in deg/s: of the rates and of their sums over INCREMENTS, which are angles."""
     error = (rates - truth) / NOISE
     zero = torch.zeros((), dtype=error.dtype, device=error.device)
     total = smooth_l1_loss(error, zero.expand_as(error))
@@ -68,7 +68,7 @@ class Denoising:
         return {}
 
     def network(self) -> Denoiser:
-        """Its linear part is fitted to the recordings of the first epoch."""
+        """A new network, its linear part fitted to the recordings of the first epoch."""
         network = Denoiser(self.config)
         first = self._gyro.training(0)
         network.calibrate(first.features, first.targets)
@@ -98,7 +98,7 @@ class Denoising:
             return {"loss": loss_of(rates, truth).item(), "rmse": (rates - truth).square().mean().sqrt().item()}
 
     def scores(self, network: nn.Module, device: str) -> Scores:
-        """On the test recordings: the raw signal, the calibrated one, the best single filter behind it, and the network."""
+        """On the test recordings: the raw signal, the calibrated one, the best single filter after it, and the network."""
         test = self._test
         truth, settled = test.targets.astype(np.float64), round(SETTLE_SECONDS * self.config.sample_rate)
         rows = []

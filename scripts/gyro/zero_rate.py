@@ -1,7 +1,7 @@
 """What an expert would build by hand: learn the gyroscope's bias whenever the device lies still.
 
-Owns the detector of stillness and the bias it allows to learn. Knows nothing of filters: it takes calibrated rates and
-hands on corrected ones. Source of the detector: Skog, Handel, Nilsson, Rantakokko, "Zero-velocity detection: an
+Owns the detector of stillness, and the bias that is learned while it detects it. Knows nothing of filters: it takes
+calibrated rates. Source of the detector: Skog, Handel, Nilsson, Rantakokko, "Zero-velocity detection: an
 algorithm evaluation", IEEE Trans. Biomed. Eng. 57 (2010), moving variance.
 """
 
@@ -52,7 +52,7 @@ class ZeroRate:
         bias, variance = np.zeros((len(rates), 3)), np.full(len(rates), self.turn_on**2)
         known = np.zeros_like(rates)
         delay = self.window - 1
-        # The sample at the far end of a still window is used: the window is what shows that it was still.
+        # The oldest sample of a still window is used: only the whole window shows that the device was still.
         for step in range(delay, rates.shape[1]):
             variance += self.drift**2
             gain = np.where(still[:, step], variance / (variance + self.gyro), 0.0)
@@ -62,7 +62,7 @@ class ZeroRate:
         return known, still
 
     def still(self, rates: Array, forces: Array) -> NDArray[np.bool_]:
-        """Where the window that ends there (count, time) varies no more than noise does; never before it is full."""
+        """Whether the window that ends at each sample (count, time) varies no more than noise; False before a window is full."""
         still = np.zeros(rates.shape[:2], dtype=np.bool_)
         quiet = _moving_variance(rates, self.window) < self.threshold * self.gyro
         still[:, self.window - 1 :] = quiet & (_moving_variance(forces, self.window) < self.threshold * self.accelerometer)
