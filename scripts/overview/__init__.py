@@ -1,1 +1,1 @@
-"""Runs on disk as people look at them: what each became, in a table or in TensorBoard."""
+"""The runs on disk as the user sees them: in a table, in full, or in TensorBoard."""

@@ -1,6 +1,6 @@
-"""Packages that most do without: imported when they are needed, and not before.
+"""Optional packages, imported only when they are needed.
 
-Owns what is said where one is missing. Knows nothing of what they do.
+Owns the message about a missing one. Knows nothing of what they do.
 """
 
 from importlib import import_module
@@ -10,11 +10,11 @@ from scripts.command import line
 
 
 class NotInstalled(RuntimeError):
-    """A package that is not there; the text says how to get it."""
+    """A package is not installed; the message says how to install it."""
 
 
 def needed(module: str, purpose: str) -> Any:
-    """The module; NotInstalled where its package is missing."""
+    """Import the module; raises NotInstalled if its package is missing."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

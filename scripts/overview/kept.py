@@ -1,7 +1,7 @@
-"""What a folder of runs holds: each run as its checkpoint and its result tell it, without its weights.
+"""The runs in a folder, read from their checkpoints and results, without their weights.
 
-Owns the state of a run, finished, diverged, stopped, running or broken, and which baseline is its best. Knows nothing of how a run
-is shown.
+Owns which state a run is in (finished, diverged, stopped, running or broken), and which baseline is its best. Knows nothing of how
+a run is shown.
 """
 
 import json
@@ -29,14 +29,14 @@ State = Literal["finished", "diverged", "stopped", "running", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the checkpoint of a run says, but for its weights."""
+    """The content of a run's checkpoint, without the weights."""
 
     config: RunConfig
     epoch: int
     best_epoch: int
     best: dict[str, float] | None  # the numbers of the best epoch
     history: list[dict[str, float]]
-    scores: Scores | None = None  # on the test part, once it is done
+    scores: Scores | None = None  # on the test part, once the run is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +70,19 @@ def is_run(folder: Path) -> bool:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether it is a folder of trials, as scripts.tune makes it: a folder of runs itself."""
+    """Whether the folder is a study of scripts.tune, which holds a run for each trial."""
     return (folder / DATABASE).exists()
 
 
 def runs_in(folder: Path) -> list[Run]:
-    """Every run in the folder, by the time of its last change, the newest last; OSError where the folder cannot be read."""
+    """Every run in the folder, by the time of its last change, the newest last; raises OSError if the folder cannot be read."""
     folders = [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".") and not is_study(each)]
     runs = [read(each) for each in tqdm(folders, desc="reading", unit="run", leave=False, disable=None)]
     return sorted(runs, key=lambda run: (run.when, run.name))
 
 
 def read(folder: Path) -> Run:
-    """The run in a folder, broken where it cannot be read."""
+    """The run in a folder; its state is "broken" if it cannot be read."""
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."}
     newest = max((path for path in (folder / CHECKPOINT, folder / RESULT, folder) if path.exists()), key=_changed)
     when = datetime.fromtimestamp(_changed(newest))
@@ -102,7 +102,7 @@ def read(folder: Path) -> Run:
 
 
 def lead(scores: Scores) -> Row | None:
-    """The best of the baselines by the metric that decides; None where there is none with a number."""
+    """The best baseline by the first metric, which decides; None if no baseline has a finite value."""
     finite = [row for row in scores.rows[:-1] if isfinite(row.values[0])]
     best = max if scores.metrics[0].higher else min
     return best(finite, key=lambda row: row.values[0], default=None)
@@ -122,7 +122,7 @@ def _learned(checkpoint: Checkpoint) -> Learned:
 
 
 def _result(folder: Path) -> dict[str, Any] | None:
-    """What the run wrote when it was done; None while it is not."""
+    """The result that the run wrote when it was done; None before that."""
     path = folder / RESULT
     if not path.exists():
         return None

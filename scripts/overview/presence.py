@@ -1,7 +1,7 @@
 """Whether a run is being trained at this moment.
 
-Owns the lock that says so: the system lets go of it when the process ends, however it ends, so a run that was killed is not
-taken for one that goes on. Knows nothing of how a run is trained.
+Owns the lock that says so. The system releases it when the process ends, however it ends, so a run that was killed is not
+taken for a running one. Knows nothing of how a run is trained.
 """
 
 import fcntl
@@ -15,9 +15,9 @@ FILE_NAME = ".running"
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """The run in this folder is being trained while the block lasts; it is made where there is none.
+    """Lock the run in this folder for the block, in which it is trained. The folder is made if there is none.
 
-    ValueError when another process is at it already, or when nothing can be written there.
+    Raises ValueError if another process trains the run already, or if nothing can be written in the folder.
     """
     made(run)
     with (run / FILE_NAME).open("w") as lock:
@@ -29,10 +29,10 @@ def held(run: Path) -> Iterator[None]:
 
 
 def made(folder: Path) -> None:
-    """The folder, made where there is none; ValueError where nothing can be written in it."""
+    """Make the folder if there is none; raises ValueError if nothing can be written in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()  # what a database says of a folder that is read-only is no help
+        TemporaryFile(dir=folder).close()  # a database's own error about a read-only folder is no help
     except OSError as error:
         raise ValueError(
             f"{folder} cannot be written: {error.strerror or error}. Make its folder writable, or name another."
@@ -40,12 +40,12 @@ def made(folder: Path) -> None:
 
 
 def is_held(run: Path) -> bool:
-    """Whether a process trains the run in this folder. Shared, so that two who look do not see each other."""
+    """Whether a process trains the run in this folder. The lock tried is a shared one: two processes that look may both get it."""
     try:
         with (run / FILE_NAME).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no such file: nobody has trained here, or a system without locks
+    except OSError:  # no such file, as nobody has trained here, or a system without locks
         return False
     return False

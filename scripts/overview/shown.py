@@ -1,4 +1,4 @@
-"""Runs as text and as plain values: a line each side by side, or one in full.
+"""Runs as text and as plain values: a table with a line for each run, or one run in full.
 
 Owns the columns and how they are ordered. Knows nothing of files.
 """
@@ -16,7 +16,7 @@ Value = str | float | None
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One thing about every run."""
+    """One column of the table."""
 
     name: str
     meaning: str
@@ -34,7 +34,7 @@ def _of(value: Callable[[Learned], Value]) -> Callable[[Run], Value]:
 
 
 def _metric(learned: Learned) -> tuple[str, float] | None:
-    """The first number beside the loss of the best epoch's validation."""
+    """The first validation metric of the best epoch beside the loss: its name and value."""
     named = (
         (name.removeprefix("validation_"), value)
         for name, value in (learned.best or {}).items()
@@ -49,7 +49,7 @@ def _validation(learned: Learned) -> Value:
 
 
 def _test(learned: Learned) -> Value:
-    """The number that decides, of the model."""
+    """The model's value of the metric that decides."""
     return f"{learned.scores.metrics[0].name} {_decided(learned):.4g}" if learned.scores else None
 
 
@@ -67,7 +67,7 @@ def _loss(learned: Learned) -> float:
 
 
 def _baseline(learned: Learned) -> Value:
-    """The number that decides, of the best baseline, and whether the model beats it."""
+    """The best baseline's value of the metric that decides, and whether the model beats it."""
     scores = learned.scores
     if scores is None or (best := lead(scores)) is None:
         return None
@@ -92,12 +92,12 @@ COLUMNS = (
 
 
 def ordered(runs: Sequence[Run], name: str) -> list[Run]:
-    """By a column, the least first, numbers as numbers; those that have nothing there come last."""
+    """The runs in ascending order of a column, numbers by their value; runs without a value come last."""
     keys: dict[str, Callable[[Run], Value]] = {column.name: column.value for column in COLUMNS}
     keys |= {
         "when": lambda run: run.when.timestamp(),
         "epochs": _of(lambda learned: learned.epoch),
-        "size": _of(lambda learned: learned.config.layers * learned.config.hidden**2),  # as the weights grow
+        "size": _of(lambda learned: learned.config.layers * learned.config.hidden**2),  # as the number of weights grows
         "validation": _of(lambda learned: (_metric(learned) or ("", nan))[1]),
         "test": _of(_decided),
         "baseline": _of(_ahead),
@@ -122,7 +122,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def in_full(run: Run) -> str:
-    """Everything about one run but its weights."""
+    """Everything about one run except its weights."""
     parts = [f"{run.folder}: {run.state}{f', {run.reason}' if run.reason else ''}"]
     parts[0] += f", {run.seconds:.0f} s" if run.seconds else ""
     if run.learned is not None:

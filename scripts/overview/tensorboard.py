@@ -1,6 +1,6 @@
 """The curves of a run for TensorBoard: `tensorboard --logdir runs` shows all runs side by side, also while they train.
 
-Owns how a number of the history is named there. Its package is an extra, imported only when a board is made. Knows nothing of
+Owns how a number of the history is named there. Its package is optional, imported only when a board is made. Knows nothing of
 how a run is trained.
 """
 
@@ -12,9 +12,9 @@ from scripts.overview.extras import needed
 
 
 class Board:
-    """Event files in `folder`; extras.NotInstalled without the package.
+    """Writes event files into `folder`; raises extras.NotInstalled without the package.
 
-    after: the last epoch that stands. What an earlier sitting has written of later ones is not shown any more.
+    after: the last epoch of the checkpoint. Later ones that an interrupted process has written are not shown any more.
     """
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:
@@ -23,7 +23,7 @@ class Board:
         self._writer: Any = module.SummaryWriter(str(folder), purge_step=after + 1)
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """One row of a run's history, to be seen at once."""
+        """Write one row of a run's history, and flush it."""
         for name, value in row.items():
             if name != "epoch":
                 part, _, metric = name.partition("_")

@@ -1,6 +1,6 @@
-"""A problem that tells of each epoch as soon as it is done: for whoever draws, or ends, a run while it trains.
+"""A problem that reports each epoch as soon as it is done, so that a run can be drawn or ended while it trains.
 
-Owns the row of an epoch, as the history will have it. Knows nothing of who listens, and changes nothing of what is learned.
+Owns the row of an epoch, as the history will have it. Knows nothing of the listener, and changes nothing of what is learned.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ Told = Callable[[dict[str, float]], Exception | None]
 
 
 class Watched:
-    """A problem.Problem: the given one, whose every validation is told to `told`.
+    """A problem.Problem that wraps `problem` and passes the row of every epoch to `told`.
 
-    What `told` returns is raised when the next epoch would begin: by then this one is kept. epoch: how many are done before the
-    first that it sees.
+    An exception that `told` returns is raised when the next epoch would begin: by then this epoch is saved. epoch: how many
+    epochs are done already.
     """
 
     def __init__(self, problem: Problem, told: Told, *, epoch: int = 0) -> None:
@@ -55,7 +55,7 @@ class Watched:
         self._losses.clear()
         for loss in self._problem.losses(network, prepared, device):
             yield loss
-            self._losses.append(loss.item())  # after the update: the loop has waited for it by then
+            self._losses.append(loss.item())  # after the update, as the training loop has waited for it by then
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
         found = self._problem.validate(network, device)

@@ -1,4 +1,4 @@
-"""What a run on the user's own data has made, ready to be published. Owns which of the two kinds it is."""
+"""The artifact of a run on the user's own data. Owns which of the two kinds it is."""
 
 from scripts.forecasting.artifact import Forecaster
 from scripts.series.config import Config
@@ -8,7 +8,7 @@ from scripts.training.problem import Artifact
 
 
 def artifact_of(checkpoint: Checkpoint) -> Artifact:
-    """With the best weights of the run."""
+    """The artifact with the best weights of the run."""
     config = checkpoint.config
     assert isinstance(config, Config)
     return Forecaster(config, checkpoint) if config.task == "forecast" else Follower(config, checkpoint)

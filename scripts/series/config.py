@@ -1,6 +1,6 @@
-"""What a run that learns from the user's own files is asked to do.
+"""The choices of a run that learns from the user's own files.
 
-Owns the choices about data, task and framing. Knows nothing of files, command lines or torch.
+Owns those about data, task and framing. Knows nothing of files, command lines or torch.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from scripts.training.config import RunConfig
 Channels = Literal["independent", "joint"]
 Normalise = Literal["last", "instance", "none"]
 
-WARM_UP = 4096  # rows that a stream is followed before what it answers counts, where there are so many
+WARM_UP = 4096  # rows that a stream takes before its answers count, if there are so many
 
 
 @dataclass(frozen=True, slots=True)
 class Config(RunConfig):
-    """The choices of a run. Times are in rows unless a unit is named; empty where it is for the data to say."""
+    """The choices of a run. Times are in rows unless a unit is named. What is empty is decided by the data."""
 
     task: Task = "regress"
     # the data
     data: tuple[str, ...] = ()  # files or globs
     time: str = ""  # a column's name
-    features: tuple[str, ...] = ()  # columns; all numeric ones that are nothing else
-    targets: tuple[str, ...] = ()  # columns; of a forecast, the features
+    features: tuple[str, ...] = ()  # columns; empty: all numeric ones that have no other role
+    targets: tuple[str, ...] = ()  # columns; empty: the features, in a forecast
     group: str = ""  # the column that tells recordings apart; otherwise each file is one
     split: tuple[str, ...] = ("0.7", "0.15", "0.15")  # of training, validation, test: fractions, rows, or dates on which each ends
     missing: Missing = "error"  # what becomes of empty cells and NaN; drop: the recording is cut there
@@ -37,7 +37,7 @@ class Config(RunConfig):
     segment: int = 24  # rows that are one step of the recurrence; divides the context
     channels: Channels = "independent"
     normalise: Normalise = "last"
-    season: int = 0  # rows; of the seasonal-naive forecast beside the result; 0: as framing.season_of has it
+    season: int = 0  # rows, for the seasonal-naive baseline; 0: see framing.season_of
     quantiles: tuple[float, ...] = ()  # between 0 and 1, forecast beside the mean
     # the fit
     epochs: int = 30
@@ -70,7 +70,7 @@ class Config(RunConfig):
         return frozenset({"seed", "period", "season"})
 
     def wanted(self) -> Wanted:
-        """What is to be read for it."""
+        """What to read from the files for this run."""
         lead = self.context if self.task == "forecast" else WARM_UP
         return Wanted(
             task=self.task,

@@ -12,7 +12,7 @@ from scripts.training.problem import Problem
 
 
 def problem_of(config: Config) -> Problem:
-    """Read the data; DataError where they are not to be used as they are."""
+    """The problem of a config. Reads its data and prints the reader's notes; raises DataError if the data cannot be used."""
     dataset = load(config.wanted())
     for note in dataset.notes:
         print(note)
@@ -20,5 +20,5 @@ def problem_of(config: Config) -> Problem:
 
 
 def problem_over(config: Config, dataset: Dataset) -> Problem:
-    """The problem that a config asks for, over data that were read for it."""
+    """The problem of a config, over data that were read for it."""
     return Forecasting(config, dataset) if config.task == "forecast" else Following(config, dataset)

@@ -1,4 +1,4 @@
-"""What a manifest says of how a model came from the user's own data. Knows nothing of the model."""
+"""What a manifest says about how a model was trained on the user's own data. Knows nothing of the model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from scripts.training.packages import installed
 def provenance(
     checkpoint: Checkpoint, *, per_recording: bool = False, deviations: Sequence[float] = (), **more: Any
 ) -> dict[str, Any]:
-    """Data, truth, choices, metrics, scores and packages. Of the files the names only: where they lay is nobody else's business.
+    """Data, truth, choices, metrics, scores and packages. Files are given by name only: their folders are private.
 
-    The truth is what the answers are to be measured against. per_recording: whether a recording has one label; deviations: of
-    each target in training, in its unit, where errors are told in units of them.
+    The truth is what the answers are compared with. per_recording: whether a recording has one label; deviations: the standard
+    deviation of each target in training, in its unit, if errors are given in units of it.
     """
     config, facts = checkpoint.config.to_dict(), checkpoint.facts
     config["data"] = [Path(file).name for file in config["data"]]

@@ -1,4 +1,4 @@
-"""A config as the line that trains with it.
+"""The command line that trains with a config.
 
 Owns how choices are spelled on a command line. Knows nothing of what they do: scripts.flags reads them.
 """
@@ -13,18 +13,18 @@ from scripts.series.config import Config
 
 
 def arguments_of(config: Config) -> list[str]:
-    """The arguments of scripts.train that give this config, but for those that are its defaults."""
+    """The arguments of scripts.train that give this config, without those that are defaults."""
     words: list[str] = []
     for field in fields(config):
         value = getattr(config, field.name)
-        if value == field.default and field.name not in {"name", "task"}:  # without a flag these two hang on the others
+        if value == field.default and field.name not in {"name", "task"}:  # their defaults depend on other choices
             continue
         flag = f"--{field.name.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(f"--no-{field.name}")
         elif field.name == "data":
             words += [flag, *value]
-        elif _told(value).startswith("-"):  # apart, it would pass for a flag
+        elif _told(value).startswith("-"):  # as a word of its own it would be taken for a flag
             words.append(f"{flag}={_told(value)}")
         else:
             words += [flag, _told(value)]
@@ -32,7 +32,7 @@ def arguments_of(config: Config) -> list[str]:
 
 
 def line_of(config: Config) -> str:
-    """The line that a shell trains this config by."""
+    """The shell line that trains with this config."""
     return line("scripts.train", *arguments_of(config))
 
 
@@ -40,5 +40,5 @@ def _told(value: Any) -> str:
     if not isinstance(value, tuple):
         return str(value)
     row = StringIO()
-    csv.writer(row, lineterminator="").writerow(value)  # a name that holds a comma stands in quotes
+    csv.writer(row, lineterminator="").writerow(value)  # quotes a name that contains a comma
     return row.getvalue()

@@ -1,4 +1,4 @@
-"""The problems of a study's trials: the files are read once for all trials in a row that read the same of them.
+"""The problems of a study's trials. Trials in a row that need the same data share one reading of the files.
 
 Owns what is kept in memory: one dataset, however many contexts are tried. Knows nothing of trials.
 """
@@ -11,17 +11,17 @@ from scripts.training.problem import Problem
 
 
 class Problems:
-    """Of the configs of one study, which differ in little."""
+    """Makes the problems for the configs of one study."""
 
     def __init__(self) -> None:
         self._held: tuple[Wanted, Dataset] | None = None
         self._told = False
 
     def of(self, config: Config) -> Problem:
-        """DataError where the data are not to be used as they are. What the reader has noted is said once."""
+        """The problem of a config; raises DataError if the data cannot be used. The reader's notes are printed once."""
         wanted = config.wanted()
         if self._held is None or self._held[0] != wanted:
-            self._held = None  # before others are read: both may be too much
+            self._held = None  # freed before others are read: both may not fit into memory
             self._held = wanted, load(wanted)
             for note in () if self._told else self._held[1].notes:
                 print(note)

@@ -1,6 +1,6 @@
 """Which choices of a run are searched, and among which values.
 
-Owns the space. What the user has fixed is not searched. Knows nothing of how a trial is run or judged.
+Owns the search space. What the user has fixed is not searched. Knows nothing of how a trial is run or judged.
 """
 
 from collections.abc import Collection
@@ -18,20 +18,20 @@ FORECASTING = (*STREAMING, "segment", "context", "normalise")
 
 
 def searched(base: Config, fixed: Collection[str]) -> tuple[str, ...]:
-    """The names of the choices that are searched, those in `fixed` left out."""
+    """The names of the choices that are searched, without those in `fixed`."""
     names = FORECASTING if base.task == "forecast" else STREAMING
     return tuple(name for name in names if name not in fixed)
 
 
 def suggest(trial: Any, base: Config, names: Collection[str]) -> Config:
-    """The config of an optuna trial: `base`, but for what is searched."""
+    """The config of an optuna trial: `base`, with the trial's values for the choices in `names`."""
     chosen: dict[str, Any] = {}
     if "hidden" in names:
         chosen["hidden"] = trial.suggest_int("hidden", *HIDDEN, log=True)
     if "layers" in names:
         chosen["layers"] = trial.suggest_int("layers", *LAYERS)
     if "learning_rate" in names:
-        # four digits: so it is told, and so it is trained
+        # rounded to four digits, so that the value shown is the value trained with
         chosen["learning_rate"] = float(f"{trial.suggest_float('learning_rate', *LEARNING_RATE, log=True):.4g}")
     if "cell" in names:
         chosen["cell"] = trial.suggest_categorical("cell", get_args(Kind))
@@ -43,7 +43,7 @@ def suggest(trial: Any, base: Config, names: Collection[str]) -> Config:
 
 
 def _framings(base: Config, names: Collection[str]) -> dict[str, list[int]]:
-    """Segments and contexts of which each divides each: half, once and twice what the base has, as nearly as may be."""
+    """Segments and contexts to try, about half, once and twice those of the base; each segment divides each context."""
     segments = [base.segment]
     if "segment" in names:
         segments = [each for each in (base.segment // 2, base.segment, base.segment * 2) if each and base.segment * 2 % each == 0]

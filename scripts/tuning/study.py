@@ -1,7 +1,7 @@
-"""A study: trials of configs, each a short run, of which what promises little is ended early.
+"""A study: trials of configs, each a short run. Trials that promise little are ended early.
 
-Owns the study's folder: the database by which it goes on where it was stopped, and a run for each trial. Its package is an
-extra, imported only when a study is opened. The objective is the loss on the validation part; the test part is never looked at.
+Owns the study's folder: the database from which a stopped study goes on, and a run for each trial. Its package is optional,
+imported only when a study is opened. The objective is the loss on the validation part; the test part is never used.
 Knows nothing of which choices are searched.
 """
 
@@ -24,7 +24,7 @@ from scripts.training.problem import Problem
 
 DATABASE = "study.db"
 STARTUP = 5  # trials that are drawn at random, and are not ended early
-SPARED = 2  # epochs of each trial in which it is not ended
+SPARED = 2  # first epochs of each trial, in which it is not ended early
 
 State = Literal["complete", "pruned", "failed", "unfinished"]
 ProblemOf = Callable[[Config], Problem]
@@ -32,8 +32,8 @@ ProblemOf = Callable[[Config], Problem]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a trial. loss: of its best epoch; infinite where it has none. One that is unfinished was stopped, by whoever
-    sat there or by the time: it says nothing of its choices, and does not count as one of the trials that were asked for."""
+    """What became of a trial. loss: of its best epoch; infinite if it has none. An unfinished trial was stopped, by the user or
+    by the time limit: it says nothing about its choices, and does not count among the trials that were asked for."""
 
     number: int
     state: State
@@ -47,7 +47,7 @@ class OutOfTime(Exception):
 
 
 class Study:
-    """The study in `folder`, begun there or gone on with; ValueError where a run is there, or a study of something else."""
+    """The study in `folder`, new or continued; raises ValueError if the folder holds a run, or a study of other choices."""
 
     def __init__(self, folder: Path, base: Config, *, searched: tuple[str, ...], clock: Callable[[], float] = monotonic) -> None:
         self._optuna = needed("optuna", "scripts.tune")
@@ -65,7 +65,7 @@ class Study:
             self.close()
             raise
         self._study.pruner = self._optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=SPARED)
-        # another seed in every sitting, or it would begin with the same random trials again
+        # another seed whenever the study goes on, or it would begin with the same random trials again
         self._study.sampler = self._optuna.samplers.TPESampler(seed=base.seed + len(self._study.trials), n_startup_trials=STARTUP)
 
     def __enter__(self) -> Self:
@@ -80,18 +80,18 @@ class Study:
 
     @property
     def unwritable(self) -> type[Exception]:
-        """What is raised where the database cannot be written."""
+        """The exception that is raised if the database cannot be written."""
         error: type[Exception] = self._optuna.exceptions.StorageInternalError
         return error
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """Of all trials that have ended, those of earlier sittings too."""
+        """The outcomes of all trials that have ended, also before the study was continued."""
         return [_outcome(trial) for trial in self._study.trials if trial.state.is_finished()]
 
     @property
     def ended(self) -> int:
-        """How many trials have come to an end of their own."""
+        """How many trials have ended without being stopped."""
         return sum(outcome.state != "unfinished" for outcome in self.outcomes)
 
     @property
@@ -103,8 +103,8 @@ class Study:
     def go_on(
         self, problem_of: ProblemOf, suggest: Callable[[Any], Config], *, trials: int, end: float = inf, device: str = "cpu"
     ) -> Iterator[Outcome]:
-        """One trial after the other until so many have ended in all, or until `end` (of the clock): the one in progress
-        is stopped after its epoch, and stays unfinished."""
+        """Run one trial after the other until `trials` have ended in all, or until `end` (of the clock): then the trial in
+        progress is stopped after its epoch, and stays unfinished."""
         while self.ended < trials and self._clock() < end:
             trial = self._study.ask()
             states = self._optuna.trial.TrialState
@@ -114,7 +114,7 @@ class Study:
             except self._optuna.TrialPruned as pruned:
                 trial.set_user_attr("reason", str(pruned))
                 self._study.tell(trial, state=states.PRUNED)
-            except DataError as error:  # of this framing: a context that is longer than a recording
+            except DataError as error:  # for this framing: a context that is longer than a recording
                 trial.set_user_attr("reason", str(error))
                 self._study.tell(trial, state=states.FAIL)
             except OutOfTime as over:
@@ -137,11 +137,11 @@ class Study:
         self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
 
     def _trained(self, trial: Any, config: Config, problem_of: ProblemOf, end: float, device: str) -> tuple[Checkpoint, str]:
-        """The run of a trial, and why it ended; optuna.TrialPruned where it is not worth its time, OutOfTime where none is left."""
+        """Train a trial: its checkpoint, and why it ended. Raises optuna.TrialPruned to end it early, OutOfTime after `end`."""
         trial.set_user_attr("config", _plain(config))
 
         def told(row: dict[str, float]) -> Exception | None:
-            trial.report(row["validation_loss"], int(row["epoch"]) - 1)  # its steps count from 0
+            trial.report(row["validation_loss"], int(row["epoch"]) - 1)  # optuna's steps count from 0
             if trial.should_prune():
                 pruned: Exception = self._optuna.TrialPruned(f"worse than the median after epoch {row['epoch']:.0f}")
                 return pruned
@@ -162,14 +162,14 @@ class Study:
         return self.folder / f"trial-{number:04d}"
 
     def _tell(self, outcome: Outcome, seconds: float) -> None:
-        """Beside its checkpoint: so that scripts.runs shows the trial as one that has ended."""
+        """Write a result beside the trial's checkpoint, so that scripts.runs shows that the trial has ended."""
         run = self._run_of(outcome.number)
         if run.is_dir():
             told = {"run": str(run), "reason": f"{outcome.state}: {outcome.reason}", "seconds": seconds}
             results.write(run / "result.json", told)
 
     def _check(self, base: Config, searched: tuple[str, ...]) -> None:
-        """That the study in the folder is of this config, as it is of the first."""
+        """Record the choices in a new study; raise ValueError if a continued one was begun with others."""
         known = self._study.user_attrs
         now: dict[str, Any] = {"config": _plain(base), "searched": list(searched)}
         if not known:
@@ -195,5 +195,5 @@ def _outcome(trial: Any) -> Outcome:
 
 
 def _plain(config: Config) -> dict[str, Any]:
-    """A config as a database that holds JSON gives it back."""
+    """A config as it comes back from a database that holds JSON: with lists for tuples."""
     return {name: [*value] if isinstance(value, tuple) else value for name, value in config.to_dict().items()}
