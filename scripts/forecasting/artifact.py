@@ -1,7 +1,7 @@
 """From a trained forecast to the files of a version: graph, golden sample, manifest.
 
-Owns what a forecaster's artifact says about itself. Knows nothing of training or of where versions lie. What it says of the data
-the run has kept: the files that it was trained on need not be there any more.
+Owns what a forecaster's artifact says about itself. Knows nothing of training or of where versions lie. What it says about the
+data comes from the checkpoint: the files that it was trained on may be gone.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""The simpler forecasts that a network is compared with. Each sees the past of the targets themselves and nothing else, but for
-the line from all that the network reads.
+"""The simpler forecasts that a network is compared with. Each reads only the past of the targets themselves, except the line from
+all features.
 
-Owns what they answer. Knows nothing of how good they are. None is tuned on anything but training and, where there is something
-to choose, validation.
+Owns what they answer. Knows nothing of how good they are. They are fitted to the training part; what is to be chosen is chosen on
+the validation part.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from scripts.forecasting.linear import Linear
 from scripts.forecasting.normal import Normal
 
 REPEAT, SEASONAL, LINEAR, MEAN = "last value", "seasonal naive", "linear (ridge)", "mean of training"
-OWN = f"{LINEAR}, own past"  # beside a network that reads more
+OWN = f"{LINEAR}, own past"  # its name beside a network that reads all columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def repeat(horizon: int) -> Method:
 
 
 def seasonal(horizon: int, season: int) -> Method:
-    """The last season over and over."""
+    """Repeats the last season."""
     ahead = torch.arange(horizon) % season
     return Method(f"{SEASONAL}, {season} rows", lambda past, _: past[:, past.shape[1] - season + ahead])
 
@@ -44,7 +44,7 @@ def mean(horizon: int, level: Tensor) -> Method:
 
 
 def linear(line: Linear, scale: Tensor, name: str = LINEAR) -> Method:
-    """A ridge regression on what is relative to the window's last value, in units of scale (targets,)."""
+    """A ridge regression on values relative to the window's last one, in units of scale (targets,)."""
 
     def run(past: Tensor, _: Tensor) -> Tensor:
         last = past[:, -1:]
@@ -54,7 +54,7 @@ def linear(line: Linear, scale: Tensor, name: str = LINEAR) -> Method:
 
 
 def of_all(line: Linear, normal: Normal) -> Method:
-    """A ridge regression on all features, in the numbers that this scaling makes of them."""
+    """A ridge regression on all features, scaled by `normal`."""
 
     def run(_: Tensor, context: Tensor) -> Tensor:
         seen, frame = normal.forward(context)

@@ -1,7 +1,7 @@
 """How far forecasts are from the truth, over any number of windows, in bounded memory.
 
-Owns the sums and what becomes of them. Errors are in units of each target's deviation in training, as the literature has them, but
-for the RMSE in raw units. Knows nothing of who forecasts.
+Owns the sums and the metrics made of them. Errors are in units of each target's standard deviation in training, as in the
+literature; only the RMSE is in raw units. Knows nothing of the methods.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Errors:
         self._sizes = torch.zeros_like(self._squares)
 
     def add(self, forecast: Tensor, truth: Tensor) -> None:
-        """(windows, horizon, targets) each, in raw units."""
+        """Add forecasts and truth, (windows, horizon, targets) each, in raw units."""
         errors = (forecast.double().cpu() - truth.double().cpu()) / self._scale
         self._windows += len(errors)
         self._squares += errors.square().sum(dim=0)
@@ -44,7 +44,7 @@ class Errors:
 
     @property
     def rmse(self) -> float:
-        """In raw units, of all targets together."""
+        """The RMSE of all targets together, in raw units."""
         return sqrt(float((self._squares * self._scale.square()).mean()) / self._windows)
 
     @property
@@ -55,7 +55,7 @@ class Errors:
 
 
 class Coverage:
-    """How often the truth lies where quantiles say, and their pinball loss."""
+    """How often the truth lies between the quantiles, and their pinball loss."""
 
     def __init__(self, levels: Sequence[float], scale: Tensor) -> None:
         self._levels = tuple(levels)
@@ -65,7 +65,7 @@ class Coverage:
         self._loss = 0.0
 
     def add(self, quantiles: Tensor, truth: Tensor) -> None:
-        """(windows, horizon, targets, levels) and (windows, horizon, targets), in raw units."""
+        """Add quantiles (windows, horizon, targets, levels) and truth (windows, horizon, targets), in raw units."""
         values, true = quantiles.double().cpu(), truth.double().cpu()[..., None]
         self._loss += true.numel() * float(pinball((true - values) / self._scale[:, None], self._levels))
         below = true[..., 0] <= values[..., -1]
@@ -74,7 +74,7 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Between the lowest and the highest level; of one level below it."""
+        """The share of the truth between the lowest and the highest quantile; with one level, below it."""
         return self._inside / self._count
 
     @property
@@ -83,6 +83,6 @@ class Coverage:
 
 
 def unit_of(targets: Sequence[Column]) -> str | None:
-    """The unit of all targets together; None where they have not one in common."""
+    """The unit that all targets share; None if there is none."""
     units = {column.unit for column in targets}
     return units.pop() if len(units) == 1 and (len(targets) == 1 or "" not in units) else None

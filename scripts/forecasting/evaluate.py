@@ -1,6 +1,6 @@
-"""The network and the simpler methods on the same windows: a pass over them for all at once.
+"""Runs the network and the simpler methods on the same windows, all in one pass.
 
-Owns how they are run and which numbers are told. Knows nothing of training or of what a method does.
+Owns how they are run and which metrics are reported. Knows nothing of training or of what a method does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ MODEL = "the model"
 
 @contextmanager
 def answering(network: Network) -> Iterator[None]:
-    """Without dropout and gradients; afterwards the network is as it was."""
+    """Run the block without dropout and gradients; afterwards the network is in the mode that it was in."""
     training = network.training
     network.eval()
     try:
@@ -34,7 +34,7 @@ def answering(network: Network) -> Iterator[None]:
 def measure(
     network: Network, methods: Sequence[Method], windows: Windows, places: Places, *, device: str, bar: str = ""
 ) -> tuple[dict[str, Errors], Coverage | None]:
-    """The errors by name, the network's last, and how good its quantiles are. `bar`: what a progress bar is called, if any."""
+    """The errors by method, the network's last, and its quantiles' coverage, if any. `bar`: the progress bar's name, if any."""
     scale = network.normal.target_scale.cpu()
     found = {name: Errors(windows.horizon, scale) for name in (*(method.name for method in methods), MODEL)}
     levels = network.framing.quantiles
@@ -55,7 +55,7 @@ def measure(
 def table(
     errors: dict[str, Errors], coverage: Coverage | None, *, data: str, targets: Sequence[Column], levels: Sequence[float]
 ) -> Scores:
-    """The first metric decides: the mean square in units of the deviation in training."""
+    """The scores. The first metric decides: the mean square error in units of the standard deviation in training."""
     unit = unit_of(targets)
     metrics = [Metric("MSE, standardised"), Metric("MAE, standardised")]
     if unit is not None:

@@ -1,4 +1,4 @@
-"""How a forecast is asked for: which rows go in and come out, and which feature is the past of which target.
+"""The framing of a forecast: which rows go in and come out, and which feature is the past of which target.
 
 Owns what is decided once the columns are known. Knows nothing of torch, of rows or of how a forecast is made.
 """
@@ -11,9 +11,9 @@ from scripts.series.config import Channels, Config, Normalise
 from scripts.tables.recording import DataError, Dataset
 
 DAY = 86_400.0  # seconds
-SEASON = 24  # rows, where a day is no whole number of them
-CALENDAR = (((1, 1), 7), ((7, 7), 52), ((28, 31), 12), ((90, 92), 4))  # days of a row, from and to: rows of a week or a year
-# A line from all features is solved for where that is this much at most: products of its inputs, and coefficients
+SEASON = 24  # rows, if no calendar period fits the data
+CALENDAR = (((1, 1), 7), ((7, 7), 52), ((28, 31), 12), ((90, 92), 4))  # days per row, from and to: rows of a week or a year
+# The most that fitting a line from all features may cost: products of its inputs, and coefficients
 PRODUCTS, COEFFICIENTS = 2500**2, 2_000_000
 
 
@@ -25,7 +25,7 @@ class Framing:
     horizon: int  # rows
     segment: int  # rows
     features: int
-    sources: tuple[int | None, ...]  # of each target the feature that is its past; None: it is not among the features
+    sources: tuple[int | None, ...]  # for each target, the feature that is its past; None: the target is not among the features
     channels: Channels
     normalise: Normalise
     quantiles: tuple[float, ...] = ()
@@ -37,12 +37,12 @@ class Framing:
 
     @property
     def steps(self) -> int:
-        """Of the recurrence."""
+        """The number of steps of the recurrence."""
         return self.context // self.segment
 
     @property
     def picked(self) -> list[int]:
-        """The feature of each target, 0 in place of None: for arrays, which must have something there."""
+        """The feature of each target, with 0 in place of None, as an array must have an index there."""
         return [source or 0 for source in self.sources]
 
     @property
@@ -52,12 +52,12 @@ class Framing:
 
     @property
     def solved(self) -> int:
-        """Systems that a line from all features is the solution of: a window's own spread weighs each target otherwise."""
+        """How many linear systems a line from all features solves: a window's own spread weighs each target differently."""
         return self.targets if self.normalise == "instance" else 1
 
     @property
     def relative(self) -> list[bool]:
-        """Whether each feature is seen relative to its own window; not one that is not forecast: its level may tell something."""
+        """Whether each feature is taken relative to its window. One that is not forecast is not: its level may be informative."""
         return [self.normalise != "none" and feature in self.sources for feature in range(self.features)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Framing:
 
 
 def framing_of(config: Config, dataset: Dataset) -> tuple[Framing, str]:
-    """The framing, and why it is another than the config asks for, where it is."""
+    """The framing, and a note on where and why it is not what the config asks for, empty if it is."""
     places = {column.name: index for index, column in enumerate(dataset.features)}
     sources = tuple(places.get(column.name) for column in dataset.targets)
     channels, note = config.channels, ""
@@ -108,9 +108,9 @@ def framing_of(config: Config, dataset: Dataset) -> tuple[Framing, str]:
 
 
 def season_of(config: Config, period: float | None) -> int | None:
-    """Rows after which the seasonal-naive forecast repeats itself; None where the context reaches no season back.
+    """The season that the seasonal-naive forecast repeats, in rows; None if it is longer than the context.
 
-    DataError where one was asked for that is longer than the context.
+    Raises DataError if the config asks for a season that is longer than the context.
     """
     if config.season > config.context:
         raise DataError(

@@ -14,7 +14,7 @@ from scripts.forecasting.normal import EPSILON, Normal
 from scripts.training.nodes import Graph, tensor
 from scripts.training.recurrent import add_stack
 
-Frame = tuple[str, str | None, str]  # the names of base, level (none: all zero) and spread, as of normal.Frame
+Frame = tuple[str, str | None, str]  # the names of base, level (None: all zero) and spread of a normal.Frame
 
 
 def build(network: Network, name: str) -> onnx.ModelProto:
@@ -40,7 +40,7 @@ def build(network: Network, name: str) -> onnx.ModelProto:
     states = add_stack(g, network.stack, time_major, state=False, lengths=False)
     end = g.add("Gather", [states, g.constant("last_step", np.array(framing.steps - 1))], "end", axis=0)  # (rows, hidden)
 
-    # -- behind it -------------------------------------------------------------------------------------------------
+    # -- after the stack -------------------------------------------------------------------------------------------
     line = g.add("MatMul", [own, g.constant("line", _array(network.line))], "by_line")
     linear = g.add("Add", [line, g.constant("offset", _array(network.offset)[:, None])], "linear")
     trust = g.constant("trust", _array(network.trust))
@@ -61,7 +61,7 @@ def build(network: Network, name: str) -> onnx.ModelProto:
 
 
 def _seen(g: Graph, normal: Normal) -> tuple[str, Frame]:
-    """The features as numbers (batch, context, features), and the frame of the targets; as Normal.forward."""
+    """The scaled features (batch, context, features) and the frame of the targets, as in Normal.forward."""
     for name in ("mean", "scale", "target_mean", "target_scale"):
         g.constant(name, _array(getattr(normal, name)))
     g.constant("relative", normal.relative.cpu().numpy())
@@ -90,14 +90,14 @@ def _seen(g: Graph, normal: Normal) -> tuple[str, Frame]:
 
 
 def _pick(g: Graph, source: str, normal: Normal) -> str:
-    """Of the features the one of each target, along the last axis."""
+    """Pick the feature of each target, along the last axis."""
     if not any(constant.name == "picked" for constant in g.constants):
         g.constant("picked", normal.picked.cpu().numpy())
     return g.add("Gather", [source, "picked"], f"{source}_picked", axis=-1)
 
 
 def _head(g: Graph, network: Network, layer: nn.Linear, end: str, name: str, *more: int) -> str:
-    """(targets, batch, horizon, ...), as Network._by_target."""
+    """What a head gives, as (targets, batch, horizon, ...), like Network._by_target."""
     framing = network.framing
     found = g.add("MatMul", [end, g.constant(f"W_{name}", _array(layer.weight).T)], f"{name}_product")
     if layer.bias is not None:
@@ -110,7 +110,7 @@ def _head(g: Graph, network: Network, layer: nn.Linear, end: str, name: str, *mo
 
 
 def _climb(g: Graph, network: Network, end: str) -> str:
-    """The lowest level relative to the forecast, and the steps, all above 0, from each to the next."""
+    """The lowest quantile relative to the forecast, and the steps, all above 0, from each quantile to the next."""
     assert network.levels is not None
     raw = _head(g, network, network.levels, end, "levels_head", len(network.framing.quantiles))
     if len(network.framing.quantiles) == 1:
@@ -122,7 +122,7 @@ def _climb(g: Graph, network: Network, end: str) -> str:
 
 
 def _back(g: Graph, numbers: str, frame: Frame, output: str) -> None:
-    """Raw values, as Frame.back."""
+    """Turn scaled numbers into raw values, as Frame.back does."""
     base, level, spread = frame
     small = g.add("Mul", [numbers, spread], f"scaled_{output}")
     if level is not None:

@@ -1,8 +1,8 @@
 """The best linear forecast in closed form: ridge regression from the context to all rows of the horizon.
 
-Owns the fit and the choice of its penalties: by the error on windows of the validation part. One line for all targets and, where
-that does better there, what each target's own differs by, which is held near nothing by a penalty of its own: of few windows the
-targets learn from each other, of many each has its own line. Knows nothing of recurrence.
+Owns the fit and the choice of its penalties, by the error on windows of the validation part. One line is for all targets. If it
+does better there, each target's line differs from it, by a difference that a second penalty pulls towards zero: from few windows
+the targets learn from each other, from many each has its own line. Knows nothing of recurrence.
 """
 
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PENALTIES = tuple(10.0**power for power in range(-8, 5))  # times the identity, beside the mean of the products
+PENALTIES = tuple(10.0**power for power in range(-8, 5))  # times the identity, added to the mean of the products
 MOST_OWN = 32  # targets that may have lines of their own
 
-# Numbers (batch, context, targets), what is wanted (batch, horizon, targets), and what a unit of both counts (batch, 1, targets).
+# Numbers (batch, context, targets), the wanted ones (batch, horizon, targets), and the weight of both (batch, 1, targets).
 Pairs = tuple[Tensor, Tensor, Tensor]
 
 
@@ -22,7 +22,7 @@ Pairs = tuple[Tensor, Tensor, Tensor]
 class Linear:
     """numbers -> forecast: weight (lines, context, horizon) and offset (lines, horizon); as many lines as targets, or one.
 
-    penalty: of the line of all; of_own: of what each target's own differs by, None where it does not.
+    penalty: of the line for all; of_own: of the differences of each target's own line, None if there are none.
     """
 
     weight: Tensor
@@ -37,14 +37,14 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Means over windows, for each target unless there are too many: of the numbers' (and a one's) products with themselves, and
-    with what is wanted."""
+    """Means over windows, for each target or, if there are too many, for all: the products of the numbers (and a 1) with
+    themselves and with the wanted numbers."""
 
     products: Tensor  # (targets or 1, context + 1, context + 1)
     wanted: Tensor  # (targets or 1, context + 1, horizon)
 
     def error(self, solution: Tensor) -> float:
-        """The mean square error of solutions (targets or 1, context + 1, horizon), but for what is the same for all of them."""
+        """The mean square error of solutions (targets or 1, context + 1, horizon), up to a constant that they share."""
         return float((solution * (self.products @ solution - 2 * self.wanted)).sum())
 
 
@@ -54,7 +54,7 @@ def applied(weight: Tensor, offset: Tensor, numbers: Tensor) -> Tensor:
 
 
 def fit(training: Iterable[Pairs], validation: Iterable[Pairs], *, own: bool) -> Linear:
-    """The lines with the smallest squared error, times the spread, on validation. `own`: whether targets may have their own."""
+    """The lines with the least squared error on validation, weighted by the spread. `own`: whether targets may have their own."""
     sums, judge = _sums(training), _sums(validation)
     targets = len(sums.products)
     shared = _solutions(sums.products.mean(dim=0, keepdim=True), sums.wanted.mean(dim=0, keepdim=True))
@@ -84,7 +84,7 @@ def _sums(pairs: Iterable[Pairs]) -> Sums:
 
 
 def _solutions(products: Tensor, wanted: Tensor) -> dict[float, Tensor]:
-    """(products + penalty)^-1 wanted by penalty, all from one decomposition."""
+    """(products + penalty)^-1 wanted for each penalty, all from one decomposition."""
     values, vectors = torch.linalg.eigh(products)
     inside = vectors.transpose(1, 2) @ wanted
     return {penalty: vectors @ (inside / (values.clamp(min=0) + penalty)[..., None]) for penalty in PENALTIES}

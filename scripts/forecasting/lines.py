@@ -1,6 +1,6 @@
-"""Which windows the lines of a forecast are fitted to, and in which numbers: as the network sees them, or as a baseline does.
+"""Which windows the lines of a forecast are fitted to, and how these are scaled: for the network, or for a baseline.
 
-Owns how many windows a fit may cost. What is fitted is linear.py's and whole.py's; knows nothing of training.
+Owns how many windows a fit may take. The fits are in linear.py and whole.py. Knows nothing of training.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from scripts.forecasting.normal import Normal
 from scripts.forecasting.windows import Places, Windows
 
 FITTED = 200_000  # rows that a line is fitted to, at most
-WORK = 10**11  # products that a line from all features is fitted by, at most
+WORK = 10**11  # multiplications that fitting a line from all features may take, at most
 CHOSEN = 600  # windows of the validation part that a penalty is chosen by, at most
 
 
 def of_network(normal: Normal, framing: Framing, training: Windows, validation: Windows) -> Linear:
-    """What a network with this scaling starts from: of all features where the framing is wide; else of the targets that are
-    among the features, from their own past."""
+    """The line that a network with this scaling starts from: from all features if the framing is wide; else for the targets
+    that are among the features, from their own past."""
     own = _own(normal, framing, training, validation) if any(framing.known) else None
     if not framing.wide:
         assert own is not None
@@ -40,7 +40,7 @@ def of_network(normal: Normal, framing: Framing, training: Windows, validation: 
 
 
 def of_pasts(scale: Tensor, targets: int, training: Windows, validation: Windows) -> Linear:
-    """The baseline that sees the targets' own past, relative to its last value, in units of scale (targets,)."""
+    """The line of the baseline that reads the targets' own past, relative to its last value, in units of scale (targets,)."""
 
     def pairs(windows: Windows, places: Places) -> Iterator[Pairs]:
         for some in windows.batches(places):

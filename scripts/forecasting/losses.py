@@ -1,6 +1,6 @@
-"""What a forecast is trained on: its squared error, and the pinball loss of its quantiles.
+"""The losses of a forecast: its squared error, and the pinball loss of its quantiles.
 
-Owns the loss, in units of each target's deviation in training: by the mean of its squares forecasts are compared. Knows nothing of
+Errors are in units of each target's standard deviation in training, as in the metric that compares forecasts. Knows nothing of
 how a forecast is made. Source of the pinball loss: Koenker & Bassett, "Regression quantiles", 1978.
 """
 

@@ -1,13 +1,13 @@
 """The network around the recurrent stack: a context in raw units in, a forecast in raw units out, the scaling inside.
 
-Owns what is made of a window. Knows nothing of the loop that trains it or the graph it is exported to. The context is taken a
-segment at a time, so that the recurrence has few steps (Lin et al., "SegRNN", 2023). What is linear is found in closed form and
-stays as it is; the stack learns the rest, and answers all rows of the horizon at once from where it ends.
+Owns how a window becomes a forecast. Knows nothing of the loop that trains it or the graph it is exported to. The context is taken
+a segment at a time, so that the recurrence has few steps (Lin et al., "SegRNN", 2023). The linear part is fitted in closed form
+and not trained; the stack learns the rest, and its last state gives all rows of the horizon at once.
 
-By measurement, all else alike, MSE of the test part: on 17,420 hours of seven simulated loads the best line alone had 0.0956, the
-stack with it 0.0840, and with SegRNN's decoding, a step of the recurrence for each segment ahead, 0.0885; on half-hourly demand
-(Taylor, 2003) 0.01007, 0.0099 and 0.0097. There the stack without the line had 0.0937, with a line that is trained along 0.0115.
-Smooth L1 in place of squares made no difference there, an embedding of the channel none to the loads.
+Measured MSE of the test part, all else equal: on 17,420 hours of seven simulated loads the best line alone had 0.0956, the stack
+with it 0.0840, and with SegRNN's decoding (a step of the recurrence for each segment ahead) 0.0885; on half-hourly demand (Taylor,
+2003) 0.01007, 0.0099 and 0.0097. On the latter, the stack without the line had 0.0937, and with a line that is trained with it
+0.0115; smooth L1 in place of squares made no difference. On the loads, an embedding of the channel made none.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ from scripts.forecasting.normal import Frame, Normal
 from scripts.series.config import Config
 from scripts.training.stack import Stack
 
-DROPOUT = 0.5  # of what the recurrence ends in: the windows of an epoch overlap, and are soon known by heart
-LEAST_GAP = 1e-3  # between two quantiles at the start: what is closer would hardly move apart
+DROPOUT = 0.5  # of the recurrence's last state: the windows of an epoch overlap, and are soon memorised
+LEAST_GAP = 1e-3  # between two quantiles at the start: closer ones would hardly move apart
 
 Array = NDArray[np.float64]
 
@@ -37,20 +37,20 @@ class Answer:
     """A forecast relative to its frame."""
 
     numbers: Tensor  # (batch, horizon, targets)
-    added: Tensor  # what of them the recurrence adds to the line
+    added: Tensor  # the part of them that the recurrence adds to the line
     levels: Tensor | None  # (batch, horizon, targets, levels)
     frame: Frame
 
 
 class Network(nn.Module):
-    """Forecasts (batch, horizon, targets) from contexts (batch, context, features) and, where quantiles are asked for, those as
+    """Forecasts (batch, horizon, targets) from contexts (batch, context, features) and, if they are asked for, quantiles
     (batch, horizon, targets, levels).
 
     number = line(window) + trust (W_o h + b_o), where h is the state that the stack ends in, and value = base + level + spread x
     number. In training mode trust is 1.
     """
 
-    line: Tensor  # (lines, context, horizon) from the own past; of a wide framing (targets, context x features, horizon)
+    line: Tensor  # (lines, context, horizon) from the own past; in a wide framing (targets, context x features, horizon)
     offset: Tensor  # (lines, horizon)
     trust: Tensor  # (), from 0 to 1: see trust.py
 
@@ -82,21 +82,21 @@ class Network(nn.Module):
                 nn.init.zeros_(head.bias)
 
     def start_from(self, linear: Linear) -> None:
-        """The line from all features; else of the targets that are among them, and the others have none."""
+        """Set the line: in a wide framing of all targets, else of those that are among the features; the others have none."""
         known = [index for index, known in enumerate(self.framing.known) if known or self.framing.wide]
         lines = known if len(self.line) > 1 else [0]
         self.line[lines] = linear.weight
         self.offset[lines] = linear.offset
 
     def start_quantiles(self, errors: Tensor) -> None:
-        """Those of these errors, truth minus forecast in units of their frame (windows, horizon, targets)."""
+        """Start with the quantiles of these errors (windows, horizon, targets): truth minus forecast in units of the frame."""
         assert self.levels is not None
         errors = errors.permute(2, 1, 0)  # (targets, horizon, windows)
         if not self.joint:  # one head for all targets
             errors = errors.transpose(0, 1).flatten(1)[None]
         levels = torch.quantile(errors.double(), torch.tensor(self.framing.quantiles, dtype=torch.float64), dim=-1)
         gaps = levels.diff(dim=0).clamp(min=LEAST_GAP)
-        raw = torch.cat([levels[:1], gaps + torch.log(-torch.expm1(-gaps))])  # what softplus makes these gaps of
+        raw = torch.cat([levels[:1], gaps + torch.log(-torch.expm1(-gaps))])  # softplus makes the gaps of these
         with torch.no_grad():
             self.levels.bias.copy_(raw.permute(1, 2, 0).flatten())
 
@@ -115,7 +115,7 @@ class Network(nn.Module):
         if self.levels is not None:
             raw = self._by_target(self.levels(end), batch, len(framing.quantiles))
             climb = torch.cat([raw[..., :1], softplus(raw[..., 1:])], dim=-1).cumsum(dim=-1)
-            levels = (numbers.detach()[..., None] + climb).permute(1, 2, 0, 3)  # asking for them does not change the forecast
+            levels = (numbers.detach()[..., None] + climb).permute(1, 2, 0, 3)  # detached: quantiles do not change the forecast
         return Answer(numbers.permute(1, 2, 0), added.permute(1, 2, 0), levels, frame)
 
     def _by_target(self, raw: Tensor, batch: int, *more: int) -> Tensor:
@@ -145,7 +145,7 @@ class Network(nn.Module):
         return values, base[:, None] + (level[:, None] + spread[:, None] * levels)
 
     def terms(self, steps: Array) -> Array:
-        """The sum of the sizes of all that each value (horizon, targets) is summed of beside its base: what rounding goes by."""
+        """The sum of the sizes of each value's terms (horizon, targets) without its base: rounding is proportional to it."""
         seen, _, level, spread = self.normal.equations(steps)
         read, ends = self._rows(seen)
         line, offset = map(np.abs, self._lines())
@@ -157,7 +157,7 @@ class Network(nn.Module):
         return np.abs(level) + spread * sizes.T
 
     def _rows(self, seen: Array) -> tuple[Array, Array]:
-        """Of one window what each target's line reads (targets, inputs), and where the stack ends on each row (rows, hidden)."""
+        """For one window: what each target's line reads (targets, inputs), and the stack's last h on each row (rows, hidden)."""
         framing = self.framing
         own = seen[:, framing.picked].T
         rows = [seen.reshape(framing.steps, -1)] if self.joint else [row.reshape(framing.steps, -1) for row in own]
@@ -166,7 +166,7 @@ class Network(nn.Module):
         return read, np.stack([self.stack.equations(row, start)[0][-1] for row in rows])
 
     def _lines(self) -> tuple[Array, Array]:
-        """Of each target (targets, inputs, horizon) and (targets, horizon)."""
+        """The line (targets, inputs, horizon) and the offset (targets, horizon) of each target."""
         line, offset = (array.cpu().double().numpy() for array in (self.line, self.offset))
         targets = self.framing.targets
         return np.broadcast_to(line, (targets, *line.shape[1:])), np.broadcast_to(offset, (targets, *offset.shape[1:]))
@@ -177,7 +177,7 @@ class Network(nn.Module):
 
 
 def _affine(layer: nn.Linear, rows: Array, of: Callable[[Array], Array] = np.asarray) -> Array:
-    """The layer's answers; `of` is done to all that they are summed of."""
+    """The layer's answers; `of` is applied to its inputs, weights and biases first."""
     weight = of(layer.weight.detach().cpu().double().numpy())
     bias = np.zeros(len(weight)) if layer.bias is None else of(layer.bias.detach().cpu().double().numpy())
     product: Array = of(rows) @ weight.T + bias

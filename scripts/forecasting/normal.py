@@ -1,6 +1,6 @@
-"""What a window is measured against: its own last value or its own mean and spread, or those of all training.
+"""The scaling of a window: by its own last value, by its own mean and spread, or by those of all training.
 
-Owns the scaling that goes into the graph and comes out of it again. Knows nothing of what is made of the numbers between.
+Owns the scaling and its inverse, which are part of the graph. Knows nothing of what is computed from the scaled numbers.
 Sources: for the last value, Zeng et al., "Are transformers effective for time series forecasting?", 2023 (NLinear) and Lin et al.,
 "SegRNN", 2023; for the window's own mean and spread, Kim et al., "Reversible instance normalization", 2022.
 """
@@ -16,33 +16,33 @@ from scripts.forecasting.framing import Framing
 from scripts.tables.recording import Recording
 
 EPSILON = 1e-4  # added to the variance of a window, in units of that of training: the window may be constant
-DIGITS = 1e-6  # of a mean: a spread below is what float32 leaves of a constant
+DIGITS = 1e-6  # of a mean: a smaller spread is float32's rounding of a constant
 
 Array = NDArray[np.float64]
 
 
 class Frame:
-    """Of some windows, what each target is given relative to: value = base + (level + spread x number). All (batch, 1, targets)."""
+    """How the targets of some windows are scaled: value = base + (level + spread x number). All are (batch, 1, targets)."""
 
     def __init__(self, base: Tensor, level: Tensor, spread: Tensor) -> None:
         self.base, self.level, self.spread = base, level, spread
 
     def numbers(self, values: Tensor) -> Tensor:
-        """Of raw values (batch, horizon, targets) what `back` makes them of."""
+        """The scaled numbers of raw values (batch, horizon, targets): the inverse of `back`."""
         return (values - self.base - self.level) / self.spread
 
     def back(self, numbers: Tensor) -> Tensor:
-        """Raw values (batch, horizon, targets) of these."""
+        """Raw values (batch, horizon, targets) of scaled numbers."""
         return self.base + (self.level + self.spread * numbers)  # the small terms first: a large offset keeps its digits
 
     def back_levels(self, numbers: Tensor) -> Tensor:
-        """Raw values (batch, horizon, targets, levels) of numbers with an axis more than `back` takes."""
+        """Raw values (batch, horizon, targets, levels) of scaled numbers that have an axis of levels."""
         base, level, spread = (each[..., None] for each in (self.base, self.level, self.spread))
         return base + (level + spread * numbers)
 
 
 class Normal(nn.Module):
-    """Features (batch, context, features) as numbers about 1, and the frame of the targets."""
+    """Scales features (batch, context, features) to numbers of about unit size, and gives the frame of the targets."""
 
     mean: Tensor  # (features,)
     scale: Tensor
@@ -64,7 +64,7 @@ class Normal(nn.Module):
         self.register_buffer("picked", torch.tensor(framing.picked), persistent=False)
 
     def fit(self, recordings: Sequence[Recording]) -> None:
-        """Mean and standard deviation over all measured rows of these; 1 in place of the deviation of what is constant."""
+        """Set mean and standard deviation from all measured rows of these; the deviation of a constant column is set to 1."""
         measured = [each.measured for each in recordings]
         for name, arrays in (("", [each.features for each in measured]), ("target_", [each.targets for each in measured])):
             mean, scale = moments(arrays)
@@ -106,13 +106,13 @@ class Normal(nn.Module):
         return numbers, base, levels, spreads
 
     def centred(self, steps: Array) -> Array:
-        """The window in raw units, without the last value or the mean that it is relative to."""
+        """The window in raw units, minus the last value or the mean that it is relative to."""
         centred: Array = steps - np.where(self.relative.cpu().numpy(), steps[-1], self.mean.cpu().double().numpy())
         return centred
 
 
 def moments(arrays: Sequence[NDArray[np.float32]]) -> tuple[Array, Array]:
-    """Mean and standard deviation (columns,) over the rows of all arrays (rows, columns); 1 where that is nothing but rounding."""
+    """Mean and standard deviation (columns,) over the rows of all arrays (rows, columns); 1 for a deviation of mere rounding."""
     count = sum(map(len, arrays))
     mean = np.sum([array.sum(axis=0, dtype=np.float64) for array in arrays], axis=0) / count
     squares = np.zeros_like(mean)

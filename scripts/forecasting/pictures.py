@@ -18,11 +18,11 @@ from scripts.tables.recording import Column
 from scripts.training.drawing import count_along, marked, save
 
 SHOWN = 3  # windows
-LEAST_PAST = 24  # rows before the horizon, where the context has so many
+LEAST_PAST = 24  # rows shown before the horizon, if the context has so many
 WIDE = 2.3  # inches of an entry of the legend
 MOST_TARGETS = 3
 COLOUR, BAND = "#c8553d", "#c8553d33"
-COLOURS = ("#b9bec6", "#4c9be8", "#1f8a70", "#8d6cab")  # of the methods beside it
+COLOURS = ("#b9bec6", "#4c9be8", "#1f8a70", "#8d6cab")  # of the other methods
 
 Array = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def draw_forecasts(
 
 
 def forecasts(network: Network, methods: Sequence[Method], windows: Windows, targets: Sequence[Column], *, device: str) -> Figure:
-    """Some windows, spread over the part: the end of the context, the horizon, and what follows in truth."""
+    """Some windows, spread over the part: the end of the context, and over the horizon the truth and the forecasts."""
     places = windows.evenly(SHOWN + 2)[1:-1] if len(windows) > SHOWN + 2 else windows.evenly(SHOWN)
     context, past, truth = windows.take(places)
     with answering(network):

@@ -1,6 +1,6 @@
 """Forecasting the user's series, as the training loop sees it: windows drawn anew in every epoch, and how good a forecast is.
 
-Owns which windows an epoch trains on, and what is compared with what. Knows nothing of files or of the loop.
+Owns which windows an epoch trains on, and which methods are compared. Knows nothing of files or of the loop.
 """
 
 from collections.abc import Iterator
@@ -26,16 +26,16 @@ from scripts.tables.recording import Dataset
 from scripts.tables.wording import count
 from scripts.training.scores import Scores
 
-UPDATES = 200  # of an epoch, at most: where there are more windows than that takes, each epoch draws some of them
+UPDATES = 200  # in an epoch, at most: if there are more windows than these take, each epoch draws some of them
 ROWS = 2048  # of the recurrence in an update, at most: series with hundreds of channels train on fewer windows at a time
 JUDGED = 2000  # windows of the validation part that an epoch is judged by, at most
 CHOSEN = 600  # windows of the training part that quantiles and the golden sample are taken from, at most
 DRAWN = 1000  # windows of the test part that the error by rows ahead is drawn from, at most
-SAMPLES, LIVELY = 6, 3  # contexts that are kept for the golden sample: spread over the test part, and where most happens
+SAMPLES, LIVELY = 6, 3  # contexts kept for the golden sample: spread over the test part, and those of training that vary most
 
 
 class Forecasting:
-    """A problem.Problem. DataError where the data have no window in one of their parts."""
+    """A problem.Problem. Raises DataError if a part of the data has no window."""
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         self._config, self._dataset = config, dataset
@@ -73,14 +73,14 @@ class Forecasting:
         }
 
     def _liveliest(self) -> tuple[Windows, Places]:
-        """Windows of the training part: a test part that stands still would show nothing of what the recurrence does."""
+        """The training windows that vary most: a constant test part would show nothing of what the recurrence does."""
         places = self._training.evenly(CHOSEN)
         spreads = torch.cat([self._training.take(some)[0].std(dim=1) for some in self._training.batches(places)])
         most = (spreads / spreads.amax(dim=0).clamp(min=float(np.finfo(np.float32).tiny))).sum(dim=1)
         return self._training, places[np.sort(most.topk(min(LIVELY, len(places))).indices.numpy())]
 
     def network(self) -> Network:
-        """Its line, and where its quantiles begin, are fitted to the training part."""
+        """A new network; its line and the start of its quantiles are fitted to the training part."""
         network = Network(self._config, self._framing)
         network.normal.fit(self._dataset.training)
         if self._framing.wide or any(self._framing.known):
@@ -99,17 +99,17 @@ class Forecasting:
             yield sum(self._losses(network, context.to(device), truth.to(device)), start=torch.zeros((), device=device))
 
     def _losses(self, network: Network, context: Tensor, truth: Tensor) -> list[Tensor]:
-        """Of the forecast and, where there are any, of the quantiles."""
+        """The losses of the forecast and, if there are any, of the quantiles."""
         answer = network.answer(context)
         wanted = answer.frame.numbers(truth)
-        weight = answer.frame.spread / network.normal.target_scale  # so that a window counts as much as its forecast is off
+        weight = answer.frame.spread / network.normal.target_scale  # errors count in units of training, not of the window
         found = [losses.squared((answer.numbers - wanted) * weight)]
         if answer.levels is not None:
             found.append(losses.pinball((wanted[..., None] - answer.levels) * weight[..., None], self._framing.quantiles))
         return found
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
-        """Settles first how much of the recurrence the network trusts, which is kept with its weights."""
+        """The loss and the metrics. First sets how far the network trusts its recurrence, which is kept with its weights."""
         assert isinstance(network, Network)
         places = self._validation.evenly(JUDGED)
         with evaluate.answering(network):
@@ -144,7 +144,7 @@ class Forecasting:
 
     @cached_property
     def _methods(self) -> list[Method]:
-        """What the network is compared with: a line from all that it reads, where there is one, and from the targets' own past."""
+        """What the network is compared with: methods on the targets' own past and, if there is one, a line from all features."""
         horizon = self._config.horizon
         normal = self._fitted(replace(self._framing, normalise="last"))
         found = [baselines.mean(horizon, normal.target_mean), baselines.repeat(horizon)]
@@ -157,7 +157,7 @@ class Forecasting:
 
     @cached_property
     def _best_line(self) -> Linear:
-        """From all features, relative to their last values."""
+        """The line from all features, relative to the last values."""
         framing = replace(self._framing, normalise="last")
         return lines.of_network(self._fitted(framing), framing, self._training, self._validation)
 
@@ -172,7 +172,7 @@ class Forecasting:
         return normal
 
     def _errors(self, network: Network) -> Tensor:
-        """What the network's forecasts of some windows of the training part are off by, in units of their frames."""
+        """The errors of the network's forecasts of some training windows, in units of their frames."""
         places = self._training.evenly(CHOSEN)
         with evaluate.answering(network):
             answered = self._answered(network, self._training, places, "cpu")
@@ -187,7 +187,7 @@ class Forecasting:
 
 
 def _untrue(parts: dict[str, Windows]) -> str:
-    """What to say of the windows that cannot be learned from or scored."""
+    """A note on the windows that cannot be trained on or scored, empty if there are none."""
     told = [f"{each.untrue:,} of {each.untrue + len(each):,} of the {name} part" for name, each in parts.items() if each.untrue]
     why = "since their horizon holds a target that was filled in, or from which their context was"
     return f"Windows left out, {why}: {', '.join(told)}." if told else ""

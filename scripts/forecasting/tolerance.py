@@ -1,6 +1,6 @@
 """How far two computations of one forecast may differ.
 
-Owns what a forecast is summed of, and which inputs are nudged. What rounding may cost is training/tolerance.py's.
+Owns which terms a forecast sums, and which inputs are nudged. What rounding may cost is computed in training/tolerance.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ ROUNDINGS = 16
 
 
 def tolerance_of(network: Network, instances: Sequence[Instance]) -> Tolerance:
-    """By these contexts."""
+    """The tolerance that these contexts need."""
     return tolerance(_answers(network, instances), roundings=ROUNDINGS)
 
 

@@ -1,7 +1,8 @@
 """The best line from all that a network reads: ridge regression from every feature's context to all rows of the horizon.
 
-Owns the fit, and the choice of its penalty and of what is held near: nothing, or the lines of the targets' own pasts, which stand
-where all the rest tells no more. Both by the error on windows of the validation part. Knows nothing of where windows come from.
+Owns the fit, and the choice of its penalty and of what this pulls the line towards: zero, or the lines from the targets' own pasts,
+which remain if the other features add nothing. Both are chosen by the error on windows of the validation part. Knows nothing of
+where windows come from.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,9 +24,9 @@ def rows(numbers: Tensor) -> Tensor:
 
 
 def fit(training: Iterable[Pairs], validation: Iterable[Pairs], own: Linear | None, sources: Sequence[int | None]) -> Linear:
-    """Weight (targets, context x features, horizon). Pairs: as of linear.py, but that the numbers are (batch, context, features).
+    """The line of weight (targets, context x features, horizon). Pairs: see linear.py, but numbers are (batch, context, features).
 
-    own: the lines of the targets that have a source, of each from the feature that is its own past.
+    own: the lines of the targets that have a source, each from the feature that is the target's own past.
     """
     sums, judge = _sums(training), _sums(validation)
     horizon = sums.wanted.shape[2]
@@ -49,13 +50,13 @@ def fit(training: Iterable[Pairs], validation: Iterable[Pairs], own: Linear | No
 
 
 def _laid(lines: Tensor, count: int) -> Tensor:
-    """Of each target (targets, inputs, horizon), by which products they share: (count, inputs, targets / count x horizon)."""
+    """The lines of the targets (targets, inputs, horizon) as (count, inputs, targets / count x horizon); count: of products."""
     return lines if count == len(lines) else lines.transpose(0, 1).flatten(1)[None]
 
 
 def _widened(own: Linear, sources: Sequence[int | None], inputs: int) -> Tensor:
-    """Lines from a target's own past as lines from all features (targets, context x features + 1, horizon), of which the others
-    count nothing."""
+    """Lines from a target's own past as lines from all features (targets, context x features + 1, horizon), with zeros for the
+    others."""
     _, context, horizon = own.weight.shape
     wide = torch.zeros(len(sources), context, (inputs - 1) // context, horizon, dtype=torch.float64)
     offset = torch.zeros(len(sources), 1, horizon, dtype=torch.float64)
@@ -67,7 +68,7 @@ def _widened(own: Linear, sources: Sequence[int | None], inputs: int) -> Tensor:
 
 
 def _sums(pairs: Iterable[Pairs]) -> Sums:
-    """Of the numbers (and a one) as rows; once for all targets, where a unit of each counts alike."""
+    """The sums for the numbers (and a 1) as rows; the products are one for all targets if all weights are 1."""
     products = wanted = torch.zeros(())
     count = 0
     for numbers, truth, spread in pairs:

@@ -18,14 +18,14 @@ Places = NDArray[np.int64]
 
 
 class Windows:
-    """Every window of these recordings whose forecast rows belong to the part and are truth: what leads into it, and what was
-    filled in, may be read, not forecast."""
+    """Every window of these recordings whose horizon lies in the part and holds no row that was filled in. Rows before the part,
+    and rows that were filled in, may be in the context."""
 
     def __init__(self, recordings: Sequence[Recording], *, context: int, horizon: int, part: str) -> None:
-        """part: its name, for what is said of it. DataError where there is no window in it."""
+        """part: its name, for messages. Raises DataError if there is no window in it."""
         self.context, self.horizon = context, horizon
         begins: list[Places] = []
-        before, self.untrue = 0, 0  # windows that are left out, since not all they forecast is truth
+        before, self.untrue = 0, 0  # windows left out, since their horizon holds a row that was filled in
         for recording in recordings:
             first = max(0, recording.lead - context)
             every = np.arange(first, len(recording.features) - context - horizon + 1, dtype=np.int64)
@@ -54,14 +54,14 @@ class Windows:
         return len(self._begins)
 
     def take(self, places: Places) -> tuple[Tensor, Tensor, Tensor]:
-        """Of these windows the contexts (count, context, features), the targets' own past (count, context, targets), and the
+        """For these windows: the contexts (count, context, features), the targets' own past (count, context, targets), and the
         truth (count, horizon, targets), all in raw units."""
         rows = self._begins[places, None] + np.arange(self.context + self.horizon)
         targets = torch.from_numpy(self._targets[rows])
         return torch.from_numpy(self._features[rows[:, : self.context]]), targets[:, : self.context], targets[:, self.context :]
 
     def evenly(self, most: int) -> Places:
-        """At most so many windows, spread evenly over all."""
+        """At most `most` windows, spread evenly over all."""
         return np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(np.int64))
 
     def shuffled(self, rng: np.random.Generator) -> Places:
