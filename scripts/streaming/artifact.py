@@ -1,7 +1,7 @@
 """From a trained network to the files of a version: graphs, golden sample, manifest.
 
-Owns what an artifact that follows a stream says about itself. Knows nothing of training or of where versions lie. What it says of
-the data the run has kept: the files that it was trained on need not be there any more.
+Owns what an artifact that follows a stream says about itself. Knows nothing of training or of where versions lie. What it says
+about the data comes from the checkpoint: the files that it was trained on may be gone.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from scripts.training import nodes, publish, verify
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.recurrent import CHUNK, CUDA_GRAPH_NAME, cell_of, graphs_of, states_of
 
-GOLDEN = 13  # what its generator is seeded with beside the run's seed
+GOLDEN = 13  # seeds its random generator, together with the run's seed
 GOLDEN_LENGTHS = (1, 1, 2, 7, 33, 128)
 WORDS = {
     "denoise": "The clean signal of noisy measurements, causal, one per step.",
@@ -38,7 +38,7 @@ class Follower:
     """A problem.Artifact."""
 
     def __init__(self, config: Config, checkpoint: Checkpoint) -> None:
-        """With the best weights of the run."""
+        """Load the best weights of the run."""
         self._config, self._checkpoint = config, checkpoint
         facts = checkpoint.facts
         self._features = [Signal(name=name, unit=unit) for name, unit in facts["features"]]

@@ -1,8 +1,8 @@
 """How often a network names the right class, and how often simpler methods do.
 
 Owns which part of the data each is measured on: simpler methods are fitted to training, the penalty of a linear fit chosen on
-validation, and all are compared on the test part. Where a recording has one label, what is said after its last row counts, and
-nothing else. Knows nothing of training.
+validation, and all are compared on the test part. If a recording has one label, only the answer after its last row counts.
+Knows nothing of training.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from scripts.training.scores import Metric, Row, Scores
 
 
 class Classes:
-    """What is known of a dataset before anything is trained on it."""
+    """What is known of a dataset before anything is trained on it, and how answers to it are scored."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._data = dataset
@@ -40,7 +40,7 @@ class Classes:
 
     @cached_property
     def frequencies(self) -> NDArray[np.float64]:
-        """Of the classes in training, one more of each taken as seen: (classes,), none of them 0."""
+        """The frequency of each class in training (classes,), with one more of each counted, so that none is 0."""
         recordings = self._data.training
         if self._data.label_per_recording:
             labels = [labels_of(recordings)]
@@ -51,11 +51,11 @@ class Classes:
 
     @property
     def deviations(self) -> list[float]:
-        """Classes have none."""
+        """Empty: classes have no standard deviation."""
         return []
 
     def begin(self, network: Network) -> None:
-        """Set what of the network is not trained."""
+        """Set the parts of the network that are not trained."""
         network.scale_by(self.scaling)
         network.offset.copy_(torch.from_numpy(np.log(self.frequencies)))
 
@@ -81,7 +81,7 @@ class Classes:
         return Scores(f"the test part, {told}", metrics, tuple(rows), judged)
 
     def confusion(self, network: Network, recordings: tuple[Recording, ...], device: str, *, what: str) -> Confusion:
-        """Of the network's answers to these recordings; `what` stands at the progress bar."""
+        """The confusion of the network's answers to these recordings; `what` is the name of the progress bar."""
         found = Confusion(self._count)
         for answers in follow(network, recordings, device, what=what):
             recording, piece, values = recordings[answers.piece.recording], answers.piece, answers.values
@@ -93,7 +93,7 @@ class Classes:
         return found
 
     def _methods(self) -> Iterator[Method]:
-        """From the weakest on."""
+        """The simple methods, from the weakest to the strongest."""
         data, count = self._data, self._count
         yield Method("most frequent class", Always(self.frequencies), probabilities=True)
         if data.label_per_recording:
@@ -103,7 +103,7 @@ class Classes:
             return
         yield Method("nearest class mean", Nearest(self.scaling, class_means(self.scaling, data.training, count)))
         goal = Goal(data.task, count)
-        for back in sorted({0, max(0, min(BACK, MOST_INPUTS // len(data.features) - 1))}):  # with many features once
+        for back in sorted({0, max(0, min(BACK, MOST_INPUTS // len(data.features) - 1))}):  # only one with many features
             fitted = linear.fit(goal, self.scaling, back, training=data.training, validation=data.validation)
             yield Method("linear fit of the row" if not back else f"linear fit of the last {1 + back} rows", fitted.linear)
 

@@ -1,4 +1,4 @@
-"""Which classes are taken for which, drawn.
+"""The picture of a confusion matrix.
 
 Owns how the picture looks with few classes and with many. Knows nothing of where the counts come from.
 """
@@ -17,7 +17,7 @@ MOST_NAMED = 30  # classes: with more only some of them are named, and the pictu
 
 
 def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str], path: Path, *, title: str) -> Path:
-    """How often each class was taken for each (truth, prediction), as a PNG; the shade is the share of the class."""
+    """Draw the counts (truth, prediction) as a PNG; the shade is the share of the true class."""
     size = 3.2 + 0.35 * min(len(classes), MOST_NAMED)
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()

@@ -1,9 +1,9 @@
-"""A network's answers to recordings, step after step from the zero state at their first row, as a live stream would have them.
+"""A network's answers to recordings, step after step from the zero state at their first row, as in a live stream.
 
-Owns how recordings of any sizes are gone through in bounded memory and time. Knows nothing of what is made of the answers.
+Owns how recordings of any size are processed in bounded memory and time. Knows nothing of what the answers are used for.
 
-Recordings run side by side in pieces, the states carried on. A very long one would run alone, for hours: beyond LONGEST rows it
-is cut, and each part but the first begins WARM_UP rows early, from zeros, and those are not answered again.
+Recordings run side by side in pieces, with the states carried on. A very long one would run alone for hours, so it is cut every
+LONGEST rows; each part but the first begins WARM_UP rows early, from zeros, and gives no answers for these rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ BAR_AFTER = 3.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """To the rows of a piece, those that are predicted: targets in raw units, or probabilities of classes."""
+    """The answers to the rows of a piece: targets in raw units, or probabilities of classes."""
 
     piece: Piece
     values: NDArray[np.float32]  # (rows, targets or classes)
@@ -35,7 +35,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows that are gone through from the zero state, of which those before `answered` are not answered."""
+    """Rows that run from the zero state; those before `answered` only prepare the state, and get no answer."""
 
     recording: int
     begin: int
@@ -44,7 +44,7 @@ class Stretch:
 
 
 def follow(network: Network, recordings: Sequence[Recording], device: str, *, what: str = "") -> Iterator[Answers]:
-    """The answers to every row that is predicted, each once, a recording's in the order of time; `what` stands at the bar."""
+    """Yield the answer to every predicted row once, each stretch in the order of time; `what` is the progress bar's name."""
     stretches = sorted(_stretches(recordings), key=lambda each: each.begin - each.end)
     total = sum(each.end - each.begin for each in stretches)
     with tqdm(total=total, desc=what, unit="row", unit_scale=True, delay=BAR_AFTER, leave=False, disable=not what) as bar:
@@ -57,10 +57,10 @@ def follow(network: Network, recordings: Sequence[Recording], device: str, *, wh
 def _together(
     network: Network, recordings: Sequence[Recording], stretches: Sequence[Stretch], device: str
 ) -> Iterator[tuple[list[Answers], int]]:
-    """The longest first."""
+    """Run these stretches, the longest first, side by side: the answers of each step, and how many rows it took."""
     state: tuple[torch.Tensor, ...] | None = None
     for step in range(0, stretches[0].end - stretches[0].begin, STEPS):
-        live = [each for each in stretches if each.begin + step < each.end]  # those that have ended are the last
+        live = [each for each in stretches if each.begin + step < each.end]  # the shortest are last, and end first
         pieces = [Piece(each.recording, each.begin + step, min(each.begin + step + STEPS, each.end)) for each in live]
         rows = gather(recordings, pieces, device)
         with torch.inference_mode():

@@ -1,6 +1,6 @@
 """The ONNX graph of a trained network, built node by node: raw units in, raw units out, ragged batches, states.
 
-Owns what stands before and behind the recurrent layers. Knows nothing of files, manifests or verification.
+Owns the nodes before and after the recurrent layers. Knows nothing of files, manifests or verification.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ from scripts.training.recurrent import add_stack, states_of
 def build(network: Network, *, chunk: int | None = None) -> onnx.ModelProto:
     """The graph of Network.answers.
 
-    Inputs: input (batch, time, features) float32, lengths (batch,) int32, h0 (layers, batch, hidden) and, where there are LSTMs,
-    c0 (LSTMs, batch, hidden). Outputs: output (batch, time, targets or classes), meaningless past a row's length; hn and cn at it.
-    `chunk`: as of recurrent.add_stack, a graph that takes exactly so many steps.
+    Inputs: input (batch, time, features) float32, lengths (batch,) int32, h0 (layers, batch, hidden) and, if there are LSTMs,
+    c0 (LSTMs, batch, hidden). Outputs: output (batch, time, targets or classes), meaningless past a row's length; hn and cn at
+    its length. `chunk`: a graph that takes exactly this many steps, see recurrent.add_stack.
     """
     g = Graph()
 
@@ -35,7 +35,7 @@ def build(network: Network, *, chunk: int | None = None) -> onnx.ModelProto:
     states = add_stack(g, network.stack, time_major, chunk=chunk)
     h = g.add("Transpose", [states], "h", perm=[1, 0, 2])
 
-    # -- behind it -------------------------------------------------------------------------------------------------
+    # -- after the stack -------------------------------------------------------------------------------------------
     W_o, b_o = network.head_weights()
     gain = network.gain.cpu().numpy()
     head = g.add("MatMul", [h, g.constant("W_o", (W_o * gain[:, None]).T)], "head")

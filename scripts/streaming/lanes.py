@@ -1,12 +1,12 @@
-"""Recordings laid into lanes that run side by side, for back-propagation through time that is cut every so many steps.
+"""Recordings laid into lanes that run side by side, for truncated back-propagation through time.
 
 Owns the order in which rows are trained on: every row once a pass, whatever the sizes. Knows nothing of networks or losses.
 
-All recordings, in a new order, make one endless tape of pieces of `chunk` rows, which begins anew with each recording. It is
-turned by a random number of pieces and cut into lanes of equal length; an update takes the next piece of every lane. So a long
-recording runs in several lanes at once, and a lane holds several short ones. A state goes on from piece to piece of a recording,
-and is zero where a recording or a lane begins. The first piece of a recording is cut short by chance: a gradient is not cut at
-the same rows in every pass. Order, turn and cuts are functions of seed, epoch and pass.
+All recordings, in a random order, make one endless tape of pieces of `chunk` rows at most; a piece holds rows of one recording.
+The tape is turned by a random number of pieces and cut into lanes of equal length; an update takes the next piece of every lane.
+So a long recording runs in several lanes at once, and a lane holds several short ones. The state is carried from piece to piece
+of a recording, and is zero where a recording or a lane begins. The first piece of a recording is shortened at random, so that
+gradients are not cut at the same rows in every pass. Order, turn and cuts are functions of seed, epoch and pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from scripts.streaming.rows import Piece
 
-LANES = 11  # what the generator is seeded with beside the run's seed
-LEAST_UPDATES = 50  # in an epoch: over little data it makes several passes
-LEAST_PIECES = 4  # in a lane, so that what is trained on mostly begins from a state that has seen some of the signal
-FREE = 8  # pieces from which a recording is given one more, so that its first may be of any length
+LANES = 11  # seeds the random generator, together with the run's seed
+LEAST_UPDATES = 50  # in an epoch, which makes several passes over little data
+LEAST_PIECES = 4  # in a lane, so that most pieces begin from a state that has seen some of the signal
+FREE = 8  # a recording of this many pieces or more gets one more, so that its first may be of any length
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one update reads: a piece for every lane, and whether the lane's state goes on in it."""
+    """What one update reads: a piece for every lane, and whether the lane's state is carried into it."""
 
     pieces: list[Piece]
     carried: NDArray[np.bool_]  # (lanes,)
@@ -47,7 +47,7 @@ class Lanes:
 
     @property
     def updates(self) -> int:
-        """In an epoch, which makes `passes` over all rows."""
+        """The number of updates in an epoch, which makes `passes` over all rows."""
         return self.passes * self._updates
 
     def epoch(self, epoch: int) -> "list[Pass]":
@@ -57,7 +57,7 @@ class Lanes:
     def _draw(self, rng: np.random.Generator) -> "Pass":
         order = rng.permutation(len(self._lengths))
         lengths, counts = self._lengths[order], self._counts[order]
-        least = np.maximum(1, lengths - (counts - 1) * self.chunk)  # with less in the first piece the last would not do
+        least = np.maximum(1, lengths - (counts - 1) * self.chunk)  # a shorter first piece would leave too much for the others
         first = np.where(counts == 1, lengths, rng.integers(least, self.chunk + 1))
         recording, length, start = (np.repeat(each, counts) for each in (order, lengths, first))
         place = np.arange(len(recording)) - np.repeat(counts.cumsum() - counts, counts)  # of the piece in its recording

@@ -1,7 +1,7 @@
 """The best linear answer: raw features in, raw units out, fitted in closed form.
 
-Owns how features are scaled, and the linear maps of the current row and of the rows before it. What the network begins from is
-such a map, and so are those that it is compared with. Knows nothing of networks.
+Owns how features are scaled, and the linear maps of the current row and of the rows before it. A network starts from such a map,
+and is compared with others. Knows nothing of networks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +15,16 @@ from scripts.streaming.rows import Piece, blocks
 from scripts.tables.recording import Recording
 
 Array = NDArray[np.float64]
-Predict = Callable[[Recording, Piece], Array]  # what is answered in these rows of the recording: (rows, targets or classes)
+Predict = Callable[[Recording, Piece], Array]  # the answers to these rows of the recording: (rows, targets or classes)
 
-FAR = 1e6  # standard deviations: what is farther off is taken to be so far, so that no value makes an answer infinite
-SMALLER = 8192  # rows, of a matrix in which each stands beside those before it
-MOST_FITTED = 1_000_000  # rows that a linear map is fitted to: more make no difference to it
+FAR = 1e6  # standard deviations at which scaled features are clipped, so that no value makes an answer infinite
+SMALLER = 8192  # rows of a matrix that repeats, for each row, those before it
+MOST_FITTED = 1_000_000  # rows that a linear map is fitted to, at most: more make no difference
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What brings each feature to a mean of 0 and a standard deviation of 1, in the network's own precision."""
+    """Scales each feature to a mean of 0 and a standard deviation of 1; kept in the network's own precision."""
 
     mean: NDArray[np.float32]  # (features,)
     scale: NDArray[np.float32]  # (features,), 1 where the feature is constant
@@ -41,8 +41,8 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a linear map is to answer where there is a truth: targets, what is to be added to the feature of each, or a 1 for
-    the right class.
+    """What a linear map is fitted to, in the rows that have a truth: the targets; in denoising, what must be added to the
+    feature of each; or a 1 for the right class.
     """
 
     task: str
@@ -68,7 +68,7 @@ class Goal:
 class Linear:
     """base + weights [1, z(t), z(t - 1), ... z(t - back)], where z are scaled features.
 
-    The first row of a recording stands for those before it.
+    Before a recording begins, its first row is repeated.
     """
 
     goal: Goal
@@ -87,11 +87,11 @@ class Fitted:
 
     linear: Linear
     residual: Array
-    spread: Spread  # of what it was fitted to
+    spread: Spread  # of what the map was fitted to
 
 
 def fit(goal: Goal, scaling: Scaling, back: int, *, training: Sequence[Recording], validation: Sequence[Recording]) -> Fitted:
-    """The ridge of training, with the penalty that suits validation best."""
+    """The ridge regression on training, with the penalty that has the least error on validation."""
     of = spread(lambda: (goal(training[piece.recording], piece) for piece in blocks(training, most=MOST_FITTED)))
     sums = []
     for recordings in (training, validation):
@@ -117,7 +117,7 @@ def lagged(scaling: Scaling, recording: Recording, piece: Piece, back: int) -> A
 
 
 def pieces(recordings: Sequence[Recording], *, most: int | None = None) -> Iterator[Piece]:
-    """The rows of rows.blocks, in pieces so small that those before each row may be put beside it."""
+    """The rows of rows.blocks, in pieces so small that `lagged` may repeat the rows before each of them."""
     for block in blocks(recordings, most=most):
         for begin in range(block.begin, block.end, SMALLER):
             yield Piece(block.recording, begin, min(begin + SMALLER, block.end))

@@ -1,6 +1,6 @@
-"""Simple methods that a network is compared with: each answers any rows of a recording from them and from those before.
+"""Simple methods that a network is compared with: each answers any rows of a recording from these rows and those before.
 
-Owns the methods that need no fit of linear maps: those are linear.py's. Knows nothing of how answers are judged.
+Owns all of them but the linear maps, which are in linear.py. Knows nothing of how answers are judged.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ WIDTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # rows, of the moving
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A name for a table, and what the method answers; `probabilities`: whether the scores it gives the classes are such."""
+    """A name for a table, and what the method answers; `probabilities`: whether its scores of classes are probabilities."""
 
     name: str
     predict: Predict
@@ -41,7 +41,7 @@ class Always:
 class Average:
     """The mean of the last `width` rows of the feature that each target is the clean version of; 1: the raw signal.
 
-    The first row of a recording stands for those before it.
+    Before a recording begins, its first row is repeated.
     """
 
     width: int
@@ -51,7 +51,7 @@ class Average:
         begin = max(0, piece.begin - self.width + 1)
         raw = recording.features[begin : piece.end, : self.targets].astype(np.float64)
         missing = self.width - 1 - (piece.begin - begin)
-        # Sums of what is left after the first row: of numbers far from zero a running sum would lose the digits.
+        # The first row is taken off before the running sum: a sum of numbers far from zero would lose digits.
         moved = np.concatenate([np.zeros((missing + 1, self.targets)), raw - raw[0]]).cumsum(axis=0)
         return np.asarray(raw[0] + (moved[self.width :] - moved[: -self.width]) / self.width)
 
@@ -61,7 +61,7 @@ class Nearest:
     """For each class, how near its mean is: minus the square of the distance in scaled features."""
 
     scaling: Scaling
-    means: Array  # (classes, features), NaN of a class that training has not
+    means: Array  # (classes, features), NaN for a class that training lacks
 
     def __call__(self, recording: Recording, piece: Piece) -> Array:
         return nearness(self.scaling(recording.features[piece.begin : piece.end]), self.means)
@@ -74,7 +74,7 @@ def nearness(points: Array, means: Array) -> Array:
 
 
 def tuned_average(recordings: Sequence[Recording]) -> Average:
-    """The moving average that is best on these, each target's errors in units of the raw signal's."""
+    """The moving average with the least errors on these recordings, each target's in units of the raw signal's."""
     targets = recordings[0].targets.shape[1]
     raw, *averages = (Average(width, targets) for width in (1, *WIDTHS))
     least = _squares(raw, recordings)

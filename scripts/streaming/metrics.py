@@ -14,13 +14,13 @@ from scripts.tables.recording import Column
 
 Array = NDArray[np.float64]
 
-STANDARDISED = "standard deviations"  # the unit of errors in targets that have none in common
-LEAST_PROBABILITY = 1e-7  # that a class is taken to have been given: what float32 can tell from nothing beside 1
+STANDARDISED = "standard deviations"  # the unit of errors in targets that share none
+LEAST_PROBABILITY = 1e-7  # smaller ones count as this: float32 can hardly tell them from 0 beside 1
 
 
 @dataclass(frozen=True, slots=True)
 class Ruler:
-    """In what errors are told: one unit where all targets share it, else the standard deviation of each target."""
+    """The unit of errors: the one that all targets share, else the standard deviation of each target."""
 
     scale: Array  # (targets,)
     unit: str
@@ -34,7 +34,7 @@ class Ruler:
 
 
 class Errors:
-    """Of predictions (rows, targets)."""
+    """Sums over the errors of predictions (rows, targets)."""
 
     def __init__(self, targets: int) -> None:
         self.count = 0
@@ -43,7 +43,7 @@ class Errors:
         self._sum, self._sum_of_squares = np.zeros(targets), np.zeros(targets)  # of the truth, less its first row
 
     def add(self, predictions: NDArray[np.floating], truth: NDArray[np.floating]) -> None:
-        """Rows, one or more."""
+        """Add one row or more."""
         truth = truth.astype(np.float64)
         errors = predictions - truth
         if self._first is None:
@@ -56,7 +56,7 @@ class Errors:
         self._sum_of_squares += np.square(moved).sum(axis=0)
 
     def mean_square(self, scale: Array) -> float:
-        """Of all targets together, each in units of its `scale`."""
+        """The mean square error of all targets together, each in units of its `scale`."""
         return float((self._squares / np.square(scale)).mean() / self.count)
 
     def rmse(self, scale: Array) -> float:
@@ -79,14 +79,14 @@ def decibels(raw: float, cleaned: float) -> float:
 
 
 class Confusion:
-    """How often each class was taken for each."""
+    """How often each class was predicted for each true class."""
 
     def __init__(self, classes: int) -> None:
         self.counts = np.zeros((classes, classes), np.int64)  # (truth, prediction)
         self._surprise = 0.0
 
     def add(self, predictions: NDArray[np.floating], labels: NDArray[np.int64]) -> None:
-        """Probabilities, or other scores, of the classes (rows, classes) beside the labels (rows,)."""
+        """Add probabilities, or other scores, of the classes (rows, classes), and the labels (rows,)."""
         classes = len(self.counts)
         pairs = labels * classes + predictions.argmax(axis=1)
         self.counts += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -99,7 +99,7 @@ class Confusion:
 
     @property
     def macro_f1(self) -> float:
-        """The mean over the classes that are there, or were taken to be."""
+        """The mean F1 of the classes that occur in the truth or in the predictions."""
         right, both = np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1)
         return float((2 * right[both > 0] / both[both > 0]).mean())
 

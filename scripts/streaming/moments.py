@@ -1,7 +1,7 @@
 """Sums over rows from which linear maps are fitted in closed form, however many rows there are.
 
-Owns ridge regression, means and spreads. Knows nothing of what the columns are. All in float64; what products are summed of is
-to be about zero and of about unit size, or digits are lost. Source: Hastie, Tibshirani & Friedman, "The elements of statistical
+Owns ridge regression, means and spreads. Knows nothing of what the columns are. All in float64; inputs and targets must lie
+around zero and be of about unit size, or digits are lost. Source: Hastie, Tibshirani & Friedman, "The elements of statistical
 learning", section 3.4.1.
 """
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean square of the weights, of which the best is taken
+PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # times the sum of the squared weights; the best one is taken
 
 
 class Moments:
-    """Sums of products over rows of inputs (rows, inputs), before which a 1 is put, and targets (rows, targets)."""
+    """Sums over rows of the products of inputs (rows, inputs), with a 1 put before them, and targets (rows, targets)."""
 
     def __init__(self, inputs: int, targets: int) -> None:
         self.count = 0
@@ -33,7 +33,7 @@ class Moments:
         self._yy += np.square(targets).sum(axis=0)
 
     def ridge(self, penalty: float) -> Array:
-        """The weights (1 + inputs, targets) of least mean square error plus `penalty` times their squares but the intercept's."""
+        """The weights (1 + inputs, targets) of least mean square error plus `penalty` times their squares, not the intercept's."""
         added = np.full(len(self._xx), penalty * self.count)
         added[0] = 0.0
         return np.asarray(np.linalg.lstsq(self._xx + np.diag(added), self._xy, rcond=None)[0], dtype=np.float64)
@@ -45,7 +45,7 @@ class Moments:
 
 
 def best(training: Moments, validation: Moments) -> Array:
-    """The ridge (1 + inputs, targets) of the training rows, with the penalty that suits the validation rows best."""
+    """The ridge weights (1 + inputs, targets) of the training rows, with the penalty of least error on the validation rows."""
     return min(map(training.ridge, PENALTIES), key=lambda weights: float(validation.errors(weights).sum()))
 
 
@@ -58,7 +58,7 @@ class Spread:
 
 
 def spread(blocks: Callable[[], Iterable[Array]]) -> Spread:
-    """Of the columns of these blocks (rows, columns), of which there is a row at least; they are gone through twice."""
+    """The spread of the columns of these blocks (rows, columns), which hold at least one row; `blocks` is called twice."""
     first, count, total = None, 0, np.zeros(1)
     for block in blocks():
         if not len(block):
@@ -67,7 +67,7 @@ def spread(blocks: Callable[[], Iterable[Array]]) -> Spread:
         count += len(block)
         total = total + (block - first).sum(axis=0)
     assert first is not None
-    mean = first + total / count  # to the last bit what the column is where it is constant
+    mean = first + total / count  # exact to the last bit if a column is constant
     variance = sum((np.square(block - mean).sum(axis=0) for block in blocks()), np.zeros(1)) / count
     scale = np.sqrt(variance)
     return Spread(mean=mean, scale=np.where(scale > np.finfo(np.float32).tiny, scale, 1.0))

@@ -3,14 +3,14 @@
 Owns what happens to a step before and after the stack. Knows nothing of the loop that trains it or of the graph it is exported to.
 
     z = (input - mean) / scale                                  fitted to the training part, not trained
-    h = stack(NEAR tanh(z / NEAR))                              nearly z within 3, never beyond NEAR: no value shakes the states
+    h = stack(NEAR tanh(z / NEAR))                              nearly z within 3, never beyond NEAR: no outlier upsets the states
     denoise   output_k = input_k + (offset + (skip z + gain W_o h))
     regress   output   = offset + (skip z + gain W_o h)
     classify  output   = softmax(offset + W_o h)
 
-offset and skip are the best linear answer, in closed form, and gain is the size of the errors that it leaves: W_o begins at zero,
-so training begins from there and sees what is left at unit size. In skip z no |z| is beyond FAR. The small terms come first, so
-that a large value keeps its digits. Of classes, offset is the logarithm of how frequent each is.
+offset and skip are the best linear answer, in closed form, and gain is the size of its errors: W_o begins at zero, so training
+starts from the linear answer and sees its errors at unit size. In skip z, z is clipped to +-FAR. The small terms are added first,
+so that a large value keeps its digits. For classes, offset is the logarithm of their frequencies.
 """
 
 import numpy as np
@@ -36,9 +36,9 @@ class Network(nn.Module):
 
     mean: Tensor  # (features,)
     scale: Tensor  # (features,)
-    skip: Tensor  # (outputs, features), zeros where there are classes
+    skip: Tensor  # (outputs, features), zeros for classes
     offset: Tensor  # (outputs,)
-    gain: Tensor  # (outputs,), ones where there are classes
+    gain: Tensor  # (outputs,), ones for classes
 
     def __init__(self, config: Config, *, features: int, outputs: int) -> None:
         super().__init__()
@@ -63,17 +63,17 @@ class Network(nn.Module):
         self.scale.copy_(torch.from_numpy(scaling.scale))
 
     def begin_at(self, fitted: Fitted) -> None:
-        """Make this linear answer to the current row the first that the network gives."""
+        """Let the untrained network answer what this linear map of the current row answers."""
         weights = torch.from_numpy(fitted.linear.weights)
         self.offset.copy_(weights[0])
         self.skip.copy_(weights[1:].t())
-        # where the linear answer is right to the last digit, there is nothing to be learned from the digits behind it
+        # if the linear answer is right to the last digit, its errors are rounding, and nothing is to be learned from them
         self.gain.copy_(torch.from_numpy(np.maximum(fitted.residual, LEAST_GAIN * fitted.spread.scale)))
 
     def forward(
         self, input: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Targets in raw units, or logits of classes, (batch, time, outputs), and the final states; arguments as of Stack.
+        """Targets in raw units, or logits of classes, (batch, time, outputs), and the final states; for the arguments see Stack.
 
         Every finite input has a finite answer, as far as float32 holds the sum of it and the correction.
         """
@@ -82,7 +82,7 @@ class Network(nn.Module):
         learned = self.head(h)
         if self.classifies:
             return learned + self.offset, state
-        with torch.autocast(input.device.type, enabled=False):  # what is not trained keeps its digits in any precision
+        with torch.autocast(input.device.type, enabled=False):  # the part that is not trained stays in float32
             linear = z.clamp(-FAR, FAR) @ self.skip.t()
         correction = (linear + self.gain * learned) + self.offset
         return (input[..., : self.outputs] + correction if self.config.task == "denoise" else correction), state

@@ -1,4 +1,4 @@
-"""What a network answers beside the truth, drawn: signals and errors of a telling stretch, or who is taken for whom.
+"""Pictures of a network's answers beside the truth: signals and errors of a telling stretch, or the confusion of classes.
 
 Owns which stretch is shown, and how pictures look. Knows nothing of how answers are made.
 """
@@ -21,8 +21,8 @@ from scripts.tables.wording import axis
 from scripts.training.drawing import count_along, save
 
 SHOWN = 400  # rows
-STRIDE = 50  # rows between two beginnings that are tried
-REACH = 50_000  # rows, from the beginning of a recording's part, in which the stretch is looked for: it is followed up to there
+STRIDE = 50  # rows between the starts that are tried
+REACH = 50_000  # rows, from the start of a recording's part, in which the stretch is searched: the network must run up to it
 MOST_SIGNALS = 4
 MOST_NAMED = 12  # classes: with more there is no room for names
 RAW, SIMPLE, MODEL = "#b9bec6", "#4c9be8", "#c8553d"
@@ -68,7 +68,7 @@ def telling(recordings: Sequence[Recording]) -> Piece:
 
 
 def _answered(network: Network, recordings: Sequence[Recording], device: str) -> tuple[Piece, Array]:
-    """A telling stretch, and the network's answers in it (rows, targets or classes), which has followed all that was before."""
+    """A telling stretch, and the answers in it (rows, targets or classes) of the network, which has run from the first row."""
     where = telling(recordings)
     whole = recordings[where.recording]
     labels = None if whole.labels is None else whole.labels[: where.end]
@@ -127,7 +127,7 @@ def _draw_probabilities(where: Piece, answers: Array, data: Dataset, path: Path)
 
 
 def along(where: Piece, data: Dataset) -> tuple[Array, str]:
-    """Where the rows of a stretch stand on the axis below, and what that tells."""
+    """The places of a stretch's rows on the x axis, and the label of this axis."""
     recording, rows = data.test[where.recording], np.arange(where.begin, where.end, dtype=np.float64)
     if data.period is None:
         return rows - recording.lead, "row"

@@ -1,4 +1,4 @@
-"""Recordings as points: what a classifier that knows nothing of time can tell one recording from another by.
+"""Recordings as points: the statistics by which a classifier that knows nothing of time can tell them apart.
 
 Owns the statistics of a recording, and two classifiers of them that need no training loop. Knows nothing of networks.
 """
@@ -28,7 +28,7 @@ def statistics(scaling: Scaling, recording: Recording) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Where recordings lie, each statistic brought to a mean of 0 and a standard deviation of 1 in training."""
+    """The statistics of recordings, each scaled to a mean of 0 and a standard deviation of 1 in training."""
 
     scaling: Scaling
     spread: Spread
@@ -49,7 +49,7 @@ class NearestPoint:
     """For each class, how near the mean of its recordings is; the same at every row."""
 
     points: Points
-    means: Array  # (classes, statistics), NaN of a class that training has not
+    means: Array  # (classes, statistics), NaN for a class that training lacks
 
     @classmethod
     def of(cls, points: Points, training: Sequence[Recording], classes: int) -> Self:
@@ -84,7 +84,7 @@ class LinearPoint:
 
 
 def labels_of(recordings: Sequence[Recording]) -> NDArray[np.int64]:
-    """The label of each recording (recordings,), which has one."""
+    """The labels of recordings that have one each: (recordings,)."""
     found = []
     for recording in recordings:
         assert recording.labels is not None

@@ -1,7 +1,7 @@
 """Following a stream, as the training loop sees it: denoising, regression and classification, an answer for every step.
 
-Owns which of its parts a task is made of. Knows nothing of the loop, of files or of artifacts. A label for each recording is
-learned from whole recordings; everything else from recordings in lanes, the states carried on as in a live stream.
+Owns which modules a task uses. Knows nothing of the loop, of files or of artifacts. One label for each recording is learned
+from whole recordings; everything else from recordings in lanes, with the states carried on as in a live stream.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from scripts.training.scores import Scores
 
 
 class Following:
-    """A problem.Problem. DataError where the data are not of the config's task, or a part of them is empty."""
+    """A problem.Problem. Raises DataError if the data do not fit the config's task, or if a part of them is empty."""
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         _check(config, dataset)
@@ -62,7 +62,7 @@ class Following:
         }
 
     def network(self) -> Network:
-        """It begins from the best linear answer, or from how frequent the classes are."""
+        """A new network, which starts from the best linear answer, or from the frequencies of the classes."""
         data = self._dataset
         network = Network(self.config, features=len(data.features), outputs=len(data.classes or data.targets))
         self._known.begin(network)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from scripts.tables.recording import Recording
 
-BLOCK = 65_536  # rows that are worked on at once where all are gone through
+BLOCK = 65_536  # rows that are worked on at once in a pass over all
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Rows `begin` to `end` of a recording, by its place; there may be none."""
+    """Rows `begin` to `end` (excluded) of the recording at this index; there may be none."""
 
     recording: int
     begin: int
@@ -38,8 +38,8 @@ class Rows:
 
 
 def gather(recordings: Sequence[Recording], pieces: Sequence[Piece], device: str) -> Rows:
-    """The rows of these pieces, one or more of recordings that are alike. An empty piece has one row that does not count; a truth
-    that is not known is 0.
+    """The rows of these pieces, at least one, of recordings with the same columns. An empty piece has one row that does not
+    count; an unknown truth is 0.
     """
     width = max([1, *map(len, pieces)])
     first = recordings[pieces[0].recording]
@@ -52,7 +52,7 @@ def gather(recordings: Sequence[Recording], pieces: Sequence[Piece], device: str
         features[row, : len(piece)] = recording.features[piece.begin : piece.end]
         targets[row, : len(piece)] = truth_of(recording)[piece.begin : piece.end]
         if recording.filled is not None:
-            targets[row, : len(piece)][recording.filled[piece.begin : piece.end]] = 0  # a NaN that does not count would, in a sum
+            targets[row, : len(piece)][recording.filled[piece.begin : piece.end]] = 0  # a NaN times 0 would still spoil a sum
         counts[row, : len(piece)] = recording.told(piece.begin, piece.end)
     lengths = [max(1, len(piece)) for piece in pieces]
     return Rows(
@@ -69,7 +69,7 @@ def truth_of(recording: Recording) -> np.ndarray[tuple[int, ...], np.dtype[np.fl
 
 
 def blocks(recordings: Sequence[Recording], *, most: int | None = None) -> Iterator[Piece]:
-    """All rows that are predicted, in pieces of BLOCK at most; where more than `most` have a truth, so many spread evenly."""
+    """All rows that are predicted, in pieces of at most BLOCK rows; if they are more than `most`, an even selection."""
     found = [
         Piece(index, begin, min(begin + BLOCK, len(recording.features)))
         for index, recording in enumerate(recordings)

@@ -1,7 +1,7 @@
-"""How near a network's numbers are to the targets, and how near those of simpler methods are: of denoising and regression.
+"""How near the answers of a network and of simpler methods are to the targets, in denoising and regression.
 
-Owns which part of the data each is measured on: simpler methods are fitted to training, where the width of the moving average is
-chosen too and the penalty of a linear fit on validation, and all are compared on the test part. Knows nothing of training.
+Owns which part of the data each is measured on: simpler methods are fitted to training, as is the width of the moving average; the
+penalty of a linear fit is chosen on validation, and all are compared on the test part. Knows nothing of training.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,13 +23,13 @@ from scripts.tables.wording import count
 from scripts.training.scores import Metric, Row, Scores
 
 BACK = 16  # rows before the current one that the longer linear map reads
-MOST_INPUTS = 1024  # of a linear map: where there are many features it reads fewer rows
+MOST_INPUTS = 1024  # of a linear map: with many features it reads fewer rows
 
 Found = Iterable[tuple[Piece, NDArray[np.floating]]]
 
 
 class Targets:
-    """What is known of a dataset before anything is trained on it."""
+    """What is known of a dataset before anything is trained on it, and how answers to it are scored."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._data = dataset
@@ -60,11 +60,11 @@ class Targets:
 
     @property
     def deviations(self) -> list[float]:
-        """Of each target in training, in its unit."""
+        """The standard deviation of each target in training, in its unit."""
         return [float(each) for each in self._of_training.scale]
 
     def begin(self, network: Network) -> None:
-        """Set what of the network is not trained."""
+        """Set the parts of the network that are not trained."""
         network.scale_by(self.scaling)
         network.begin_at(self.linear)
 
@@ -91,7 +91,7 @@ class Targets:
         )
 
     def _methods(self) -> Iterator[Method]:
-        """From the weakest on."""
+        """The simple methods, from the weakest to the strongest."""
         if self._data.task == "denoise":
             yield Method("raw signal", Average(1, len(self._data.targets)))
             average = tuned_average(self._data.training)

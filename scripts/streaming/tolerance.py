@@ -1,6 +1,6 @@
 """How far two computations of one network may differ.
 
-Owns what an answer is summed of, and which inputs are nudged. What rounding may cost is training/tolerance.py's.
+Owns which terms an answer sums, and which inputs are nudged. What rounding may cost is computed in training/tolerance.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ ROUNDINGS = 32
 
 
 def tolerance_of(network: Network, instances: Sequence[Instance]) -> Tolerance:
-    """By these instances, which all have states."""
+    """The tolerance that these instances, which all have states, need."""
     return tolerance(_answers(network, instances), roundings=ROUNDINGS)
 
 
 def _answers(network: Network, instances: Sequence[Instance]) -> Iterator[tuple[float, Array, Array]]:
-    """The output and the states in which each instance ends."""
+    """For the output and the final states of each instance: the size of the terms, the answer, and the one to nudged inputs."""
     rng = np.random.default_rng(SEED)
     scale = network.scale.cpu().double().numpy()
     for instance in instances:
@@ -38,7 +38,7 @@ def _answers(network: Network, instances: Sequence[Instance]) -> Iterator[tuple[
 
 
 def _terms(network: Network, steps: Array, state: tuple[Array, ...]) -> float:
-    """The largest sum of the sizes of those terms that an answer is made of beside its offset; of probabilities 1."""
+    """The largest sum of the sizes of an answer's terms, without its offset; 1 for probabilities."""
     if network.classifies:
         return 1.0
     skip, gain = (each.cpu().double().numpy() for each in (network.skip, network.gain))

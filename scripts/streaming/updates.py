@@ -15,13 +15,13 @@ from scripts.streaming.rows import Piece, gather
 from scripts.streaming.wholes import LONGEST
 from scripts.tables.recording import Recording
 
-STEPS = 256  # that the network is taken through at once where there is no gradient
+STEPS = 256  # that the network takes at once where no gradient is needed
 
 State = tuple[Tensor, ...]
 
 
 def by_lanes(network: Network, recordings: Sequence[Recording], passes: Iterable[Pass], device: str) -> Iterator[Tensor]:
-    """Where every row has its own truth: lane by lane, the states carried, the gradient cut after each update."""
+    """The losses if every row has its own truth: all lanes at once, the states carried, the gradient cut after each update."""
     for each in passes:
         state: State | None = None
         for update in each:
@@ -35,7 +35,7 @@ def by_lanes(network: Network, recordings: Sequence[Recording], passes: Iterable
 
 
 def by_wholes(network: Network, recordings: Sequence[Recording], batches: Iterable[list[Piece]], device: str) -> Iterator[Tensor]:
-    """Where every recording has one label: whole recordings, the gradient through the last LONGEST rows of each."""
+    """The losses if every recording has one label: whole recordings, the gradient through the last LONGEST rows of each."""
     for batch in batches:
         ends = [Piece(piece.recording, max(0, piece.end - LONGEST), piece.end) for piece in batch]
         rows = gather(recordings, ends, device)
@@ -44,7 +44,7 @@ def by_wholes(network: Network, recordings: Sequence[Recording], batches: Iterab
 
 
 def _before(network: Network, recordings: Sequence[Recording], pieces: Sequence[Piece], device: str) -> State | None:
-    """The states in which these pieces of recordings begin, without a gradient; None where all are zero."""
+    """The states in which these pieces of recordings begin, without a gradient; None if all are zero."""
     state: State | None = None
     with torch.no_grad():
         for begin in range(0, max(piece.begin for piece in pieces), STEPS):

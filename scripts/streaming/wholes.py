@@ -1,6 +1,6 @@
 """Batches of whole recordings, for labels that belong to a recording and not to a row.
 
-Owns which recordings make a batch: each once a pass, with others of about its length. Knows nothing of networks or losses.
+Owns which recordings make a batch: each once per pass, with others of about its length. Knows nothing of networks or losses.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import numpy as np
 from scripts.streaming.lanes import LEAST_UPDATES
 from scripts.streaming.rows import Piece
 
-WHOLES = 12  # what the generator is seeded with beside the run's seed
-LEAST_BATCHES = 8  # in a pass, where there are so many recordings: few large batches teach less than several smaller ones
-JITTER = 0.2  # of a length: by which those of about a length are mixed
-LONGEST = 2048  # rows at the end of a recording that the gradient goes back through; what is before only makes the state
-MOST_ROWS = 65_536  # in a batch, padding included, of those that the gradient goes through: what memory holds
+WHOLES = 12  # seeds the random generator, together with the run's seed
+LEAST_BATCHES = 8  # in a pass, if there are so many recordings: few large batches teach less than several smaller ones
+JITTER = 0.2  # of a length, at most: added at random before recordings are sorted by length, so that batches vary
+LONGEST = 2048  # rows at the end of a recording that the gradient goes back through; those before only set the state
+MOST_ROWS = 65_536  # with a gradient in a batch, padding included: what memory holds
 
 
 class Wholes:
@@ -30,7 +30,7 @@ class Wholes:
 
     @property
     def updates(self) -> int:
-        """In an epoch, which makes `passes` over all recordings."""
+        """The number of updates in an epoch, which makes `passes` over all recordings."""
         return self.passes * self._updates
 
     def epoch(self, epoch: int) -> list[list[Piece]]:
