@@ -13,7 +13,7 @@ from scripts.training.checkpoint import Checkpoint
 
 
 def checkpoint(**config: Any) -> Checkpoint:
-    """A run after one epoch, of a small network with these choices; nothing in it is zero, the head least of all."""
+    """The checkpoint of a small network with these choices after one epoch; no weight is zero, in the head neither."""
     chosen = Config(**{"hidden": 8, **config})
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(chosen.seed)
@@ -38,7 +38,7 @@ def checkpoint(**config: Any) -> Checkpoint:
 
 
 def build(model_dir: Path, *, name: str = "gyro-denoiser", **config: Any) -> Path:
-    """Publish the next version of a model into a repository; the version's folder. Same arguments, same predictions."""
+    """Publish the next version of a model into a repository and return its folder. Same arguments, same predictions."""
     denoised = Denoised(checkpoint(name=name, **config))
     with publish.staging(model_dir, name) as folder:
         write(denoised, folder)
@@ -46,11 +46,11 @@ def build(model_dir: Path, *, name: str = "gyro-denoiser", **config: Any) -> Pat
 
 
 def write(denoised: Denoised, folder: Path) -> None:
-    """Every file of a version but its manifest."""
+    """Write every file of a version except its manifest."""
     denoised.write_graphs(folder)
     denoised.golden().save(folder, outputs=denoised.outputs, states=denoised.states)
 
 
 def network(**config: Any) -> Denoiser:
-    """The network of such a run."""
+    """The network of a checkpoint with these choices."""
     return Denoised(checkpoint(**config)).network

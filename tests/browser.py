@@ -1,4 +1,4 @@
-"""Chromium without a window, for the tests of the page: what it shows, and what it complains about."""
+"""Headless Chromium for the tests of the page: reads what the page shows and what the browser's console complains about."""
 
 import base64
 import shutil
@@ -21,7 +21,7 @@ PATIENCE = 30.0  # seconds
 
 
 class Browser:
-    """One window; each page that is opened in it begins with nothing in its storage."""
+    """One window; each page that is opened in it starts with empty storage."""
 
     def __init__(self, driver: webdriver.Chrome, downloads: Path) -> None:
         self.driver = driver
@@ -35,11 +35,11 @@ class Browser:
         origin = "/".join(url.split("/")[:3])
         self.command("Storage.clearDataForOrigin", origin=origin, storageTypes="all")
         self.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
-        self.driver.get_log("browser")  # what the last page said
+        self.driver.get_log("browser")  # reading empties the log of the previous page
         self.driver.get(url)
 
     def command(self, name: str, **options: Any) -> Any:
-        """One of the browser's own protocol."""
+        """Run a command of the browser's own protocol (CDP)."""
         return self.driver.execute_cdp_cmd(name, options)
 
     def find(self, selector: str) -> WebElement:
@@ -68,7 +68,7 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def wait(self, seen: Callable[[], Any], what: str) -> Any:
-        """Until it is true; AssertionError with what the page says after PATIENCE."""
+        """Wait until `seen` returns something true, and return it; after PATIENCE, AssertionError with the page's text."""
         try:
             return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: seen())
         except Exception as error:
@@ -76,11 +76,11 @@ class Browser:
             raise AssertionError(f"{what}: not so after {PATIENCE:g} s.\n{self.complaints()}\n{state}") from error
 
     def wait_for(self, selector: str, text: str) -> str:
-        """Until an element's text holds this; all of it."""
+        """Wait until an element's text contains `text`; return the whole text."""
         return str(self.wait(lambda: (now := self.text(selector)) and text in now and now, f"{selector} says {text!r}"))
 
     def note(self, selector: str) -> None:
-        """Remember what an element says from now on, for `wait_until_said`."""
+        """Record the texts of an element from now on, for `wait_until_said`."""
         script = """
             const element = arguments[0];
             window.said = [];
@@ -89,7 +89,7 @@ class Browser:
         self.run(script, self.find(selector))
 
     def wait_until_said(self, text: str) -> None:
-        """Until what is noted has held this, however short it stood there."""
+        """Wait until a recorded text has contained `text`, however briefly it was shown."""
         self.wait(lambda: any(text in said for said in self.run("return window.said")), f"it has said {text!r}")
 
     def downloaded(self, name: str) -> str:
@@ -97,7 +97,7 @@ class Browser:
         return str(self.wait(lambda: path.exists() and path.read_text(), f"{name} is downloaded"))
 
     def complaints(self) -> list[str]:
-        """What the console holds since the page was opened, or since this was asked: errors, and what the policy forbids."""
+        """The console's errors, policy violations included, since the page was opened or since the last call."""
         return [each["message"] for each in self.driver.get_log("browser")]
 
     def picture(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What many tests start from."""
+"""Settings for all tests, and the fixtures that many of them share."""
 
 import gc
 import os
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "0.1")  # seconds, not five; read when websockets is imported
-os.environ |= {"SSL_CERT_FILE": "", "SSL_CERT_DIR": os.devnull}  # httpx reads the authorities of the web for every client, in 25 ms
-os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # of the hundreds of processes that the tests start, each would compile the service anew
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for each other by spinning, and others have the cores
+os.environ |= {"SSL_CERT_FILE": "", "SSL_CERT_DIR": os.devnull}  # else httpx loads CA certificates for every client, in 25 ms
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # or hundreds of processes would each compile the service anew
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads spin while they wait, and other processes need the cores
 
 from app import manifest
 from tests.artifacts import build
@@ -18,12 +18,12 @@ from tests.artifacts import build
 settings.register_profile("others", deadline=None)  # examples in each run: pytest --hypothesis-profile=others
 settings.register_profile("same", settings.get_profile("others"), derandomize=True)
 settings.load_profile("same")
-gc.disable()  # until the tests are collected: a third of the time would go into looking through what stays, again and again
+gc.disable()  # until the tests are collected: searching objects that stay, again and again, would take a third of the time
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    gc.freeze()  # they are not looked at while the tests run either
+    gc.freeze()  # the collected tests are not searched while the tests run either
     gc.enable()
 
 
@@ -37,5 +37,5 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def spec(repository: Path) -> manifest.ModelSpec:
-    """Of the version in it."""
+    """The spec of the only version in `repository`."""
     return manifest.read(repository / "gyro-denoiser" / "1")

@@ -1,4 +1,4 @@
-"""A GPU as a test wants it: its graphs run on the CPU, it starts or does not, and it fails when told to."""
+"""A fake GPU that tests control: its graphs run on the CPU, and it refuses to start or fails when a test says so."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +12,12 @@ from app.runtime import Bound, Runtime, Session
 
 
 class Driver:
-    """NVIDIA's library, with these answers."""
+    """NVIDIA's driver library, with these answers."""
 
     def __init__(self, *, code: int = 0, gpus: int = 1, version: int = 13000) -> None:
         self.code, self.gpus, self.version = code, gpus, version
 
-    def cuInit(self, _: int) -> int:  # its name
+    def cuInit(self, _: int) -> int:  # the library's own name
         return self.code
 
     def cuDeviceGetCount(self, number: Any) -> int:
@@ -30,13 +30,13 @@ class Driver:
 
 
 class Management:
-    """NVIDIA's management library, of GPUs with so many bytes each; None: one that does not say."""
+    """NVIDIA's management library, for GPUs with `memories` bytes each; None: a GPU that does not report its memory."""
 
     def __init__(self, *memories: int | None, code: int = 0) -> None:
         self.memories, self.code = memories, code
         self.open = 0
 
-    def nvmlInit_v2(self) -> int:  # their names
+    def nvmlInit_v2(self) -> int:  # the library's own names
         self.open += not self.code
         return self.code
 
@@ -60,14 +60,14 @@ class Management:
 
 
 class FakeCuda(Runtime):
-    """`refuses`: why there is no CUDA here; `trouble`: what every run raises, for as long as it is set; `delay`: of each."""
+    """CUDA sessions that run on the CPU. `refuses`: why CUDA is not available; `trouble`: what every run raises while set."""
 
     def __init__(self, *, refuses: str | None = None) -> None:
         super().__init__(driver=Driver())
         self.refuses = refuses
         self.trouble: Exception | None = None
-        self.delay = 0.0  # seconds by which every run is longer
-        self.runs = 0  # of graphs, the failed ones too
+        self.delay = 0.0  # seconds added to every run
+        self.runs = 0  # of graphs, including failed ones
         self.sessions: list[Session] = []  # all that were opened
 
     def cuda(self, path: Path, *, record: bool = False) -> Session:  # noqa: ARG002  # the CPU records nothing
@@ -82,11 +82,11 @@ class FakeCuda(Runtime):
         self.runs += 1
         sleep(self.delay)
         if self.trouble is not None:
-            raise type(self.trouble)(*self.trouble.args)  # a new one, which nothing keeps, nor the frames it went through
+            raise type(self.trouble)(*self.trouble.args)  # a new error each time: one that is kept would keep its frames
 
 
 class Unsteady(Session):
-    """Its runs are the runtime's to fail."""
+    """A session whose runs are delayed or fail as its `FakeCuda` says."""
 
     runtime: FakeCuda
 

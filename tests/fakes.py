@@ -1,4 +1,4 @@
-"""Small real classes that stand in for large ones: the same seams, less work, and ends that a test decides on."""
+"""Small real classes that stand in for large ones: the same interface and less work; and an interrupt at a chosen moment."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +23,9 @@ class ShortGyro(Gyro):
 
 
 class OneEpoch(Gyro):
-    """The simulated device with nothing new to show: every epoch is the first, and so is the validation set."""
+    """The simulated device with the same recordings in every epoch and in the validation set."""
 
-    def training(self, epoch: int) -> Recordings:  # noqa: ARG002  # that is the point
+    def training(self, epoch: int) -> Recordings:  # noqa: ARG002  # every epoch is the same
         return super().training(0)
 
     def validation(self) -> Recordings:
@@ -34,7 +34,7 @@ class OneEpoch(Gyro):
 
 @contextmanager
 def interruption(*, after: int, of: type[nn.Module] = Denoiser) -> Iterator[None]:
-    """Within the block, Ctrl-C in the middle of the call of such a network that follows `after` whole ones."""
+    """Within the block, raise KeyboardInterrupt in a call of a network of class `of`, after `after` whole calls."""
     left = count(after, -1)
 
     def interrupt(module: nn.Module, _: Any) -> None:

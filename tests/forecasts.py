@@ -23,7 +23,7 @@ def config(**changes: object) -> Config:
 
 
 def seasons(rows: int = 400, *, seed: int = 0, noise: float = 1.0) -> NDArray[np.float32]:
-    """Three columns (rows, 3) of very different sizes with a season of 24 rows."""
+    """Three columns (rows, 3) of very different magnitudes with a season of 24 rows."""
     rng, time = np.random.default_rng(seed), np.arange(rows)
     columns = [100 * k + 10 * (k + 1) * np.sin(2 * np.pi * time / 24 + k) for k in range(3)]
     return (np.stack(columns, axis=1) + rng.normal(0, noise, (rows, 3))).astype(np.float32)
@@ -37,7 +37,7 @@ def dataset(
     lead: int = CONTEXT,
     period: float | None = 3600.0,
 ) -> Dataset:
-    """Parted at these rows. The targets are the features, unless they are named; one that is no feature is their sum."""
+    """A dataset split at these rows. The targets are the features unless named; a target that is no feature is their sum."""
     names = NAMES[: features.shape[1]]
     targets = targets or names
     wanted = [features[:, names.index(name)] if name in names else features.sum(axis=1) for name in targets]
@@ -62,7 +62,7 @@ def dataset(
 
 
 def shaken(config: Config, data: Dataset) -> tuple[Network, Checkpoint]:
-    """A network whose every weight is at random, trust too, and its checkpoint: a new one hardly uses its recurrence."""
+    """A network with all weights random, its trust too, and its checkpoint: a new network hardly uses its recurrence."""
     network, checkpoint = fit.start(Forecasting(config, data))
     assert isinstance(network, Network)
     torch.manual_seed(7)

@@ -1,7 +1,7 @@
-"""Services without the half second in which each would import what it runs: they are forked from a process that has done so.
+"""Starts services by forking a process that has already imported the service, which saves half a second for each.
 
-Such a service has its own flags, variables, descriptors and ignored signals, as one of `python -m app` has, and runs the same
-`main`; its parent is `python -m tests.forked FD`, which this process starts with the first of them.
+A forked service has its own flags, environment, descriptors and ignored signals, like `python -m app`, and runs the same
+`main`. Its parent is `python -m tests.forked FD`, which this process starts together with the first service.
 """
 
 import atexit
@@ -26,11 +26,11 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(slots=True)
 class Forked:
-    """As much of `subprocess.Popen` as the tests use."""
+    """A forked service, with the part of the interface of `subprocess.Popen` that the tests use."""
 
     pid: int
     stderr: TextIO
-    _ended: socket.socket  # where its exit code comes from
+    _ended: socket.socket  # its exit code is read from here
     returncode: int | None = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -50,7 +50,7 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            with suppress(ProcessLookupError):  # it has ended, which its parent is about to tell
+            with suppress(ProcessLookupError):  # it has ended, and its parent has not reported so yet
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -58,7 +58,7 @@ class Forked:
 
 
 class Parent:
-    """Of all services that this process has started so."""
+    """The parent of all forked services that this process has started."""
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair()
@@ -69,7 +69,7 @@ class Parent:
         atexit.register(self._end)
 
     def start(self, flags: Sequence[str], environment: Mapping[str, str]) -> Forked:
-        """`python -m app` with these flags in the project's folder; its stderr is a pipe."""
+        """Start `python -m app` with these flags in the project's folder; its stderr is a pipe."""
         ignored = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]
         wanted = json.dumps({"flags": flags, "environment": environment, "ignored": ignored}) + "\n"
         ended, telling = socket.socketpair()
@@ -88,11 +88,11 @@ parent = cache(Parent)
 
 
 def fork_for(channel: socket.socket) -> dict[str, Any] | None:
-    """In each service what is wanted of it; in their parent None, when nobody can want another."""
+    """Fork services on request. Returns the request in each service; None in the parent, when the channel is closed."""
     tells: dict[int, socket.socket] = {}
 
     def bury(*_: object) -> None:
-        with suppress(ChildProcessError):  # there is none
+        with suppress(ChildProcessError):  # no children are left
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 with tells.pop(ended[0]) as telling, suppress(BrokenPipeError):
                     telling.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
@@ -105,7 +105,7 @@ def fork_for(channel: socket.socket) -> dict[str, Any] | None:
         while not text.endswith(b"\n"):
             text += channel.recv(2**16)
         telling, stdout, stderr = descriptors
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # until it is known whom to tell
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # until `tells` knows where to report its exit code
         if not (pid := os.fork()):
             break
         tells[pid] = socket.socket(fileno=telling)
@@ -126,7 +126,7 @@ def fork_for(channel: socket.socket) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    from app.__main__ import main  # what takes the time
+    from app.__main__ import main  # the import that takes half a second
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.freeze()

@@ -1,6 +1,6 @@
-"""Small ONNX graphs as others would export them: by torch, or as converters from Keras and TensorFlow write them.
+"""Small ONNX graphs as other people would export them: by torch, or as converters from Keras and TensorFlow write them.
 
-Random weights, the same in every run. Their tensors have the names that such files have, which say nothing reliable.
+Their weights are random, the same in every run. Their tensors have the unreliable names that such files have.
 """
 
 import warnings
@@ -21,7 +21,7 @@ Dims = Sequence[int | str]
 
 
 def answer(path: Path, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
-    """What ONNX Runtime itself makes of the file."""
+    """The outputs of the file in ONNX Runtime itself, by name."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     arrays = session.run(None, feeds)
     return {node.name: array for node, array in zip(session.get_outputs(), arrays, strict=True)}
@@ -69,7 +69,7 @@ class Builder:
         size: int = FEATURES,
         **more: Any,
     ) -> tuple[str, str, str]:
-        """A recurrent node over (time, batch, size): the outputs of every step (time, batch, hidden), and its final states."""
+        """Add a recurrent node over (time, batch, size); returns the outputs (time, batch, hidden) and the final states."""
         gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[operator]
         names = [f"{part}_{len(self.nodes)}" for part in ("y", "yh", "yc")][: 3 if operator == "LSTM" else 2]
         operands = [
@@ -127,15 +127,15 @@ def torch_export(
     batch: int | None = None,
     fixed: bool = False,
 ) -> Path:
-    """As a user would: dynamic axes of batch, unless it is fixed, and of time; or, fixed, with none at all."""
+    """Export as a user would: time is a dynamic axis, and so is the batch unless `batch` is given; `fixed`: no dynamic axes."""
     free = {} if batch else {0: "batch"}
     axes = {"input": {**free, 1: "time"}, "output": {**free, 1: "time"}}
     axes.update({} if batch else {name: {1: "batch"} for name in (*states, *finals)})
     arguments = (torch.zeros(batch or 2, 5, FEATURES), *(torch.zeros(2, batch or 2, HIDDEN) for _ in states))
     with warnings.catch_warnings():
-        # the exporter that needs no package of its own says that it is the older one
+        # this exporter needs no extra package, and warns that it is deprecated
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        # and that it follows one way through the checks of shapes, and that a batch size may be built in: tested here
+        # it also warns that it traces one path through the shape checks and may build in a batch size: tested here
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
         torch.onnx.export(
@@ -164,12 +164,12 @@ def bidirectional(path: Path) -> Path:
 
 
 def torch_fixed_batch(path: Path) -> Path:
-    """Exported with one example, its initial state a constant of that size."""
+    """Exported with a batch of one, for which the initial state is a constant."""
     return torch_export(path, network(torch.nn.GRU, stateful=False), batch=1)
 
 
 def torch_fixed(path: Path) -> Path:
-    """Exported with one example of 5 steps, and no word of what is free."""
+    """Exported with one example of 5 steps and no dynamic axes."""
     return torch_export(path, network(torch.nn.GRU), states=["h0"], finals=["hn"], batch=1, fixed=True)
 
 
@@ -177,7 +177,7 @@ def torch_fixed(path: Path) -> Path:
 
 
 def keras_gru(path: Path) -> Path:
-    """Batch first outside, time first inside; resets before the product; its state is (batch, hidden)."""
+    """Batch first outside, time first inside; the reset gate applies before the product; its state is (batch, hidden)."""
     g = Builder(1)
     x = g.add("Transpose", [g.input("input_1", ["unk__1", "unk__2", FEATURES])], perm=[1, 0, 2])
     start = g.add("Unsqueeze", [g.input("initial_state", ["unk__3", HIDDEN]), g.constant([0])])
@@ -189,7 +189,7 @@ def keras_gru(path: Path) -> Path:
 
 
 def rank_4_state(path: Path) -> Path:
-    """A batch of 1 built in, in its shapes and in the constants of two Reshape nodes; state (layers, directions, batch, hidden)."""
+    """A batch of 1, fixed in its shapes and in the constants of Reshape nodes; state (layers, directions, batch, hidden)."""
     g = Builder(2)
     x = g.add("Transpose", [g.input("frames", [1, "time", FEATURES])], perm=[1, 0, 2])
     state = g.input("state", [2, 1, 1, HIDDEN])
@@ -209,7 +209,7 @@ def rank_4_state(path: Path) -> Path:
 
 
 def chunked(path: Path) -> Path:
-    """A detector of voice: one chunk of samples a call, the sampling rate as an input, h and c in one state."""
+    """A voice detector: one chunk of samples a call, the sampling rate as an input, h and c in one state."""
     g = Builder(3)
     x = g.input("input", ["batch", "samples"])
     state = g.input("state", [2, "batch", HIDDEN])
@@ -225,7 +225,7 @@ def chunked(path: Path) -> Path:
 
 
 def chunked_plain(path: Path) -> Path:
-    """The same without a recurrent node, and without a size of the chunk: its input could pass for the state by shape."""
+    """A chunked graph without a recurrent node or a fixed chunk size: by its shape, the input could be the state."""
     g = Builder(13)
     x, state = g.input("input", ["batch", "samples"]), g.input("state", ["batch", HIDDEN])
     seen = g.add("Add", [g.add("MatMul", [x, g.weight(64, HIDDEN)]), g.add("MatMul", [state, g.weight(HIDDEN, HIDDEN)])])
@@ -236,14 +236,14 @@ def chunked_plain(path: Path) -> Path:
 
 
 def crossed_names(path: Path) -> Path:
-    """Two layers, two states of one shape, and the outputs sort the other way round than the inputs."""
+    """Two layers and two states of one shape; the names of the final states are swapped."""
     g = Builder(4)
     x = g.add("Transpose", [g.input("x", ["batch", "time", FEATURES])], perm=[1, 0, 2])
     a, b = (g.input(name, [1, "batch", HIDDEN]) for name in ("state_a", "state_b"))
     x, of_a, _ = g.cell(x, a, linear_before_reset=1)
     x, of_b, _ = g.cell(x, b, size=HIDDEN, linear_before_reset=1)
     y = g.add("Transpose", [x], perm=[1, 0, 2])
-    g.output("state_a_out", [1, "batch", HIDDEN], of_b)  # a name that is wrong, as names may be
+    g.output("state_a_out", [1, "batch", HIDDEN], of_b)  # a wrong name, as real files may have
     g.output("state_b_out", [1, "batch", HIDDEN], of_a)
     g.output("y", ["batch", "time", WIDTH], g.add("MatMul", [y, g.weight(HIDDEN, WIDTH)]))
     return g.save(path)
@@ -269,7 +269,7 @@ def with_lengths(path: Path) -> Path:
 
 
 def several_outputs(path: Path) -> Path:
-    """One for every step, one for the sequence, one that is no float."""
+    """One output for every step, one for the sequence, and one that is not a float."""
     g = Builder(7)
     x = g.add("Transpose", [g.input("x", ["batch", "time", FEATURES])], perm=[1, 0, 2])
     y, final, _ = g.cell(x, g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
@@ -292,7 +292,7 @@ def forecaster(path: Path) -> Path:
 
 
 def loop_of_one(path: Path) -> Path:
-    """A loop over time that was recorded with an example of one step, as Keras' export with PyTorch does."""
+    """A loop over time that was traced with an example of one step, as Keras' export with PyTorch does."""
     g = Builder(8)
     x = g.add("Transpose", [g.input("x", ["batch", "time", FEATURES])], perm=[1, 0, 2])
     y, *_ = g.cell(g.add("Slice", [x, g.constant([0]), g.constant([1]), g.constant([0])]), linear_before_reset=0)
@@ -301,7 +301,7 @@ def loop_of_one(path: Path) -> Path:
 
 
 def fixed_chunks(path: Path) -> Path:
-    """Exactly 16 steps and a state that goes on from there."""
+    """Exactly 16 steps a call, and a state that the next call continues from."""
     g = Builder(14)
     x = g.add("Transpose", [g.input("x", ["batch", 16, FEATURES])], perm=[1, 0, 2])
     h, c = (g.input(name, [1, "batch", HIDDEN]) for name in ("one", "two"))
@@ -314,7 +314,7 @@ def fixed_chunks(path: Path) -> Path:
 
 
 def horizon_of_context(path: Path) -> Path:
-    """As many numbers out as steps in, each of them made of all steps: a forecast, not an answer to each step."""
+    """As many numbers out as steps in, but each depends on all steps: a forecast, not an answer to each step."""
     g = Builder(15)
     x = g.add("Transpose", [g.input("context", ["batch", 12, 1])], perm=[1, 0, 2])
     _, final, _ = g.cell(x, size=1, linear_before_reset=1)
@@ -336,7 +336,7 @@ def dependent_rows(path: Path) -> Path:
 
 
 def loud(path: Path, *, axis: int, louder: bool = False) -> Path:
-    """Scales its input by the largest number along an axis, batch (0) or time (1), where that is above 50: down, or up."""
+    """Scales its input down (`louder`: up) by the largest number along batch (0) or time (1), if that is above 50."""
     g = Builder(13)
     x, limit = g.input("x", ["batch", "time", FEATURES]), g.constant(50, np.float32)
     largest = g.add("Max", [g.add("ReduceMax", [g.add("Abs", [x])], axes=[axis], keepdims=1), limit])
@@ -348,7 +348,7 @@ def loud(path: Path, *, axis: int, louder: bool = False) -> Path:
 
 
 def stepwise_cells(path: Path) -> Path:
-    """One step a call and two states, without a recurrent node: nothing but their names says which is which."""
+    """One step a call and two states, without a recurrent node: only their names tell the states apart."""
     g = Builder(10)
     x = g.input("x", ["batch", FEATURES])
     a, b = (g.input(name, ["batch", HIDDEN]) for name in ("a", "b"))
@@ -361,7 +361,7 @@ def stepwise_cells(path: Path) -> Path:
 
 
 def only_its_state(path: Path) -> Path:
-    """A cell, one step a call, whose one output is its next state."""
+    """A cell, one step a call, whose only output is its next state."""
     g = Builder(12)
     x = g.add("Unsqueeze", [g.input("x", ["batch", FEATURES]), g.constant([0])])
     start = g.add("Unsqueeze", [g.input("h", ["batch", HIDDEN]), g.constant([0])])
@@ -371,7 +371,7 @@ def only_its_state(path: Path) -> Path:
 
 
 def raw_frames(path: Path, *, direction: str = "forward", dims: Dims = (1, 8, FEATURES)) -> Path:
-    """Exactly 8 steps of raw readings, some 10,000 in size, which it scales down itself; a state that goes on from there."""
+    """Exactly 8 steps a call of raw readings about 10,000 in size, which it scales down; a state that the next call continues."""
     g = Builder(16)
     directions = 2 if direction == "bidirectional" else 1
     batch = dims[0] if dims[1] == 8 else dims[1]
@@ -389,7 +389,7 @@ def raw_frames(path: Path, *, direction: str = "forward", dims: Dims = (1, 8, FE
 
 
 def saturating(path: Path, *, direction: str = "forward", dims: Dims = (1, 8, FEATURES), stateful: bool = True) -> Path:
-    """Takes its input as it is, batch first: the units of its one layer are all at their limits where that is large."""
+    """Does not scale its input, which is batch first: large input saturates all units of its one layer."""
     g = Builder(22)
     directions = 2 if direction == "bidirectional" else 1
     x = g.add("Transpose", [g.input("x", dims)], perm=[1, 0, 2])
@@ -404,7 +404,7 @@ def saturating(path: Path, *, direction: str = "forward", dims: Dims = (1, 8, FE
 
 
 def gain(path: Path) -> Path:
-    """Divides each reading by the root of the mean square of those before: its state is never below zero."""
+    """Divides each reading by the root of the running mean square: its state is never below zero."""
     g = Builder()
     x, mean = g.input("x", ["batch", FEATURES]), g.input("mean", ["batch", FEATURES])
     old, new = (g.constant(share, np.float32) for share in (0.9, 0.1))
@@ -415,7 +415,7 @@ def gain(path: Path) -> Path:
 
 
 def gain_of_chunks(path: Path) -> Path:
-    """The same over exactly 8 steps a call, by one gain for them all: that of the readings before."""
+    """Exactly 8 steps a call, divided by one gain for all of them: that of the readings before the call."""
     g = Builder()
     x, mean = g.input("x", ["batch", 8, FEATURES]), g.input("mean", ["batch", FEATURES])
     root = g.add("Sqrt", [g.add("Add", [mean, g.constant(1e-3, np.float32)])])
@@ -426,7 +426,7 @@ def gain_of_chunks(path: Path) -> Path:
 
 
 def simple(path: Path, dims: Dims = ("batch", "time", FEATURES), kind: int = FLOAT, **options: Any) -> Path:
-    """A graph without memory, its input of this shape and type."""
+    """A graph without memory whose input has this shape and type."""
     g = Builder(11)
     x = g.input("x", dims, kind)
     x = x if kind == FLOAT else g.add("Cast", [x], to=FLOAT)
@@ -446,7 +446,7 @@ def unbatched(path: Path) -> Path:
 
 
 def unbatched_saturating(path: Path) -> Path:
-    """The same, of units that are at their limits where its input is large."""
+    """A sequence without a batch axis, in a graph that large input saturates."""
     g = Builder(17)
     y, _, _ = g.cell(g.add("Unsqueeze", [g.input("x", ["seq", FEATURES]), g.constant([1])]), operator="RNN")
     g.output("y", ["seq", HIDDEN], g.add("Squeeze", [y, g.constant([1])]))
@@ -454,7 +454,7 @@ def unbatched_saturating(path: Path) -> Path:
 
 
 def positions(path: Path, count: int, dims: Dims = ("batch", "time", FEATURES)) -> Path:
-    """Adds numbers of its own to each step, and has them for so many steps only."""
+    """Adds a constant to each step, and has constants for `count` steps only."""
     g = Builder(23)
     x = g.input("x", dims)
     time = g.add("Slice", [g.add("Shape", [x]), g.constant([1]), g.constant([2])])
@@ -464,7 +464,7 @@ def positions(path: Path, count: int, dims: Dims = ("batch", "time", FEATURES)) 
 
 
 def repeated(path: Path) -> Path:
-    """Answers a step with 65,536 times as many numbers."""
+    """Answers each step with 65,536 times as many numbers."""
     g = Builder()
     x = g.input("x", ["batch", "time", FEATURES])
     g.output("y", ["batch", "time", 2**16 * FEATURES], g.add("Tile", [x, g.constant([1, 1, 2**16])]))
@@ -479,7 +479,7 @@ def of_no_type(path: Path) -> Path:
 
 
 def edge(path: Path) -> Path:
-    """The root of what is left to 1: beyond that there is no answer."""
+    """The square root of what is left up to 1: input above 1 has no answer."""
     g = Builder()
     left = g.add("Sub", [g.constant(1.0, np.float32), g.input("x", ["batch", "time", FEATURES])])
     g.output("y", ["batch", "time", FEATURES], g.add("Sqrt", [left]))
@@ -496,7 +496,7 @@ def by_chance(path: Path, scale: float = 1.0) -> Path:
 
 
 def small_state_of_all_rows(path: Path) -> Path:
-    """Answers in the hundred thousands; a ten-thousandth of its state, below 1, is the mean over the batch."""
+    """Outputs about 100,000 in size; a ten-thousandth of its state, which is below 1, is the mean over the batch."""
     g = Builder(19)
     y, final, _ = g.cell(g.input("x", ["time", "batch", FEATURES]), g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
     mean = g.add("ReduceMean", [final], axes=[1], keepdims=1)
@@ -506,7 +506,7 @@ def small_state_of_all_rows(path: Path) -> Path:
 
 
 def dependent_both_ways(path: Path, dims: Dims = ("d0", "d1", FEATURES)) -> Path:
-    """Looks at all of both axes."""
+    """Every output depends on the whole of both axes."""
     g = Builder(20)
     x = g.input("x", dims)
     means = [g.add("ReduceMean", [g.add("Mul", [x, x])], axes=[axis], keepdims=1) for axis in (0, 1)]
@@ -515,7 +515,7 @@ def dependent_both_ways(path: Path, dims: Dims = ("d0", "d1", FEATURES)) -> Path
 
 
 def endless(path: Path) -> Path:
-    """A loop that will be over when everything else is."""
+    """A loop that practically never ends."""
     g = Builder()
     x = g.input("x", ["batch", "time", FEATURES])
     dims = ["batch", "time", FEATURES]
@@ -534,7 +534,7 @@ def endless(path: Path) -> Path:
 
 
 def external_weight(path: Path, **entries: Any) -> Path:
-    """Its one weight in another file, which is described as given."""
+    """Its only weight is in another file, which `entries` describe."""
     proto = onnx.load(simple(path))
     proto.graph.node.append(helper.make_node("Mul", ["y", "weight"], ["scaled"]))
     proto.graph.output.append(helper.make_tensor_value_info("scaled", FLOAT, ["batch", "time", FEATURES]))
@@ -543,12 +543,12 @@ def external_weight(path: Path, **entries: Any) -> Path:
         weight.external_data.add(key=key, value=str(value))
     proto.graph.initializer.append(weight)
     (path.parent / "weights").write_bytes(bytes(4 * FEATURES))
-    path.write_bytes(proto.SerializeToString())  # onnx.save would look for the file
+    path.write_bytes(proto.SerializeToString())  # onnx.save would look for the external file
     return path
 
 
 def no_numbers(path: Path) -> Path:
-    """Answers NaN to what is below zero."""
+    """Answers NaN to input below zero."""
     g = Builder()
     g.output("y", ["batch", "time", FEATURES], g.add("Log", [g.input("x", ["batch", "time", FEATURES])]))
     return g.save(path)
@@ -562,7 +562,7 @@ def two_sequences(path: Path) -> Path:
 
 
 def lost_state(path: Path) -> Path:
-    """Takes a state and gives none back."""
+    """Takes a state and returns none."""
     g = Builder()
     y, _, _ = g.cell(g.input("x", ["time", "batch", FEATURES]), g.input("h0", [1, "batch", HIDDEN]), linear_before_reset=1)
     g.output("y", ["time", "batch", HIDDEN], y)
@@ -570,7 +570,7 @@ def lost_state(path: Path) -> Path:
 
 
 def forgetful(path: Path) -> Path:
-    """Two states that it gives back, and a memory of one step that it does not: no pieces equal the whole."""
+    """Returns two states but not its memory of one step: the pieces of a sequence never give the outputs of the whole."""
     g = Builder()
     x = g.input("x", ["time", "batch", FEATURES])
     begin, end = g.constant([0]), g.constant([-1])
@@ -588,7 +588,7 @@ def forgetful(path: Path) -> Path:
 
 
 def many_states(path: Path, count: int = 5) -> Path:
-    """All of one shape, none of them in a recurrent node."""
+    """`count` states of one shape, none of them in a recurrent node."""
     g = Builder()
     y = g.add("MatMul", [g.input("x", ["batch", FEATURES]), g.weight(FEATURES, HIDDEN)])
     for index in range(count):
@@ -599,7 +599,7 @@ def many_states(path: Path, count: int = 5) -> Path:
 
 
 def bound_to_one(path: Path) -> Path:
-    """A batch of 1, and a sum over it: two rows would be mixed up."""
+    """A batch of 1 and a mean over it, which would mix two rows."""
     g = Builder()
     x = g.input("x", [1, "time", FEATURES])
     g.output("y", [1, "time", FEATURES], g.add("Add", [x, g.add("ReduceMean", [x], axes=[0], keepdims=1)]))
@@ -607,7 +607,7 @@ def bound_to_one(path: Path) -> Path:
 
 
 def batch_of_four(path: Path) -> Path:
-    """Four rows, no more and no less; along the other axis it remembers."""
+    """A batch of exactly four rows; it remembers along the other axis."""
     g = Builder()
     x = g.add("Transpose", [g.input("x", [4, "time", FEATURES])], perm=[1, 0, 2])
     y, final, _ = g.cell(x, g.input("h", [1, 4, HIDDEN]), linear_before_reset=1)

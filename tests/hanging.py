@@ -1,4 +1,4 @@
-"""`python -m tests.hanging`: the service, whose engine never comes back from a sequence of HANGING steps, which it soon knows."""
+"""`python -m tests.hanging`: the service with an engine that hangs on sequences of HANGING steps; a hung batch is noticed soon."""
 
 import sys
 from threading import Event
@@ -18,9 +18,9 @@ class Hanging(Whole):
 
 
 if __name__ == "__main__":
-    from app import engine, lifecycle, main  # not before the environment is set, as app.__main__ has it
+    from app import engine, lifecycle, main  # only after the environment is set, which app.__main__ does
 
-    engine.Whole = Hanging  # type: ignore[misc]  # imported there by name
+    engine.Whole = Hanging  # type: ignore[misc]  # app.engine imported it by name
     lifecycle.HOP = 0.0  # everything runs in lanes
     batcher.HUNG = (0.5, 10.0)
     main.ENDING = 0.1

@@ -1,4 +1,4 @@
-"""HTTP servers for what a service or a script talks to: in a thread, on a port of their own."""
+"""HTTP servers that stand in for those a service or a script talks to: each in a thread, on a port of its own."""
 
 import threading
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Says nothing of what it is asked."""
+    """Logs no requests."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -21,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def listening(handler: type[Handler]) -> Iterator[int]:
-    """The port on which the handler answers, until the block ends."""
+    """Run a server with this handler until the block ends; yields its port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -1,4 +1,4 @@
-"""The service, which says on SIGUSR1 what it has left to the garbage collector since the last time: types, and how many of each.
+"""The service, which prints on SIGUSR1 how many objects of each type it has left to the garbage collector since the last time.
 
 python -m tests.littering FLAGS
 """
@@ -13,16 +13,16 @@ from app.__main__ import main
 
 
 def kinds() -> Counter[str]:
-    """Of what the collector looks after; of dicts and tuples it stops to, where they hold nothing that could be in a cycle."""
+    """Counts tracked objects by type. Without dicts and tuples: the collector stops tracking those that cannot be in a cycle."""
     known = (each for each in gc.get_objects() if type(each) not in (dict, tuple))
     return Counter(each.f_code.co_qualname if isinstance(each, FrameType) else type(each).__qualname__ for each in known)
 
 
 def tell(*_: object) -> None:
-    before = kinds()  # `DEBUG_SAVEALL` would not show what is held by a generator, which the collector closes first
+    before = kinds()  # `DEBUG_SAVEALL` would miss what a generator holds: the collector closes it first
     gc.collect()
     left = before - kinds()
-    gc.freeze()  # the next search is only through what has been made since
+    gc.freeze()  # the next collection searches only objects made after this one
     print(f"Left: {sorted(left.items())}.", file=sys.stderr, flush=True)
 
 

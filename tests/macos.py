@@ -1,4 +1,4 @@
-"""The service as it finds Python on macOS, which lacks some functions of Linux.
+"""The service on a Python without the functions that macOS lacks.
 
 python -m tests.macos FLAGS
 """
@@ -11,7 +11,7 @@ MISSING = ("memfd_create", "posix_fallocate", "sched_getaffinity")
 if __name__ == "__main__":
     for name in MISSING:
         delattr(os, name)
-    if hasattr(os, "process_cpu_count"):  # which would ask the last of them
+    if hasattr(os, "process_cpu_count"):  # it would call `sched_getaffinity`
         os.process_cpu_count = os.cpu_count
 
     from app.__main__ import main

@@ -1,7 +1,7 @@
-"""Models that the page shows each in its own way, beside the committed one: a forecaster with quantiles, a classifier, and a
-regressor of hourly tables with gaps.
+"""Three models that the page shows in different ways, beside the committed one: a forecaster with quantiles, a classifier, and
+a regressor of hourly tables with gaps.
 
-Their graphs are written by hand and untrained: the forecaster repeats the last day, the others say what their weights make them.
+Their graphs are written by hand and untrained: the forecaster repeats the last day, the others answer from random weights.
 """
 
 from hashlib import sha256
@@ -22,7 +22,7 @@ LOADS = (Signal(name="load", unit="MW"), Signal(name="wind"), Signal(name="press
 
 
 def forecaster(model_dir: Path) -> np.ndarray:
-    """Publish it; the context of its golden sample, (CONTEXT, 2)."""
+    """Publish the forecaster; returns the context of its golden sample, (CONTEXT, 2)."""
     folder = model_dir / "load-forecaster" / "1"
     folder.mkdir(parents=True)
     g = Builder(3)
@@ -69,7 +69,7 @@ def classifier(model_dir: Path) -> None:
 
 
 def regressor(model_dir: Path) -> None:
-    """Hourly, and of a trainer that filled gaps with the value before."""
+    """Publish a model of hourly data, whose training filled gaps with the value before."""
     read = {
         "time": "",
         "group": "",
@@ -91,7 +91,7 @@ def regressor(model_dir: Path) -> None:
 
 
 def _stepwise(folder: Path, features: tuple[Signal, ...], signals: tuple[Signal, ...], **members: Any) -> None:
-    """Publish a model that answers every step, a classifier with probabilities."""
+    """Publish a model that answers every step; a classifier answers probabilities."""
     folder.mkdir(parents=True)
     g = Builder(4)
     x, lengths = g.input("input", ["batch", "time", FEATURES]), g.input("lengths", ["batch"], INT32)

@@ -1,4 +1,4 @@
-"""Small datasets for the tests: recordings whose truth hangs on what was before, and networks with random weights."""
+"""Small datasets for the tests: recordings whose targets depend on earlier rows, and networks with random weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def numbered(lengths: Sequence[int], *, features: int = 2, lead: int = 0) -> tup
 
 
 def smoothed(*, rows: int = 600, seed: int = 0, denoise: bool = False) -> Dataset:
-    """The target is the running mean of the first feature, or, of denoising, the slow signal in it: no map of the row gives it."""
+    """The target is the running mean of the first feature, or, to denoise, the slow signal in it: one row does not tell it."""
     parts = []
     for part in range(3):
         rng = np.random.default_rng([seed, part])
@@ -49,7 +49,7 @@ def smoothed(*, rows: int = 600, seed: int = 0, denoise: bool = False) -> Datase
 
 
 def labelled(*, per_recording: bool, count: int = 24, rows: int = 30, seed: int = 0) -> Dataset:
-    """Two classes: whether the signal rises or falls. In a row, and in its statistics, both look alike."""
+    """Two classes: whether the signal rises or falls. A single row, or statistics of the rows, do not tell them apart."""
     parts = []
     for part in range(3):
         rng = np.random.default_rng([seed, part])
@@ -58,7 +58,7 @@ def labelled(*, per_recording: bool, count: int = 24, rows: int = 30, seed: int 
             length = rows + index % 5
             falls = np.full(length, index % 2) if per_recording else (np.arange(length) // 10 + index) % 2
             walk = np.cumsum(np.where(falls, -0.3, 0.3)) + 0.1 * rng.standard_normal(length)
-            # as far up as down, whichever the way
+            # centred, so that the level does not tell the class
             features = (walk - walk.mean())[:, None] * [1.0, 2.0] + rng.standard_normal((length, 2)) * [0.05, 1.0]
             name = f"recording {index}"
             found.append(Recording(name, features.astype(np.float32), np.zeros((length, 0), np.float32), falls.astype(np.int64)))
@@ -70,14 +70,14 @@ def labelled(*, per_recording: bool, count: int = 24, rows: int = 30, seed: int 
 
 
 def of_task(task: str, **choices: Any) -> Dataset:
-    """One of the above."""
+    """`labelled` or `smoothed` data for this task."""
     if task == "classify":
         return labelled(**{"per_recording": False, **choices})
     return smoothed(denoise=task == "denoise", **choices)
 
 
 def checkpoint(data: Dataset, **choices: Any) -> Checkpoint:
-    """A run after one epoch; nothing in its network is zero, the head least of all."""
+    """The checkpoint of a run after one epoch; no weight is zero, in the head neither."""
     config = Config(**{"task": data.task, "hidden": 6, **choices})
     with torch.random.fork_rng(), torch.no_grad():
         network, made = fit.start(Following(config, data))
@@ -90,7 +90,7 @@ def checkpoint(data: Dataset, **choices: Any) -> Checkpoint:
 
 
 def network_of(made: Checkpoint) -> Network:
-    """The network of this run."""
+    """The best network of this checkpoint."""
     assert isinstance(made.config, Config)
     network = Network(
         made.config, features=len(made.facts["features"]), outputs=len(made.facts["classes"] or made.facts["targets"])
@@ -100,7 +100,7 @@ def network_of(made: Checkpoint) -> Network:
 
 
 class Summing(Network):
-    """A network whose state is the sum of the first feature since it was zero, which it answers at every step."""
+    """A network whose state and output at every step are the sum of the first feature since the zero state."""
 
     def forward(
         self, input: torch.Tensor, state: tuple[torch.Tensor, ...] | None = None, lengths: torch.Tensor | None = None
@@ -113,5 +113,5 @@ class Summing(Network):
 
 
 def sums_of(recording: Recording) -> NDArray[np.float64]:
-    """What Summing answers to a recording that it follows from its first row on: (rows, 1)."""
+    """The outputs of `Summing` for a recording from its first row on: (rows, 1)."""
     return recording.features[:, :1].astype(np.float64).cumsum(axis=0)

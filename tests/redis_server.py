@@ -1,4 +1,4 @@
-"""A real `redis-server` for the tests: a process of its own in a folder of its own, which can be killed and started again."""
+"""A real `redis-server` for the tests: its own process in its own folder, which can be killed and started again."""
 
 import shutil
 import signal
@@ -18,7 +18,7 @@ needs_redis = pytest.mark.skipif(PROGRAM is None, reason="there is no redis-serv
 
 @dataclass(slots=True)
 class RedisServer:
-    """Keeps what it was told on the disk, so that it knows it again after `kill` and `start`."""
+    """A server that keeps its data on disk, so that they survive `kill` and `start`."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -33,7 +33,7 @@ class RedisServer:
         return f"unix://{self.folder / 'socket'}"
 
     def start(self, *options: str) -> None:
-        """Until it can be asked; RuntimeError with its log when it cannot."""
+        """Start it and wait until it accepts connections; RuntimeError with its log if it does not."""
         assert PROGRAM is not None
         where = ["--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.folder / "socket")]
         keep = ["--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--appendfsync", "no"]

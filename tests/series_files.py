@@ -1,4 +1,4 @@
-"""Small files of the user's kind for the tests: written as text, as they would come."""
+"""Small data files for the tests, written as text like a user's."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def regression(path: Path, *, rows: int = 240, seed: int = 0) -> Path:
-    """Columns time, a, b and y, which follows from the last three values of a: a row a second."""
+    """Columns time, a, b and y, one row a second; y follows from the last three values of a."""
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(2, rows))
     y = np.convolve(a, [0.5, 0.3, 0.2])[:rows]
@@ -16,7 +16,7 @@ def regression(path: Path, *, rows: int = 240, seed: int = 0) -> Path:
 
 
 def hourly(path: Path, *, rows: int = 400, seed: int = 0) -> Path:
-    """Columns date, load and heat, which have a daily season: a row an hour, from the first of January 2024."""
+    """Columns date, load and heat with a daily season: one row an hour, from 1 January 2024."""
     rng = np.random.default_rng(seed)
     hours = np.arange(rows)
     day = np.sin(2 * np.pi * hours / 24)

@@ -21,7 +21,7 @@ LISTENING = re.compile(r"Ready on (https?://[^ ]+:\d+)")
 
 
 def free_port() -> int:
-    """One that stays free while nobody listens: none that the system gives to those who connect."""
+    """A free port that stays free: outside the range that the system gives to outgoing connections."""
     for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
@@ -47,22 +47,22 @@ class Server:
                 self._more.notify_all()
 
     def wait_for(self, text: str, *, times: int = 1) -> None:
-        """Until the log has held the text so many times; AssertionError after half a minute."""
+        """Wait until the log contains the text `times` times; AssertionError after 30 seconds."""
         with self._more:
             assert self._more.wait_for(lambda: "".join(self.log).count(text) >= times, timeout=30), "".join(self.log)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """Send the signal and wait for the end; the exit code."""
+        """Send the signal, wait for the process to end, and return its exit code."""
         self.process.send_signal(signal_number)
         return self.process.wait(timeout=30)
 
 
 @contextmanager
 def serve(model_dir: Path, *flags: str, module: str | None = None, **environment: str) -> Iterator[Server]:
-    """The service over this repository until the block ends; RuntimeError with its log when it does not start.
+    """Run the service over this repository until the block ends; RuntimeError with its log if it does not start.
 
-    Its streams are gone afterwards, unless it is given a folder for them. `module`: what is started with the flags of the service,
-    as users start `app`; None: the service, in a process that need not import it.
+    Its streams are deleted afterwards, unless `flags` name a folder for them. `module`: the module to run with the flags, as users
+    run `app`; None: the service, forked from a process that has already imported it.
     """
     with TemporaryDirectory() as data_dir, _serve(module, model_dir, ("--data-dir", data_dir, *flags), environment) as server:
         yield server

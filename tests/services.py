@@ -1,4 +1,4 @@
-"""The service without HTTP: over a repository, on the CPU, with one lane."""
+"""The service without HTTP, over a repository, on the CPU with one lane."""
 
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,14 @@ def catalog_of(
     runtime: Runtime | None = None,
     metrics: Metrics | None = None,
 ) -> Catalog:
-    """Nothing of it is loaded yet."""
+    """A catalog of which nothing is loaded yet."""
     metrics = metrics or Metrics()
     loader = Loader(device=device, limits=LIMITS, lanes=1, metrics=metrics, runtime=runtime)
     return Catalog(Repository(model_dir), loader, policy, book or OrderBook(), Refusals(metrics.versions_refused))
 
 
 async def service_over(model_dir: Path, **options: Any) -> Service:
-    """Loaded and ready, with the options of `catalog_of`."""
+    """A loaded and ready service, with the options of `catalog_of`."""
     service = Service(catalog_of(model_dir, **options), default_model="gyro-denoiser")
     await Operations(service, Fleet()).start()
     return service

@@ -1,6 +1,6 @@
-"""Callers of streams for the tests, who send each chunk again until it is answered, and services that are killed under them.
+"""Clients of streams for the tests, which send each chunk again until it is answered, and services that tests kill meanwhile.
 
-Nothing here knows why an answer did not come: every failure that may pass is met by asking again, any other is the test's.
+The clients do not know why an answer did not come: they retry after every temporary failure, and any other fails the test.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ from tests.servers import Server, free_port, serve
 from tests.test_http import children
 
 OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
-PATIENCE = 30.0  # seconds for which a caller asks again; more, and something hangs
-PAUSE = 0.2  # seconds between two tries: who asks all the time keeps the service from starting
+PATIENCE = 30.0  # seconds for which a client retries; after that, something hangs
+PAUSE = 0.2  # seconds between two tries: retries without a pause would keep the service from starting
 
 
 def steps(length: int, *seed: int) -> Array:
-    """(time, 6), on which a step too many or too few shows in the outputs that follow, a hundred tolerances large."""
+    """Random steps (time, 6): one step too many or too few changes the outputs after it by a hundred tolerances."""
     return np.random.default_rng([*seed, length]).standard_normal((length, 6)).astype(np.float32)
 
 
 def endless(seed: int, longest: int) -> Iterator[Array]:
-    """Chunks of one signal, of 1 to `longest` steps; the same seed, the same chunks."""
+    """Chunks of one signal, of 1 to `longest` steps each; the same seed gives the same chunks."""
     lengths = random.Random(seed)
     return (steps(lengths.randint(1, longest), seed, number) for number in count())
 
 
 def client() -> httpx.AsyncClient:
-    """For any number of callers at once."""
+    """An HTTP client without a limit on connections."""
     return httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=None))
 
 
@@ -60,21 +60,21 @@ def outputs(answer: bytes) -> Array:
 
 @dataclass(slots=True)
 class Caller:
-    """Feeds one stream, chunk after chunk, and knows what became of each. `heard` is called after every answer and refusal."""
+    """Feeds one stream, chunk after chunk, and records every answer. `heard` is called after every answer and refusal."""
 
     id: str
     source: Iterator[Array]
     heard: Callable[[], None] = lambda: None
     rest: float = 0.0  # seconds from an answer to the next chunk; over a WebSocket, from all answers to the next few chunks
-    chunks: list[Array] = field(default_factory=list)  # what was sent, or is about to be
+    chunks: list[Array] = field(default_factory=list)  # sent, or about to be sent
     answers: list[Array] = field(default_factory=list)
-    resumed: int = 0  # chunks that had been done when their caller came back for the answers
+    resumed: int = 0  # chunks that were done when the client reconnected for their answers
     closed: list[tuple[int, str]] = field(default_factory=list)  # code and reason of every WebSocket that ended
-    refused: list[dict[str, Any]] = field(default_factory=list)  # problems that were to pass
-    _last: str = "nothing"  # what came in the place of an answer
+    refused: list[dict[str, Any]] = field(default_factory=list)  # problems of refusals that were temporary (503)
+    _last: str = "nothing"  # what came last in place of an answer
 
     async def over_http(self, http: httpx.AsyncClient, choose: Callable[[], str], seats: asyncio.Semaphore) -> None:
-        """One chunk at a time, to an address that is chosen for each try; JSON and octets in turn."""
+        """Send one chunk at a time, each try to the address that `choose` gives; JSON and octets in turn."""
         while (chunk := self._chunk(len(self.answers))) is not None:
             deadline = monotonic() + PATIENCE
             while (answer := await self._ask(http, choose(), chunk, seats)) is None:
@@ -83,7 +83,7 @@ class Caller:
             await asyncio.sleep(self.rest)
 
     async def over_websocket(self, choose: Callable[[], str], *, ahead: int) -> None:
-        """So many chunks on their way at once; after an end, on with the first that was not answered."""
+        """Send up to `ahead` chunks before their answers; after a lost connection, resume with the first unanswered chunk."""
         deadline = monotonic() + PATIENCE
         while self._chunk(len(self.answers)) is not None:
             answered = len(self.answers)
@@ -93,7 +93,7 @@ class Caller:
             await self._pause(deadline)
 
     async def say_unheard(self, http: httpx.AsyncClient, address: str, chunks: Sequence[Array]) -> None:
-        """Have these chunks done, and be gone before the answers are read: `over_http` asks for them again."""
+        """Have these chunks done, and abort before their answers are read: `over_http` sends them again."""
         stream = f"/streams/{self.id}"
         self.chunks += chunks
         async with connect(f"{address.replace('http', 'ws')}{stream}/ws", compression=None) as connection:
@@ -105,7 +105,7 @@ class Caller:
             connection.transport.abort()
 
     async def _ask(self, http: httpx.AsyncClient, address: str, chunk: Array, seats: asyncio.Semaphore) -> Array | None:
-        """The outputs, or None where it may be asked again."""
+        """Send the chunk; returns its outputs, or None if it is to be sent again."""
         seq, path = len(self.answers), f"{address}/streams/{self.id}/predict"
         try:
             async with seats:
@@ -128,12 +128,12 @@ class Caller:
         return outputs(answer.content)
 
     async def _connect(self, address: str, ahead: int) -> None:
-        """Feed the stream over one connection, for as long as it lasts."""
+        """Feed the stream over one connection until it closes."""
         answered = len(self.answers)
         try:
             async with connect(f"{address}/streams/{self.id}/ws?seq={answered}", compression=None) as connection:
                 assert connection.response is not None
-                if seq := connection.response.headers.get("Recurve-Seq"):  # else it is about to say why not
+                if seq := connection.response.headers.get("Recurve-Seq"):  # if missing, a message will say why
                     assert int(seq) >= answered, f"{self.id}: {answered} chunks were answered, and {seq} are done"
                     self.resumed += int(seq) - answered
                 await self._pipeline(connection, ahead)
@@ -158,7 +158,7 @@ class Caller:
                 try:
                     await connection.send(chunk.tobytes())
                 except ConnectionClosed:
-                    open = False  # what had come until then can be read, and then that it was closed
+                    open = False  # messages received before the close can still be read
                 sent += 1
             if sent == len(self.answers):
                 return
@@ -189,9 +189,9 @@ class Caller:
 
 
 class Crowd:
-    """Callers of many streams at once, half of them over WebSockets, and how many answers they have got.
+    """Clients that feed many streams at once, half of them over WebSockets, and the number of answers they have.
 
-    `at_once`: how many of those who use HTTP may be heard at the same time.
+    `at_once`: how many HTTP requests may be in progress at the same time.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Crowd:
         ahead: int = 8,
         websockets: bool = True,
         at_once: int = 100,
-        rest: float = 0.2,  # without any, the callers would be busier than the service
+        rest: float = 0.2,  # seconds; without a rest, the clients would use more CPU than the service
     ) -> None:
         self.answered = 0
         self._choose = choose
@@ -217,7 +217,7 @@ class Crowd:
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:
-        """They begin their streams and feed them until the block ends; it is over when all that was sent is answered."""
+        """Create the streams and feed them until the block ends; then wait until every chunk that was sent is answered."""
         async with client() as http:
             for caller in self.callers:
                 answer = await http.post(f"{self._choose()}/streams", json={"id": caller.id})
@@ -232,24 +232,24 @@ class Crowd:
                 self._enough = True
 
     async def more(self, answers: int) -> None:
-        """Until so many more have come."""
+        """Wait for this many more answers."""
         enough = self.answered + answers
         await self.until(lambda: self.answered >= enough)
 
     async def everyone(self) -> None:
-        """Until each caller has got one more."""
+        """Wait until each client has got another answer."""
         before = [len(caller.answers) for caller in self.callers]
         await self.until(lambda: all(len(caller.answers) > seen for caller, seen in zip(self.callers, before, strict=True)))
 
     async def until(self, so: Callable[[], bool]) -> None:
-        """It is looked at whenever somebody has heard something."""
+        """Wait until `so()` is true; it is called after every answer and refusal."""
         came = asyncio.Event()
         self._awaited.append((so, came))
         async with asyncio.timeout(PATIENCE):
             await came.wait()
 
     async def check(self, url: str, spec: manifest.ModelSpec, callers: Sequence[Caller] | None = None) -> None:
-        """Every answer is what it is in the whole signal, and the streams stand at its end."""
+        """Assert that the answers equal those to the whole signal in one call, and that the streams stand at its end."""
         async with client() as http:
             for caller in self.callers if callers is None else callers:
                 assert len(caller.answers) == len(caller.chunks) > 0
@@ -270,12 +270,12 @@ class Crowd:
 
 @dataclass(slots=True)
 class Machine:
-    """One address, at which a service is started again however often it was killed; leave it with `close`."""
+    """One address at which a service can be killed and started again any number of times; end it with `close`."""
 
     model_dir: Path
     flags: tuple[str, ...]
     port: int = field(default_factory=free_port)
-    log: list[str] = field(default_factory=list)  # of those that have ended
+    log: list[str] = field(default_factory=list)  # of services that have ended
     _running: ExitStack = field(default_factory=ExitStack)
     _server: Server | None = None
 
@@ -292,13 +292,13 @@ class Machine:
         self._server = self._running.enter_context(serve(self.model_dir, "--port", str(self.port), *self.flags))
 
     def kill(self) -> None:
-        """All of its processes at once: nobody gets to say goodbye. Returns when they have ended."""
+        """Kill all of its processes at once, without an orderly stop. Returns when they have ended."""
         for pid in (self.server.process.pid, *children(self.server.process.pid)):
             os.kill(pid, signal.SIGKILL)
         self._ended()
 
     def stop(self) -> int:
-        """In order; the exit code."""
+        """Stop the service in order; returns its exit code."""
         code = self.server.stop()
         self._ended()
         return code

@@ -1,6 +1,6 @@
-"""A supervisor in a process of its own, on a clock that moves only where it would wait: `python -m tests.supervised SCENARIO`.
+"""A supervisor in its own process, on a fake clock that advances instead of waiting: `python -m tests.supervised SCENARIO`.
 
-Prints what came of the scenario, as JSON; the log goes to stderr.
+Prints the outcome of the scenario as JSON; the log goes to stderr.
 """
 
 import errno
@@ -26,7 +26,7 @@ from app.processes.worker import HANGS
 
 @dataclass(slots=True)
 class Clock:
-    """Stands still unless it is moved."""
+    """A clock that stands still unless it is moved."""
 
     now: float = 0.0
 
@@ -38,10 +38,13 @@ clock = Clock()
 
 
 class Stepping(selectors.DefaultSelector):
-    """Waits for as long as nothing is due; else it moves the clock instead, unless that stands. `before` is called each time."""
+    """Moves the clock instead of waiting for a timeout; without one, or while `stands` is set, it really waits.
+
+    `before` is called before each select.
+    """
 
     before: Callable[[], None] = staticmethod(lambda: None)
-    stands = False  # while a process is about to do something, which takes it none of this time
+    stands = False  # set while a process is about to do something: that takes real time, and none on this clock
 
     def select(self, timeout: float | None = None) -> list[Any]:
         self.before()
@@ -55,11 +58,11 @@ class Stepping(selectors.DefaultSelector):
 def supervise(
     work: Callable[[socket.socket], int], workers: int = 1, *, ended: Callable[[int], None] = lambda _: None, watched: bool = False
 ) -> tuple[Supervisor, Stepping, int]:
-    """A supervisor that has not begun, what it waits with, and the port that it is going to listen on.
+    """A supervisor that has not started yet, the selector that it waits with, and the port that it will listen on.
 
     `watched`: workers that do not report are killed.
     """
-    supervisor.monotonic = clock  # type: ignore[attr-defined]  # imported there by name
+    supervisor.monotonic = clock  # type: ignore[attr-defined]  # supervisor.py imported it by name
     listener = bind("127.0.0.1", 0)
     made = Supervisor([listener], work, workers, ended=ended)
     made._selector = stepping = Stepping()
@@ -72,7 +75,7 @@ def stop() -> None:
 
 
 def serve(channel: socket.socket) -> int:
-    """Say hello to whoever comes, until the supervisor has gone or a signal comes."""
+    """A worker that says hello on every connection, until the supervisor has gone or a signal comes."""
     channel.send(b"0:0:0\n")
     adopted = 0
     while True:
@@ -87,7 +90,7 @@ def serve(channel: socket.socket) -> int:
 
 
 def dying() -> dict[str, Any]:
-    """Workers that die as soon as they are ready, three times; then one that does when it has been ready for long, and another."""
+    """Three workers die as soon as they are ready, the fourth after it has been ready for long, and the fifth at once again."""
     deaths: list[float] = []
 
     def work(channel: socket.socket) -> int:
@@ -112,7 +115,7 @@ def dying() -> dict[str, Any]:
 
 
 def hanging() -> dict[str, Any]:
-    """A worker that reports once and never again, and one in its place."""
+    """A worker reports once and never again, and so does the worker that replaces it."""
     ready: list[float] = []
     ends: list[float] = []
 
@@ -128,7 +131,7 @@ def hanging() -> dict[str, Any]:
 
     def before() -> None:
         dying = any(worker.silent >= HANGS for worker in made._workers)
-        stepping.stands = dying or len(ends) == 2  # a third is on its way by then
+        stepping.stands = dying or len(ends) == 2  # a third worker is starting by then
         if len(ready) == len(ends) < 2 and any(worker.ready for worker in made._workers):
             ready.append(clock.now)
 
@@ -139,7 +142,7 @@ def hanging() -> dict[str, Any]:
 
 
 def leaving() -> dict[str, Any]:
-    """A worker that is told to end and does nothing any more."""
+    """A worker is told to end and does not react."""
 
     def work(channel: socket.socket) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -157,7 +160,7 @@ def leaving() -> dict[str, Any]:
 
 
 def killed() -> dict[str, Any]:
-    """Of two workers one is killed before it is ready."""
+    """One of two workers is killed before it is ready."""
 
     def work(_: socket.socket) -> int:
         signal.pause()
@@ -173,7 +176,7 @@ def killed() -> dict[str, Any]:
 
 
 def failing(name: str, of: Any, times: list[int], error: int) -> list[float]:
-    """Have the calls of a function with these numbers say that the system has no room; when each of them was."""
+    """Make the calls of a function with these numbers, from 1, fail with `error`; returns the list of the times of those calls."""
     real, calls, failed = getattr(of, name), count(1), list[float]()
 
     def call(*arguments: Any) -> Any:
@@ -191,7 +194,7 @@ def descriptors() -> int:
 
 
 def no_room() -> dict[str, Any]:
-    """One of two workers is killed; then no process can be had for another, then no sockets. A caller comes meanwhile."""
+    """One of two workers is killed; to replace it, first fork fails, then socketpair. A client connects meanwhile."""
     open_files: list[int] = []
     callers: list[socket.socket] = []
     heard: list[str] = []
@@ -212,23 +215,21 @@ def no_room() -> dict[str, Any]:
     made, stepping, port = supervise(serve, 2)
     stepping.before = before
     forks = failing("fork", os, [3], errno.EAGAIN)
-    pairs = failing(
-        "socketpair", socket, [5], errno.EMFILE
-    )  # the first is the supervisor's own, the fourth that of the fork that failed
+    pairs = failing("socketpair", socket, [5], errno.EMFILE)  # call 1 is the supervisor's own, call 4 that of the failed fork
     code = made.run()
     blocked = [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]
     return {"code": code, "forks": forks, "pairs": pairs, "heard": heard, "blocked": blocked, "left": open_files[1] - open_files[0]}
 
 
 def none_at_all() -> dict[str, Any]:
-    """No process can be had for any of two workers."""
+    """Fork fails for both workers."""
     made, _, _ = supervise(serve, 2)
     forks = failing("fork", os, [*range(1, 100)], errno.EAGAIN)
     return {"code": made.run(), "forks": forks, "blocked": [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]}
 
 
 def no_files() -> dict[str, Any]:
-    """A caller comes while no connection can be accepted."""
+    """A client connects while the system has no files left to accept it."""
     callers: list[socket.socket] = []
     heard: list[str] = []
 

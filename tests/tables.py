@@ -1,4 +1,4 @@
-"""What the tests of tables share: files written from text, and what is wanted of them."""
+"""Helpers of the tests of tables: write files from text, load them, and look into what was loaded."""
 
 import gzip
 from pathlib import Path
@@ -12,7 +12,7 @@ from scripts.tables.recording import Dataset, Recording, Wanted
 
 
 def write(folder: Path, text: str | bytes, name: str = "data.csv") -> Path:
-    """A file of exactly these characters; gzip where its name ends so."""
+    """Write a file of exactly these characters; compressed if its name ends in .gz."""
     path = folder / name
     raw = text.encode() if isinstance(text, str) else text
     path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
@@ -20,13 +20,13 @@ def write(folder: Path, text: str | bytes, name: str = "data.csv") -> Path:
 
 
 def read(*paths: Path | str, **changes: Any) -> Dataset:
-    """Load a forecast's data, or what else is asked for."""
+    """Load the data of a forecast, unless `changes` ask for something else."""
     wanted: dict[str, Any] = {"task": "forecast", "data": tuple(map(str, paths)), **changes}
     return load(Wanted(**wanted))
 
 
 def rows_of(recordings: tuple[Recording, ...]) -> NDArray[np.float32]:
-    """All features of a part, without the rows that belong to the part before."""
+    """All features of a part, without its lead rows, which belong to the part before."""
     return np.concatenate([each.features[each.lead :] for each in recordings])
 
 
@@ -40,12 +40,12 @@ def names(dataset: Dataset) -> list[str]:
 
 
 def noted(dataset: Dataset, *words: str) -> bool:
-    """Whether one note holds all of the words."""
+    """Whether one of the notes contains all of the words."""
     return any(all(word in note for word in words) for note in dataset.notes)
 
 
 def hourly(count: int, *, start: str = "2020-01-01T00:00") -> list[str]:
-    """Timestamps, an hour apart."""
+    """`count` timestamps, an hour apart."""
     times = np.datetime64(start, "s") + np.arange(count) * np.timedelta64(3600, "s")
     return [str(time).replace("T", " ") for time in times]
 

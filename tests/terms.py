@@ -1,4 +1,4 @@
-"""What connections are held to where nothing but them is tested."""
+"""Limits and timeouts of connections, for tests of single connections."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ async def _nobody(*_: Any) -> None:
 
 
 def terms(*, max_head_bytes: int = 2**16, room: int = 2**30) -> Terms:
-    """None that a test would meet, but for these."""
+    """Limits that no test reaches, except the ones given here."""
     return Terms(
         max_head_bytes=max_head_bytes,
         read_timeout=60,
