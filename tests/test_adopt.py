@@ -1,4 +1,4 @@
-"""Graphs that others made: adopted by the command, served by a real process, and answered as ONNX Runtime itself answers them."""
+"""Other people's graphs: adopted by the command, served by a real process, with the same answers as ONNX Runtime itself gives."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def zeros(*shape: int) -> Array:
     return np.zeros(shape, np.float32)
 
 
-# The builder and the flags of each model, and what feeds its graph with one sequence.
+# For each model: its builder, its flags, and the function that makes its graph's inputs from one sequence.
 CASES: dict[str, tuple[Callable[[Path], Path], list[str], Callable[[Array], dict[str, Array]]]] = {
     "torch-gru": (graphs.torch_gru, [], lambda x: {"input": x[None], "h0": zeros(2, 1, HIDDEN)}),
     "torch-lstm": (graphs.torch_lstm, [], lambda x: {"input": x[None], "h0": zeros(2, 1, HIDDEN), "c0": zeros(2, 1, HIDDEN)}),
@@ -100,7 +100,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def adopted(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of them all; shared, so no test may write into it."""
+    """A repository with all of these models; shared, so no test may write into it."""
     model_dir = tmp_path_factory.mktemp("adopted")
     for name, case in (CASES | STEPWISE).items():
         assert adopt.main([str(files[name]), "--name", name, "--model-dir", str(model_dir), *case[1]]) == 0, name
@@ -118,7 +118,7 @@ def spec_of(model_dir: Path, name: str) -> ModelSpec:
 
 
 def sequences(spec: ModelSpec, seed: int = 0) -> list[Array]:
-    """Some of unequal length, some alike, unless the model fixes it."""
+    """Sequences, some of the same length and some not, unless the model fixes the length."""
     rng = np.random.default_rng(seed)
     lengths = [spec.time_steps] * 3 if spec.time_steps else [1, 7, 40, 7, 2]
     return [rng.standard_normal((length, len(spec.features))).astype(np.float32) for length in lengths]
@@ -144,7 +144,7 @@ def assert_close(actual: Array, expected: Array, spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_served_model_answers_as_its_file_does(name: str, client: httpx.Client, adopted: Path, files: dict[str, Path]) -> None:
-    """Whatever its layout: several sequences in one request, each equal to the bare graph run for it alone."""
+    """In every layout, each of several sequences in one request equals a run of the bare graph on that sequence alone."""
     spec = spec_of(adopted, name)
     instances = sequences(spec)
     for steps, prediction in zip(instances, served(client, name, instances, spec), strict=True):
@@ -159,7 +159,7 @@ def test_a_served_model_answers_as_its_file_does(name: str, client: httpx.Client
 def test_a_model_of_one_step_a_call_is_stepped_through_the_sequence(
     name: str, client: httpx.Client, adopted: Path, files: dict[str, Path]
 ) -> None:
-    """Its states go from call to call, and each to its own input."""
+    """Each state must be passed from call to call, to its own input."""
     spec = spec_of(adopted, name)
     _, _, start, back = STEPWISE[name]
     (output,) = spec.outputs
@@ -177,7 +177,7 @@ def test_a_model_of_one_step_a_call_is_stepped_through_the_sequence(
 def test_a_model_from_torch_answers_as_torch_does(
     name: str, cell: type[torch.nn.RNNBase], client: httpx.Client, adopted: Path
 ) -> None:
-    """The exporter's work is in between: what the user has is the network."""
+    """The user has the network, and the exporter stands between it and the adopted graph."""
     spec, module = spec_of(adopted, name), graphs.network(cell)
     instances = sequences(spec)
     for steps, prediction in zip(instances, served(client, name, instances, spec), strict=True):
@@ -188,11 +188,11 @@ def test_a_model_from_torch_answers_as_torch_does(
 
 @pytest.mark.parametrize("name", [*CASES, *STEPWISE])
 def test_what_was_adopted_can_be_verified(name: str, adopted: Path, capsys: Shown) -> None:
-    """The artifact is one like any other."""
+    """An adopted version is an artifact like any other."""
     assert verify.main([str(adopted / name / "1")]) == 0
     shown = capsys.readouterr().out
     assert "reproduces its golden sample" in shown
-    assert "float64" not in shown  # nobody has equations of it
+    assert "float64" not in shown  # there are no equations of an adopted model
 
 
 def test_a_version_is_served_from_its_own_folder(files: dict[str, Path], adopted: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_version_is_served_from_its_own_folder(files: dict[str, Path], adopted
 
 
 def test_states_are_paired_by_what_they_do(adopted: Path) -> None:
-    """In this file the names of the outputs are swapped: by name or by position the states would be mixed up in silence."""
+    """The output names of this file are swapped: pairing by name or position would mix up the states without an error."""
     pairs = {state.input: state.output for state in spec_of(adopted, "crossed-names").states}
     assert pairs == {"state_a": "state_b_out", "state_b": "state_a_out"}
     pairs = {state.input: state.output for state in spec_of(adopted, "torch-lstm").states}
@@ -214,21 +214,21 @@ def test_states_are_paired_by_what_they_do(adopted: Path) -> None:
 
 
 def test_where_pieces_cannot_be_compared_a_recurrent_node_tells_the_pairs(adopted: Path) -> None:
-    """A graph of exactly 16 steps never sees the whole; its LSTM node still starts with one input and ends with one output."""
+    """A graph of exactly 16 steps cannot run a whole sequence in one call, but its LSTM node shows which states belong together."""
     spec = spec_of(adopted, "fixed-chunks")
     assert {state.input: state.output for state in spec.states} == {"one": "second", "two": "first"}
     assert (spec.time_steps, spec.causal) == (16, True)
 
 
 def test_a_forecast_as_long_as_its_context_is_not_taken_for_answers_to_each_step(adopted: Path) -> None:
-    """Its first number depends on the last step."""
+    """A forecast's first number depends on the last step."""
     spec = spec_of(adopted, "horizon-of-context")
     assert [output.shape for output in spec.outputs] == [(12, 1)]
     assert not spec.every_step(spec.outputs[0])
 
 
 def test_axes_are_read_by_what_they_do(adopted: Path) -> None:
-    """Nothing in the file says that time comes first."""
+    """Nothing in this file says that the time axis comes first."""
     spec = spec_of(adopted, "time-major")
     assert (spec.input.time_axis, spec.input.batch_axis) == (0, 1)
     (output,) = spec.outputs
@@ -237,12 +237,12 @@ def test_axes_are_read_by_what_they_do(adopted: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bidirectional", "forecaster", "relaxed-torch"])
 def test_what_needs_the_whole_sequence_is_not_streamed(name: str, adopted: Path) -> None:
-    """A stream of it would give other answers than the sequence."""
+    """As a stream, such a model would give other answers than for the whole sequence."""
     assert not spec_of(adopted, name).causal
 
 
 def test_a_graph_that_keeps_its_states_inside_is_told_how_it_could_be_streamed(tmp_path: Path, capsys: Shown) -> None:
-    """It looks at nothing that comes later: only its export lacks something."""
+    """Such a model is causal: only its export lacks the states."""
     file = graphs.torch_export(tmp_path / "m.onnx", graphs.network(torch.nn.LSTM, stateful=False))
     assert run(tmp_path / "model", file, "--dry-run") == 0
     shown = capsys.readouterr().out
@@ -253,20 +253,20 @@ def test_a_graph_that_keeps_its_states_inside_is_told_how_it_could_be_streamed(t
 
 
 def test_outputs_for_a_step_and_for_a_sequence_are_told_apart(adopted: Path) -> None:
-    """And what is no float is left out."""
+    """Both are served, and an output that is not a float is left out."""
     spec = spec_of(adopted, "several-outputs")
     assert {output.name: spec.every_step(output) for output in spec.outputs} == {"scores": True, "summary": False}
 
 
 def test_rows_that_depend_on_their_batch_run_alone(adopted: Path) -> None:
-    """Else a caller's answer would depend on who else asks."""
+    """Otherwise a client's answer would depend on the requests of other clients."""
     spec = spec_of(adopted, "dependent-rows")
     assert spec.max_batch_size == 1
     assert spec.causal
 
 
 def test_a_graph_without_free_axes_is_served_as_it_is(adopted: Path) -> None:
-    """As torch exports it when nothing is said of axes: one sequence a run, of as many steps as the example had."""
+    """torch exports such a graph without `dynamic_axes`: it runs one sequence with exactly as many steps as the example."""
     spec = spec_of(adopted, "torch-fixed")
     assert (spec.max_batch_size, spec.time_steps, spec.input.batch_axis, spec.causal) == (1, 5, 0, True)
     spec = spec_of(adopted, "raw-time-first")
@@ -275,7 +275,7 @@ def test_a_graph_without_free_axes_is_served_as_it_is(adopted: Path) -> None:
 
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_what_looks_ahead_is_seen_to_at_any_size_of_input(size: float, tmp_path: Path) -> None:
-    """A change of 1 is nothing beside raw readings; a stream of a bidirectional model would answer something else."""
+    """A change of 1 does not show beside large raw readings, and a bidirectional model would then pass as causal."""
     sample = tmp_path / "sample.npy"
     np.save(sample, (size * np.random.default_rng(4).standard_normal((100, FEATURES))).astype(np.float32))
     for direction, batch in (("forward", 1), ("bidirectional", 1), ("bidirectional", "batch")):
@@ -289,7 +289,7 @@ def test_what_looks_ahead_is_seen_to_at_any_size_of_input(size: float, tmp_path:
 
 
 def large(folder: Path, size: float = 1e6) -> list[str]:
-    """The flag that gives typical input of this size."""
+    """The flags that give a sample of this size as typical input."""
     np.save(folder / "large.npy", (size * np.random.default_rng(4).standard_normal((100, FEATURES))).astype(np.float32))
     return ["--sample", str(folder / "large.npy")]
 
@@ -311,7 +311,7 @@ def large(folder: Path, size: float = 1e6) -> list[str]:
 def test_what_large_input_hides_is_seen_at_smaller_sizes(
     choices: dict[str, Any], causal: bool, size: float, tmp_path: Path
 ) -> None:
-    """Units at their limits look neither ahead nor back; a smaller input of the same model would be answered otherwise."""
+    """Saturated units hide that a model looks ahead, or has a memory, which smaller input shows."""
     file = graphs.saturating(tmp_path / "m.onnx", **choices)
     assert run(tmp_path / "model", file, *large(tmp_path, size)) == 0
     assert spec_of(tmp_path / "model", "m").causal == causal
@@ -320,7 +320,7 @@ def test_what_large_input_hides_is_seen_at_smaller_sizes(
 @pytest.mark.parametrize(("axis", "causal", "together"), [(0, True, 1), (1, False, None)], ids=["batch", "time"])
 @pytest.mark.parametrize("louder", [False, True], ids=["down", "up"])
 def test_what_shows_in_loud_input_only_is_seen(axis: int, causal: bool, together: int | None, louder: bool, tmp_path: Path) -> None:
-    """Noise about 1 would call it causal, or its rows independent, and the first loud stream would be answered wrongly."""
+    """Tried on noise about 1 only, it would pass as causal or its rows as independent, and loud streams would get wrong answers."""
     assert run(tmp_path / "model", graphs.loud(tmp_path / "m.onnx", axis=axis, louder=louder)) == 0
     spec = spec_of(tmp_path / "model", "m")
     assert (spec.causal, spec.max_batch_size) == (causal, together)
@@ -328,7 +328,7 @@ def test_what_shows_in_loud_input_only_is_seen(axis: int, causal: bool, together
 
 @pytest.mark.parametrize(("direction", "causal"), [("forward", True), ("bidirectional", False)])
 def test_a_graph_that_fixes_one_step_is_streamed_step_by_step(direction: str, causal: bool, tmp_path: Path) -> None:
-    """There is no other step that could be asked; a node that runs backwards wants all of them at once."""
+    """Causality cannot be tried with one step a call, so the direction of the nodes decides: a backward node needs all steps."""
     file = graphs.saturating(tmp_path / "m.onnx", direction=direction, dims=("batch", 1, FEATURES))
     assert run(tmp_path / "model", file) == 0
     spec = spec_of(tmp_path / "model", "m")
@@ -336,7 +336,7 @@ def test_a_graph_that_fixes_one_step_is_streamed_step_by_step(direction: str, ca
 
 
 def test_what_the_last_bit_of_the_input_leads_beyond_says_nothing(tmp_path: Path, capsys: Shown) -> None:
-    """Beyond 1 there is no answer, and typical input reaches 1."""
+    """This graph has no answer above 1 and typical input reaches 1, so a change of the last bit may give NaN."""
     np.save(tmp_path / "sample.npy", np.ones((100, FEATURES), np.float32))
     assert run(tmp_path / "model", graphs.edge(tmp_path / "m.onnx"), "--sample", str(tmp_path / "sample.npy")) == 0
     shown = capsys.readouterr().out
@@ -346,7 +346,7 @@ def test_what_the_last_bit_of_the_input_leads_beyond_says_nothing(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["gain", "gain-of-chunks"])
 def test_a_state_that_may_not_be_below_zero_is_asked_where_it_can_be(name: str, adopted: Path) -> None:
-    """From a state that the graph never reaches it answers NaN, which says nothing of what depends on what."""
+    """From a state that the graph never reaches it answers NaN, and NaN does not show what depends on what."""
     spec = spec_of(adopted, name)
     assert spec.causal
     assert spec.max_batch_size is None
@@ -354,7 +354,7 @@ def test_a_state_that_may_not_be_below_zero_is_asked_where_it_can_be(name: str, 
 
 
 def test_the_tolerance_is_as_sharp_as_the_smallest_tensor_lets_it_be(tmp_path: Path) -> None:
-    """One number for all tensors, so the largest must still be rounded as it is; but no coarser than that."""
+    """One tolerance serves all tensors: it must allow the rounding of the largest, and be no coarser than that."""
     g = Builder(21)
     y, final, _ = g.cell(g.input("x", ["time", "batch", FEATURES]), g.input("h", [1, "batch", HIDDEN]), linear_before_reset=1)
     g.output("y", ["time", "batch", HIDDEN], g.add("Mul", [y, g.constant(100.0, np.float32)]))
@@ -366,14 +366,14 @@ def test_the_tolerance_is_as_sharp_as_the_smallest_tensor_lets_it_be(tmp_path: P
 
 
 def test_a_gru_that_cuda_does_not_run_is_not_promised_there(adopted: Path) -> None:
-    """ONNX Runtime would run it on the CPU without a word."""
+    """ONNX Runtime would run it on the CPU without a message."""
     assert set(spec_of(adopted, "keras-gru").graphs) == {CPU}
     assert set(spec_of(adopted, "torch-gru").graphs) == {CPU, CUDA}
 
 
 @pytest.mark.parametrize("name", ["rank-4-state", "relaxed"])
 def test_a_relaxed_graph_equals_the_original_from_any_state(name: str, adopted: Path) -> None:
-    """The batch of one is built into the constants of this file: many rows at once must still be each row alone."""
+    """This file has a batch of one in its constants: with more rows, each must still get the answer that it gets alone."""
     spec = spec_of(adopted, name)
     original = Engine(spec_of(adopted, "rank-4-state"), adopted / "rank-4-state" / "1", device="cpu")
     engine = Engine(spec, adopted / name / "1", device="cpu")
@@ -395,7 +395,7 @@ def run(model_dir: Path, file: Path, *flags: str) -> int:
 
 
 def test_it_says_what_each_tensor_was_taken_for_and_why(tmp_path: Path, capsys: Shown) -> None:
-    """Who adopts a file must be able to see that it was understood."""
+    """The user must be able to check that the file was understood."""
     assert run(tmp_path / "model", graphs.torch_lstm(tmp_path / "m.onnx")) == 0
     shown = capsys.readouterr().out
     for said in (
@@ -411,7 +411,7 @@ def test_it_says_what_each_tensor_was_taken_for_and_why(tmp_path: Path, capsys: 
 
 
 def test_a_dry_run_publishes_nothing(tmp_path: Path, capsys: Shown) -> None:
-    """It is for looking."""
+    """A dry run only shows what would be done."""
     result = tmp_path / "result.json"
     assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), "--dry-run", "--json", str(result)) == 0
     assert not (tmp_path / "model").exists()
@@ -422,14 +422,14 @@ def test_a_dry_run_publishes_nothing(tmp_path: Path, capsys: Shown) -> None:
 
 
 def test_the_line_that_serves_it_makes_it_the_default(tmp_path: Path, capsys: Shown) -> None:
-    """Of a repository with several models the service starts with no other."""
+    """With several models in a repository, the service does not start without a default model."""
     assert run(tmp_path / "model", graphs.simple(tmp_path / "m.onnx")) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Serve it:"))
     assert line.split(maxsplit=2)[2] == f"make serve ARGS='--model-dir {tmp_path / 'model'} --default-model m'"
 
 
 def test_flags_beat_inference(tmp_path: Path) -> None:
-    """The user knows the model."""
+    """The user knows the model better than any inference from its file."""
     flags = ["--features", "a,b,c,d", "--outputs", "summary", "--description", "A test.", "--sample-rate", "100"]
     assert run(tmp_path / "model", graphs.several_outputs(tmp_path / "m.onnx"), *flags) == 0
     spec = spec_of(tmp_path / "model", "m")
@@ -439,7 +439,7 @@ def test_flags_beat_inference(tmp_path: Path) -> None:
 
 
 def test_pairs_that_the_user_gives_are_taken_and_doubted(tmp_path: Path, capsys: Shown) -> None:
-    """Flags win, but what was measured is said: a stream with these pairs would not be the sequence."""
+    """Flags win, but a warning says what was measured: a stream with these pairs does not equal the sequence."""
     flags = ["--state", "state_a:state_a_out", "--state", "state_b:state_b_out"]
     assert run(tmp_path / "model", graphs.crossed_names(tmp_path / "m.onnx"), *flags) == 0
     assert not spec_of(tmp_path / "model", "m").causal
@@ -448,7 +448,7 @@ def test_pairs_that_the_user_gives_are_taken_and_doubted(tmp_path: Path, capsys:
 
 @pytest.mark.parametrize("suffix", ["npy", "npz", "csv"])
 def test_the_golden_sample_is_made_of_typical_input(suffix: str, tmp_path: Path) -> None:
-    """Noise is not what a model is for."""
+    """A model is made for typical input, not for noise."""
     steps = np.random.default_rng(3).uniform(100, 200, (60, FEATURES)).astype(np.float32)
     sample = tmp_path / f"sample.{suffix}"
     if suffix == "npy":
@@ -464,7 +464,7 @@ def test_the_golden_sample_is_made_of_typical_input(suffix: str, tmp_path: Path)
 
 
 def test_external_data_is_packed_into_the_version(tmp_path: Path) -> None:
-    """A version is opened from its own folder, wherever it is copied."""
+    """A version must open from its own folder, wherever that is copied."""
     original = graphs.torch_gru(tmp_path / "m.onnx")
     split = tmp_path / "split.onnx"
     onnx.save(onnx.load(original), split, save_as_external_data=True, location="split.data", size_threshold=0)
@@ -478,7 +478,7 @@ def test_external_data_is_packed_into_the_version(tmp_path: Path) -> None:
 
 
 def test_weights_too_large_for_one_file_lie_beside_it(tmp_path: Path, adopted: Path) -> None:
-    """Protobuf ends at 2 GiB; ONNX Runtime opens the two files from their folder, and writing them again appends nothing."""
+    """Protobuf is limited to 2 GiB; ONNX Runtime opens both files from their folder, and writing again appends nothing."""
     original = onnx.load(graphs.torch_gru(tmp_path / "m.onnx"))
     onnx.save(original, tmp_path / "split.onnx", save_as_external_data=True, location="split.data", size_threshold=0)
     graph, folder = inspection.read(tmp_path / "split.onnx"), tmp_path / "written"
@@ -600,7 +600,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_adopted_is_refused_with_the_next_step(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """One message, no traceback, and nothing is left in the repository."""
+    """The user gets one message and no traceback, and nothing is left in the repository."""
     build, flags, said = REFUSED[case]
     flags = large(tmp_path) if "LARGE" in flags else flags
     assert run(tmp_path / "model", build(tmp_path / "m.onnx"), *flags) == 1
@@ -625,7 +625,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_flag_that_does_not_fit_is_wrong_use(case: str, tmp_path: Path, capsys: Shown) -> None:
-    """It says what there is."""
+    """The message says which values are possible."""
     flags, said = WRONG[case]
     assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx"), *flags) == 2
     assert said in capsys.readouterr().err
@@ -639,7 +639,7 @@ def huge_by_its_header(path: Path) -> None:
 
 
 def locked(path: Path) -> None:
-    """An archive that says it is encrypted."""
+    """Mark the archive as encrypted."""
     with path.open("wb") as file:
         np.savez(file, steps=zeros(5, FEATURES))
     found = bytearray(path.read_bytes())
@@ -665,7 +665,7 @@ BAD_SAMPLES: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", BAD_SAMPLES)
 def test_a_sample_of_no_use_is_wrong_use(kind: str, tmp_path: Path, capsys: Shown) -> None:
-    """One message, no traceback; and nobody waits for a pipe that nobody writes to."""
+    """The user gets one message and no traceback, and the command does not wait for a pipe that nobody writes to."""
     suffix, write, said = BAD_SAMPLES[kind]
     sample = tmp_path / f"sample{suffix}"
     write(sample)
@@ -674,7 +674,7 @@ def test_a_sample_of_no_use_is_wrong_use(kind: str, tmp_path: Path, capsys: Show
 
 
 def test_a_table_may_begin_with_the_mark_of_a_spreadsheet(tmp_path: Path) -> None:
-    """It is no part of the first number, nor of the first name."""
+    """The byte order mark must not become part of the first number or the first name."""
     sample = tmp_path / "sample.csv"
     for first in ("", "f1,f0,f2,f3\n"):
         sample.write_text("\ufeff" + first + "1,2,3,4\n" * 50, encoding="utf-8")
@@ -685,20 +685,20 @@ def test_a_table_may_begin_with_the_mark_of_a_spreadsheet(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("name", "said"), [("nowhere.onnx", "is no file"), (".", "is no file"), ("x" * 300, "name too long")])
 def test_what_is_no_file_is_wrong_use(name: str, said: str, tmp_path: Path, capsys: Shown) -> None:
-    """Whatever the system says when it is asked."""
+    """The system reports such names with different errors."""
     assert run(tmp_path / "model", tmp_path / name) == 2
     assert said in capsys.readouterr().err
 
 
 def test_a_graph_that_does_not_end_is_given_up(tmp_path: Path) -> None:
-    """Whoever adopts it would sit and wait."""
+    """Otherwise the command would hang."""
     probe = Probe(graphs.endless(tmp_path / "m.onnx"), limit_s=0.5)
     with pytest.raises(Refused, match="look for a loop in it that does not end"):
         probe.run({"x": zeros(1, 2, FEATURES)})
 
 
 def test_folders_that_are_no_versions_are_not_counted(tmp_path: Path) -> None:
-    """A version has nine digits at most: a date and a time are something else."""
+    """A version has nine digits at most: a date with a time is not a version."""
     for name in ("20260102030405", "007", "3"):
         (tmp_path / "model" / "m" / name).mkdir(parents=True)
     assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx")) == 0
@@ -706,14 +706,14 @@ def test_folders_that_are_no_versions_are_not_counted(tmp_path: Path) -> None:
 
 
 def test_a_model_whose_versions_are_used_up_is_refused(tmp_path: Path, capsys: Shown) -> None:
-    """There is no number to publish it by."""
+    """No number is left for the next version."""
     (tmp_path / "model" / "m" / "999999999").mkdir(parents=True)
     assert run(tmp_path / "model", graphs.torch_gru(tmp_path / "m.onnx")) == 1
     assert "its versions end at 999999999" in capsys.readouterr().err
 
 
 def test_names_of_axes_tell_apart_what_nothing_else_does(tmp_path: Path) -> None:
-    """Rows that depend on their batch are asked one by one, in the order that the file names."""
+    """If the outputs depend on all of both axes, only their names tell batch from time."""
     for dims in (("batch", "time", FEATURES), ("time", "batch", FEATURES)):
         assert run(tmp_path / "model", graphs.dependent_both_ways(tmp_path / "m.onnx", dims)) == 0
     first, second = (manifest.read(tmp_path / "model" / "m" / version) for version in ("1", "2"))
@@ -722,7 +722,7 @@ def test_names_of_axes_tell_apart_what_nothing_else_does(tmp_path: Path) -> None
 
 
 def test_a_sample_of_another_width_is_wrong_use(tmp_path: Path, capsys: Shown) -> None:
-    """It says both shapes."""
+    """The message gives both shapes."""
     np.save(tmp_path / "sample.npy", zeros(50, FEATURES + 1))
     file = graphs.torch_gru(tmp_path / "m.onnx")
     assert run(tmp_path / "model", file, "--sample", str(tmp_path / "sample.npy")) == 2
@@ -744,14 +744,14 @@ def test_a_sample_of_another_width_is_wrong_use(tmp_path: Path, capsys: Shown) -
     ],
 )
 def test_a_flag_that_cannot_be_read_is_wrong_use(flags: list[str], tmp_path: Path) -> None:
-    """As of every script."""
+    """Every script treats such flags the same."""
     with pytest.raises(SystemExit) as exit:
         run(tmp_path / "model", graphs.simple(tmp_path / "m.onnx"), *flags)
     assert exit.value.code == 2
 
 
 def test_a_constant_of_no_axes_is_one_number(tmp_path: Path, capsys: Shown) -> None:
-    """One in a list has an axis."""
+    """A number in a list has an axis, and does not fit."""
     flags = ["--features", str(CHUNK), "--constant"]
     assert run(tmp_path / "model", graphs.chunked(tmp_path / "m.onnx"), *flags, "sr=[16000]") == 2
     assert "must be JSON that fits sr int64 []: its shape is [1]" in capsys.readouterr().err
@@ -759,19 +759,19 @@ def test_a_constant_of_no_axes_is_one_number(tmp_path: Path, capsys: Shown) -> N
 
 
 def test_names_of_tensorflow_may_hold_colons() -> None:
-    """IN:OUT is parted where both sides are names."""
+    """IN:OUT is split at the colon between the names, not at that of a suffix such as :0."""
     assert adopt._pair("h_in:h_out") == ("h_in", "h_out")
     assert adopt._pair("h:0:h_next:0") == ("h:0", "h_next:0")
 
 
 def test_a_model_of_others_has_no_model_card(adopted: Path, capsys: Shown) -> None:
-    """It is measured as the denoiser of a gyro that it is not."""
+    """The card measures a model as a gyro denoiser, and other people's models are not one."""
     assert card.main([str(adopted / "torch-gru" / "1")]) == 1
     assert "cannot be measured" in capsys.readouterr().err
 
 
 def test_a_memoryless_graph_needs_no_state_to_be_streamed(tmp_path: Path) -> None:
-    """Pieces of its input are answered as the whole: that was measured, not concluded from the lack of states."""
+    """Pieces of its input get the same answers as the whole: this is measured, not concluded from the lack of states."""
     assert run(tmp_path / "model", graphs.simple(tmp_path / "m.onnx")) == 0
     spec = spec_of(tmp_path / "model", "m")
     assert spec.causal
@@ -779,7 +779,7 @@ def test_a_memoryless_graph_needs_no_state_to_be_streamed(tmp_path: Path) -> Non
 
 
 def test_an_input_with_a_default_needs_no_value(tmp_path: Path) -> None:
-    """ONNX files may bring one, and files of old list every weight as an input."""
+    """ONNX files may hold default values, and older files list every weight as an input."""
     g = Builder()
     x = g.input("x", ["batch", "time", FEATURES])
     scale = g.input("scale", [1], FLOAT)

@@ -1,4 +1,4 @@
-"""The house's floors, as data: what may import what, and how long a file may be."""
+"""The floors of the architecture, as data: which module may import which, and how long a file may be."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Imports go strictly down; modules on one floor do not see each other. A package that stands here stands for all modules in it;
-# those of http, processes and streaming have floors of their own.
+# Imports go strictly down; modules on one floor do not import each other. A package in this list stands for all of its modules;
+# http, processes and streaming are listed module by module.
 FLOORS = [
     {"watched"},
     {"errors", "logs", "traces", "cost", "counted", "observed", "loop_time", "cpus", "gpu", "disk", "probe", "orders"}
@@ -37,13 +37,13 @@ FLOORS = [
     {"http.server"},
     {"__main__"},
 ]
-# What scripts may use of the service: what the artifact is and what runs it, nothing that serves.
+# Modules of the service that scripts may import: those that define the artifact and run it, none that serve.
 FOR_SCRIPTS = {"cpus", "errors", "manifest", "tensors", "runtime", "runner", "engine", "golden"}
 # Servers that the service is measured beside.
 RIVALS = {"scripts.bench.afternoon", "scripts.bench.bare"}
-# What measures a part of the service from within, in a process of its own.
+# Scripts that measure a part of the service from within, in a separate process.
 WITHIN = {"scripts.bench.expiry"}
-# Within the packages that hold several floors of their own, who may be imported by their siblings.
+# In a package that stands in FLOORS as a whole, the modules that their siblings may import.
 SHARED_IN_PACKAGE = {
     "app.stores",
     "app.stores.files",
@@ -99,9 +99,9 @@ APP, SCRIPTS = modules("app"), modules("scripts")
 
 
 def imports(path: Path, known: dict[str, Path], *, at_once: bool = False) -> Iterator[str]:
-    """Every module that a file imports, as far down as it can be told: `from app import x` is app.x where that exists.
+    """Every module that a file imports, as exactly as possible: `from app import x` yields app.x if that is a module.
 
-    `at_once`: without those of its functions.
+    `at_once`: without the imports inside functions.
     """
     tree = ast.parse(path.read_text())
     for node in tree.body if at_once else ast.walk(tree):
@@ -126,7 +126,7 @@ def floor(module: str) -> int:
 
 @pytest.mark.parametrize("module", [name for name in APP if name != "app"])
 def test_imports_in_the_service_go_strictly_down(module: str) -> None:
-    """A module that reaches up or sideways makes two nouns one."""
+    """A module that imports upwards or sideways couples two things that should be separate."""
     for target in imports(APP[module], APP):
         if target.split(".")[0] != "app" or target == "app":
             continue
@@ -137,7 +137,7 @@ def test_imports_in_the_service_go_strictly_down(module: str) -> None:
 
 @pytest.mark.parametrize("module", list(APP))
 def test_each_library_is_known_in_its_own_place_only(module: str) -> None:
-    """torch has no business in the service at all, and the core must not know how it is reached."""
+    """The service must not need torch, and its core must not know about HTTP."""
     for target in imports(APP[module], APP):
         library = target.split(".")[0]
         if library in ONLY_IN:
@@ -156,7 +156,7 @@ def test_scripts_use_the_artifact_and_the_engine_only(module: str) -> None:
 
 
 def test_scripts_have_no_import_cycle() -> None:
-    """The training files are read in one order."""
+    """Without cycles, the files of training can be read in one order."""
     edges = {name: {t for t in imports(path, SCRIPTS) if t in SCRIPTS} for name, path in SCRIPTS.items()}
     while leaves := {name for name, targets in edges.items() if not targets & (edges.keys() - {"scripts", "scripts.training"})}:
         edges = {name: targets for name, targets in edges.items() if name not in leaves}
@@ -165,7 +165,7 @@ def test_scripts_have_no_import_cycle() -> None:
 
 @pytest.mark.parametrize("command", ["train", "export", "runs", "tune", "evaluate", "verify", "adopt"])
 def test_a_command_for_data_of_ones_own_does_not_wait_for_scipy(command: str) -> None:
-    """It takes a second of each start, and only the simulated gyroscope needs it."""
+    """SciPy takes a second to import, and only the simulated gyroscope needs it."""
     met, ahead = set(), {f"scripts.{command}"}
     while ahead:
         module = ahead.pop()
@@ -177,19 +177,19 @@ def test_a_command_for_data_of_ones_own_does_not_wait_for_scipy(command: str) ->
 
 @pytest.mark.parametrize("path", [*APP.values(), *SCRIPTS.values()], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_outgrows_its_cap(path: Path) -> None:
-    """A file that does holds two nouns: part them."""
+    """A file that is too long holds two concepts, and should be split."""
     cap = CAPS[path.relative_to(ROOT).parts[0]]
     assert len(path.read_text().splitlines()) <= cap
 
 
 @pytest.mark.parametrize("path", [*APP.values(), *SCRIPTS.values()], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_says_what_it_owns(path: Path) -> None:
-    """The first thing a reader of a file wants to know."""
+    """A reader of a file wants to know this first."""
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
 
 
 def test_every_suppression_gives_its_reason() -> None:
-    """A check that is switched off in silence stays off."""
+    """A check that is switched off without a reason stays off."""
     bare = re.compile(r"# (type: ignore(\[[^]]*\])?|noqa(: ?[A-Z0-9, ]+)?)\s*$")
     for path in [*APP.values(), *SCRIPTS.values(), *sorted((ROOT / "tests").glob("*.py"))]:
         for number, line in enumerate(path.read_text().splitlines(), start=1):

@@ -1,4 +1,4 @@
-"""How connections come in where the system has no room for another."""
+"""How connections are accepted when the system has no file descriptors left."""
 
 import asyncio
 import errno
@@ -12,7 +12,7 @@ from app.http.arrivals import PAUSE, Arrivals
 
 
 class Full(socket.socket):
-    """A listener for whose first caller the system has no file left."""
+    """A listener whose first accept fails because no file descriptors are left."""
 
     asked = 0
 
@@ -25,7 +25,7 @@ class Full(socket.socket):
 
 @pytest.mark.parametrize("stops", [False, True], ids=["goes-on", "stops"])
 def test_who_comes_while_no_files_are_left_is_let_in_after_a_pause(monkeypatch: pytest.MonkeyPatch, *, stops: bool) -> None:
-    """Asked at once again, the system would say so again; never asked again, the service would be deaf for good."""
+    """An immediate retry would fail again; without a retry, the service would never accept connections again."""
     later: list[tuple[float, Callable[..., None], Any]] = []
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""Where the work on a body is done: what is little does not wait behind what is much, and what takes long holds nobody up."""
+"""Where the work on a body is done: small bodies do not wait behind large ones, and long work does not block the event loop."""
 
 import asyncio
 import gzip
@@ -29,7 +29,7 @@ LIMITS = Limits(1, LIMIT)
 
 
 async def beside_large_work(bodies: Bodies, work: Callable[[], Awaitable[Any]]) -> Any:
-    """What comes of work while the thread is taken by another's."""
+    """The result of `work` while the thread for large bodies is busy with another."""
     gate = threading.Event()
     other = asyncio.ensure_future(bodies.call(LARGE, gate.wait))
     try:
@@ -41,7 +41,7 @@ async def beside_large_work(bodies: Bodies, work: Callable[[], Awaitable[Any]]) 
 
 @pytest.mark.parametrize("body", [b"", Random(0).randbytes(30_000), bytes(LARGE)], ids=["empty", "dense", "zeros"])
 def test_a_small_packed_body_does_not_wait_behind_a_large_one(body: bytes) -> None:
-    """What can become a thousand times as large seldom does."""
+    """A compressed body can grow a thousandfold, but seldom does, so a small one is unpacked on the event loop."""
     bodies = Bodies(LIMIT, Room(2 * LIMIT))
     packed = gzip.compress(body)
     assert asyncio.run(beside_large_work(bodies, lambda: bodies.read(ReceivedBody(packed), PACKED))) == body
@@ -49,7 +49,7 @@ def test_a_small_packed_body_does_not_wait_behind_a_large_one(body: bytes) -> No
 
 @pytest.mark.parametrize("limit", [1000, LARGE - 1, LARGE, LARGE + 1, LIMIT])
 def test_a_packed_body_is_unpacked_up_to_the_limit_and_no_further(limit: int) -> None:
-    """Wherever it is unpacked."""
+    """The limit holds on the event loop and in the thread."""
     bodies = Bodies(limit, Room(2 * limit))
     assert len(asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(limit))), PACKED))) == limit
     with pytest.raises(TooLarge, match=f"more than {limit} bytes"):
@@ -57,7 +57,7 @@ def test_a_packed_body_is_unpacked_up_to_the_limit_and_no_further(limit: int) ->
 
 
 class Sending:
-    """A caller who sends pieces of 500 bytes, and the last when it is let go on."""
+    """A client that sends pieces of 500 bytes, and the last one once `last` is set."""
 
     def __init__(self, pieces: int) -> None:
         self.left = pieces
@@ -72,7 +72,7 @@ class Sending:
 
 
 def test_all_bodies_together_have_a_limit_too() -> None:
-    """Each within its own, and thousands at once: the service would be killed for its memory, and all in it lost."""
+    """Thousands of bodies at once, each within its own limit, could use up the memory and get the whole service killed."""
 
     async def scenario() -> None:
         bodies = Bodies(LIMIT, room := Room(3000))
@@ -100,7 +100,7 @@ def test_what_becomes_of_a_packed_body_counts() -> None:
 
 
 class Noting(codec.Decoder):
-    """Notes the threads in which it searches."""
+    """A decoder that records the threads in which it searches for errors."""
 
     def __init__(self, threads: list[threading.Thread]) -> None:
         super().__init__(LIMITS, TOKENS)
@@ -116,7 +116,7 @@ class Noting(codec.Decoder):
 
 
 class Idle:
-    """A service, as far as a request that is refused needs one; and its model."""
+    """As much of a service and its model as a refused request needs."""
 
     spec = SPEC
 
@@ -138,7 +138,7 @@ SIZES = pytest.mark.parametrize("steps", [1, SEARCHED // 8, LARGE // 8], ids=["s
 
 @SIZES
 def test_what_is_wrong_with_a_chunk_is_searched_for_where_that_holds_nobody_up(steps: int) -> None:
-    """It takes many times as long as to read what is good, which is read here."""
+    """To find what is wrong takes many times as long as to read a good chunk, which is done on the event loop."""
     threads: list[threading.Thread] = []
     bodies = Bodies(LIMIT, Room(2 * LIMIT))
     decoder = ChunkDecoder(bodies, LIMITS, lambda: Noting(threads))

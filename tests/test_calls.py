@@ -1,4 +1,4 @@
-"""A request is answered the same whether it comes in one piece, which is the short way through the service, or in many."""
+"""A request gets the same answer whether it arrives in one piece, which is the short cut through the service, or in many."""
 
 import json
 import socket
@@ -40,7 +40,7 @@ def request(body: bytes, *, path: str = "/predict", headers: bytes = b"") -> byt
 
 
 def answers(caller: socket.socket, count: int) -> list[tuple[int, Any]]:
-    """Status and content of each."""
+    """The status and content of the next `count` answers."""
     found = []
     with caller.makefile("rb") as stream:
         for _ in range(count):
@@ -51,13 +51,13 @@ def answers(caller: socket.socket, count: int) -> list[tuple[int, Any]]:
 
 
 def expected(server: Server, body: bytes) -> Any:
-    """What a client that others wrote is told."""
+    """The answer that an independent client, httpx, gets."""
     answer = httpx.post(f"{server.url}/predict", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 200
     return answer.json()["predictions"]
 
 
-@pytest.mark.parametrize("lengths", [(1,), (3, 1), (200,), (1500,), (9000,)], ids=str)  # the last are more than is read at once
+@pytest.mark.parametrize("lengths", [(1,), (3, 1), (200,), (1500,), (9000,)], ids=str)  # the largest are more than one read takes
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7])
 def test_the_answer_is_the_same_in_however_many_pieces_a_request_comes(
     server: Server, caller: socket.socket, lengths: tuple[int, ...], pieces: int

@@ -1,4 +1,4 @@
-"""Which versions are served: swapped without a request that fails, refused without harm, ordered in all workers."""
+"""Which versions are served: they are swapped without a failed request, refused without harm, and ordered in all workers."""
 
 import asyncio
 import errno
@@ -63,7 +63,7 @@ def test_the_newest_good_versions_are_served_as_many_as_are_wanted(tmp_path: Pat
 
 
 def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tmp_path: Path) -> None:
-    """Whoever looks every second would else compute checksums of a bad version every second."""
+    """The folder is looked at every second, and a bad version's checksums must not be computed each time."""
     artifacts.build(tmp_path)
 
     async def main() -> None:
@@ -95,7 +95,7 @@ def test_a_bad_version_changes_nothing_and_is_not_read_again_until_it_changes(tm
 
 
 def test_a_version_that_cannot_be_read_for_a_moment_is_well_again_afterwards(tmp_path: Path) -> None:
-    """What is loaded was never in doubt, and nobody has to touch its files."""
+    """The loaded version stays good, and nobody has to touch its files."""
     folder = artifacts.build(tmp_path)
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def test_a_version_that_cannot_be_read_for_a_moment_is_well_again_afterwards(tmp
 
 
 def test_only_what_a_version_holds_and_who_may_read_it_mark_it(tmp_path: Path) -> None:
-    """A backup that links to its files, or an owner that is set again, must not have every replica load it anew."""
+    """A backup that links to the files, or a change of owner, must not make every replica load the version again."""
     folder = artifacts.build(tmp_path)
     graph = folder / "model.onnx"
     mark = mark_of(folder)
@@ -181,7 +181,7 @@ def test_an_order_that_is_refused_was_never_given(tmp_path: Path) -> None:
             await catalog.order("gyro-denoiser", VersionPolicy(specific=("3", "7")))
         assert served(catalog) == {"gyro-denoiser": ["3"]}
         assert await catalog.refresh() == 0
-        assert catalog.refused == {}  # nobody wants it any more
+        assert catalog.refused == {}  # no order asks for it any more
         artifacts.build(tmp_path, seed=3)
         await catalog.refresh()
         assert served(catalog) == {"gyro-denoiser": ["4"]}
@@ -193,7 +193,7 @@ def test_an_order_that_is_refused_was_never_given(tmp_path: Path) -> None:
 
 
 def test_a_version_that_comes_back_is_the_one_that_was_kept_for_its_streams(tmp_path: Path) -> None:
-    """To and fro between two versions, with streams on both: none is loaded twice, none is lost sight of."""
+    """Orders may go back and forth between two versions with streams on both: neither is loaded twice or forgotten."""
     for seed in range(2):
         artifacts.build(tmp_path, seed=seed)
 
@@ -222,7 +222,7 @@ def test_a_version_that_comes_back_is_the_one_that_was_kept_for_its_streams(tmp_
 
 
 def test_two_who_give_orders_at_once_each_carry_out_both(tmp_path: Path) -> None:
-    """The number that a worker reports stands for that order and all before it."""
+    """The number that a worker reports stands for that order and all orders before it."""
     for name in ("gyro-denoiser", "a", "b"):
         artifacts.build(tmp_path / "models", name=name)
 
@@ -235,7 +235,7 @@ def test_two_who_give_orders_at_once_each_carry_out_both(tmp_path: Path) -> None
         numbers = await asyncio.gather(first.order("a", None), second.order("b", None))
         assert max(numbers) == 2
         for catalog, number in zip((first, second), numbers, strict=True):
-            assert len(catalog.names()) == 3 - number  # all orders up to the number, and no others
+            assert len(catalog.names()) == 3 - number  # exactly the orders up to the number
             assert await catalog.refresh() == 2
             assert served(catalog) == {"gyro-denoiser": ["1"]}
             await catalog.close()
@@ -244,7 +244,7 @@ def test_two_who_give_orders_at_once_each_carry_out_both(tmp_path: Path) -> None
 
 
 class Blinking(Repository):
-    """A repository on a network that is gone when it is looked at for the time that `gone_at` says."""
+    """A repository on a network drive that is missing at the look with the number `gone_at`."""
 
     looks, gone_at = 0, 0
 
@@ -256,14 +256,14 @@ class Blinking(Repository):
 
 
 def test_an_order_that_is_given_reaches_all_workers_though_the_repository_is_gone_for_a_moment(tmp_path: Path) -> None:
-    """It would else be served here, not by the others, and its caller told that nothing was done."""
+    """Otherwise this worker alone would serve the version, and the client would be told that nothing was done."""
     artifacts.build(tmp_path / "models")
 
     async def main() -> None:
         service = await service_over(tmp_path / "models", book=OrderBook(tmp_path))
         operations = Operations(service, fleet := Fleet())
         repository = service.catalog.repository = Blinking(tmp_path / "models")
-        fleet.report = lambda: fleet.level(fleet.done)  # as if the others did it at once
+        fleet.report = lambda: fleet.level(fleet.done)  # as if the other workers carried it out at once
         repository.gone_at = 2
         await operations.unload("gyro-denoiser")
         assert (repository.looks, fleet.done, served(service.catalog)) == (3, 1, {})
@@ -277,14 +277,14 @@ def test_an_order_that_is_given_reaches_all_workers_though_the_repository_is_gon
 
 
 class FullBook(OrderBook):
-    """On a disk without room."""
+    """An order book on a full disk."""
 
     def give(self, *_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_what_was_loaded_for_an_order_that_cannot_be_written_down_is_let_go(tmp_path: Path) -> None:
-    """Its memory, and its threads, would be lost with every attempt."""
+    """Otherwise every attempt would leak its memory and its threads."""
     artifacts.build(tmp_path)
 
     async def main() -> None:
@@ -292,7 +292,7 @@ def test_what_was_loaded_for_an_order_that_cannot_be_written_down_is_let_go(tmp_
         with pytest.raises(OSError, match="No space left"):
             await catalog.order("gyro-denoiser", VersionPolicy())
         assert served(catalog) == {}
-        (model,) = catalog.working  # it finishes its work, of which there is none
+        (model,) = catalog.working  # no work is left in it to finish
         await catalog.close()
         assert catalog.working == []
         with pytest.raises(Draining):
@@ -302,7 +302,7 @@ def test_what_was_loaded_for_an_order_that_cannot_be_written_down_is_let_go(tmp_
 
 
 def test_an_order_is_reported_when_metrics_and_health_say_so_too(tmp_path: Path) -> None:
-    """Whoever gave it looks at them as soon as he is answered, and may ask another worker."""
+    """A client looks at them as soon as its order is answered, and may reach another worker."""
     artifacts.build(tmp_path)
 
     async def main() -> None:
@@ -334,17 +334,17 @@ def test_a_worker_waits_until_all_have_carried_out_its_order() -> None:
         assert reports == [1, 2]
         waiting = asyncio.create_task(fleet.wait_for(2, timeout=30))
         await asyncio.sleep(0)
-        fleet.level(1)  # of an earlier order: it was on its way
+        fleet.level(1)  # the report of an earlier order arrives late
         assert not await fleet.wait_for(2, timeout=0.01)
         fleet.level(2)
         assert await waiting
-        assert await Fleet().wait_for(7, timeout=0)  # alone
+        assert await Fleet().wait_for(7, timeout=0)  # a worker without others does not wait
 
     asyncio.run(main())
 
 
 def test_a_model_is_not_let_go_while_it_is_used(tmp_path: Path) -> None:
-    """A request that chose a version is answered by it, whatever happens meanwhile."""
+    """A request that chose a version is answered by that version, whatever happens meanwhile."""
     artifacts.build(tmp_path)
 
     async def main() -> None:
@@ -368,7 +368,7 @@ def test_a_model_is_not_let_go_while_it_is_used(tmp_path: Path) -> None:
 
 
 def test_what_is_there_and_not_loaded_is_told_so_with_what_loads_it(tmp_path: Path) -> None:
-    """Just exported, or older than what is served: that it is not there would send its owner looking for it."""
+    """A version just exported, or older than the served ones, exists: "not found" would send its owner looking for it."""
 
     async def main() -> None:
         artifacts.build(tmp_path)
@@ -394,7 +394,7 @@ def test_what_is_there_and_not_loaded_is_told_so_with_what_loads_it(tmp_path: Pa
 
 
 def test_whoever_starts_without_a_default_model_is_told_the_next_step(tmp_path: Path) -> None:
-    """A folder that is not there, a name that is nearly right, a broken file beside a model that is good."""
+    """The folder may be missing, the name nearly right, or a broken file may lie beside a good model."""
 
     async def refused(root: Path, name: str) -> str:
         service = Service(catalog_of(root), default_model=name)
@@ -418,7 +418,7 @@ def test_whoever_starts_without_a_default_model_is_told_the_next_step(tmp_path: 
 
 
 def test_the_only_model_of_a_repository_needs_no_name(tmp_path: Path) -> None:
-    """Whoever brings a model of their own should not have to learn a setting first; who set it is taken at their word."""
+    """A user with one model should not need to learn a setting first; a setting that is given is obeyed."""
     artifacts.build(tmp_path, name="theirs")
     with serve(tmp_path, "--workers", "1") as server:
         assert httpx.post(f"{server.url}/predict", json={"instances": [STEPS]}).json()["model"] == "theirs"
@@ -435,7 +435,7 @@ def test_orders_are_seen_by_all_who_share_the_folder(tmp_path: Path) -> None:
 
 
 def memory(server: Server) -> int:
-    """Bytes of the service and its workers that are theirs alone."""
+    """The memory (PSS) of the service and its workers, in bytes."""
     pid = server.process.pid
     pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
     lines = [line for each in pids for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()]
@@ -460,7 +460,7 @@ def keep_following(url: str, name: str, stop: threading.Event, answers: list[tup
 
 
 def under_load(url: str, callers: list[Callable[..., None]], names: list[str], work: Callable[[], None]) -> list[tuple[int, str]]:
-    """Do the work while callers ask; what they were answered."""
+    """Do the work while clients send requests; returns the answers they got."""
     stop, answers = threading.Event(), list[tuple[int, str]]()
     threads = [threading.Thread(target=caller, args=(url, name, stop, answers)) for caller in callers for name in names]
     for thread in threads:
@@ -475,7 +475,7 @@ def under_load(url: str, callers: list[Callable[..., None]], names: list[str], w
 
 
 def replace_by_next(model: Path) -> str:
-    """The only version of a model by the next, which answers as it does: to make a network for each would take longest."""
+    """Replace the only version of a model by a copy with the next number: a new network for each version would take too long."""
     (version,) = model.iterdir()
     newest = str(int(version.name) + 1)
     aside = shutil.copytree(version, model.with_name(f".{newest}"))
@@ -487,7 +487,7 @@ def replace_by_next(model: Path) -> str:
 
 
 def test_no_request_fails_while_a_model_is_swapped_again_and_again(tmp_path: Path) -> None:
-    """Two workers, two models, streams among the callers; then the memory is back to where it was."""
+    """With two workers, two models and streams, no request fails, and the memory does not grow."""
     artifacts.build(tmp_path)
     artifacts.build(tmp_path, name="other")
     with (
@@ -499,19 +499,19 @@ def test_no_request_fails_while_a_model_is_swapped_again_and_again(tmp_path: Pat
             for _ in range(times):
                 newest = replace_by_next(tmp_path / "gyro-denoiser")
                 assert client.post("/v2/repository/models/gyro-denoiser/load").status_code == 200
-                for connection in range(4):  # whichever worker answers
+                for connection in range(4):  # new connections, to reach both workers
                     with httpx.Client(base_url=server.url, headers=KEY) as fresh:
                         found = fresh.post("/predict", json={"instances": [STEPS]}).json()
                         assert found["version"] == newest, connection
 
         names = ["gyro-denoiser", "other"]
-        first = under_load(server.url, [keep_asking], names, lambda: swap(4))  # what is allocated once
+        first = under_load(server.url, [keep_asking], names, lambda: swap(4))  # allocates what stays allocated
         before = memory(server)
         answers = under_load(server.url, [keep_asking, keep_following], names, lambda: swap(20))
         assert {status for status, _ in first + answers} == {200}
         assert len({version for _, version in answers}) > 10
         gauges = [line for line in client.get("/metrics").text.splitlines() if line.startswith("recurve_lanes{")]
-        assert len([line for line in gauges if not line.endswith(" 0.0")]) <= 4  # what is served, and what streams go on with
+        assert len([line for line in gauges if not line.endswith(" 0.0")]) <= 4  # for served versions, and those that streams use
         assert memory(server) < before + 40 * 2**20
 
 
@@ -563,7 +563,7 @@ def test_orders_that_come_to_several_workers_at_once_reach_all(tmp_path: Path) -
         for thread in threads:
             thread.join()
         assert not wrong
-        for _ in range(6):  # whichever worker answers
+        for _ in range(6):  # new connections, to reach all workers
             with httpx.Client(base_url=server.url, headers=KEY) as fresh:
                 assert [each["name"] for each in fresh.get("/health").json()["models"]] == ["gyro-denoiser"]
 
