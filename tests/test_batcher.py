@@ -1,4 +1,4 @@
-"""The batcher: every caller is answered exactly once, and what runs together is decided by the limits."""
+"""The batcher: every request is answered exactly once, and the limits decide which instances run together."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ POISON = 13.0
 
 @pytest.fixture(autouse=True)
 def _nothing_fails_unheard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """The event loop only logs what one of its callbacks raises, and goes on."""
+    """The event loop only logs an exception in a callback and goes on, so a test must look into the log."""
     yield
     assert [record for record in caplog.get_records("call") if record.msg.startswith("Exception in callback")] == []
 
@@ -76,7 +76,7 @@ def ask(batcher: Batcher, instances: Sequence[Instance], timeout: float = 60.0) 
 
 
 def costing(seconds: float, *, size: int) -> CostModel:
-    """So many for each step of the work that waits, where `size` instances run at once."""
+    """A cost of `seconds` for each step of waiting work, in batches of `size` instances."""
     return CostModel(per_step={(size - 1).bit_length(): seconds * size * Pace.weight(TYPICAL) / TYPICAL})
 
 
@@ -99,7 +99,7 @@ def lengths_of(entries: Sequence[Entry]) -> list[int]:
 
 @given(st.lists(st.integers(1, 600), max_size=40), st.integers(1, 10), st.floats(0, 0.9))
 def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], size: int, waste: float) -> None:
-    """Padded steps are what a batch costs, so they are what is bounded; and no entry may fall between two batches."""
+    """Padded steps decide what a batch costs, so they are limited; and no entry may be lost between two batches."""
     limits = replace(LIMITS, max_batch_size=size, max_padding_waste=waste)
     queue = queue_of(lengths, limits)
     taken: list[int] = []
@@ -119,7 +119,7 @@ def test_every_batch_keeps_the_limits_and_nothing_is_lost(lengths: list[int], si
 
 
 class Ruled(Queue):
-    """Goes by the rules for mixed lengths, whatever there is."""
+    """A queue without the shortcut for equal lengths: it always uses the rules for mixed lengths."""
 
     def _alike(self) -> list[Entry]:
         return []
@@ -127,7 +127,7 @@ class Ruled(Queue):
 
 @given(st.lists(st.tuples(st.sampled_from([40, 40, 40, 41, 500]), st.booleans()), max_size=40), st.integers(1, 10))
 def test_what_is_of_one_length_is_taken_as_the_rules_say(waiting: list[tuple[int, bool]], size: int) -> None:
-    """The quick way through a queue beside the general one, some of its callers gone."""
+    """The shortcut for equal lengths must take the same entries as the general rules, also when some clients have left."""
     lengths = [length for length, _ in waiting]
     quick = queue_of(lengths, replace(LIMITS, max_batch_size=size))
     for entry, (_, gone) in zip(quick, waiting, strict=True):
@@ -148,7 +148,7 @@ def test_what_is_of_one_length_is_taken_as_the_rules_say(waiting: list[tuple[int
     st.integers(0, 3),
 )
 def test_the_work_that_is_due_before_is_counted(requests: list[tuple[list[int], float]], due: float, batches: int) -> None:
-    """Requests of several instances come with deadlines in any order, and some batches are gone already."""
+    """Requests of several instances come with deadlines in any order, and some batches have been taken already."""
     queue = Queue(replace(LIMITS, max_queue_size=100))
     loop = asyncio.new_event_loop()
     for lengths, deadline in requests:
@@ -179,13 +179,13 @@ def test_padding_is_taken_where_it_costs_less_than_another_batch(padding: Paddin
 
 
 def test_an_instance_longer_than_a_batch_runs_alone() -> None:
-    """The limit of a batch bounds company, not what a caller may ask."""
+    """The limit of a batch bounds how many instances share it, not what a client may send."""
     queue = queue_of([1000, 1000])
     assert lengths_of(queue.take()) == [1000]
 
 
 def test_answers_come_back_in_order_and_to_their_callers() -> None:
-    """64 callers with payloads of their own, mixed lengths: each gets its own answer."""
+    """64 clients with different payloads of mixed lengths must each get their own answer."""
 
     async def scenario() -> None:
         batcher = Batcher(Doubler(), LIMITS, lanes=2)
@@ -209,7 +209,7 @@ def test_answers_come_back_in_order_and_to_their_callers() -> None:
 
 
 def test_what_waits_while_a_lane_is_busy_runs_together() -> None:
-    """This is where batching pays: nobody waits for company, but who waits anyway shares."""
+    """Batching pays here: no request waits for others to arrive, but requests that wait anyway share a batch."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -227,7 +227,7 @@ def test_what_waits_while_a_lane_is_busy_runs_together() -> None:
 
 
 def test_one_bad_instance_harms_no_neighbour(caplog: pytest.LogCaptureFixture) -> None:
-    """A batch that fails is run again one by one: only the culprit is told, and the log tells whose it was and where it failed."""
+    """A failed batch runs again one by one: only the bad instance's client gets an error, and the log says whose and where."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -253,7 +253,7 @@ def test_one_bad_instance_harms_no_neighbour(caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
-    """Waiting in front of a queue is a queue without a bound."""
+    """To let clients wait for a place in a full queue would be another queue, without a limit."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -264,7 +264,7 @@ def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
         with pytest.raises(QueueFull, match="limit of 2"):
             await ask(batcher, [instance(5)])
         waiting.pop().drop()
-        waiting.append(ask(batcher, [instance(5)]))  # who leaves makes room
+        waiting.append(ask(batcher, [instance(5)]))  # the request that was cancelled has made room
         engine.open()
         assert len(await asyncio.gather(running, *waiting)) == 3
         await batcher.close()
@@ -273,7 +273,7 @@ def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
 
 
 def test_a_late_or_cancelled_caller_is_dropped_before_it_reaches_a_lane() -> None:
-    """Work that nobody waits for would be taken from those who do."""
+    """Work that nobody waits for would take time from work that somebody waits for."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -314,12 +314,12 @@ def test_a_caller_who_leaves_while_his_batch_runs_harms_no_neighbour() -> None:
 
 
 def test_a_running_request_is_told_at_its_deadline() -> None:
-    """Whoever waits learns that it is too late when it is, not when the lane is done."""
+    """A client must get its error at the deadline, not when the lane is done."""
 
     async def scenario() -> None:
         engine = Gated()
         batcher = Batcher(engine, LIMITS, lanes=1)
-        for _ in range(2):  # the second time nobody was left whose deadline was watched
+        for _ in range(2):  # in the second round, the timer stands at a patient request's deadline
             running = asyncio.ensure_future(ask(batcher, [instance(5)], timeout=0.01))
             waiting = asyncio.ensure_future(ask(batcher, [instance(5)], timeout=0.05))
             patient = ask(batcher, [instance(5)])
@@ -335,7 +335,7 @@ def test_a_running_request_is_told_at_its_deadline() -> None:
 
 @pytest.mark.parametrize(("hung", "told"), [((0.0, 0.0), True), ((900.0, 0.0), False), ((0.0, 900.0), False)])
 def test_a_batch_that_does_not_end_is_told(hung: tuple[float, float], told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its caller is told at his deadline; the lane is lost to all that come after. One that is only long is not taken for such."""
+    """A hung batch keeps its lane from all later requests, so it must be reported; a long batch must not be taken for hung."""
     monkeypatch.setattr("app.batcher.HUNG", hung)
     cost = CostModel()
     cost.learn(1, 5, 1.0)
@@ -356,7 +356,7 @@ def test_a_batch_that_does_not_end_is_told(hung: tuple[float, float], told: bool
 
 
 def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
-    """Who is told at once can go elsewhere; who is told at the deadline has lost the time, and the service the work."""
+    """A client that is refused at once can go elsewhere; at the deadline, its time and the service's work would be lost."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -377,7 +377,7 @@ def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
 
 
 def test_the_pace_is_that_of_all_lanes_and_time_without_work_does_not_count() -> None:
-    """A service that nobody asked for an hour is as fast as before."""
+    """A service that was idle for an hour is as fast as before."""
 
     async def scenario() -> None:
         batcher = Batcher(Doubler(), LIMITS, lanes=2, cost=costing(0.01, size=8))
@@ -390,7 +390,7 @@ def test_the_pace_is_that_of_all_lanes_and_time_without_work_does_not_count() ->
 
 
 def test_what_is_urgent_is_not_refused_for_what_can_wait() -> None:
-    """Only what is due before counts."""
+    """Only work that is due earlier delays a request."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -411,7 +411,7 @@ def test_what_is_urgent_is_not_refused_for_what_can_wait() -> None:
 
 
 def test_a_large_request_gives_way_to_a_small_one_that_comes_later() -> None:
-    """A thousand instances in one request must not be a wall for everyone else."""
+    """A thousand instances in one request must not block everyone else."""
     loop = asyncio.new_event_loop()
     queue = Queue(LIMITS)
     large, small = ticket(loop, size=40, deadline=60.0), ticket(loop, deadline=61.0)
@@ -427,7 +427,7 @@ def test_a_large_request_gives_way_to_a_small_one_that_comes_later() -> None:
 
 
 def test_accepted_work_is_not_starved_by_the_more_urgent() -> None:
-    """Whoever was accepted is answered, however many with less time come after."""
+    """Every accepted request is answered, however many more urgent ones come after it."""
     loop = asyncio.new_event_loop()
     queue = Queue(replace(LIMITS, max_batch_size=1))
     patient = ticket(loop, size=1, deadline=30.0)
@@ -441,7 +441,7 @@ def test_accepted_work_is_not_starved_by_the_more_urgent() -> None:
 
 
 def test_nobody_waits_for_company_until_it_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting for throughput must not cost an idle service its answers, however patient those are who came since."""
+    """The delay that makes batches larger must not make a request miss its deadline, even if later requests could wait."""
     now, later = 100.0, list[tuple[float, Callable[[], None]]]()
     monkeypatch.setattr(batcher, "monotonic", lambda: now)
 
@@ -494,7 +494,7 @@ def test_an_error_in_place_of_an_answer_reaches_its_caller_alone() -> None:
 @pytest.mark.parametrize("inline", [-1.0, math.inf], ids=["lane", "event loop"])
 @pytest.mark.parametrize("together", [1, 2])
 def test_what_fails_is_not_kept(inline: float, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error holds the frames that it went through: their entries hold the tickets, and those the error."""
+    """An error keeps its frames, whose entries keep the tickets, which keep the error: a cycle that must be broken."""
 
     async def scenario() -> None:
         made = Batcher(Doubler(), LIMITS, lanes=1, inline=lambda *_: inline, cost=CostModel({0: 0.0}, {0: 0.0}))
@@ -502,7 +502,7 @@ def test_what_fails_is_not_kept(inline: float, together: int, monkeypatch: pytes
             await made.predict([instance(5, POISON)] * together, timeout=10)
         await made.close()
 
-    monkeypatch.setattr(batcher.log, "propagate", False)  # pytest would keep what is logged, the frames too
+    monkeypatch.setattr(batcher.log, "propagate", False)  # pytest would keep the logged errors and their frames
     gc.collect()
     gc.disable()
     try:
@@ -513,7 +513,7 @@ def test_what_fails_is_not_kept(inline: float, together: int, monkeypatch: pytes
 
 
 def test_a_batch_that_is_not_full_waits_for_company_if_it_is_to() -> None:
-    """Where a batch costs the same whatever its size, a short wait may pay; by default nobody waits."""
+    """If a batch costs the same at any size, a short wait may pay; by default no batch waits."""
 
     async def scenario() -> None:
         engine = Doubler()
@@ -526,7 +526,7 @@ def test_a_batch_that_is_not_full_waits_for_company_if_it_is_to() -> None:
         assert engine.batches == [3]
         last = asyncio.ensure_future(ask(batcher, [instance(5)]))
         await asyncio.sleep(0)
-        await batcher.close()  # nobody else will come
+        await batcher.close()  # nothing else will arrive
         assert len(await last) == 1
 
     asyncio.run(scenario())
@@ -535,7 +535,7 @@ def test_a_batch_that_is_not_full_waits_for_company_if_it_is_to() -> None:
 @settings(max_examples=40)
 @given(st.data())
 def test_every_caller_is_answered_exactly_once_whatever_happens(data: st.DataObject) -> None:
-    """Arrivals, failures, cancelled and late callers, a full queue and the end, in any order: no one waits for ever."""
+    """Arrivals, failures, cancelled and late requests, a full queue and the end, in any order, must leave no client waiting."""
     kinds = st.sampled_from(["good", "poison", "cancelled", "late", "pause"])
     plan = data.draw(st.lists(st.tuples(kinds, st.lists(st.integers(1, 40), min_size=1, max_size=6)), max_size=30))
     end = data.draw(st.sampled_from(["close", "refuse"]))
@@ -555,7 +555,7 @@ def test_every_caller_is_answered_exactly_once_whatever_happens(data: st.DataObj
                 continue
             calls.append((kind, asked, call))
             if kind == "cancelled":
-                await asyncio.sleep(0)  # a task that has not begun leaves without a word
+                await asyncio.sleep(0)  # a task that is cancelled before it begins would not run at all
                 call.cancel()
         if end == "refuse":
             await asyncio.sleep(0)
@@ -577,7 +577,7 @@ def test_every_caller_is_answered_exactly_once_whatever_happens(data: st.DataObj
 
 
 def test_closing_finishes_what_waits_and_refuses_what_is_new() -> None:
-    """What was accepted is answered."""
+    """Every accepted request must be answered."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -596,7 +596,7 @@ def test_closing_finishes_what_waits_and_refuses_what_is_new() -> None:
 
 
 def test_what_got_no_thread_is_not_answered_twice_nor_keeps_it_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pool queues a batch before it asks the system for a thread: the next thread finds it there."""
+    """The pool queues a batch before it starts a thread, so the next thread finds the batch of a start that failed."""
     start = threading.Thread.start
 
     def refuse(_: threading.Thread) -> None:
@@ -617,7 +617,7 @@ def test_what_got_no_thread_is_not_answered_twice_nor_keeps_it_from_closing(monk
 
 
 def test_refusing_tells_everyone_who_waits_and_finishes_what_runs() -> None:
-    """A caller without an answer would wait for ever."""
+    """A client without an answer would wait for ever."""
 
     async def scenario() -> None:
         engine = Gated()
@@ -639,7 +639,7 @@ def test_refusing_tells_everyone_who_waits_and_finishes_what_runs() -> None:
 
 
 def test_cheap_work_runs_on_the_event_loop_and_dear_work_does_not() -> None:
-    """A hop to a thread costs more than a small batch; a large one must not hold the loop."""
+    """A hop to a thread costs more than a small batch, and a large batch must not block the loop."""
 
     async def scenario() -> None:
         threads: list[str] = []
@@ -679,7 +679,7 @@ def test_work_on_the_event_loop_is_not_put_off_by_those_who_are_read_and_turned_
         batcher = Batcher(run, replace(LIMITS, max_batch_size=1), lanes=1, inline=lambda *_: math.inf)
         tickets = [ask(batcher, [instance(3)]) for _ in range(4)]
         done = []
-        for _ in range(3):  # in one round of the loop
+        for _ in range(3):  # in one iteration of the loop
             spent += 0.6 * loop_time.SLICE
             batcher.admit(60.0)
             done.append(len(engine.batches))
@@ -692,7 +692,7 @@ def test_work_on_the_event_loop_is_not_put_off_by_those_who_are_read_and_turned_
 
 
 def test_work_on_the_event_loop_fails_like_any_other() -> None:
-    """Whoever waits is told, and the batcher goes on."""
+    """The client must get the error, and the batcher must go on."""
 
     async def scenario() -> None:
         cost = CostModel()
@@ -710,7 +710,7 @@ def test_work_on_the_event_loop_fails_like_any_other() -> None:
 
 
 def test_a_wrong_number_of_answers_is_an_error_for_all_of_the_batch() -> None:
-    """Answers that cannot be told apart must not be given out."""
+    """It is unknown which instance each answer belongs to, so none may be given out."""
 
     async def scenario() -> None:
         batcher = Batcher(lambda instances: [], LIMITS, lanes=1)  # noqa: ARG005  # an engine that lost its answers
@@ -722,7 +722,7 @@ def test_a_wrong_number_of_answers_is_an_error_for_all_of_the_batch() -> None:
 
 
 def test_a_caller_who_left_before_his_work_began_leaves_no_error_behind() -> None:
-    """A future that fails unheard is told to the log, by everyone who hangs up."""
+    """asyncio logs a future whose error nobody retrieves, and every client that hangs up would cause such a line."""
 
     async def scenario() -> None:
         troubles: list[object] = []

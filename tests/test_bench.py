@@ -56,7 +56,7 @@ HANG_UP = b""
 
 
 class Peer:
-    """A server that gives these answers in turn, one to each request, and remembers what it was asked. None: no answer."""
+    """A server that gives these answers in turn, one to each request, and records the requests. None: no answer."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self._answers = cycle(answers)
@@ -99,7 +99,7 @@ def met(peer: Peer, ask: Callable[[str], Awaitable[T]]) -> T:
 
 
 def until(enough: Callable[[Report], bool], measure: Callable[[], Report]) -> Report:
-    """Measured again where it was not so: a machine that stands still for all of the time leaves a closed loop none."""
+    """Measure up to five times until it is enough: on a machine that stalls for the whole time, a closed loop sends nothing."""
     for _ in range(5):
         if enough(found := measure()):
             break
@@ -134,7 +134,7 @@ def test_a_report_that_cannot_be_read_is_an_error() -> None:
 
 
 def test_an_open_loop_sends_what_its_schedule_says() -> None:
-    """What was due while it warmed up is sent and does not count."""
+    """Requests that are due during the warm-up are sent, but not counted."""
     peer = Peer(OK)
     found = reported(peer)
     assert (found.sent, found.answers, found.failed, found.unanswered) == (100, {"200": 100}, 0, 0)
@@ -158,14 +158,14 @@ def test_requests_go_out_as_asked_and_in_turn() -> None:
 
 
 def test_refusals_are_told_from_answers_and_from_other_failures() -> None:
-    """A refusal that does not say when to come back is counted, in whatever case the header is written."""
+    """Refusals without Retry-After are counted, and the header's name is matched in any case."""
     found = reported(Peer(OK, LATER, NEVER, EXPIRED), warm=0.0)
     assert found.answers == {"200": 25, "503": 50, "504": 25}
     assert (found.refusals, found.refusals_without_retry_after, found.failed, found.unanswered) == (50, 25, 75, 0)
 
 
 def test_a_request_that_finds_no_connection_waits_and_counts() -> None:
-    """Else a server that answers nothing would look as if it had been asked only once."""
+    """Otherwise a server that answers nothing would look as if it had got only one request."""
     found = reported(Peer(None), connections=1, warm=0.0, seconds=0.02, patience=0.1)
     assert (found.sent, found.unanswered, found.waited) == (10, 10, 9)
     assert found.p50 is found.p99 is None
@@ -201,15 +201,15 @@ def test_a_generator_that_reaches_nothing_fails_and_says_so() -> None:
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
-    """Answers that came quickly once their requests were written, but too late for who asked, are no good."""
+    """Answers that come quickly after their requests are written are still late if the requests had to wait."""
     job = Job(url="", bodies=[], connections=1, seconds=2.0, rate=2.0, deadline=0.5)
     answers = [
-        Answer(200, False, due=9.0, written=9.0, arrived=9.1),  # before it counted
-        Answer(200, False, due=9.9, written=9.9, arrived=10.1),  # came while it counted
+        Answer(200, False, due=9.0, written=9.0, arrived=9.1),  # due during the warm-up
+        Answer(200, False, due=9.9, written=9.9, arrived=10.1),  # due during the warm-up, arrived afterwards
         Answer(200, False, due=10.0, written=10.0, arrived=10.5),
         Answer(200, False, due=10.5, written=11.0, arrived=11.25),  # waited half a second for a connection
         Answer(503, True, due=11.0, written=11.5, arrived=11.75),
-        Answer(200, False, due=11.5, written=11.75, arrived=12.0),  # came after
+        Answer(200, False, due=11.5, written=11.75, arrived=12.0),  # arrived after the end
     ]
     found = Report.of(job, answers, Own(counts_from=10.0, sent=5, late=[0.0, 0.25], waited=3, cpus=0.1))
     assert (found.goodput, found.served, found.requests_per_second) == (1.0, 1.5, 2.0)
@@ -219,8 +219,8 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
 
 
 def test_a_connection_with_a_path_of_its_own_asks_for_nothing_else() -> None:
-    """Calls on one stream take turns: callers who met on one would measure that."""
-    peer = Peer(OK, LAST)  # which closes every second connection: the one in its place goes on with the path
+    """Calls on one stream take turns: connections that shared a stream would measure their waiting."""
+    peer = Peer(OK, LAST)  # it closes after every second answer: the new connection must keep the path
     reported(peer, rate=None, connections=2, paths=["/a", "/b"])
     asked = [request.split(b" ")[1] for request in peer.requests]
     assert set(asked) == {b"/a", b"/b"}
@@ -265,7 +265,7 @@ SIZES = [0, 1, 125, 126, 2**16 - 1, 2**16]
 
 @pytest.mark.parametrize("at_once", [1, 3, 2**20], ids=["byte by byte", "in threes", "all together"])
 def test_frames_are_cut_wherever_their_pieces_begin_and_end(at_once: int) -> None:
-    """The same as another implementation wrote them."""
+    """The messages must be those that another implementation wrote."""
     payloads = [bytes(size % 251 for size in range(size)) for size in SIZES]
     wire = b"".join(Frame(Opcode.BINARY, payload).serialize(mask=False) for payload in payloads)
     frames = Frames()
@@ -293,7 +293,7 @@ def heard(
     enough: Callable[[Report], bool] = lambda found: found.sent > 0,
     **options: Any,
 ) -> Report:
-    """What is reported of a server that does this with each message, which has so many before it: 100 in an open loop."""
+    """The generator's report on a server that calls `answer(connection, messages before)`: 100 messages in an open loop."""
     usual: dict[str, Any] = {"bodies": [b"one"], "connections": 4, "seconds": 0.2, "rate": 500.0, "warm": 0.1, "patience": 30.0}
 
     async def meet(connection: ServerConnection) -> None:
@@ -324,18 +324,18 @@ def test_messages_are_spread_over_the_sockets_as_their_schedule_says() -> None:
 
     found = heard(count)
     assert (found.sent, found.answers, found.failed) == (100, {"200": 100}, 0)
-    assert sorted(most.values()) == [37, 37, 38, 38]  # of 150: what was due while it warmed up does not count
+    assert sorted(most.values()) == [37, 37, 38, 38]  # 150 in all: 50 were due during the warm-up, and do not count
     assert found.late_p99 is not None
     assert found.p50 is not None
     assert found.p50 > 0
 
 
 def test_a_socket_of_a_closed_loop_has_one_message_under_way() -> None:
-    """Each goes out when the one before is answered: a server that takes its time gets no more of them."""
+    """Each message is sent when the one before is answered, so a slow server gets no more of them."""
 
     async def slowly(connection: ServerConnection, _: int) -> None:
         await asyncio.sleep(0.02)
-        assert not connection.recv_messages.frames  # nothing came meanwhile
+        assert not connection.recv_messages.frames  # nothing else arrived meanwhile
         await connection.send(b"two")
 
     found = heard(slowly, rate=None, connections=2)
@@ -359,7 +359,7 @@ def test_a_socket_of_a_closed_loop_has_one_message_under_way() -> None:
 def test_a_socket_that_ends_is_a_failure_and_says_why(
     capfd: pytest.CaptureFixture[str], code: str, end: Callable[[ServerConnection], Awaitable[None]], rate: float | None, after: int
 ) -> None:
-    """Even where it ends before it counts: a rate at which sockets are lost is not held."""
+    """This holds even during the warm-up: a rate at which sockets are lost is not sustained."""
 
     async def answer(connection: ServerConnection, before: int) -> None:
         await (connection.send(b"two") if before < after else end(connection))
@@ -390,7 +390,7 @@ def test_an_answer_that_nobody_waits_for_is_a_failure() -> None:
 
 
 def test_a_ping_is_answered() -> None:
-    """Or the service would take a long run's sockets for dead."""
+    """Otherwise the service would take the sockets of a long run for dead."""
 
     async def ping(connection: ServerConnection, _: int) -> None:
         await (await connection.ping())
@@ -408,7 +408,7 @@ def test_sockets_that_cannot_be_opened_are_an_error() -> None:
 
 
 def test_streams_of_the_service_are_measured(repository: Path) -> None:
-    """The real ones, over sockets and over HTTP."""
+    """Real streams of the service, over WebSockets and over HTTP."""
     spec = manifest.read(repository / "gyro-denoiser" / "1")
     by_name = {each.name: each for each in scenarios.streams(len(spec.features))}
     with serve(repository, "--workers", "1") as service:
@@ -427,7 +427,7 @@ def test_streams_of_the_service_are_measured(repository: Path) -> None:
 
 
 class Capacity:
-    """What holds up to a rate, and not above it; remembers what it was asked to hold."""
+    """Sustains rates up to `most` and none above it; records the rates that were tried."""
 
     def __init__(self, most: float) -> None:
         self.most = most
@@ -440,7 +440,7 @@ class Capacity:
 
 @pytest.mark.parametrize("steps", range(-7, 8))
 def test_the_highest_rate_that_is_held_is_found_within_a_few_attempts(steps: int) -> None:
-    """Whether the first one is half of it or twice as much."""
+    """The first attempt may be far below the highest rate or far above it."""
     capacity = Capacity(1000 * search.STEP**steps * 1.05)
     found = search.highest(1000, capacity.hold)
     assert found is not None
@@ -459,13 +459,13 @@ def test_a_search_ends(most: float) -> None:
 
 
 def test_a_chance_delay_at_a_low_rate_does_not_end_the_search() -> None:
-    """When a higher one was held, the lower one could have been."""
+    """If a higher rate is sustained, the lower one can be as well."""
     assert search.following({0: False, -1: False, -3: True, -2: True}) is None
     assert search.following({0: True, 1: False, 3: True}) == 7
 
 
 def outcome(answered: int, *, p99: float) -> Report:
-    """A report on 100 messages, so many of which were answered."""
+    """A report on 100 messages, `answered` of which were answered."""
     times = [(10.0 + number / 100, p99) for number in range(answered)]
     answers = [Answer(200, False, due, due, due + latency) for due, latency in times]
     job = Job(url="", bodies=[], connections=1, seconds=1.0, rate=100.0)
@@ -487,7 +487,7 @@ def test_a_mean_batch_is_counted_from_when_the_load_began() -> None:
 
 @pytest.mark.parametrize("store", ["embedded", "memory"])
 def test_the_pauses_while_streams_expire_are_measured(store: Any) -> None:
-    """Each part of a plan is told of, or the progress would not end where it should."""
+    """Each part of a plan is reported, or the progress would not end at its total."""
     version = ROOT / "model/gyro-denoiser/1"
     plan = Plan(
         version=version,
@@ -511,7 +511,7 @@ def test_the_pauses_while_streams_expire_are_measured(store: Any) -> None:
 
 
 def a_round(**figures: float) -> Figures:
-    """One round in which the service answered this many requests a second, and the plain service that many."""
+    """One round in which the service answered `own` requests a second, and the plain service `plain`."""
     return {
         "ceiling": {"sequences_per_second": 1000.0, "raw_seconds": 1e-3},
         "service": {"padding_waste": None, "cold_start": 0.5, "idle_cpu": 0.0},
@@ -521,7 +521,7 @@ def a_round(**figures: float) -> Figures:
 
 
 def test_a_ratio_is_the_median_of_those_within_a_round() -> None:
-    """A machine that is slower for one round is so for both sides; the ratio of the medians would be 8 here."""
+    """A machine that is slow during one round slows both sides; the ratio of the medians would be 8 here."""
     found = report.summary([a_round(own=80, plain=10), a_round(own=40, plain=20), a_round(own=90, plain=9)])
     assert found["ratios"]["over_plain"] == Spread(median=8.0, min=2.0, max=10.0)
     assert found[scenarios.CAPACITY]["requests_per_second"] == Spread(median=80, min=40, max=90)
@@ -529,12 +529,12 @@ def test_a_ratio_is_the_median_of_those_within_a_round() -> None:
 
 
 def test_what_http_alone_leaves_of_the_ceiling_is_told_beside_what_was_reached() -> None:
-    """Half of the processors' time goes into HTTP where the bare route gets through as many sequences as the model alone."""
+    """HTTP takes half of the processors' time if the bare route handles as many sequences a second as the model alone."""
     loops = {each.name: each for each in scenarios.closed_loops(6)}
     several, one = loops[scenarios.MANY], loops[scenarios.ONE]
     assert rounds._bound(several, 1.0) == 0.5
     assert rounds._bound(several, 4.0) == pytest.approx(0.8)
-    assert rounds._bound(one, 4.0) is None  # it waits, and no processor is busy meanwhile
+    assert rounds._bound(one, 4.0) is None  # it waits while no processor is busy
     whole = a_round(own=80, plain=10) | {scenarios.ONE: {"p50": 3e-3, "bare_p50": 1e-3, "bound": None}}
     assert report.ratios(whole)["one_caller_over_both"] == pytest.approx(1.5)
     assert report.ratios(a_round(own=80, plain=10))["one_caller_over_both"] is None
@@ -560,7 +560,7 @@ def test_what_was_not_measured_is_left_out_of_the_report() -> None:
 
 
 def test_padding_is_counted_from_when_the_load_began() -> None:
-    """What the server had computed before is not this load's; a server without these counters has no figure."""
+    """What the server computed before does not belong to this load; a server without these counters has no figure."""
     assert rounds._waste((10.0, 20.0), (110.0, 145.0)) == pytest.approx(0.2)
     assert rounds._waste((None, None), (100.0, 125.0)) == pytest.approx(0.2)
     assert rounds._waste((None, None), (None, None)) is None

@@ -1,4 +1,4 @@
-"""The measurement of a GPU, as far as it can be wrong without one: what is counted, read, judged and told."""
+"""The GPU benchmark, as far as it can be tested without a GPU: what it counts, reads, judges and reports."""
 
 import json
 import os
@@ -41,7 +41,7 @@ REFERENCE = ROOT / "model/gyro-denoiser/1"
 
 
 def test_the_arithmetic_is_that_of_the_weights_in_the_graph() -> None:
-    """Each weight of a product is multiplied and added once a step: counted here from the graph that is served."""
+    """Each weight of a product is multiplied and added once a step; the weights are counted here from the served graph."""
     proto = onnx.load(REFERENCE / "model.onnx")
     weights = {each.name: int(np.prod(each.dims)) for each in proto.graph.initializer}
     products = [node.input[1] for node in proto.graph.node if node.op_type == "MatMul"]
@@ -65,7 +65,7 @@ def test_the_roof_is_the_higher_of_the_two_floors() -> None:
 
 
 def test_a_time_is_the_median_of_several_runs_without_the_first() -> None:
-    """The first of a shape pays for memory and compiling."""
+    """The first run with a shape also allocates memory and compiles."""
     runs: list[None] = []
     assert median_seconds(lambda: runs.append(None), budget=0.0) < 0.1
     assert len(runs) == 1 + LEAST
@@ -75,7 +75,7 @@ def test_a_time_is_the_median_of_several_runs_without_the_first() -> None:
 
 
 def test_a_profile_of_a_real_run_tells_each_node_and_its_provider() -> None:
-    """As many GRU nodes as the model has layers, each once, all on the only provider that there was."""
+    """There is one GRU node for each layer of the model, counted once, on the only provider that was available."""
     spec = manifest.read(REFERENCE)
     nodes = placement.profiled(spec, REFERENCE / spec.graphs[CPU], [CPU])
     assert {node.provider for node in nodes} == {CPU}
@@ -99,7 +99,7 @@ def test_what_cuda_left_to_the_cpu_is_named_and_copies_compute_nothing() -> None
 
 
 def test_the_two_graphs_of_the_committed_model_agree_here() -> None:
-    """The same comparison as on a GPU, with both on the CPU: they differ, and no more than the last bit of the input makes."""
+    """The same comparison as on a GPU, with both graphs on the CPU: they differ by no more than the last bit of the input does."""
     apart, last_bit = parity.compare(Sides.open(REFERENCE, "cpu"), quick=True)
     assert apart.beyond <= parity.allowed(len(apart.outputs))
     assert 0 < max(apart.outputs) < 0.01
@@ -107,7 +107,7 @@ def test_the_two_graphs_of_the_committed_model_agree_here() -> None:
 
 
 def test_what_runs_on_cuda_is_told_from_what_runs_on_the_cpu() -> None:
-    """With a GPU as the tests have one: each side runs on its own provider, and what each costs decides where a batch goes."""
+    """With a fake GPU: each side runs on its own provider, and their costs decide where a batch goes."""
     sides = Sides.open(REFERENCE, "cuda", FakeCuda())
     instances = sides.drawn([3, 40, 700], seed=1)
     assert [len(each) for each in instances] == [3, 40, 700]
@@ -150,7 +150,7 @@ def job(tmp_path: Path, *, reference: Path = REFERENCE) -> Job:
 
 
 def test_a_part_that_fails_says_why(tmp_path: Path) -> None:
-    """In its table, and to no other part."""
+    """The reason stands in the table of that part, and the other parts go on."""
     answer = child.run("parity", job(tmp_path, reference=tmp_path / "none"), patience=60)
     assert "BadArtifact" in answer[FAILED]
 
@@ -160,12 +160,12 @@ def test_a_part_that_hangs_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_part_that_dies_is_told(tmp_path: Path) -> None:
-    """As one does that is killed for its memory: no answer."""
+    """A part that is killed for its memory gives no answer."""
     assert child.run("roofline", job(tmp_path), patience=60) == {FAILED: "its process ended with exit code 0 and no answer"}
 
 
 def test_callers_are_shared_among_generators() -> None:
-    """None is lost and none is added, whatever the machine."""
+    """No client may be lost or added, whatever the machine."""
     for callers in (1, 8, 64, 70, 256):
         assert [sum(service.shares(callers, cpus)) for cpus in (1, 2, 16, 64)] == [callers] * 4
     assert service.shares(256, 2) == [256]
@@ -174,7 +174,7 @@ def test_callers_are_shared_among_generators() -> None:
 
 
 def test_several_generators_are_one_load() -> None:
-    """Of rates the sum, of latencies and of their own processor time the worst, of failures all."""
+    """Rates and failures are summed; of latencies and of the generators' own CPU time, the worst counts."""
     loaded = Load(url="http://127.0.0.1:1/predict", bodies=[b""], connections=2, seconds=1.0)
 
     def seen(*latencies: float, status: int = 200, cpus: float = 0.5) -> Report:
@@ -189,7 +189,7 @@ def test_several_generators_are_one_load() -> None:
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What NVIDIA's control program was told: one that only writes it down stands in its place."""
+    """The file to which a fake of NVIDIA's MPS control program writes its commands."""
     said = tmp_path / "said"
     program = tmp_path / mps.CONTROL
     program.write_text(f'#!/bin/sh\n{{ test -d "$CUDA_MPS_PIPE_DIRECTORY" && echo "$@"; cat; }} >> {said}\n')
@@ -226,12 +226,12 @@ def test_sharing_the_gpu_is_measured_where_the_driver_brings_it(told: Path, monk
 
 @dataclass
 class Peer:
-    """A service as it must behave, or with one thing wrong: it computes, and says where as the memory is held or not."""
+    """A service that behaves as it must while GPU memory is held, or with one thing wrong."""
 
     engine: Engine
     held: bool = False
-    silent: bool = False  # it says ok whatever happens
-    shift: float = 0.0  # that its answers are off by while memory is held
+    silent: bool = False  # its health is always ok
+    shift: float = 0.0  # error of its answers while memory is held
 
     @contextmanager
     def holding(self) -> Iterator[dict[str, int]]:
@@ -320,7 +320,7 @@ def test_times_have_three_digits() -> None:
 
 
 def batches() -> dict[str, Any]:
-    """One cell, which takes four times the least time on a machine that is limited by its arithmetic."""
+    """One cell of the table, which takes four times the least time on a machine that is limited by arithmetic."""
     network = {"raw": 6, "inputs": 12, "hidden": 64, "layers": 2, "outputs": 3}
     cell = {"size": 64, "steps": 128, "gpu": 0.004, "cpu": 0.016, "sent_to_gpu": True}
     lanes = [{"steps": 128, "sequences_per_second": 32_000.0}]
@@ -350,7 +350,7 @@ def test_the_shares_and_ratios_of_a_known_result() -> None:
 
 
 def test_a_batch_that_goes_where_it_takes_longer_is_named() -> None:
-    """Routing is judged by the same figures that stand in the table; what the service never runs is not judged."""
+    """Routing is judged by the figures in the table; batches that the service never runs are not judged."""
     found = batches()
     (cells,) = [model["cells"] for model in found["models"].values()]
     cells += [{"size": 1, "steps": 32, "gpu": 0.003, "cpu": 0.001, "sent_to_gpu": True}]
@@ -361,7 +361,7 @@ def test_a_batch_that_goes_where_it_takes_longer_is_named() -> None:
 
 
 def test_the_batches_are_told_where_torch_failed() -> None:
-    """Its columns are empty; the rest was measured all the same."""
+    """The columns of torch are empty, but everything else was measured."""
     text = "\n".join(report.lines(result(torch_gru={FAILED: "RuntimeError: cuDNN"}, batches=batches())))
     assert "**Failed:** RuntimeError: cuDNN." in text
     row = ["64", "128", "4", "16,000", "16", "4,000", "-", "-", "CUDA", "-"]
@@ -370,7 +370,7 @@ def test_the_batches_are_told_where_torch_failed() -> None:
 
 @pytest.mark.skipif(Runtime().expects_gpu, reason="this machine has an NVIDIA driver")
 def test_without_a_driver_cuda_is_refused_and_nothing_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """An order is an order: what was measured on the CPU must not stand under CUDA's name."""
+    """Results measured on the CPU must never be reported as CUDA's, so an explicit request for CUDA fails."""
     assert bench_gpu.main(["--device", "cuda", "--quick", "--json", str(tmp_path / "result.json")]) == 1
     said = capsys.readouterr()
     assert "CUDA was asked for and cannot be had: this machine has no NVIDIA driver" in said.err
@@ -379,7 +379,7 @@ def test_without_a_driver_cuda_is_refused_and_nothing_is_measured(capsys: pytest
 
 
 def test_a_whole_run_on_the_cpu_says_in_all_places_that_no_gpu_was_used(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """All parts, in small: it ends well, and no table of it can be taken for a GPU's."""
+    """A small run of all parts succeeds, and none of its tables can be taken for a GPU's."""
     target, markdown = tmp_path / "result.json", tmp_path / "gpu.md"
     arguments = ["--device", "cpu", "--quick", "--seconds", "0.05", "--json", str(target), "--markdown", str(markdown)]
     assert bench_gpu.main(arguments) == 0

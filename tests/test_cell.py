@@ -1,4 +1,4 @@
-"""The paper's fast cell equals the equations, forwards, and autograd through them, backwards."""
+"""The paper's fast cell: its forward pass equals the equations, and its backward pass autograd through them."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def mask_of(lengths: list[int]) -> Tensor:
 
 
 def naive(x: Tensor, h: Tensor, V: Tensor, U: Tensor, b: Tensor) -> Tensor:
-    """The paper's step after step for one sequence x (time, inputs): autograd does the rest. h (hidden,)."""
+    """The paper's equations, step by step, for one sequence x (time, inputs) from h (hidden,); autograd gives the gradients."""
     V_r, V_z, V_c = V.chunk(3)
     U_r, U_z, U_c = U.chunk(3)
     b_r, b_z, b_c = b.chunk(3)
@@ -36,7 +36,7 @@ def naive(x: Tensor, h: Tensor, V: Tensor, U: Tensor, b: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("lengths", [None, [4, 1, 2]], ids=["no_mask", "mask"])
 def test_backward_pass_is_the_derivative_of_the_forward_pass(lengths: list[int] | None) -> None:
-    """It is written by hand: numerical differences are the judge."""
+    """The backward pass is written by hand, so it is checked against numerical differences."""
     torch.manual_seed(2)
     sizes = ((4, 3, FEATURES), (3, HIDDEN), (3 * HIDDEN, FEATURES), (3 * HIDDEN, HIDDEN), (3 * HIDDEN,))
     inputs = [torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in sizes]
@@ -66,8 +66,8 @@ def test_gradients_equal_those_of_autograd_through_each_sequence_alone() -> None
 
 
 def test_new_units_follow_each_step_or_remember_up_to_the_longest_memory() -> None:
-    """With gates half open a unit forgets within two steps, and a bias of minutes is never learned; noise never is
-    with units that are all slow."""
+    """With gates half open a unit forgets within two steps, and a bias that lasts minutes is never learned; units that are
+    all slow never learn to follow fast changes."""
     torch.manual_seed(4)
     weights = ResetBeforeLayer(FEATURES, 400, bias=True, memory=256).weights()
     memory = 1 / reference.sigmoid(weights.b_z) - 1  # steps: the gate at rest opens by 1 / (1 + memory)
@@ -78,7 +78,7 @@ def test_new_units_follow_each_step_or_remember_up_to_the_longest_memory() -> No
 
 
 def test_recurrence_stays_in_float32_where_autocast_takes_less() -> None:
-    """A state is the sum of many small steps, each of which would be lost in eight bits; and a kernel that writes into float32
+    """A state is the sum of many small steps, which the eight bits of bfloat16 would lose; and a kernel that writes float32
     does not take bfloat16."""
     torch.manual_seed(5)
     cell = ResetBeforeLayer(FEATURES, HIDDEN, bias=True, memory=256)
@@ -91,6 +91,6 @@ def test_recurrence_stays_in_float32_where_autocast_takes_less() -> None:
     for actual, wanted in zip(torch.autograd.grad(mixed, list(cell.parameters()), towards), expected, strict=True):
         assert torch.equal(actual, wanted)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        halved = cell(x.bfloat16(), h0.bfloat16(), None)  # as a layer below leaves them
+        halved = cell(x.bfloat16(), h0.bfloat16(), None)  # as the layer below returns them
     torch.testing.assert_close(halved, plain, rtol=0, atol=0.02)
     assert halved.dtype == torch.float32
