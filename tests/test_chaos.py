@@ -1,6 +1,6 @@
-"""Streams while everything fails around them: processes that are killed, stores that are away, callers that mean no good.
+"""Streams while everything around them fails: processes are killed, stores are away, clients misbehave.
 
-What is promised: a caller that sends a chunk again until it is answered gets what it would have got, had nothing happened.
+The promise: a client that sends a chunk again until it is answered gets the same answer as if nothing had failed.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ PROBLEM = "urn:recurve:problem:store-unavailable"
 
 @contextmanager
 def machines(count: int, repository: Path, *flags: str) -> Iterator[list[Machine]]:
-    """So many services, started; at the end none of them may have met an error that it did not expect."""
+    """Start `count` services; at the end, none of them may have logged an unexpected error."""
     with ExitStack() as stack:
         made = [Machine(repository, flags) for _ in range(count)]
         for machine in made:
@@ -51,7 +51,7 @@ async def begin(http: httpx.AsyncClient, url: str, id: str) -> None:
 def test_a_machine_that_is_killed_ten_times_loses_no_step_and_doubles_none(
     repository: Path, tmp_path: Path, spec: manifest.ModelSpec
 ) -> None:
-    """What was answered is kept, and what was done though no answer came is answered when it is asked for again."""
+    """Answered chunks must be kept, and a chunk that was done without an answer must be answered when it is sent again."""
     chance = random.Random(1)
 
     async def scenario(machine: Machine) -> None:
@@ -60,7 +60,7 @@ def test_a_machine_that_is_killed_ten_times_loses_no_step_and_doubles_none(
         async with client() as http, crowd.calling():
             await begin(http, machine.url, unheard.id)
             for killed in range(10):
-                await crowd.everyone()  # or some might never be lucky
+                await crowd.everyone()  # or some clients might never get an answer
                 await unheard.say_unheard(http, machine.url, [steps(5, 9, killed, number) for number in range(3)])
                 await crowd.more(chance.randint(1, 100))
                 await asyncio.to_thread(machine.kill)
@@ -77,7 +77,7 @@ def test_a_machine_that_is_killed_ten_times_loses_no_step_and_doubles_none(
 def test_replicas_that_are_killed_one_after_the_other_lose_no_step_and_double_none(
     repository: Path, tmp_path: Path, spec: manifest.ModelSpec
 ) -> None:
-    """Any replica goes on where another was killed: callers need not know that there are several."""
+    """Any replica continues where another was killed, so clients need not know that there are several."""
     chance = random.Random(2)
 
     async def scenario(replicas: list[Machine]) -> None:
@@ -99,7 +99,7 @@ def test_replicas_that_are_killed_one_after_the_other_lose_no_step_and_double_no
 
 
 def test_a_worker_that_is_killed_takes_no_stream_with_it(repository: Path, tmp_path: Path, spec: manifest.ModelSpec) -> None:
-    """The others go on with the store that it died in, and so does who replaces it."""
+    """The other workers, and the one that replaces it, go on with the store that it was using when it died."""
     chance = random.Random(3)
 
     async def scenario(machine: Machine) -> None:
@@ -121,7 +121,7 @@ def test_a_worker_that_is_killed_takes_no_stream_with_it(repository: Path, tmp_p
 def test_while_redis_is_away_callers_are_told_and_afterwards_streams_go_on(
     repository: Path, tmp_path: Path, spec: manifest.ModelSpec
 ) -> None:
-    """A store that is away is no reason to answer nothing: sequences without a stream need none."""
+    """Sequences without a stream need no store, so they must be answered even while it is away."""
 
     async def scenario(machine: Machine, redis: RedisServer) -> None:
         crowd = Crowd(12, lambda: machine.url)
@@ -146,7 +146,7 @@ def test_while_redis_is_away_callers_are_told_and_afterwards_streams_go_on(
                 return all(len(caller.refused) > before for caller, before in zip(crowd.callers, told, strict=True))
 
             async with asyncio.timeout(30):
-                while not all_are_told():  # noqa: ASYNC110  # it is they who act
+                while not all_are_told():  # noqa: ASYNC110  # the clients act meanwhile
                     await asyncio.sleep(0.01)
             await asyncio.to_thread(redis.start)
             await crowd.more(100)
@@ -175,7 +175,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """A file that leaves no room for anything else."""
+    """Write a file that fills the disk; returns its path."""
     rest = disk / "rest"
     with rest.open("wb", buffering=0) as file:
         try:
@@ -186,7 +186,7 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_full_disk_is_told_and_with_space_streams_go_on(repository: Path, small_disk: Path, spec: manifest.ModelSpec) -> None:
-    """Nothing is applied that could not be kept, and nobody has to start anything again."""
+    """A chunk that cannot be stored must not be applied, and the service must recover without a restart."""
 
     async def scenario(machine: Machine) -> None:
         crowd = Crowd(20, lambda: machine.url, longest=40)
@@ -196,7 +196,7 @@ def test_a_full_disk_is_told_and_with_space_streams_go_on(repository: Path, smal
             chunks, answers = [steps(40, 5, seq) for seq in range(50)], []
             await crowd.more(20)
             rest = fill(small_disk)
-            for seq, chunk in enumerate(chunks):  # what is kept of a stream grows with its first chunks: they do not all fit
+            for seq, chunk in enumerate(chunks):  # the stored stream grows with its first chunks: not all of them fit
                 body = {"input": chunk.tolist(), "seq": seq}
                 while (
                     answer := await http.post(f"{machine.url}/streams/probe/predict", json=body)
@@ -227,7 +227,7 @@ def test_a_full_disk_is_told_and_with_space_streams_go_on(repository: Path, smal
 def test_who_feeds_a_websocket_when_the_service_stops_is_told_and_goes_on(
     repository: Path, tmp_path: Path, spec: manifest.ModelSpec
 ) -> None:
-    """In an orderly stop what is done is answered, before the connection is closed with a reason."""
+    """In an orderly stop, the service answers the chunks that are done, and then closes the connection with a reason."""
 
     async def scenario(machine: Machine) -> None:
         crowd = Crowd(20, lambda: machine.url, ahead=16)
@@ -258,7 +258,7 @@ def counted(metrics: str, outcome: str) -> float:
 
 
 def test_chunks_without_a_number_are_done_in_some_order_whoever_sends_them(server: Server, spec: manifest.ModelSpec) -> None:
-    """Four callers on one stream, over connections to both workers: each chunk is done once, on the state the last one left."""
+    """With four clients on one stream, on both workers, each chunk is done once, on the state that the previous one left."""
     each = 40
 
     async def over_http(id: str, caller: int, done: list[tuple[dict[str, Any], Array]]) -> None:
@@ -277,7 +277,7 @@ def test_chunks_without_a_number_are_done_in_some_order_whoever_sends_them(serve
             done.extend([(json.loads(await connection.recv()), chunk) for chunk in chunks])
 
     async def met(id: str) -> bool:
-        """Whether two workers were at the same chunk, which is chance."""
+        """Whether two workers happened to do the same chunk at the same time."""
         done: list[tuple[dict[str, Any], Array]] = []
         async with client() as http:
             await begin(http, server.url, id)
@@ -295,7 +295,7 @@ def test_chunks_without_a_number_are_done_in_some_order_whoever_sends_them(serve
 
 @pytest.mark.parametrize("alike", [pytest.param(True, id="the-same-steps"), pytest.param(False, id="other-steps")])
 def test_of_two_chunks_with_one_number_one_is_done(server: Server, spec: manifest.ModelSpec, *, alike: bool) -> None:
-    """An impatient caller gets one answer twice; of two callers who do not know of each other, one is told."""
+    """A client that sends a chunk twice gets the same answer twice; of two different chunks with one number, one is refused."""
     url = f"{server.url}/streams/twice-{alike}"
 
     async def send(http: httpx.AsyncClient, seq: int, chunk: Array) -> tuple[httpx.Response, Array]:
@@ -324,7 +324,7 @@ def test_of_two_chunks_with_one_number_one_is_done(server: Server, spec: manifes
 
 
 def test_a_caller_that_vanishes_leaves_the_stream_whole(server: Server, spec: manifest.ModelSpec) -> None:
-    """Half a chunk is none; a whole one is done or not, and who comes back with its number gets the answer either way."""
+    """Half a chunk is not done; a whole one is done or not, and a client that sends its number again gets the answer either way."""
     address = httpx.URL(server.url)
     chunks = [steps(5, 6, seq) for seq in range(30)]
 
@@ -365,7 +365,7 @@ def test_a_caller_that_vanishes_leaves_the_stream_whole(server: Server, spec: ma
 
 
 def memory_of(pid: int) -> int:
-    """Bytes that are resident."""
+    """Resident bytes of the process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
@@ -373,7 +373,7 @@ def memory_of(pid: int) -> int:
 def test_a_websocket_that_is_never_read_from_is_not_read_any_more(
     repository: Path, tmp_path: Path, spec: manifest.ModelSpec
 ) -> None:
-    """Its answers must not pile up: who does not take them may not send on, and nobody else notices."""
+    """Its answers must not pile up: a client that does not read them is not read either, and no other client notices."""
     chunk = steps(1000, 8)
 
     async def scenario(server: Server) -> None:
@@ -385,7 +385,7 @@ def test_a_websocket_that_is_never_read_from_is_not_read_any_more(
             address = f"{server.url.replace('http', 'ws')}/streams/never-read/ws?seq=0"
             connection = await connect(address, compression=None, max_queue=1)
             sent, stood, stands = 0, -1, 0
-            while stands > stood:  # else it only had no time for a second
+            while stands > stood:  # if it stands still only once, the service may have been busy for a second
                 with suppress(TimeoutError):
                     while sent < 5000:
                         sent += 1

@@ -1,4 +1,4 @@
-"""What people type and are told to type: a wrong line is answered in one, and a line that is printed works where it stands."""
+"""The command lines that users type: a wrong one gets a one-line message, and those that scripts print work when copied."""
 
 import os
 import shlex
@@ -37,7 +37,7 @@ Shown = pytest.CaptureFixture[str]
     ids=lambda value: value.__name__ if isinstance(value, ModuleType) else None,
 )
 def test_a_wrong_line_is_answered_in_one(script: ModuleType, words: str, says: str, capsys: Shown) -> None:
-    """With the flag that was meant; sixty lines of usage would stand where it is looked for."""
+    """The message suggests the flag that was meant; sixty lines of usage would hide it."""
     with pytest.raises(SystemExit) as ended:
         script.main(words.split())
     assert ended.value.code == 2
@@ -48,7 +48,7 @@ def test_a_wrong_line_is_answered_in_one(script: ModuleType, words: str, says: s
 
 
 def test_a_flag_may_be_cut_short(capsys: Shown) -> None:
-    """As long as it is clear which is meant."""
+    """A prefix of a flag is accepted as long as it is unambiguous."""
     assert train.arguments(["--learn", "0.1"]).learning_rate == 0.1
     with pytest.raises(SystemExit):
         train.arguments(["--re", "1"])
@@ -58,7 +58,7 @@ def test_a_flag_may_be_cut_short(capsys: Shown) -> None:
 @pytest.mark.parametrize("activated", [True, False])
 @pytest.mark.parametrize("here", ["the root", "elsewhere"])
 def test_a_line_works_from_the_folder_that_it_is_printed_in(here: str, activated: bool, tmp_path: Path) -> None:
-    """`python` is another one, or none, where the environment is not activated."""
+    """If the environment is not activated, `python` is another interpreter or does not exist."""
     folder = ROOT if here == "the root" else tmp_path
     own = Path(sys.executable).parent
     path = os.pathsep.join([str(own), "/usr/bin", "/bin"] if activated else ["/usr/bin", "/bin"])
@@ -72,7 +72,7 @@ def test_a_line_works_from_the_folder_that_it_is_printed_in(here: str, activated
 
 
 def test_torch_is_loaded_when_its_threads_are_told_to_sleep_while_they_wait(tmp_path: Path) -> None:
-    """It reads how they wait when it is loaded: where each core is wanted by two, spinning makes an update minutes long."""
+    """torch reads how its threads wait when it is loaded: if processes share a core, spinning makes an update take minutes."""
     (tmp_path / "torch.py").write_text("import os\nraise SystemExit(os.environ.get('GOMP_SPINCOUNT', 'not said'))\n")
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     for module in ("scripts.train", "scripts.tune"):
@@ -88,7 +88,7 @@ def test_torch_is_loaded_when_its_threads_are_told_to_sleep_while_they_wait(tmp_
 
 
 def test_an_interpreter_outside_the_folder_has_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A way there over ../.. is not to be read."""
+    """A path that begins with ../.. is hard to read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert command.python() == sys.executable
@@ -99,7 +99,7 @@ COMMANDS = [path for path in (ROOT / "scripts").rglob("*.py") if "command.run(ma
 
 @pytest.mark.parametrize("module", ["app", *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in COMMANDS)])
 def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(module: str, tmp_path: Path) -> None:
-    """Raised in the midst of NumPy or torch it comes out as another error, or as a crash."""
+    """KeyboardInterrupt inside the import of NumPy or torch becomes another error, or a crash."""
     (tmp_path / "numpy.py").write_text(
         "import os\nimport signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('went on')\n"
     )
@@ -111,7 +111,7 @@ def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(module: str, tmp_pa
 
 
 def test_streams_that_were_made_to_expire_are_gone_when_ctrl_c_ends_that(tmp_path: Path) -> None:
-    """They fill tens of megabytes of a temporary folder."""
+    """The streams fill tens of megabytes of a temporary folder."""
     (tmp_path / "uvloop.py").write_text(
         "import os\nimport signal\ndef run(work):\n    work.close()\n    os.kill(os.getpid(), signal.SIGINT)\n"
     )
@@ -141,7 +141,7 @@ def test_a_command_that_ctrl_c_ends_says_so_in_a_line(capsys: Shown) -> None:
     ],
 )
 def test_a_command_whose_reader_has_left_ends_without_a_word(does: str, read_from: bool, code: int, says: str) -> None:
-    """As with `| head`: it has what it wanted. What breaks elsewhere is a defect, and shows."""
+    """A reader such as `| head` has all it wanted; a broken pipe anywhere else is a defect and must show."""
     imports = "import os, sys\nfrom scripts import command"
     program = f"{imports}\nread, another = os.pipe()\nos.close(read)\nsys.exit(command.run(lambda: {does}))"
     read, write = os.pipe()
@@ -157,7 +157,7 @@ def test_a_command_whose_reader_has_left_ends_without_a_word(does: str, read_fro
 
 
 def test_the_longest_installation_is_announced() -> None:
-    """pip is quiet: for minutes nothing else is said."""
+    """pip runs quietly, so nothing else is printed for minutes."""
     told = subprocess.check_output(["make", "--dry-run", "VENV=nowhere", "install-train"], cwd=ROOT, text=True)
     said = [line for line in told.splitlines() if line.startswith("echo")]
     assert [("minutes" in line) for line in said] == ["torch.txt" in line for line in said]

@@ -1,4 +1,4 @@
-"""The comparison of cells: its data are what they are said to be, sizes match, trials repeat, what is done is not done again."""
+"""The comparison of cells: its data are as described, sizes match, trials repeat, and finished trials do not run again."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def job(task: Task, cell: str = "lstm", *, seed: int = 0, rate: float = 0.01, hi
 
 
 def outcome(of: Job, *, solved: int | None = None, error: float = 1.0, test: float | None = None) -> Outcome:
-    """Of a trial that was not run; `solved`: after so many updates."""
+    """A made-up outcome; `solved`: the number of updates after which the trial was solved."""
     last = Point(solved or of.updates, 0.5, error)
     measures = {"error": error if test is None else test}
     return Outcome(of, 10, False, last if solved else None, (last,), measures, 1e-3, 0.6)
@@ -41,7 +41,7 @@ def outcome(of: Job, *, solved: int | None = None, error: float = 1.0, test: flo
 
 
 def test_the_sum_asked_for_is_that_of_the_two_marked_numbers() -> None:
-    """With another answer the problem could not be solved; one mark in each half makes the memory needed grow with T."""
+    """With another target the problem could not be solved; one mark in each half makes the memory needed grow with T."""
     sequences, sums = adding.draw(torch.Generator().manual_seed(1), count=200, steps=9)
     assert sequences.shape == (200, 9, 2)
     numbers, marks = sequences.unbind(dim=2)
@@ -63,7 +63,7 @@ def test_no_two_epochs_nor_the_test_share_a_sequence() -> None:
 
 
 def test_digits_are_read_pixel_by_pixel_and_no_image_is_in_two_parts() -> None:
-    """A permuted image is the same image in another order; an image learned from would flatter the test."""
+    """A permuted image is the same image in another order; training images in the test part would flatter the result."""
     plain, permuted = digits.parts(permuted=False), digits.parts(permuted=True)
     assert [len(classes) for _, classes in plain] == [1200, 200, 397]
     pixels = torch.cat([part for part, _ in plain])[..., 0]
@@ -86,7 +86,7 @@ def test_digits_are_read_pixel_by_pixel_and_no_image_is_in_two_parts() -> None:
 @pytest.mark.parametrize("task", [EASY, BUDGETS["full"].tasks[4], SHORT_GYRO], ids=["adding", "digits", "gyro"])
 @pytest.mark.parametrize("name", ["reset_before", "reset_after", "rnn"])
 def test_cells_of_equal_parameters_differ_by_a_few_percent(task: Task, name: str) -> None:
-    """Otherwise the larger network could win by its size; and no neighbouring size may be nearer."""
+    """Otherwise the larger network could win by its size; no neighbouring hidden size may match better."""
     target = task.size(cells.named("lstm"), 32)
     hidden = cells.matched(lambda size: task.size(cells.named(name), size), target)
     assert abs(task.size(cells.named(name), hidden) / target - 1) < 0.03
@@ -95,20 +95,20 @@ def test_cells_of_equal_parameters_differ_by_a_few_percent(task: Task, name: str
 
 
 def test_the_size_of_a_task_is_that_of_the_network_it_trains() -> None:
-    """Sizes are matched on the one and reported from the other."""
+    """Sizes are matched by the computed count and reported from the trained network."""
     for task in (EASY, SHORT_GYRO):
         network = task.lesson(cells.named("reset_before"), 5, 0).network()
         assert task.size(cells.named("reset_before"), 5) == sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_cells_begin_alike_or_with_long_memories_as_they_are_named() -> None:
-    """How a cell begins may decide more than what it is: the two must not be mixed up."""
+    """A cell's initialisation may decide more than its equations, so the two must not be mixed up."""
     torch.manual_seed(0)
     biases = {}
     for name in ("reset_before", "reset_before-memory", "lstm", "lstm-memory"):
         network = EASY.lesson(cells.named(name), 64, 0).network()
         found = [bias.detach() for key, bias in network.named_parameters() if "stack" in key and "bias" in key]
-        biases[name] = torch.stack(found).sum(dim=0)  # torch's cells have two
+        biases[name] = torch.stack(found).sum(dim=0)  # torch's cells have two biases
     small = 1 / 64**0.5
     assert biases["reset_before"].abs().max() <= small
     assert biases["reset_before-memory"][64:128].min() < -4, "of the update gate: some units remember 50 steps and more"
@@ -130,7 +130,7 @@ def test_cells_begin_alike_or_with_long_memories_as_they_are_named() -> None:
     ids=["unknown", "three-layers", "memory-of-a-plain-cell"],
 )
 def test_a_cell_that_cannot_be_is_refused(name: str, said: str) -> None:
-    """Before anything is tried."""
+    """The refusal comes before any trial runs."""
     with pytest.raises(ValueError, match=said.replace("+", r"\+")):
         cells.named(name)
 
@@ -140,7 +140,7 @@ def test_a_cell_that_cannot_be_is_refused(name: str, said: str) -> None:
 
 @pytest.mark.parametrize("name", ["reset_before", "reset_after", "lstm", "rnn"])
 def test_a_trial_is_a_function_of_its_job(name: str) -> None:
-    """A resumed run would otherwise mix trials that nobody can have again."""
+    """Otherwise a resumed run would mix in trials that cannot be reproduced."""
     one, same, other = (trial.run(job(EASY, name, seed=seed), EASY) for seed in (0, 0, 1))
     errors, again, others = ([point.error for point in each.curve] for each in (one, same, other))
     assert errors == again
@@ -149,7 +149,7 @@ def test_a_trial_is_a_function_of_its_job(name: str) -> None:
 
 
 def test_a_trial_ends_when_it_is_solved_and_says_when() -> None:
-    """Updates and seconds until then are what is compared."""
+    """Updates and seconds until the task is solved are compared."""
     solvable = replace(EASY, epochs=40, batch=32, solved=0.1)
     found = trial.run(job(solvable, rate=0.03, hidden=8), solvable)
     assert found.solved == found.curve[-1]
@@ -161,7 +161,7 @@ def test_a_trial_ends_when_it_is_solved_and_says_when() -> None:
 
 
 def test_a_task_whose_last_error_counts_goes_on_when_solved() -> None:
-    """Its budget is the same for all, so that errors can be compared."""
+    """All cells use the whole budget, so that their last errors can be compared."""
     going_on = replace(EASY, solved=100.0, ends_when_solved=False)
     found = trial.run(job(going_on), going_on)
     assert found.solved is not None
@@ -171,7 +171,7 @@ def test_a_task_whose_last_error_counts_goes_on_when_solved() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Exploding(Adding):
-    """Adding whose losses are no numbers any more after the first block."""
+    """The adding problem with losses that are NaN after the first block."""
 
     def lesson(self, cell: Cell, hidden: int, seed: int) -> "ExplodingLesson":
         return ExplodingLesson(self, cell=cell, hidden=hidden, seed=seed)
@@ -187,7 +187,7 @@ class ExplodingLesson(adding.AddingLesson):
 
 
 def test_a_trial_that_diverges_ends_and_counts_as_infinitely_wrong() -> None:
-    """Its error is no number: it must neither be lost nor win."""
+    """The error of such a trial is NaN: it must neither be lost nor win."""
     exploding = Exploding(steps=4, epochs=5, batch=8, tunes=True)
     found = trial.run(job(exploding), exploding)
     assert found.diverged
@@ -197,7 +197,7 @@ def test_a_trial_that_diverges_ends_and_counts_as_infinitely_wrong() -> None:
 
 
 def test_gyro_trials_begin_at_the_calibration_and_learn_by_the_projects_loss() -> None:
-    """The error is told in units of what a network has before its first update."""
+    """The error is given relative to the error of a network before its first update."""
     lesson = SHORT_GYRO.lesson(cells.named("lstm+reset_before"), 4, 0)
     torch.manual_seed(0)
     network = lesson.network()
@@ -214,7 +214,7 @@ def test_gyro_trials_begin_at_the_calibration_and_learn_by_the_projects_loss() -
 
 
 def test_the_rate_with_the_fewest_updates_or_the_smallest_error_is_chosen() -> None:
-    """As the page says; a trial that was not solved counts twice its budget."""
+    """The page describes this rule; an unsolved trial counts twice its budget."""
     rated = [(0.001, 40, None), (0.01, 30, 50), (0.1, 20, None)]
     outcomes = [
         outcome(job(EASY, seed=seed, rate=rate), solved=updates, error=0.1)
@@ -228,7 +228,7 @@ def test_the_rate_with_the_fewest_updates_or_the_smallest_error_is_chosen() -> N
 
 
 def test_reported_seeds_are_not_those_that_chose_the_rates() -> None:
-    """A rate chosen on the seeds it is judged by would be chosen by their luck."""
+    """A rate chosen on the seeds that it is judged by would profit from their luck."""
     for budget in BUDGETS.values():
         chosen = [cells.named(name) for name in ("lstm", "rnn")]
         tuning = plan.tuning(budget, budget.tasks, chosen)
@@ -241,7 +241,7 @@ def test_reported_seeds_are_not_those_that_chose_the_rates() -> None:
 
 
 def test_hybrids_are_tried_where_there_are_two_layers() -> None:
-    """A task of one layer cannot hold them."""
+    """A network of one layer cannot combine two kinds of cells."""
     hybrid = cells.named("lstm+reset_before")
     assert not plan.fits(hybrid, EASY)
     assert plan.fits(hybrid, SHORT_GYRO)
@@ -258,7 +258,7 @@ def store(folder: Path, budget: Budget = MINI, *, jobs: int = 1) -> Store:
 
 
 def test_a_killed_run_goes_on_after_its_last_whole_line(tmp_path: Path) -> None:
-    """What is done is not done again, and half a line is not taken for an outcome."""
+    """Finished trials must not run again, and half a line must not be read as an outcome."""
     first = store(tmp_path)
     jobs = [job(EASY, seed=seed) for seed in range(3)]
     for each in jobs[:2]:
@@ -274,7 +274,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_line(tmp_path: Path) -> None:
 
 
 def test_a_run_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
-    """Trials of two sizes of batch under one heading would be a lie."""
+    """Trials with different batch sizes must not be reported as one experiment."""
     store(tmp_path)
     other = replace(MINI, tasks=(replace(EASY, batch=16),))
     with pytest.raises(ValueError, match=r"holds a run whose adding-4 is .*'batch': 8.* and .*'batch': 16.* was asked for"):
@@ -286,7 +286,7 @@ def test_a_run_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_a_comparison_from_the_first_trial_to_the_page(tmp_path: Path) -> None:
-    """In processes of its own, and a second time from what is kept, without a single trial."""
+    """The trials run in separate processes, and a second run uses the kept outcomes without a single trial."""
     chosen = [cells.named(name) for name in ("reset_before", "lstm", "rnn")]
     done = comparison.run(MINI, MINI.tasks, chosen, store(tmp_path), seeds=2, workers=1)
     kept = (tmp_path / "outcomes.jsonl").read_text()
@@ -303,7 +303,7 @@ def test_a_comparison_from_the_first_trial_to_the_page(tmp_path: Path) -> None:
 
 
 def test_wrong_use_is_told_before_anything_is_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An hour is too long to learn of a typing error."""
+    """A user must not wait an hour to learn of a typing error."""
     for argv, said in (
         (["--cells", "gru"], "'gru' is no cell"),
         (["--tasks", "adding,sums"], "'sums' is no task: name some of adding, digits, gyro"),

@@ -1,4 +1,4 @@
-"""The verdicts: what held, what did not and what is not decided, on made-up numbers; and the page that tells it."""
+"""The verdicts on made-up numbers: which claims hold, which do not and which are undecided; and the page that shows them."""
 
 from math import inf
 
@@ -19,7 +19,7 @@ SHORT, LONG = (Adding(steps=steps, epochs=4, batch=8, tunes=steps == 10) for ste
 
 
 class Made:
-    """Results that were made up: for each task, size and cell what came of its seeds."""
+    """Made-up results: the outcomes of the seeds for each task, size and cell."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -37,7 +37,7 @@ class Made:
         parameters: int = 100,
         seconds: float = 0.01,
     ) -> "Made":
-        """`updates`: until each seed was solved, infinite for never; `seconds`: of an update."""
+        """`updates`: updates until each seed was solved, infinite for never; `seconds`: seconds for one update."""
         for mode in modes:
             jobs = tuple(Job(task.name, cell, 8 + MODES.index(mode), 0.01, seed, task.updates) for seed in range(len(updates)))
             self.entries.append(Entry(task, mode, cells.named(cell), jobs))
@@ -87,13 +87,13 @@ def made_one(job: Job, solved: float, *, error: float, parameters: int, seconds:
 def test_a_difference_counts_when_it_is_large_enough_and_the_seeds_agree(
     ratios: list[float], less: Finding, not_worse: Finding
 ) -> None:
-    """Five seeds scatter: a median alone would decide by chance."""
+    """Five seeds scatter, so a median alone would decide by chance."""
     assert verdicts.less(ratios) == less
     assert verdicts.not_worse(ratios) == not_worse
 
 
 def test_ratios_know_what_never_happened() -> None:
-    """Neither divided by nothing nor by infinity."""
+    """A ratio must not divide by zero or by infinity."""
     assert verdicts.ratios([1, 2, inf, 3, inf, 0, 1], [2, 2, inf, inf, 3, 0, 0]) == [0.5, 1, 1, 0, inf, 1, inf]
 
 
@@ -110,7 +110,7 @@ def test_ratios_know_what_never_happened() -> None:
     ids=["most-for", "one-against", "half", "most-against", "mixed", "nothing-compared"],
 )
 def test_a_claim_holds_in_most_comparisons_and_fails_in_none(findings: list[Finding], whole: Finding) -> None:
-    """A claim that fails somewhere is not a claim that holds."""
+    """A claim that fails somewhere does not hold."""
     assert verdicts.together(findings) == whole
 
 
@@ -118,7 +118,7 @@ def test_a_claim_holds_in_most_comparisons_and_fails_in_none(findings: list[Find
 
 
 def test_competence_is_judged_where_somebody_solves_the_task() -> None:
-    """Two cells that both learn nothing are not each other's equals; errors below the mark are all as good as it."""
+    """Two cells that both learn nothing are not equally competent; errors below the mark all count as the mark."""
     never = (inf,) * SEEDS
     both = Made().add(SHORT, "reset_before", error=0.009).add(SHORT, "lstm", error=0.0001)
     both.add(LONG, "reset_before", updates=never, error=0.1).add(LONG, "lstm", updates=never, error=0.2)
@@ -132,7 +132,7 @@ def test_competence_is_judged_where_somebody_solves_the_task() -> None:
 
 
 def test_gates_are_counted_and_timed_at_equal_hidden_size() -> None:
-    """At equal parameters there is nothing to count, and a larger cell's time is its size's."""
+    """At equal parameters the counts are equal by choice, and the time of a cell depends on its size."""
     cheap = Made().add(SHORT, "reset_before", modes=(EQUAL_HIDDEN,), parameters=75, seconds=0.007)
     cheap.add(SHORT, "reset_before", modes=(EQUAL_PARAMETERS,), parameters=100, seconds=0.02)
     cheap.add(SHORT, "lstm", parameters=100, seconds=0.01)
@@ -152,7 +152,7 @@ def test_updates_and_seconds_until_solved_are_judged_apart() -> None:
 
 
 def test_shares_are_compared_over_all_trials() -> None:
-    """Five points of them are a difference, and the grid of rates is judged by the trials that chose from it."""
+    """Shares that differ by five points differ, and the grid of rates is judged by the trials that chose from it."""
     made = Made().add(SHORT, "reset_before").add(SHORT, "lstm", updates=(50, 50, 50, 50, inf))
     assert made.verdict("share of seeds").finding == "held"
     assert made.verdict("share of seeds").evidence == "10 of 10, the rival 8 of 10"
@@ -163,7 +163,7 @@ def test_shares_are_compared_over_all_trials() -> None:
 
 
 def test_memory_is_the_longest_problem_that_half_of_the_seeds_solve() -> None:
-    """One lucky seed is no memory; a problem that was not tried because a shorter one was too much counts as not solved."""
+    """One lucky seed is not memory; a problem that was not tried because a shorter one failed counts as unsolved."""
     made = Made().add(SHORT, "reset_before").add(LONG, "reset_before", updates=(50, 50, 50, inf, inf))
     made.add(SHORT, "rnn").add(LONG, "rnn", updates=(50, 50, inf, inf, inf))
     verdict = made.verdict("longer memory")
@@ -182,7 +182,7 @@ def test_memory_is_the_longest_problem_that_half_of_the_seeds_solve() -> None:
 
 
 def test_a_cell_that_fails_at_every_rate_is_not_tried_on_longer_problems() -> None:
-    """It would spend its whole budget on them to say the same."""
+    """Such a cell would spend its whole budget on longer problems only to fail again."""
     made = Made().tuned(SHORT, "rnn", (False, False)).tuned(SHORT, "lstm", (False, True))
     assert plan.too_long([SHORT, LONG], made.outcomes.values()) == {("adding-20", "rnn")}
     budget = Budget("mini", 4, 2, (1000,), (0.01,), (SHORT, LONG))
@@ -200,7 +200,7 @@ def test_a_cell_that_fails_at_every_rate_is_not_tried_on_longer_problems() -> No
 
 
 def test_the_page_shows_medians_ranges_and_what_never_happened() -> None:
-    """A dash is told apart from a number, and an unsolved seed from a solved one."""
+    """A reader must be able to tell a dash from a number, and an unsolved seed from a solved one."""
     assert Spread.of([3, 1, 2]).text(1) == "2.0 (1.0 to 3.0)"
     assert Spread.of([3, inf, 2]).text(0) == "3 (2 to -)"
     assert Spread.of([inf, inf]).text(0) == "-"
@@ -211,7 +211,7 @@ def test_the_page_shows_medians_ranges_and_what_never_happened() -> None:
 
 
 def test_last_errors_are_told_seed_by_seed_where_they_count() -> None:
-    """Also of a task that nobody solves, which the verdicts leave out."""
+    """This includes tasks that no cell solves, which the verdicts leave out."""
     counting = Adding(steps=10, epochs=4, batch=8, tunes=True, ends_when_solved=False)
     never = (inf,) * SEEDS
     made = Made().add(counting, "reset_before", updates=never, error=0.3).add(counting, "lstm", updates=never, error=0.4)
@@ -221,7 +221,7 @@ def test_last_errors_are_told_seed_by_seed_where_they_count() -> None:
 
 
 def test_the_page_tells_every_rule_and_every_verdict() -> None:
-    """What is judged is judged in the open."""
+    """Readers must be able to check every verdict."""
     made = Made().add(SHORT, "reset_before", updates=(25,) * 5).add(SHORT, "lstm").add(SHORT, "rnn", updates=(inf,) * SEEDS)
     made.tuned(SHORT, "reset_before", (True,)).tuned(SHORT, "lstm", (False,)).tuned(SHORT, "rnn", (False,))
     results = made.results()
@@ -247,7 +247,7 @@ def test_the_page_tells_every_rule_and_every_verdict() -> None:
 
 
 def test_rates_that_hang_on_one_seed_are_named() -> None:
-    """A rate that another seed would not have chosen makes what is said of its cell less certain."""
+    """If another seed would have chosen another rate, the results of that cell are less certain."""
     made = Made().add(SHORT, "lstm").add(SHORT, "rnn")
     for seed, rate, updates in ((1, 0.01, 25), (1, 0.1, 75), (2, 0.01, 50), (2, 0.1, 25)):
         for cell, solved in (("lstm", updates), ("rnn", 25)):

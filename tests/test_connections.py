@@ -1,4 +1,4 @@
-"""Slow and greedy callers: what they may take of the service, and that nobody else is kept waiting by them."""
+"""Slow and greedy clients: how much they may take of the service, without keeping other clients waiting."""
 
 import json
 import re
@@ -27,8 +27,8 @@ from scripts.bench import tree
 from tests.servers import Server, serve
 
 TIMEOUT, KEEP_ALIVE = 1.0, 1.5
-PATIENCE = 30.0  # seconds; more, and something hangs
-TRIES = 5  # of what a machine can spoil that stands still for a moment
+PATIENCE = 30.0  # seconds; after that, something hangs
+TRIES = 5  # of checks that a machine can spoil if it stalls for a moment
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 MOST_HEAD = 2**16  # by default
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -54,7 +54,7 @@ def call(server: Server) -> socket.socket:
 
 
 def send(caller: socket.socket, data: bytes) -> bool:
-    """False when the other side takes no more, which is not to be waited for."""
+    """Send without waiting; False if the other side takes no more."""
     try:
         caller.sendall(data)
     except ConnectionError:
@@ -63,13 +63,13 @@ def send(caller: socket.socket, data: bytes) -> bool:
 
 
 def memory(server: Server) -> int:
-    """The most that its process has held, in bytes."""
+    """The peak memory of the server's process, in bytes."""
     lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
 def rest(caller: socket.socket) -> bytes:
-    """All that comes until the other side ends the connection."""
+    """All bytes until the other side ends the connection."""
     found = b""
     try:
         while data := caller.recv(65536):
@@ -109,7 +109,7 @@ def test_a_head_that_does_not_come_in_time_is_a_408(server: Server) -> None:
 
 
 def test_a_byte_now_and_then_does_not_keep_a_head_open(server: Server) -> None:
-    """Slowloris: two hundred who never fall silent, while everybody else is served."""
+    """Slowloris: two hundred clients send a byte now and then, while everybody else must be served."""
     with ExitStack() as stack:
         callers = waiting = [stack.enter_context(call(server)) for _ in range(200)]
         for caller in callers:
@@ -126,7 +126,7 @@ def test_a_byte_now_and_then_does_not_keep_a_head_open(server: Server) -> None:
 
 
 def test_a_body_that_falls_silent_is_a_408(server: Server) -> None:
-    """Its id is the request's, so that the two can be brought together."""
+    """The problem has the request's id, so that the two can be matched."""
     with call(server) as caller:
         caller.sendall(HEAD + b"X-Request-ID: slow-1\r\nContent-Length: 1000\r\n\r\n" + BODY)
         found = problem(rest(caller), 408)
@@ -135,7 +135,7 @@ def test_a_body_that_falls_silent_is_a_408(server: Server) -> None:
 
 
 def test_a_body_that_trickles_is_a_408(server: Server) -> None:
-    """A byte now and then is no silence, but a body of 32 MiB would take weeks."""
+    """A byte now and then is not silence, but a body of 32 MiB would take weeks."""
 
     def told() -> str:
         until = time.monotonic() + PATIENCE
@@ -150,7 +150,7 @@ def test_a_body_that_trickles_is_a_408(server: Server) -> None:
 
 
 def test_a_slow_but_honest_body_is_taken(server: Server) -> None:
-    """It takes longer than the timeout in all: that counts from byte to byte."""
+    """It may take longer than the timeout in all, which counts from byte to byte."""
     padding = b" " * (8 * SLOWEST)
 
     def taken() -> bool:
@@ -179,7 +179,7 @@ def wait_for_bytes(caller: socket.socket, seconds: float) -> bool:
 
 
 def test_the_deadline_of_a_request_that_names_none_begins_when_it_is_there(repository: Path) -> None:
-    """Else a slow link could send nothing large, whatever its patience."""
+    """Otherwise a slow link could not send a large body, however long its client would wait."""
     with serve(repository, "--workers", "1", "--request-timeout", "0.3") as server:
 
         def answered(member: bytes) -> bytes:
@@ -195,7 +195,7 @@ def test_the_deadline_of_a_request_that_names_none_begins_when_it_is_there(repos
 
 
 def test_a_connection_on_which_nothing_is_asked_is_closed(server: Server) -> None:
-    """Before the first request after the one timeout, between two after the other, whatever comes that is no request."""
+    """The read timeout holds before the first request, the keep-alive timeout after it, and stray bytes extend neither."""
     for first, noise, after in (
         (b"", b"", TIMEOUT),
         (GET, b"", KEEP_ALIVE),
@@ -214,19 +214,19 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(server: Server) -> Non
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see how much memory a process holds")
 def test_who_does_not_read_is_cut_off(repository: Path) -> None:
-    """Answers that nobody takes would fill the memory."""
+    """Answers that nobody reads would fill the memory."""
     with serve(repository, "--workers", "1", "--keep-alive", "1") as server, call(server) as caller:
         ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 64
         begin = time.monotonic()
         before = memory(server)
-        while send(caller, ask):  # it is not read from either, once its answers are not
+        while send(caller, ask):  # a client that does not read its answers is not read from either
             pass
         assert time.monotonic() - begin >= 1
-        assert memory(server) - before < 100 * 2**20  # with all that was sent ahead, it would be gigabytes
+        assert memory(server) - before < 100 * 2**20  # if all requests were read, it would be gigabytes
 
 
 def test_a_caller_who_is_answered_early_may_not_stay_for_ever(server: Server) -> None:
-    """He has his answer, and so gets no other."""
+    """The client has its answer, so it gets no 408 after it."""
     with call(server) as caller:
         caller.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n ")
         found = rest(caller)
@@ -234,11 +234,11 @@ def test_a_caller_who_is_answered_early_may_not_stay_for_ever(server: Server) ->
     assert found.count(b"HTTP/1.1") == 1
 
 
-LARGE = 30_000_000  # bytes: far more than the system takes from a caller before the service reads them
+LARGE = 30_000_000  # bytes: far more than the system buffers before the service reads them
 
 
 def refused_early(caller: socket.socket, path: bytes, *, version: bytes = b"1.1", close: bool = True) -> bytes:
-    """All that comes to a caller who sends a large body to its end before he reads, as most do."""
+    """All bytes received by a client that sends a large body to its end before it reads, as most clients do."""
     told = b"Connection: close\r\n" if close else b""
     caller.sendall(b"POST %s HTTP/%s\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n" % (path, version, LARGE, told))
     caller.sendall(bytes(LARGE))
@@ -250,7 +250,7 @@ def refused_early(caller: socket.socket, path: bytes, *, version: bytes = b"1.1"
 def test_who_is_answered_before_he_has_sent_all_gets_the_answer(
     server: Server, path: bytes, status: bytes, version: bytes, *, close: bool
 ) -> None:
-    """Closed with a body unread, a connection is reset, and its last answer thrown away where it arrives."""
+    """Closing a connection with unread body bytes resets it, and the client's system then discards the answer."""
     with call(server) as caller:
         found = refused_early(caller, path, version=version, close=close)
     assert found.startswith(b"HTTP/1.1 %s " % status)
@@ -263,7 +263,7 @@ EXPECTING = b" HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d
 
 @pytest.mark.parametrize(("path", "status"), [(b"/nope", b"404"), (b"/predict", b"415")], ids=["in messages", "at once"])
 def test_who_is_not_asked_for_his_body_is_told_that_the_connection_ends(server: Server, path: bytes, status: bytes) -> None:
-    """He does not send it, and his next request would be taken for it; or he does, and it would be taken for a request."""
+    """The client may or may not send the body: its next request would be taken for the body, or the body for a request."""
     with call(server) as caller:
         caller.sendall(b"POST " + path + EXPECTING % len(GET))
         found = rest(caller)
@@ -301,7 +301,7 @@ def test_who_is_asked_for_his_body_or_sends_it_unasked_keeps_his_connection(serv
     ],
 )
 def test_a_head_has_its_limit(server: Server, sent: bytes) -> None:
-    """No limit is the parser's own: a header of gigabytes would be kept in memory."""
+    """The parser has no limit of its own: a header of gigabytes would be kept in memory."""
     with call(server) as caller:
         send(caller, sent)
         found = problem(rest(caller), 431)
@@ -309,13 +309,13 @@ def test_a_head_has_its_limit(server: Server, sent: bytes) -> None:
 
 
 def test_a_head_within_its_limit_is_taken(server: Server) -> None:
-    """Tokens and traces may be long."""
+    """Headers with tokens and traces may be long."""
     answer = httpx.get(f"{server.url}/health", headers={"X": "a" * (MOST_HEAD - 1000)})
     assert answer.status_code == 200
 
 
 def test_a_head_has_the_limit_that_is_set(repository: Path) -> None:
-    """Who stands behind a proxy that adds little wants less, who has long tokens more."""
+    """A service behind a proxy that adds little needs a lower limit, one with long tokens a higher one."""
     with serve(repository, "--workers", "1", "--max-head-bytes", "4096") as server:
         assert httpx.get(f"{server.url}/health", headers={"X": "a" * 3000}).status_code == 200
         answer = httpx.get(f"{server.url}/health", headers={"X": "a" * 5000})
@@ -327,7 +327,7 @@ def test_a_head_has_the_limit_that_is_set(repository: Path) -> None:
     "head", [pytest.param(b"X: " + b"a" * 10_000 + b"\r\n\r\n", id="long"), pytest.param(b"X: a\r\n" * 200 + b"\r\n", id="many")]
 )
 def test_a_websocket_whose_head_its_library_refuses_is_told(server: Server, head: bytes) -> None:
-    """It has limits of its own, and would be silent for ever."""
+    """The library has its own limits, and would otherwise never answer such a client."""
     with call(server) as caller:
         caller.sendall(UPGRADE + head)
         assert rest(caller).startswith(b"HTTP/1.1 431 ")
@@ -337,7 +337,7 @@ def test_a_websocket_whose_head_its_library_refuses_is_told(server: Server, head
     "body", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"], ids=["whole", "in chunks"]
 )
 def test_a_websocket_with_a_body_is_told_what_is_wrong(server: Server, body: bytes) -> None:
-    """Its library takes none either, but says nothing: that would be told as too large a head."""
+    """The library refuses a body without a reason, so it would be reported as a head that is too large."""
     with call(server) as caller:
         caller.sendall(UPGRADE + body)
         assert "has no body" in problem(rest(caller), 400)["detail"]
@@ -345,7 +345,7 @@ def test_a_websocket_with_a_body_is_told_what_is_wrong(server: Server, body: byt
 
 @pytest.mark.parametrize("version", [b"8", b"13, 8", b""])
 def test_a_websocket_of_another_version_is_told_which_is_spoken(server: Server, version: bytes) -> None:
-    """By RFC 6455 (section 4.4); who speaks several comes back with that."""
+    """RFC 6455 (section 4.4) requires it; a client that speaks several versions retries with that one."""
     with call(server) as caller:
         caller.sendall(UPGRADE.replace(b"Version: 13", b"Version: " + version) + b"\r\n")
         found = rest(caller)
@@ -356,7 +356,7 @@ def test_a_websocket_of_another_version_is_told_which_is_spoken(server: Server, 
 
 
 def test_who_sends_a_message_that_is_too_large_is_not_reset_before_he_has_the_reason(server: Server) -> None:
-    """What nobody reads is answered with a reset: a client that writes and reads in turns would lose the close code by it."""
+    """Closing with unread bytes resets the connection: a client that writes and reads in turns would lose the close code."""
     size = 2**26
     with call(server) as caller:
         caller.sendall(UPGRADE + b"\r\n")
@@ -365,12 +365,12 @@ def test_who_sends_a_message_that_is_too_large_is_not_reset_before_he_has_the_re
         told = caller.recv(65536)
         assert told[:4] == b"\x88" + bytes([len(told) - 2]) + (1009).to_bytes(2, "big")
         caller.sendall(bytes(size))
-        caller.sendall(b"\x88\x82" + bytes(4) + told[2:4])  # and agrees to the end, for which nobody waits then
+        caller.sendall(b"\x88\x82" + bytes(4) + told[2:4])  # the client answers the close frame, so that nobody waits for it
         assert caller.recv(1) == b""
 
 
 def test_messages_and_bodies_have_a_limit_together(repository: Path) -> None:
-    """Each within its own, and thousands at once: the service would be killed for its memory, and all in it lost."""
+    """Thousands of them at once, each within its own limit, could use up the memory and get the whole service killed."""
     size = 900_000
     part = b"\x82\xff" + (2**20).to_bytes(8, "big") + bytes(size)
 
@@ -396,14 +396,14 @@ def test_messages_and_bodies_have_a_limit_together(repository: Path) -> None:
             caller.close()
         end = time.monotonic() + PATIENCE
         while post().status_code == 503 and time.monotonic() < end:
-            pass  # their ends may not have been seen
+            pass  # the service may not have noticed the closed connections yet
         with begin() as taken:
-            taken.sendall(bytes(2**20 + 4 - size))  # what is no number of whole steps is heard to its end
+            taken.sendall(bytes(2**20 + 4 - size))  # not a whole number of steps, but the message is received to its end
             assert b"The body has 1048576 bytes" in taken.recv(65536)
 
 
 def test_there_is_no_websocket_in_an_older_http(server: Server) -> None:
-    """RFC 9110 has an upgrade in HTTP/1.0 ignored (section 7.8): what answers may not understand a connection that goes on."""
+    """RFC 9110 (section 7.8) requires that an upgrade in an HTTP/1.0 request is ignored."""
     with call(server) as caller:
         caller.sendall(UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n")
         assert rest(caller).startswith(b"HTTP/1.1 426 ")
@@ -414,7 +414,7 @@ def test_there_is_no_websocket_in_an_older_http(server: Server) -> None:
 
 @pytest.mark.parametrize("target", [b"http://x/streams/ws", b"http://x/streams/ws?ttl_seconds=9", b"/streams/ws"])
 def test_a_websocket_may_ask_by_a_whole_address(server: Server, target: bytes) -> None:
-    """As a proxy is asked: every server must take it so, by RFC 9112 (section 3.2.2)."""
+    """Proxies are asked with whole addresses, and RFC 9112 (section 3.2.2) requires every server to accept them."""
     with call(server) as caller:
         caller.sendall(UPGRADE.replace(b"/streams/ws", target) + b"Content-Length: 0\r\n\r\n")
         found = caller.recv(65536)
@@ -434,7 +434,7 @@ def test_what_is_no_http_is_a_problem_too(server: Server) -> None:
 @pytest.mark.parametrize("path", ["/predict", "/streams", "/streams/nested/predict", "/v2/models/gyro-denoiser/infer"])
 @pytest.mark.parametrize("opening", [b"[", b'{"instances":', b'{"inputs":[{"data":'], ids=["array", "instances", "inputs"])
 def test_a_megabyte_of_brackets_is_refused_at_once(server: Server, path: str, opening: bytes) -> None:
-    """Depth costs a parser that is not bounded its stack, or its time."""
+    """Deep nesting costs a parser without a limit its stack, or its time."""
     httpx.post(f"{server.url}/streams", json={"id": "nested"})
     headers = {"Content-Type": "application/json"}
     with httpx.Client(base_url=server.url, headers=headers) as client:
@@ -446,7 +446,7 @@ def test_a_megabyte_of_brackets_is_refused_at_once(server: Server, path: str, op
 
 
 def test_of_too_many_connections_only_probes_are_answered(repository: Path) -> None:
-    """Over all workers together, WebSockets among them; who leaves makes room."""
+    """The limit counts all workers' connections, WebSockets included, and a closed connection makes room."""
     flags = ("--workers", "2", "--max-connections", "8")
     with serve(repository, *flags) as server, ExitStack() as stack:
         url = server.url.replace("http", "ws")
@@ -455,7 +455,7 @@ def test_of_too_many_connections_only_probes_are_answered(repository: Path) -> N
         for caller in callers:
             caller.sendall(GET)
             assert caller.recv(65536).startswith(b"HTTP/1.1 200")
-        for _ in range(4):  # to either worker
+        for _ in range(4):  # new connections, to reach both workers
             answer = httpx.post(f"{server.url}/predict", content=BODY, headers={"Content-Type": "application/json"})
             assert (answer.status_code, answer.headers["connection"]) == (503, "close")
             assert answer.json()["type"] == "urn:recurve:problem:too-many-connections"
@@ -471,7 +471,7 @@ def test_of_too_many_connections_only_probes_are_answered(repository: Path) -> N
             assert len(socket_.recv()) == 12
         for caller in callers:
             caller.close()
-        for _ in range(50):  # until both workers have seen it
+        for _ in range(50):  # until both workers have noticed
             answer = httpx.post(f"{server.url}/predict", content=BODY, headers={"Content-Type": "application/json"})
             if answer.is_success:
                 break
@@ -479,7 +479,7 @@ def test_of_too_many_connections_only_probes_are_answered(repository: Path) -> N
 
 
 def test_who_comes_after_too_many_is_not_let_in_and_does_not_stay(repository: Path) -> None:
-    """The room for probes is not for those who only sit in it."""
+    """Idle connections must not take up the room that is kept for probes."""
     with serve(repository, "--workers", "1", "--max-connections", "1") as server, ExitStack() as stack:
         callers = [stack.enter_context(call(server)) for _ in range(1 + SPARE + 10)]
         for caller in callers[1:]:
@@ -489,7 +489,7 @@ def test_who_comes_after_too_many_is_not_let_in_and_does_not_stay(repository: Pa
 
 
 def test_room_is_made_for_connections_as_far_as_the_system_allows() -> None:
-    """The usual limit of 1024 files is one for shells."""
+    """The usual limit of 1024 files is made for shells, not for servers."""
 
     def within(hard: int, wanted: int) -> tuple[int, int]:
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -507,7 +507,7 @@ def test_room_is_made_for_connections_as_far_as_the_system_allows() -> None:
 
 
 def test_macos_is_asked_for_no_more_files_than_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says that there is no limit, and refuses what is beyond the one that there is."""
+    """macOS reports no limit, but refuses values above the limit that it has."""
     given: list[tuple[int, int]] = []
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
@@ -517,7 +517,7 @@ def test_macos_is_asked_for_no_more_files_than_it_gives(monkeypatch: pytest.Monk
 
 
 def test_a_thousand_who_come_together_are_all_let_in(repository: Path) -> None:
-    """More than a supervisor can hand to its workers at once: they wait, and are not turned away."""
+    """They are more than a supervisor can hand to its workers at once, so they must wait and not be refused."""
     if room_for(1500) < 1500:
         pytest.skip("the system does not allow so many open files")
     with serve(repository, "--workers", "2") as server, ExitStack() as stack:
@@ -529,7 +529,7 @@ def test_a_thousand_who_come_together_are_all_let_in(repository: Path) -> None:
 
 
 def test_callers_who_slam_the_door_leave_nothing_behind(server: Server) -> None:
-    """In whatever state: the metrics come down to the one connection that asks, and no WebSocket."""
+    """In whatever state clients leave, the metrics must go back to one connection, which asks for them, and no WebSocket."""
 
     def slam(sent: bytes) -> None:
         with call(server) as caller:

@@ -1,4 +1,4 @@
-"""The recordings: new ones to train on every epoch, the same ones to judge by always, and no one in two sets."""
+"""The recordings: new ones to train on in every epoch, always the same ones to judge by, and none in two sets."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def test_an_epoch_is_new_and_always_the_same(gyro: Gyro) -> None:
 
 
 def test_no_recording_is_in_two_sets() -> None:
-    """A score on what was trained on is no score. Sets of one size, else equal generators draw unequal recordings."""
+    """A score on training data is worthless. The sets have one size, so that equal generators would draw equal recordings."""
     gyro = Gyro(replace(SMALL, recordings=48, recording_seconds=60.0))
     sets = [gyro.training(0), gyro.training(1), gyro.validation(), gyro.test(count=48, seconds=60.0)]
     beginnings = np.concatenate([recordings.features[:, :20].reshape(-1, 120) for recordings in sets])
@@ -66,7 +66,7 @@ def test_validation_and_test_do_not_depend_on_the_training(gyro: Gyro) -> None:
 
 
 def test_another_seed_is_another_device_and_other_recordings(gyro: Gyro) -> None:
-    """How far a result depends on one device is seen by trying others."""
+    """Other devices show how far a result depends on one device."""
     other = Gyro(replace(SMALL, seed=1))
     assert not np.array_equal(other.specimen.gyro, gyro.specimen.gyro)
     assert not np.array_equal(other.test(count=1, seconds=1.0).targets, gyro.test(count=1, seconds=1.0).targets)
@@ -88,7 +88,7 @@ def test_still_is_a_level_device_with_nothing_but_its_noise(gyro: Gyro) -> None:
 
 
 def test_an_even_turn_begins_after_a_rest_and_moves_one_axis(gyro: Gyro) -> None:
-    """Whether a model takes it for bias is to be seen against what it is."""
+    """The known turn shows whether a model takes an even turn for bias."""
     features = gyro.turning(30.0, count=4, rest=10.0, seconds=5.0)
     assert features.shape == (4, 1500, 6)
     change = features[:, 1000:].mean(axis=1) - features[:, :1000].mean(axis=1)
@@ -97,7 +97,7 @@ def test_an_even_turn_begins_after_a_rest_and_moves_one_axis(gyro: Gyro) -> None
 
 
 def test_jitter_moves_the_samples_and_not_the_truth() -> None:
-    """A late sample is an error of the measurement: what is asked for is the rate at the moment it should have been taken."""
+    """A late sample is a measurement error: the truth is the rate at the time when the sample should have been taken."""
     clean, jittered = Gyro(SMALL).training(0), Gyro(replace(SMALL, jitter=0.01)).training(0)
     np.testing.assert_array_equal(jittered.targets, clean.targets)
     errors = [np.abs(recordings.features[..., :3] - recordings.targets).max() for recordings in (clean, jittered)]

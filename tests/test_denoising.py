@@ -1,4 +1,4 @@
-"""How good a run's network is said to be: on recordings it has not seen, beside what it must beat, and as it is served."""
+"""The scores of a run's network: on recordings it has not seen, beside the methods it must beat, and as it is served."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def problem(config: Config = SMALL) -> tuple[ShortGyro, Denoising]:
 
 @pytest.mark.parametrize("cell", ["reset_before", "lstm"])
 def test_recordings_in_pieces_are_denoised_as_the_whole(cell: str) -> None:
-    """The state is carried from piece to piece, and memory is bounded by the piece."""
+    """The state must be carried from piece to piece; the size of a piece bounds the memory."""
     gyro, denoising = problem(Config(**{**SMALL.to_dict(), "cell": cell}))
     torch.manual_seed(0)
     network = denoising.network()
@@ -51,18 +51,18 @@ def test_scores_put_the_network_beside_the_raw_signal_and_what_is_simple() -> No
     assert calibrated < raw / 1.2
     assert filtered < 1.02 * calibrated
     assert np.isfinite([row.values for row in scores.rows]).all()
-    # its linear part is fitted to the first epoch, the baselines' to the last: here that is the same
+    # its linear part is fitted to the first epoch, the baselines' to the last: here all epochs are the same
     np.testing.assert_allclose(scores.model.values, scores.rows[1].values, rtol=1e-3)
     assert any(RAW in warning for warning in scores.warnings()) == (model >= raw)
 
 
 def test_the_simple_methods_are_those_of_the_whole_comparison() -> None:
-    """Tuned alike on the same recordings: what a run tells is a part of what the card tells."""
+    """They are tuned in the same way on the same recordings, so a run's table is a part of the card's."""
     gyro, _ = problem()
     features = gyro.test().features.astype(np.float64)
     found = simple(gyro)
     whole = {}
-    for method in baselines(gyro):  # the strongest take long, and none of these comes behind them
+    for method in baselines(gyro):  # the slow methods at the end of the list are left out
         whole[method.name] = method
         if whole.keys() >= {each.name for each in found}:
             break
@@ -72,7 +72,7 @@ def test_the_simple_methods_are_those_of_the_whole_comparison() -> None:
 
 
 def test_picture_shows_an_axis_and_the_errors(tmp_path: Path) -> None:
-    """One PNG, of the methods in the table."""
+    """The picture is one PNG, of the methods in the table."""
     _, denoising = problem()
     torch.manual_seed(0)
     (path,) = denoising.pictures(denoising.network(), "cpu", tmp_path)

@@ -1,4 +1,4 @@
-"""What operators deploy with: rules, dashboard and manifests hold what the service really has, and tools accept them."""
+"""The files that operators deploy: rules, dashboard and manifests match the real service, and the tools accept them."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from tests.servers import ROOT, Server, serve
 DEPLOY = ROOT / "deploy"
 PROMETHEUS, KUBERNETES, KSERVE = DEPLOY / "prometheus", DEPLOY / "kubernetes", DEPLOY / "kserve"
 OVERLAYS = ("base", "overlays/redis", "overlays/gpu")
-CLUSTERS = ("1.30", "1.37")  # the oldest that is named, and the newest that is known
+CLUSTERS = ("1.30", "1.37")  # the oldest version that is named, and the newest known
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool on the PATH")
 needs_kustomize = pytest.mark.skipif(shutil.which("kustomize") is None, reason="there is no kustomize on the PATH")
@@ -48,12 +48,12 @@ QUERIES = {f"{panel['title']}, {target['refId']}": target["expr"] for panel in P
 VARIABLES = [variable for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
 (ADAPTER,) = documents(KUBERNETES / "prometheus-adapter.yaml")[0]["rules"]["custom"]
 
-GIVEN_BY_PROMETHEUS = {"job", "instance", "namespace", "pod"}  # labels that the service does not know of
+GIVEN_BY_PROMETHEUS = {"job", "instance", "namespace", "pod"}  # labels that the service does not set itself
 GROUPING = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 
 def exposed() -> dict[str, list[dict[str, str]]]:
-    """Every sample that the service can show: its name -> the labels of its series, once each metric was counted."""
+    """Every sample name that the service can expose -> the labels of its series, after each metric was counted once."""
     metrics = Metrics()
     metrics.answered("/predict", 200, [0.01], model=("m", "1"))
     metrics.refused("queue-full")
@@ -75,26 +75,26 @@ EXPOSED = exposed()
 
 
 def without_texts(expression: str) -> str:
-    """The expression with empty strings, so that what is quoted is not taken for a name."""
+    """The expression with its strings emptied, so that their contents are not taken for names."""
     return re.sub(r'"[^"]*"', '""', expression)
 
 
 def names_in(expression: str) -> set[str]:
-    """The metrics in it: names that are no function, no keyword and no label."""
+    """The metrics in the expression: names that are not functions, keywords or labels."""
     bare = re.sub(r"\{[^}]*\}|\[[^]]*\]", " ", GROUPING.sub(" ", without_texts(expression)))
     names = {name for name, call in re.findall(r"(?<![\w:.])([a-zA-Z_:][\w:]*)\s*(\()?", bare) if not call}
     return names - {"and", "or", "unless", "offset", "bool"}
 
 
 def selected_labels(expression: str) -> Iterator[tuple[str, str]]:
-    """Each metric in it with each label that its selector names."""
+    """Each metric in the expression with each label that its selector names."""
     for name, selector in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", without_texts(expression)):
         for label in re.findall(r"(\w+)\s*[!=]", selector):
             yield name, label
 
 
 def expressions() -> dict[str, str]:
-    """All PromQL under deploy/, by where it stands."""
+    """All PromQL expressions under deploy/, by their place."""
     found = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES} | QUERIES
     for variable in VARIABLES:
         found[f"${variable['name']}"], label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
@@ -104,7 +104,7 @@ def expressions() -> dict[str, str]:
 
 
 def test_every_metric_that_is_asked_for_exists() -> None:
-    """A query for a name that was never counted is an empty panel, and an alert that never fires."""
+    """A query for a name that does not exist gives an empty panel, or an alert that never fires."""
     for place, expression in expressions().items():
         names = names_in(expression)
         assert names, place
@@ -122,7 +122,7 @@ def test_every_label_that_is_asked_for_exists() -> None:
 
 
 def test_every_reason_that_is_asked_for_exists() -> None:
-    """They are written in two places: in app.errors, and in the rules."""
+    """The reasons are written in two places: in app.errors and in the rules."""
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.RecurveError)]
     refusals = {each.code for each in kinds if issubclass(each, errors.Unavailable)} - {errors.Unavailable.code}
     texts = " ".join(rule["expr"] for rule in RULES)
@@ -160,13 +160,13 @@ def promtool(*arguments: str, text: str | None = None) -> None:
     "what", [("check", "config", "prometheus.yml"), ("check", "rules", "rules.yml"), ("test", "rules", "tests.yml")]
 )
 def test_promtool_accepts(what: tuple[str, ...]) -> None:
-    """The last one runs the tests of the alerts."""
+    """The last command runs the tests of the alerts."""
     promtool(*what)
 
 
 @needs_promtool
 def test_every_query_of_the_dashboard_has_an_answer(tmp_path: Path) -> None:
-    """Over series with the names and labels that the service shows, with Prometheus' own engine."""
+    """Prometheus' own engine runs every query over series with the names and labels that the service exposes."""
     series = [
         {"series": f"{name}{{{', '.join(f'{key}={json.dumps(value)}' for key, value in labels.items())}}}", "values": "1+1x60"}
         for name, each in {**EXPOSED, "up": [{}]}.items()
@@ -174,7 +174,7 @@ def test_every_query_of_the_dashboard_has_an_answer(tmp_path: Path) -> None:
     ]
     answered = [
         {
-            "expr": f"count(({re.sub(r'[$](job|model|version)', '.+', query)}) > -Inf) > bool 0",  # NaN is not more
+            "expr": f"count(({re.sub(r'[$](job|model|version)', '.+', query)}) > -Inf) > bool 0",  # the comparison drops NaN
             "eval_time": "12m",
             "exp_samples": [{"labels": "{}", "value": 1}],
         }
@@ -190,7 +190,7 @@ def test_every_query_of_the_dashboard_has_an_answer(tmp_path: Path) -> None:
 
 
 def test_the_dashboard_is_laid_out() -> None:
-    """No two panels of one id or in one place, each asked of the data source that was chosen."""
+    """No two panels may share an id or a place, and each must use the chosen data source."""
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
     assert rows == ["Traffic", "Latency", "Batching", "Queue and refusals", "Streams", "Providers"]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
@@ -217,7 +217,7 @@ def test_what_is_of_a_model_follows_the_chosen_model_and_version() -> None:
 
 
 def grouping_of(record: str) -> str:
-    """The expression of a recorded metric, with those that it is made of: what it is grouped by stands in there."""
+    """The expression of a recorded metric and of those it is made of, which show what it is grouped by."""
     if record not in RECORDS:
         return ""
     (expression,) = (rule["expr"] for rule in RULES if rule.get("record") == record)
@@ -238,12 +238,12 @@ def test_grafana_finds_its_dashboard_and_its_data_source() -> None:
 
 COMPOSE_FILE = documents(ROOT / "docker-compose.yml")[0]
 SERVICES: dict[str, Manifest] = COMPOSE_FILE["services"]
-# The services that answer requests: those of our images, but for what has a program of its own.
+# The services that answer requests: those with our images that do not replace the program.
 OURS = {name for name, each in SERVICES.items() if each["image"].startswith("recurve:") and "entrypoint" not in each}
 
 
 def on_the_host(service: str, path: str) -> Path:
-    """Where a path in a container of the service comes from: it must be mounted."""
+    """The path on the host of a mounted path in a container of the service."""
     for mount in SERVICES[service]["volumes"]:
         source, target = mount.split(":")[:2]
         if source.startswith("./") and Path(path).is_relative_to(target):
@@ -252,7 +252,7 @@ def on_the_host(service: str, path: str) -> Path:
 
 
 def test_what_monitors_finds_its_files_where_they_are_mounted() -> None:
-    """Prometheus' image looks for prometheus.yml in /etc/prometheus, Grafana's for what it is to provision below /etc/grafana."""
+    """Prometheus' image reads prometheus.yml in /etc/prometheus, and Grafana's image provisions itself from /etc/grafana."""
     config = on_the_host("prometheus", "/etc/prometheus/prometheus.yml")
     for file in documents(config)[0]["rule_files"]:
         assert (config.parent / file).is_file()
@@ -265,7 +265,7 @@ def test_what_monitors_finds_its_files_where_they_are_mounted() -> None:
 
 
 def test_what_monitors_asks_services_of_compose() -> None:
-    """By the names that Docker's DNS has: every service that answers requests, and for the dashboard Prometheus itself."""
+    """By their Docker DNS names, Prometheus must scrape every service that answers requests, and the dashboard ask Prometheus."""
     jobs = documents(PROMETHEUS / "prometheus.yml")[0]["scrape_configs"]
     places = [(name, asked["port"]) for job in jobs for asked in job["dns_sd_configs"] for name in asked["names"]]
     (port,) = re.findall(r"^EXPOSE (\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -284,7 +284,7 @@ def test_the_jobs_are_those_that_the_alerts_speak_of() -> None:
 
 
 def test_compose_starts_one_service_unless_a_profile_is_named() -> None:
-    """Above all nothing that reserves a GPU, which Docker starts on no host without one."""
+    """Above all, nothing may start that reserves a GPU: Docker cannot start it on a host without one."""
     assert [name for name, each in SERVICES.items() if "profiles" not in each] == ["recurve"]
     assert [name for name in SERVICES if "nvidia" in json.dumps(SERVICES[name])] == ["gpu"]
     different = {key for key in SERVICES["gpu"] if SERVICES["gpu"][key] != SERVICES["recurve"].get(key)}
@@ -299,7 +299,7 @@ def test_containers_have_no_rights() -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert ("user" in service, "cap_add" in service) == (name == "train", name == "train"), name
-    # it changes to the user that its mounts belong to, and needs nothing more for that
+    # it switches to the user that owns its mounts, and needs only the rights for that
     assert set(SERVICES["train"]["cap_add"]) == {"CHOWN", "SETGID", "SETUID"}
     assert SERVICES["train"]["network_mode"] == "none"
 
@@ -312,11 +312,11 @@ def test_images_are_of_targets_and_of_pinned_tags() -> None:
         if image == "recurve":
             assert service["build"] == {"context": ".", "target": tag}
             assert tag in targets
-    assert targets[-1] == "cpu"  # `docker build .`
+    assert targets[-1] == "cpu"  # the last target is what `docker build .` builds
 
 
 def test_ports_are_published_on_this_machine_alone_unless_a_variable_says_otherwise() -> None:
-    """And the service knows those variables: in .env it would not start with one that it takes for a slip."""
+    """The service must know these variables too: it does not start with a variable in .env that it takes for a typing error."""
     published = [mapping for service in SERVICES.values() for mapping in service.get("ports", ())]
     found = [re.fullmatch(r"\$\{(RECURVE_\w+):-127\.0\.0\.1:\d+\}:\d+", mapping) for mapping in published]
     assert {match[1] for match in found} == COMPOSE
@@ -333,7 +333,7 @@ def test_every_volume_is_declared_and_used() -> None:
 
 
 def merged(base: Any, patch: Any) -> Any:
-    """A strategic merge: lists of things with a name (or a place to mount) go by it, other lists are replaced."""
+    """A strategic merge: lists of things with a name or a mount path are merged by it, other lists are replaced."""
     if isinstance(base, dict) and isinstance(patch, dict):
         return {**base, **{key: merged(base.get(key), value) for key, value in patch.items()}}
     if isinstance(base, list) and isinstance(patch, list):
@@ -346,7 +346,7 @@ def merged(base: Any, patch: Any) -> Any:
 
 
 def rendered(folder: Path) -> list[Manifest]:
-    """What `kustomize build` makes of a folder, but for the hash in the names of generated Secrets."""
+    """The manifests that `kustomize build` makes of a folder, without the hash in the names of generated Secrets."""
     (kustomization,) = documents(folder / "kustomization.yaml")
     made: list[Manifest] = []
     for path in kustomization.pop("resources"):
@@ -371,7 +371,7 @@ def identity(manifest: Manifest) -> tuple[str, str, str]:
 
 
 def pod_of(manifest: Manifest) -> dict[str, Any]:
-    """The pod that a Deployment or a StatefulSet makes; nothing for the others."""
+    """The pod that a Deployment or a StatefulSet makes; empty for other manifests."""
     return manifest["spec"]["template"]["spec"] if manifest["kind"] in ("Deployment", "StatefulSet") else {}
 
 
@@ -391,7 +391,7 @@ def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_the_manifests_are_what_kubernetes_knows(manifests: list[Manifest], cluster: str) -> None:
-    """Strictly: a field that is not of the schema is an error."""
+    """The check is strict: a field that is not in the schema is an error."""
     for manifest in manifests:
         kubernetes_validate.validate(manifest, cluster, strict=True)
 
@@ -399,7 +399,7 @@ def test_the_manifests_are_what_kubernetes_knows(manifests: list[Manifest], clus
 @needs_kustomize
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kustomize_makes_the_same_of_them(overlay: str, tmp_path: Path) -> None:
-    """The manifests that are looked at here are those that a cluster gets."""
+    """The manifests that these tests check must be those that a cluster gets."""
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
     (tmp_path / "kubernetes/overlays/redis/state.key").write_text("0123456789abcdef")
     built = subprocess.check_output(["kustomize", "build", str(tmp_path / "kubernetes" / overlay)], text=True)
@@ -428,7 +428,7 @@ def has_no_rights(container: dict[str, Any]) -> None:
 
 
 def test_the_pod_is_what_the_image_expects(manifests: list[Manifest]) -> None:
-    """Its user, the one folder that it writes to, and a target of the Dockerfile."""
+    """The pod needs the image's user, the one folder that it writes to, and a target of the Dockerfile."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     pod = pod_of(the("Deployment", manifests))
     (container,) = pod["containers"]
@@ -456,7 +456,7 @@ def has_time_to_finish(pod: dict[str, Any], delay: float) -> None:
 
 
 def test_the_environment_is_that_of_the_settings(manifests: list[Manifest]) -> None:
-    """And of nothing else: a Service of the name `recurve` would set RECURVE_PORT to an address."""
+    """Nothing else may set variables: Kubernetes would set RECURVE_PORT to an address for a Service named `recurve`."""
     pod = pod_of(the("Deployment", manifests))
     assert pod["enableServiceLinks"] is False
     (container,) = pod["containers"]
@@ -469,7 +469,7 @@ def test_the_environment_is_that_of_the_settings(manifests: list[Manifest]) -> N
 
 
 def test_what_points_at_pods_finds_some(manifests: list[Manifest]) -> None:
-    """A selector with a slip in it selects nothing, and nobody says so."""
+    """A selector with a typing error selects nothing, without a message."""
     for manifest in manifests:
         spec = manifest.get("spec", {})
         selectors = {
@@ -487,7 +487,7 @@ def test_what_points_at_pods_finds_some(manifests: list[Manifest]) -> None:
 
 
 def peers(policy: dict[str, Any]) -> list[dict[str, str]]:
-    """Which pods of its own namespace it names as those who may call or be called."""
+    """The pods of its own namespace that a network policy allows as callers or targets."""
     sides = [peer for rule in policy["ingress"] for peer in rule["from"]] + [to for rule in policy["egress"] for to in rule["to"]]
     return [peer["podSelector"]["matchLabels"] for peer in sides if peer.get("podSelector")]
 
@@ -514,7 +514,7 @@ def test_the_autoscaler_asks_for_a_metric_that_the_adapter_gives() -> None:
     manifests = rendered(KUBERNETES / "overlays/redis")
     scaler = the("HorizontalPodAutoscaler", manifests)["spec"]
     target = the(scaler["scaleTargetRef"]["kind"], manifests, scaler["scaleTargetRef"]["name"])
-    assert "replicas" not in target["spec"]  # or each `kubectl apply` would undo what the autoscaler did
+    assert "replicas" not in target["spec"]  # otherwise each `kubectl apply` would undo the autoscaler's choice
     assert scaler["scaleTargetRef"]["apiVersion"] == target["apiVersion"]
     (asked,) = (metric["pods"]["metric"]["name"] for metric in scaler["metrics"] if metric["type"] == "Pods")
     assert asked == ADAPTER["name"]["as"]
@@ -530,7 +530,7 @@ def test_a_gpu_is_held_by_one_pod_at_a_time() -> None:
 
 # ---------------------------------------------------------------------------------------------------------------- KServe
 
-# kserve/kserve, pkg/apis/serving/v1alpha1/servingruntime_types.go: what a ServingRuntime may have, of which this one has some.
+# Fields that a ServingRuntime may have, as far as ours uses them: kserve/kserve, pkg/apis/serving/v1alpha1/servingruntime_types.go.
 POD_FIELDS = {"containers", "volumes", "nodeSelector", "affinity", "tolerations", "imagePullSecrets", "hostIPC"}
 RUNTIME_FIELDS = POD_FIELDS | {"labels", "annotations", "supportedModelFormats", "multiModel", "disabled", "protocolVersions"}
 
@@ -540,7 +540,7 @@ FLAGS = dict(argument.removeprefix("--").split("=") for argument in CONTAINER["a
 
 
 def test_the_serving_runtime_is_what_kserve_knows() -> None:
-    """KServe has no schema to install: its own fields are listed here, those of a pod are Kubernetes'."""
+    """KServe has no schema to install, so its own fields are listed here; the fields of a pod are Kubernetes'."""
     assert (RUNTIME["apiVersion"], RUNTIME["kind"]) == ("serving.kserve.io/v1alpha1", "ServingRuntime")
     spec = RUNTIME["spec"]
     assert spec.keys() <= RUNTIME_FIELDS
@@ -558,7 +558,7 @@ def test_the_serving_runtime_is_what_kserve_knows() -> None:
 
 
 def test_the_service_has_the_time_to_finish_under_kserve_too() -> None:
-    """By a grace period that Knative would refuse."""
+    """The service needs a grace period, which Knative would refuse."""
     assert INFERENCE["metadata"]["annotations"] == {"serving.kserve.io/deploymentMode": "RawDeployment"}
     has_time_to_finish(INFERENCE["spec"]["predictor"], float(FLAGS["drain-delay"]))
 
@@ -568,9 +568,9 @@ def test_the_service_has_the_time_to_finish_under_kserve_too() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """The service with the flags that KServe gives it, on a port and over a folder of the test's own.
+    """The service with the flags that KServe gives it, except the test's own port and folder.
 
-    They beat what Kubernetes puts into the environment where there is a Service of the name `recurve`.
+    Flags win over the variables that Kubernetes sets if there is a Service named `recurve`.
     """
     flags = dict(FLAGS)
     assert flags.pop("port") == str(CONTAINER["ports"][0]["containerPort"])
@@ -613,7 +613,7 @@ def test_promtool_accepts_the_metrics(server: Server) -> None:
 
 
 def test_the_files_that_are_named_exist() -> None:
-    """In README.md and docs/, and in the comments of the files themselves."""
+    """README.md, docs/ and the comments of the deployed files must name files that exist."""
     texts = [
         *(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]),
         *(path.read_text() for path in DEPLOY.rglob("*") if path.is_file()),

@@ -1,4 +1,4 @@
-"""A place on the disk that is taken beforehand, also where the system has no function for it."""
+"""Space on the disk is reserved beforehand, also if the system has no function for it."""
 
 import os
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_where_there_is_no_room_it_is_told(tmp_path: Path) -> None:
 
 
 def test_a_service_does_without_what_linux_alone_has(repository: Path) -> None:
-    """Workers that count together, and streams on the disk: each needs its place there."""
+    """Metrics shared by workers, and streams on the disk, both need reserved space."""
     with (
         serve(repository, "--workers", "2", "--device", "cpu", module="tests.macos") as server,
         httpx.Client(base_url=server.url) as client,

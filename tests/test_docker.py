@@ -1,6 +1,6 @@
-"""The containers, with a real Docker engine: what each profile of docker-compose.yml starts, and that it does its work.
+"""The containers, with a real Docker engine: what each profile of docker-compose.yml starts, and whether it works.
 
-Without Grafana, and without a GPU.
+Grafana and the GPU are left out.
 """
 
 import json
@@ -61,7 +61,7 @@ def test_compose_serves_the_committed_model_and_stops_cleanly(container: str) ->
     assert httpx.post(f"{url}/streams", json={"id": "kept"}).status_code == 201
     compose("restart", "recurve")
     compose("up", "--wait", "recurve")
-    assert httpx.get(f"{url}/streams/kept").status_code == 200  # the volume holds it
+    assert httpx.get(f"{url}/streams/kept").status_code == 200  # the volume keeps the stream
 
     (details,) = json.loads(subprocess.check_output(["docker", "inspect", container]))
     assert details["State"]["Health"]["Status"] == "healthy"
@@ -74,7 +74,7 @@ def test_compose_serves_the_committed_model_and_stops_cleanly(container: str) ->
 
 
 def test_a_profile_starts_what_it_says() -> None:
-    """As compose reads its file; what it starts without one is what most people try first."""
+    """Compose reads its own file here; what it starts without a profile is what most people try first."""
     started = {
         profile: compose(*(("--profile", profile) if profile else ()), "config", "--services").split()
         for profile in ("", "gpu", "scale", "monitor", "train")
@@ -98,7 +98,7 @@ def replicas() -> Iterator[list[str]]:
 
 
 def test_a_stream_goes_on_while_one_replica_after_another_is_killed(replicas: list[str]) -> None:
-    """Three replicas behind nginx with one Redis; tokens of one are good for all."""
+    """Three replicas behind nginx share one Redis, and each accepts the state tokens of the others."""
     assert len(replicas) == 3
     steps = [[0.5, -0.3, 0.1, 0.0, 0.0, 9.8 + seq] for seq in range(12)]
     with httpx.Client(base_url=f"http://127.0.0.1:{SCALED}", timeout=10) as client:
@@ -108,7 +108,7 @@ def test_a_stream_goes_on_while_one_replica_after_another_is_killed(replicas: li
             if seq % 4 == 2:
                 subprocess.run(["docker", "kill", replicas[seq // 4]], check=True, capture_output=True)
             answer = None
-            while answer is None or answer.status_code >= 500:  # nginx has not noticed yet
+            while answer is None or answer.status_code >= 500:  # nginx has not noticed the killed replica yet
                 answer = client.post(f"/streams/{id}/predict", json={"input": [step], "seq": seq})
             assert answer.json()["predictions"][0] == pytest.approx(whole[seq], rel=1e-4, abs=1e-4)
             subprocess.run(["docker", "start", *replicas], check=True, capture_output=True)
@@ -116,7 +116,7 @@ def test_a_stream_goes_on_while_one_replica_after_another_is_killed(replicas: li
 
 @pytest.fixture
 def prometheus(replicas: list[str]) -> Iterator[httpx.Client]:
-    """Beside the replicas and the single service."""
+    """A client of Prometheus, which runs beside the replicas and the single service."""
     assert replicas
     try:
         compose(*SCALE, *MONITOR, "up", "--no-recreate", "--wait", "recurve", "nginx", "prometheus")
@@ -128,20 +128,20 @@ def prometheus(replicas: list[str]) -> Iterator[httpx.Client]:
 
 
 def eventually(seen: Callable[[], Any], wanted: Any, *, seconds: float = 60) -> None:
-    """Look again and again, until what is seen is what is wanted: Prometheus looks at its own times."""
+    """Call `seen` until it returns `wanted`: Prometheus scrapes at its own times."""
     until = time.monotonic() + seconds
     while (now := seen()) != wanted:
         assert time.monotonic() < until, f"{now}, not {wanted}"
-        time.sleep(0.25)  # it tells nobody when it has looked
+        time.sleep(0.25)  # Prometheus does not announce when it has scraped
 
 
 def test_prometheus_scrapes_all_that_runs_and_nginx_gives_each_replica_its_share(prometheus: httpx.Client) -> None:
-    """Its own rules over the numbers of real services: what is counted there is what was sent."""
+    """Prometheus' rules over the metrics of real services must give exactly the requests that were sent."""
 
     def data(path: str, **query: str) -> Any:
         try:
             answer = prometheus.get(path, params=query)
-        except httpx.TransportError:  # it is only starting
+        except httpx.TransportError:  # it is still starting
             return {}
         return answer.json().get("data", {})
 
@@ -180,7 +180,7 @@ def rule_groups() -> list[dict[str, Any]]:
 
 
 def test_what_is_trained_in_a_container_is_the_hosts(tmp_path: Path) -> None:
-    """From a clone whose owner is not root, without a folder runs; in place of the clone, the folders that are built from."""
+    """The clone belongs to a user that is not root, and has no folder runs yet; a copy of its folders stands for the clone."""
     for folder in ("app", "model", "requirements", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (".dockerignore", "Dockerfile", "docker-compose.yml"):

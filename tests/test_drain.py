@@ -1,4 +1,4 @@
-"""A service that stops under load: for RECURVE_DRAIN_DELAY it is not ready and answers all the same, then it ends in order."""
+"""A service that stops under load: during RECURVE_DRAIN_DELAY it is not ready but still answers, then it ends in order."""
 
 import asyncio
 import json
@@ -36,13 +36,13 @@ REQUEST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\
 
 @dataclass(slots=True)
 class Caller:
-    """Asks again and again, on one connection as long as that is open, or each time on a new one, until it is refused."""
+    """A client that sends requests, on one connection while it is open or each on a new one, until it is refused."""
 
     keeps: bool
     answered: list[float] = field(default_factory=list)  # when each request began
-    told_to_leave: int = 0  # answers that were the last of their connection
-    failed: list[tuple[float, str]] = field(default_factory=list)  # when the request began, and what became of it
-    refused: float | None = None  # when it knew that it was not let in any more
+    told_to_leave: int = 0  # answers with "Connection: close"
+    failed: list[tuple[float, str]] = field(default_factory=list)  # when the request began, and its outcome
+    refused: float | None = None  # when it noticed that it was no longer accepted
 
     async def call(self, host: str, port: int) -> None:
         while self.refused is None:
@@ -68,7 +68,7 @@ class Caller:
                 await reader.readexactly(length)
             except (OSError, asyncio.IncompleteReadError) as error:
                 if first:
-                    self.refused = monotonic()  # connected by the system, and never accepted by the service
+                    self.refused = monotonic()  # connected by the system, but never accepted by the service
                 else:
                     self.failed.append((began, repr(error)))
                 return
@@ -84,7 +84,7 @@ class Caller:
 
 @asynccontextmanager
 async def load(server: Server, callers: list[Caller]) -> AsyncIterator[None]:
-    """All of them call until they are refused."""
+    """All clients send requests until they are refused."""
     address = httpx.URL(server.url)
     async with asyncio.TaskGroup() as group:
         for caller in callers:
@@ -93,15 +93,15 @@ async def load(server: Server, callers: list[Caller]) -> AsyncIterator[None]:
 
 
 async def until(callers: list[Caller], *, since: float) -> None:
-    """Until each of them has got an answer to what it asked after that."""
+    """Wait until each client has got an answer to a request that began after `since`."""
     async with asyncio.timeout(30):
-        while not all(caller.answered and caller.answered[-1] > since for caller in callers):  # noqa: ASYNC110  # they act
+        while not all(caller.answered and caller.answered[-1] > since for caller in callers):  # noqa: ASYNC110  # clients act
             await asyncio.sleep(0.01)
 
 
 @WORKERS
 def test_nobody_is_refused_within_the_delay_and_no_request_fails(repository: Path, workers: str) -> None:
-    """Load balancers go on sending for seconds after a service was told to stop, on connections new and old."""
+    """Load balancers go on sending requests for seconds after a service was told to stop, on new and old connections."""
     callers = [Caller(keeps=number % 2 == 0) for number in range(16)]
 
     async def scenario(server: Server) -> float:
@@ -118,12 +118,12 @@ def test_nobody_is_refused_within_the_delay_and_no_request_fails(repository: Pat
     for caller in callers:
         assert caller.refused is not None
         assert caller.refused >= asked + DELAY
-        assert caller.told_to_leave or not caller.keeps  # so that it goes to another service before this one has gone
+        assert caller.told_to_leave or not caller.keeps  # so that the client moves to another service before this one ends
     assert "everything that was accepted has been answered" in "".join(server.log)
 
 
 def test_a_batch_that_does_not_end_is_told_by_probes_and_left_at_the_end(repository: Path) -> None:
-    """A driver that hangs: all else is answered, an orchestrator has the service replaced, and a signal ends it."""
+    """If a driver hangs, other requests are answered, probes fail so that the service is replaced, and a signal ends it."""
 
     def body(steps: int, **options: int) -> dict[str, object]:
         return {"instances": [[STEP] * steps], **options}
@@ -134,7 +134,7 @@ def test_a_batch_that_does_not_end_is_told_by_probes_and_left_at_the_end(reposit
         assert http.post("/predict", json=body(HANGING, timeout_ms=300)).status_code == 504
         assert http.post("/predict", json=body(HANGING + 1)).status_code == 200
         while (live := http.get("/health/live")).status_code == 200:
-            sleep(0.05)  # it tells nobody when it begins to be taken for one that does not end
+            sleep(0.05)  # nothing announces when a batch counts as hung
         assert (live.status_code, live.json()["type"]) == (503, "urn:recurve:problem:hanging")
         assert http.get("/v2/health/live").status_code == 503
         assert http.post("/predict", json=body(HANGING + 1)).status_code == 200
@@ -143,7 +143,7 @@ def test_a_batch_that_does_not_end_is_told_by_probes_and_left_at_the_end(reposit
 
 
 async def begin(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Send a long request; the service has read its head when this returns, and what is read next is the answer."""
+    """Send a long request; when this returns, the service has read its head, and the next bytes are the answer."""
     address = httpx.URL(server.url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     body = json.dumps(HEAVY).encode()
@@ -184,8 +184,8 @@ def test_within_the_delay_probes_fail_and_streams_go_on_until_they_are_closed_wi
         ):
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(server.wait_for, "Not ready any more", times=int(workers))
-            server.process.send_signal(signal.SIGHUP)  # of the terminal that it was started in, which is in no hurry
-            for _ in range(4):  # in any worker, on a connection that it had or on a new one
+            server.process.send_signal(signal.SIGHUP)  # as a closing terminal sends: it does not end the delay
+            for _ in range(4):  # in any worker, on an open connection or a new one
                 assert (await http.get("/health/ready")).status_code == 503
                 health = await http.get("/health")
                 assert (health.status_code, health.json()["status"]) == (503, "draining")
@@ -208,7 +208,7 @@ def test_within_the_delay_probes_fail_and_streams_go_on_until_they_are_closed_wi
 
 
 def test_who_is_refused_while_he_sends_hears_of_it_and_does_not_keep_the_service_from_stopping(repository: Path) -> None:
-    """The service says that his answer is the last, and may not close before he has read it; nor wait for him for ever."""
+    """The service must not close before the client has read its last answer, and must not wait for the client for ever."""
     with serve(repository, "--workers", "1", "--drain-delay", "3600") as server, ExitStack() as stack:
         host, port = server.url.removeprefix("http://").split(":")
         server.process.send_signal(signal.SIGTERM)
@@ -225,7 +225,7 @@ def test_who_is_refused_while_he_sends_hears_of_it_and_does_not_keep_the_service
 
 
 def test_a_worker_that_is_stopped_alone_ends_after_the_delay_and_is_replaced(repository: Path) -> None:
-    """Its supervisor did not begin the delay, and does not end it."""
+    """The supervisor did not begin this worker's delay, so it must not end it."""
     with serve(repository, "--workers", "2", "--drain-delay", "0.2") as server:
         os.kill(min(children(server.process.pid)), signal.SIGTERM)
         server.wait_for("is replaced")
@@ -236,7 +236,7 @@ def test_a_worker_that_is_stopped_alone_ends_after_the_delay_and_is_replaced(rep
 
 @WORKERS
 def test_who_has_connected_when_the_delay_ends_is_heard(repository: Path, workers: str) -> None:
-    """Though the service had no time to accept them before: a limit to its CPU time holds it up for moments."""
+    """The service may have had no time to accept them earlier: a CPU limit stalls it for moments."""
     with serve(repository, "--workers", workers, "--drain-delay", "3600") as server, ExitStack() as stack:
         host, port = server.url.removeprefix("http://").split(":")
         server.process.send_signal(signal.SIGTERM)
@@ -245,7 +245,7 @@ def test_who_has_connected_when_the_delay_ends_is_heard(repository: Path, worker
         callers = [stack.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(100)]
         for caller in callers:
             caller.sendall(REQUEST)
-        server.process.send_signal(signal.SIGTERM)  # ends the delay as its time does, once there is a CPU
+        server.process.send_signal(signal.SIGTERM)  # ends the delay, as its timeout would, as soon as the service gets a CPU
         server.process.send_signal(signal.SIGCONT)
         for caller in callers:
             answer = b"".join(iter(partial(caller.recv, 4096), b""))
@@ -260,7 +260,7 @@ HANDSHAKE = UPGRADE + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 @WORKERS
 def test_a_request_that_is_on_its_way_when_the_service_stops_is_answered(repository: Path, workers: str) -> None:
-    """Whoever was let in is heard; but nothing that would go on is begun."""
+    """Every accepted connection gets its answer, but no new stream connection begins."""
     with serve(repository, "--workers", workers, "--log-level", "debug") as server, ExitStack() as stack:
         host, port = server.url.removeprefix("http://").split(":")
         callers = [stack.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(4)]
@@ -268,7 +268,7 @@ def test_a_request_that_is_on_its_way_when_the_service_stops_is_answered(reposit
             caller.sendall(REQUEST[:20])
         upgrading = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
         upgrading.sendall(HANDSHAKE[:20])
-        for _ in range(4):  # whoever is heard now comes after those
+        for _ in range(4):  # an answer to a new connection shows that the earlier ones are accepted
             assert httpx.get(f"{server.url}/health").status_code == 200
         server.process.send_signal(signal.SIGTERM)
         server.wait_for("Stopping", times=int(workers))
@@ -290,10 +290,10 @@ def read_all(caller: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_who_is_cut_off_in_the_middle_is_told_to_come_back(whole: bool) -> None:
-    """When the time is up, the server cancels what is left: a body that is still being read, say. It is no defect."""
+    """When the time is up, the server cancels the rest, such as a body that is still being read; the client may simply retry."""
     sent: list[Message] = []
 
-    async def endless(scope: Scope, receive: Receive) -> Answer:  # noqa: ARG001  # it asks for nothing
+    async def endless(scope: Scope, receive: Receive) -> Answer:  # noqa: ARG001  # it reads nothing
         return await asyncio.get_running_loop().create_future()
 
     async def send(message: Message) -> None:
@@ -312,7 +312,7 @@ def test_who_is_cut_off_in_the_middle_is_told_to_come_back(whole: bool) -> None:
         begin = app.offer(scope)
         assert begin is not None
         task: asyncio.Task[Reply | None] = asyncio.create_task(begin(scope, b"") if whole else app(scope, nothing, send))
-        await asyncio.sleep(0)  # until it waits
+        await asyncio.sleep(0)  # until the request waits
         task.cancel()
         reply = await task
         if reply is None:

@@ -1,4 +1,4 @@
-"""The engine and the truth about where it runs, and what a model version must prove before it serves."""
+"""The engine and the provider it really runs on, and what a model version must prove before it serves."""
 
 import asyncio
 import ctypes
@@ -58,7 +58,7 @@ def refusal(folder: Path) -> str:
 
 
 def test_a_prediction_does_not_depend_on_its_batch(folder: Path) -> None:
-    """The neighbours that chance put into a batch must not show in anyone's answer: outputs or state."""
+    """The other instances that happen to share a batch must not change an instance's outputs or state."""
     spec = manifest.read(folder)
     engine = Engine(spec, folder)
     rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_a_prediction_does_not_depend_on_its_batch(folder: Path) -> None:
 
 
 def test_difference_is_measured_in_tolerances_and_never_hides_nan() -> None:
-    """NaN compares as neither above nor below: it must count as the largest difference there is."""
+    """NaN compares as neither above nor below, so it must count as an infinite difference."""
 
     def prediction(value: float) -> list[Prediction]:
         return [Prediction(outputs=(np.array([[value]], dtype=np.float32),), state=(np.zeros(1, dtype=np.float32),))]
@@ -91,7 +91,7 @@ def test_difference_is_measured_in_tolerances_and_never_hides_nan() -> None:
 
 
 def test_a_golden_sample_reads_back_as_written(folder: Path, tmp_path: Path) -> None:
-    """It is the one proof an artifact carries with it."""
+    """The golden sample is the only proof that an artifact carries with it."""
     spec = manifest.read(folder)
     golden = Golden.load(folder, spec)
     golden.save(tmp_path, outputs=spec.outputs, states=spec.states)
@@ -111,7 +111,7 @@ def test_a_good_version_loads(folder: Path) -> None:
 
 
 def test_a_changed_file_is_refused(folder: Path) -> None:
-    """Half a copy, a bad disk, a well-meant edit: the numbers would be wrong in silence."""
+    """Half a copy, a bad disk or a well-meant edit would give wrong numbers without an error."""
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"\0")
     told = refusal(folder)
@@ -133,7 +133,7 @@ def test_a_manifest_that_is_not_one_is_refused_with_the_member(folder: Path) -> 
 
 @pytest.mark.parametrize("change", [{"format": 3}, {"format": 1}, {"later": "on"}], ids=["later", "earlier", "member"])
 def test_a_manifest_of_another_release_is_refused_with_what_to_do(folder: Path, change: dict[str, object]) -> None:
-    """As after the service alone was set back to an older image."""
+    """This happens if the service is rolled back to an older image and its models are not."""
     edit(folder, **change)
     assert "Another release may have written it" in refusal(folder)
 
@@ -145,7 +145,7 @@ def test_a_tolerance_that_any_answer_is_within_is_refused(folder: Path, endless:
 
 
 def test_a_folder_and_its_manifest_must_agree(folder: Path) -> None:
-    """A version copied under another number would answer in its name."""
+    """A version that is copied under another number would answer in the name of that version."""
     assert "folder and manifest must agree" in refusal(folder.rename(folder.with_name("7")))
 
 
@@ -178,13 +178,13 @@ def test_a_graph_that_does_not_reproduce_its_golden_sample_is_refused(folder: Pa
     ],
 )
 def test_a_manifest_that_does_not_fit_the_graph_is_refused(folder: Path, change: dict[str, object]) -> None:
-    """Whole files and a manifest that lies about their shapes: it must not come to the first request."""
+    """A manifest with wrong shapes must be found when it is loaded, not by the first request."""
     edit(folder, **change)
     assert "golden sample" in refusal(folder)
 
 
 def test_what_the_cpu_cannot_run_is_not_made_ready(folder: Path) -> None:
-    """There is no other provider to go to: a version that fails at the sizes it is to serve must not serve."""
+    """The CPU has no other provider to fall back to, so a version that fails at its own sizes must not serve."""
     engine = Engine(manifest.read(folder), folder, device="cpu")
     with pytest.raises(Exception, match="invalid dimensions"):
         engine.warm_up([[Instance(np.zeros((3, 1), np.float32))]])
@@ -204,7 +204,7 @@ def test_a_file_that_is_no_graph_is_refused(folder: Path) -> None:
 
 
 def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
-    """10 is newer than 9; what is being written is no version yet."""
+    """10 is newer than 9, and a folder that is still being written is not a version."""
     for name in ("9", "10", "1", ".staging-1", "x", "01"):
         (tmp_path / "m" / name).mkdir(parents=True)
     repository = Repository(tmp_path)
@@ -214,7 +214,7 @@ def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
 
 
 def served(model_dir: Path) -> Service:
-    """What came of loading it; closed again, but for what it says."""
+    """The service after it loaded the repository; it is closed again, but can still be asked what it serves."""
 
     async def scenario() -> Service:
         service = await service_over(model_dir)
@@ -249,7 +249,7 @@ def test_without_a_good_version_of_the_default_model_there_is_no_service(tmp_pat
 
 @pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
 def test_without_a_gpu_auto_serves_on_the_cpu_and_cuda_refuses(folder: Path) -> None:
-    """Nothing was lost where there is no GPU, so nothing is degraded; but an order is an order."""
+    """Without a GPU nothing is lost, so nothing is degraded; but an explicit request for CUDA must fail."""
     spec = manifest.read(folder)
     provider = Engine(spec, folder, device="auto").provider
     assert (provider.in_use, provider.fallback_reason) == (CPU, None)
@@ -266,7 +266,7 @@ def test_only_graphs_that_cuda_runs_are_offered_to_it(tmp_path: Path) -> None:
 
 
 def test_a_golden_sample_that_is_broken_or_empty_is_refused(folder: Path) -> None:
-    """Nothing to reproduce is not the same as reproduced."""
+    """A golden sample without content proves nothing."""
     spec = manifest.read(folder)
     whole = (folder / "golden.npz").read_bytes()
     empty = {name: array[:0] for name, array in np.load(folder / "golden.npz").items()}
@@ -278,5 +278,5 @@ def test_a_golden_sample_that_is_broken_or_empty_is_refused(folder: Path) -> Non
     with pytest.raises(BadArtifact, match="no instance"):
         Golden.load(folder, spec)
     np.savez(folder / "golden.npz", **empty | {"lengths": np.array([slice(9)])})
-    with pytest.raises(BadArtifact, match="allow_pickle"):  # which would run what a stranger put there
+    with pytest.raises(BadArtifact, match="allow_pickle"):  # a pickle would run a stranger's code
         Golden.load(folder, spec)
