@@ -1,4 +1,4 @@
-"""The metrics, on signals whose score is known beforehand, and the card, which must follow the numbers."""
+"""The metrics, on signals whose scores are known beforehand, and the card, whose words must follow the numbers."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def smooth(times):
 @pytest.mark.parametrize("late", [-3.3, 0.0, 0.37, 5.25, 40.6])
 @pytest.mark.parametrize("gain", [0.4, 1.0, 1.1])
 def test_delay_recovers_a_fractional_shift_and_a_gain(late, gain):
-    """To a hundredth of a sample, for a filter that is late, early, or shrinks what it sees."""
+    """The delay is right to a hundredth of a sample for a filter that is late, is early, or shrinks the signal."""
     times = np.arange(8000.0)
     moving = np.ones((1, 8000), dtype=bool)
     lag, slope = delay(gain * smooth(times - late), smooth(times), moving=moving)
@@ -40,7 +40,7 @@ def test_delay_recovers_a_fractional_shift_and_a_gain(late, gain):
 
 
 def test_delay_looks_at_motion_only():
-    """What happens at rest says nothing of lag; the seams of the recording are out of reach."""
+    """Rest says nothing about lag, and samples near the edges of the recording are left out."""
     times = np.arange(4000.0)
     rates = smooth(times - 2.0)
     moving = np.zeros((1, 4000), dtype=bool)
@@ -67,7 +67,7 @@ def test_orientation_error_leaves_out_the_first_seconds():
 
 
 def test_allan_deviation_of_white_noise_at_one_second_is_its_coefficient():
-    """N is defined so; at other times it falls as the root."""
+    """The coefficient N is defined so; at other times the deviation falls with the square root."""
     white = 0.01
     curve = allan(white * np.sqrt(RATE) * np.random.default_rng(0).standard_normal((60_000, 3)), RATE)
     assert curve.at(1.0) == pytest.approx(white, rel=0.03)
@@ -77,7 +77,7 @@ def test_allan_deviation_of_white_noise_at_one_second_is_its_coefficient():
 
 
 def test_allan_deviation_is_that_of_its_definition():
-    """The root of half the mean squared difference of neighbouring averages, over all beginnings."""
+    """It is the root of half the mean squared difference of neighbouring averages, over all starting points."""
     rates = np.random.default_rng(1).standard_normal((900, 3)).cumsum(axis=0)
     curve = allan(rates, RATE)
     span = round(curve.tau[20] * RATE)
@@ -87,14 +87,14 @@ def test_allan_deviation_is_that_of_its_definition():
 
 
 def test_noise_is_the_spread_and_not_the_bias():
-    """A bias that differs from one ten seconds to the next is drift."""
+    """A bias that changes from one window of ten seconds to the next is drift, not noise."""
     spread = 0.1 * np.random.default_rng(2).standard_normal((50_000, 3))
     steps = np.repeat(np.arange(50.0), 1000)[:, None]
     assert noise(spread + steps, RATE) == pytest.approx(0.1, rel=0.02)
 
 
 def test_scores_tell_activities_and_the_first_seconds_apart():
-    """One error for each activity, and none but that of rest after ten seconds."""
+    """Each activity has its own error, and after ten seconds only rest has one here."""
     times = np.arange(3000.0)
     activity = np.repeat(np.array([Activity.FAST, -1, Activity.SWAY, Activity.REST], dtype=np.int8), [400, 200, 400, 2000])[None]
     truth = smooth(times)
@@ -124,7 +124,7 @@ SCORES = Scores(
 
 
 def results(**model):
-    """A table in which all are alike but the model."""
+    """A table in which all methods have the same scores, except the model."""
     names = (RAW, CALIBRATED, SMOOTHED, EXPERT)
     alike = [Result(method=Method(name, "no filter", np.copy), scores=SCORES) for name in names]
     return [*alike, Result(method=Method("gyro", "trained", np.copy), scores=replace(SCORES, **model))]
@@ -140,7 +140,7 @@ def test_best_is_nearest_to_the_ideal_as_printed():
 
 
 def test_table_sets_the_best_of_a_column_in_bold():
-    """And only the best."""
+    """Only the best is set in bold."""
     *others, last = table(results(fast=0.25)).splitlines()
     assert "**0.250**" in last
     assert last.startswith("| **gyro**")
@@ -148,7 +148,7 @@ def test_table_sets_the_best_of_a_column_in_bold():
 
 
 def test_verdict_names_whoever_leads():
-    """No victory is written down beforehand: with worse numbers, the words turn."""
+    """The verdict must not be fixed in advance: with worse numbers, another method leads."""
     assert f"In {len(COLUMNS)} of the {len(COLUMNS)} columns" in verdict(results())
     lost = verdict(results(fast=0.75))
     assert f"In {len(COLUMNS) - 1} of the {len(COLUMNS)} columns" in lost
@@ -156,7 +156,7 @@ def test_verdict_names_whoever_leads():
 
 
 def test_reading_has_the_numbers_of_the_results():
-    """Nothing is typed in."""
+    """No number in the text may be typed by hand."""
     assert "0.80 times" in reading(results(settled=0.4)).replace("\n", " ")
 
 
@@ -171,7 +171,7 @@ def test_reading_has_the_numbers_of_the_results():
     ids=["numbers", "two_cells", "three_cells", "defaults"],
 )
 def test_command_in_the_card_trains_the_same_config(choices):
-    """What a reader copies must give the model back."""
+    """A reader who copies the command must get the same model."""
     config = replace(Config(), **choices)
     assert config_of(arguments(command(config).split()[3:])) == config
     assert (command(config) == "python -m scripts.train") == (not choices)
@@ -191,7 +191,7 @@ def test_command_in_the_card_trains_the_same_config(choices):
     ids=["gru", "lstm", "rnn", "mixed"],
 )
 def test_card_names_the_cells(spec, cell, told):
-    """The first thing one wants to know of a recurrent network."""
+    """A reader wants to know first which cells a recurrent network has."""
     figures = Figures(allan="allan.png", motion="motion.png")
     text = markdown(
         spec.model_copy(update={"cell": cell}), Config(), results(), figures, turns={1.0: 0.25, 10.0: 9.5}, parameters=1234
@@ -212,7 +212,7 @@ def test_pictures_are_drawn_and_small(tmp_path):
 
 
 def test_the_moment_shown_has_every_activity():
-    """Rest, sway and fast motion side by side are what the methods differ in."""
+    """The methods differ in how they treat rest, sway and fast motion, so the picture must show all three."""
     activity = np.zeros((2, 4000), dtype=np.int8)
     activity[1, 2000:2300], activity[1, 2300:2600] = Activity.SWAY, Activity.FAST
     empty = np.zeros((2, 4000, 0), dtype=np.float32)
@@ -234,18 +234,18 @@ class Summing:
 
 
 def test_model_is_run_as_one_causal_pass():
-    """In pieces and batches that divide neither the recordings nor their length, the state is carried on."""
+    """The state must be carried on, even if pieces and batches divide neither the recordings' number nor their length."""
     features = np.random.default_rng(4).integers(-5, 5, (11, 2300, 6)).astype(np.float64)
     np.testing.assert_array_equal(script.served(Summing(), features), features[..., :3].cumsum(axis=1))
 
 
 def test_missing_version_is_a_message_and_exit_status_1(tmp_path, capsys):
-    """Not a traceback."""
+    """The user must get a message and not a traceback."""
     assert script.main([str(tmp_path / "none" / "1")]) == 1
     assert "cannot be measured" in capsys.readouterr().err
 
 
 def test_wrong_use_is_exit_status_2():
-    """As argparse has it."""
+    """argparse uses the same status."""
     with pytest.raises(SystemExit, match="2"):
         script.main([])

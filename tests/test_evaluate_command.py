@@ -1,4 +1,4 @@
-"""scripts.evaluate: a model in this process and the same behind HTTP give the same answers, scores and files, to real data."""
+"""scripts.evaluate: on real data, a model in this process and the same one behind HTTP give equal answers, scores and files."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ SECRET = "a-secret-of-the-evaluation"
 
 
 def published(model_dir: Path, config: Config) -> Scores:
-    """A version of a model with random weights, everywhere: what is carried from step to step matters. What training says of it."""
+    """Publish a model with all weights random, so that its states matter; returns the scores that training gives it."""
     problem = problems.problem_of(config)
     network, checkpoint = fit.start(problem)
     with torch.random.fork_rng(), torch.no_grad():
@@ -62,7 +62,7 @@ def published(model_dir: Path, config: Config) -> Scores:
 
 
 def retold(folder: Path, model: Path, provenance: dict[str, Any]) -> Path:
-    """The same version as one of another model, whose manifest says this of its training."""
+    """A copy of the version as another model, whose manifest says this of its training."""
     found = model / folder.name
     shutil.copytree(folder, found)
     told = json.loads((found / manifest.FILE_NAME).read_bytes())
@@ -72,7 +72,7 @@ def retold(folder: Path, model: Path, provenance: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    """Files, a repository with a model of each task over them and one adopted model, the training's own scores, and a service."""
+    """Data files, a repository with a model of each task and an adopted one, the scores from training, and a service."""
     folder = tmp_path_factory.mktemp("evaluation")
     model_dir = folder / "model"
     files = {
@@ -105,7 +105,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
 
 
 def lines_of(world: Namespace, name: str) -> list[str]:
-    """The arguments that say on which data a model is evaluated."""
+    """The arguments that name the data on which a model is evaluated."""
     if name == "classify":
         return ["--data", str(world.files["classes"])]
     if name in ("forecast", "one"):
@@ -119,7 +119,7 @@ def table_of(path: Path) -> list[dict[str, str]]:
 
 
 def ran(line: list[str], tmp_path: Path, name: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """What a successful evaluation has written: its JSON and its table."""
+    """Run an evaluation, which must succeed; returns its JSON and its table."""
     told, table = tmp_path / f"{name}.json", tmp_path / f"{name}.csv"
     assert evaluate.main([*line, "--json", str(told), "--csv", str(table)]) == 0
     return json.loads(told.read_bytes()), table_of(table)
@@ -129,17 +129,17 @@ def ran(line: list[str], tmp_path: Path, name: str) -> tuple[dict[str, Any], lis
 
 
 def numbers(values: dict[str, float | None]) -> dict[str, float]:
-    """JSON has no NaN."""
+    """The scores with NaN for None: JSON has no NaN."""
     return {name: float("nan") if value is None else value for name, value in values.items()}
 
 
 @pytest.mark.parametrize("name", ["regress", "denoise", "classify", "forecast", "one"])
 def test_a_service_answers_as_the_engine_does(name: str, world: Namespace, tmp_path: Path) -> None:
-    """The same scores, and the same predictions in every row, whether streams in chunks or whole contexts are asked about."""
+    """Scores and predictions must be the same in every row, for streams in chunks and for whole contexts."""
     here, rows = ran([str(world.model_dir / name / "1"), *lines_of(world, name)], tmp_path, "here")
     line = [world.url, "--model", name, "--chunk", "7", *lines_of(world, name)]
     if name == "classify":
-        line += ["--group", "trial"]  # a service does not tell how the data of training were read
+        line += ["--group", "trial"]  # a service does not tell how training read this column
     there, served = ran(line, tmp_path, "there")
     assert there["task"] == here["task"] == (name if name != "one" else "forecast")
     assert there["steps"] == here["steps"]
@@ -159,7 +159,7 @@ def test_a_service_answers_as_the_engine_does(name: str, world: Namespace, tmp_p
 
 
 def test_streams_are_ended_when_their_recordings_are(world: Namespace) -> None:
-    """Somebody else's memory is given back at once, not when it expires."""
+    """The service's memory is freed at once, not only when the streams expire."""
     assert evaluate.main([world.url, "--model", "regress", *lines_of(world, "regress")]) == 0
     connection = Connection(world.url)
     assert connection.json("GET", "/streams")["count"] == 0
@@ -167,7 +167,7 @@ def test_streams_are_ended_when_their_recordings_are(world: Namespace) -> None:
 
 
 def test_a_model_that_cannot_be_streamed_is_asked_about_whole_recordings(world: Namespace, tmp_path: Path) -> None:
-    """An adopted model that looks both ways: every row of it depends on the end, here and over HTTP, and there is no truth."""
+    """Every row of a bidirectional model depends on the end of the recording, here and over HTTP; these data have no truth."""
     spec = manifest.read(world.model_dir / "both-ways" / "1")
     width = len(spec.features)
     data = tmp_path / "wide.csv"
@@ -190,7 +190,7 @@ def test_a_model_that_cannot_be_streamed_is_asked_about_whole_recordings(world: 
 
 @pytest.mark.parametrize("name", ["regress", "denoise", "classify", "forecast", "one"])
 def test_the_test_part_has_the_scores_that_training_gives_it(name: str, world: Namespace, tmp_path: Path) -> None:
-    """What is published, measured through its graph, is as good as the network was said to be; so are the baselines."""
+    """The published graph must be as good as training said of the network; the same holds for the baselines."""
     told, _ = ran([str(world.model_dir / name / "1"), *lines_of(world, name), "--part", "test"], tmp_path, "test")
     trained = world.trained[name].to_dict()["scores"]
     renamed = {"majority class of these rows": "most frequent class"}
@@ -204,7 +204,7 @@ def test_the_test_part_has_the_scores_that_training_gives_it(name: str, world: N
 
 @pytest.mark.parametrize("known", [True, False], ids=["training's", "these data's"])
 def test_it_is_said_in_which_units_errors_of_a_forecast_are(known: bool, world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """Standardised by the deviation of training where the manifest tells it, else by the file's own, against plain NumPy."""
+    """Errors are divided by the deviation of training if the manifest tells it, else by the file's; checked against NumPy."""
     folder = world.model_dir / "one" / "1"
     if not known:
         folder = retold(folder, tmp_path / "one", {})
@@ -218,7 +218,7 @@ def test_it_is_said_in_which_units_errors_of_a_forecast_are(known: bool, world: 
 
 
 def test_deviations_are_told_where_targets_have_no_unit_in_common(world: Namespace, tmp_path: Path) -> None:
-    """An error in standard deviations is worth nothing without whose they are."""
+    """An error in standard deviations means nothing without the deviations."""
     told, _ = ran([str(world.model_dir / "pair" / "1"), *lines_of(world, "pair")], tmp_path, "pair")
     assert told["units"] == {"RMSE": "standard deviations", "MAE": "standard deviations"}
     assert any("each target's standard deviation in training" in note for note in told["notes"])
@@ -231,7 +231,7 @@ def test_deviations_are_told_where_targets_have_no_unit_in_common(world: Namespa
 
 
 def test_data_are_read_as_in_training(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """What is in the manifest need not be said again; it is printed, and what is said on the line wins."""
+    """Choices in the manifest need not be repeated on the line; they are printed, and flags win over them."""
     line = [str(world.model_dir / "classify" / "1"), *lines_of(world, "classify")]
     told, _ = ran(line, tmp_path, "as-in-training")
     assert 'As in training: --group trial (a flag of your own takes its place, --group "" for none).' in capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_data_are_read_as_in_training(world: Namespace, tmp_path: Path, capsys: 
 
 
 def test_a_service_tells_how_data_were_read_in_training(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """So that it is measured on the very rows on which the folder of the model is."""
+    """A model behind HTTP must be measured on exactly the same rows as the model's folder."""
     lines = [*lines_of(world, "classify"), "--part", "test"]
     there, _ = ran([world.url, "--model", "classify", *lines], tmp_path, "there")
     assert "As in training: --group trial" in capsys.readouterr().out
@@ -252,7 +252,7 @@ def test_a_service_tells_how_data_were_read_in_training(world: Namespace, tmp_pa
 
 
 def test_a_reading_is_settled_flag_by_flag() -> None:
-    """The line beats training, training beats the defaults; the split is told where it matters."""
+    """Flags win over training and training over the defaults; the split is printed if it matters."""
     config = {
         "task": "regress",
         "split": ["0.5", "0.25", "0.25"],
@@ -275,7 +275,7 @@ def test_a_reading_is_settled_flag_by_flag() -> None:
     "provenance", [{}, {"config": "x"}, {"config": {"part": "ADIS16448"}}, {"config": {"task": "regress", "missing": "burn"}}]
 )
 def test_of_an_unknown_training_nothing_is_taken(provenance: dict[str, Any]) -> None:
-    """A manifest may hold anything: then the defaults stand, and it is said that the test part may be another."""
+    """A manifest may hold anything: then the defaults hold, and a warning says that the test part may differ from training's."""
     found, notes = Training.of(provenance | {"scores": {"data": 1}}).settled(dict.fromkeys(READING), parted=True)
     assert found == DEFAULTS
     assert len(notes) == 1
@@ -284,7 +284,7 @@ def test_of_an_unknown_training_nothing_is_taken(provenance: dict[str, Any]) -> 
 
 
 def test_what_a_model_was_beside_in_training_is_shown(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """Fitted methods need the training part: their scores are those of training, with their units, where the manifest has them."""
+    """Fitted methods need the training part, so their scores are those of training, with their units, if the manifest has them."""
     told, _ = ran([str(world.model_dir / "denoise" / "1"), *lines_of(world, "denoise")], tmp_path, "here")
     shown = capsys.readouterr().out
     assert "are not measured here. In training it stood beside them, on the test part, 36 rows:" in shown
@@ -297,7 +297,7 @@ def test_what_a_model_was_beside_in_training_is_shown(world: Namespace, tmp_path
 
 
 def test_the_column_of_labels_is_asked_for_where_it_is_not_known(world: Namespace, capsys: Shown) -> None:
-    """With the flag to name it by; what is not trained here does not tell it."""
+    """A model that was not trained here does not tell it, so the message gives the flag that names it."""
     line = [world.url, "--model", "odd", *lines_of(world, "classify"), "--group", "trial"]
     assert evaluate.main(line) == 0
     assert "the model does not tell in which column its labels were. Name it with --targets." in capsys.readouterr().out
@@ -306,7 +306,7 @@ def test_the_column_of_labels_is_asked_for_where_it_is_not_known(world: Namespac
 
 
 def test_windows_over_what_was_filled_in_are_not_scored(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """What is made up is no truth; it is read, and forecast all the same."""
+    """Filled values are not truth: the model reads them and forecasts them, but they do not count."""
     text = world.files["hours"].read_text().splitlines()
     date, _, heat = text[201].split(",")
     text[201] = f"{date},,{heat}"
@@ -324,7 +324,7 @@ def test_windows_over_what_was_filled_in_are_not_scored(world: Namespace, tmp_pa
 
 @pytest.mark.parametrize("part", ["all", "test"])
 def test_rows_of_training_are_warned_of(part: str, world: Namespace, capsys: Shown) -> None:
-    """On what it has learned by heart any model is good."""
+    """Any model is good on data that it has learned by heart."""
     assert evaluate.main([str(world.model_dir / "regress" / "1"), *lines_of(world, "regress"), "--part", part]) == 0
     assert ("--part test leaves them out" in capsys.readouterr().out) == (part == "all")
 
@@ -333,7 +333,7 @@ def test_rows_of_training_are_warned_of(part: str, world: Namespace, capsys: Sho
 
 
 def test_the_table_stands_beside_the_rows_of_the_file(world: Namespace, tmp_path: Path) -> None:
-    """Row for row the file's own time and truth, and what the engine answers to the whole recording at once."""
+    """Each row has the file's own time and truth, and the engine's answer to the whole recording at once."""
     _, rows = ran([str(world.model_dir / "regress" / "1"), *lines_of(world, "regress")], tmp_path, "rows")
     source = table_of(world.files["regress"])
     assert [row["time"] for row in rows] == [row["time"] for row in source]
@@ -371,7 +371,7 @@ def test_classes_of_rows_are_told_by_their_names(world: Namespace, tmp_path: Pat
 
 
 def test_a_class_of_a_recording_is_told_in_one_line(world: Namespace, tmp_path: Path) -> None:
-    """What the model says after its last row, as the engine does to the whole recording at once."""
+    """The line has the model's answer after the last row, equal to the engine's for the whole recording at once."""
     folder = world.model_dir / "classify" / "1"
     told, rows = ran([str(folder), *lines_of(world, "classify")], tmp_path, "classes")
     source = table_of(world.files["classes"])
@@ -389,7 +389,7 @@ def test_a_class_of_a_recording_is_told_in_one_line(world: Namespace, tmp_path: 
 
 
 def test_a_recording_without_a_label_is_predicted_and_not_scored(world: Namespace, tmp_path: Path) -> None:
-    """And one whose label stands in its first row alone is told as if it stood in all."""
+    """A label that stands only in a recording's first row counts for the whole recording."""
     folder = str(world.model_dir / "classify" / "1")
     whole, rows = ran([folder, *lines_of(world, "classify")], tmp_path, "whole")
     head, *lines = world.files["classes"].read_text().splitlines()
@@ -404,7 +404,7 @@ def test_a_recording_without_a_label_is_predicted_and_not_scored(world: Namespac
 
 
 def test_targets_that_never_stand_in_one_row_are_predicted_and_not_scored(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """No row is left out of the table for that, and the picture shows the answers alone."""
+    """The table still has every row, and the picture shows only the predictions."""
     head, *lines = [line.split(",") for line in world.files["regress"].read_text().splitlines()]
     for k, cells in enumerate(lines):
         cells[2 + k % 2] = ""
@@ -420,7 +420,7 @@ def test_targets_that_never_stand_in_one_row_are_predicted_and_not_scored(world:
 
 
 def test_numbers_that_meant_a_missing_value_in_training_need_not_here(world: Namespace, capsys: Shown) -> None:
-    """As the note of what is as in training says."""
+    """The note about choices taken from training says so."""
     folder = world.model_dir / "regress" / "1"
     provenance = json.loads((folder / manifest.FILE_NAME).read_bytes())["provenance"]
     provenance["config"]["na"] = [-999.0]
@@ -432,7 +432,7 @@ def test_numbers_that_meant_a_missing_value_in_training_need_not_here(world: Nam
 
 
 def test_a_table_of_forecasts_has_every_row_once(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """All windows are scored, and only those that lie end to end are written: all would be a row for every row ahead of each."""
+    """All windows are scored, but only windows that lie end to end are written: otherwise each row would appear many times."""
     line = [str(world.model_dir / "one" / "1"), *lines_of(world, "one")]
     told, rows = ran(line, tmp_path, "once")
     windows = range(24, 400 - 5)
@@ -450,7 +450,7 @@ def test_a_table_of_forecasts_has_every_row_once(world: Namespace, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["regress", "classify", "forecast"])
 def test_a_parquet_file_holds_what_a_csv_file_does(name: str, world: Namespace, tmp_path: Path) -> None:
-    """By the name of the file, whose numbers are numbers there."""
+    """The name of the file decides its format, and Parquet keeps numbers as numbers."""
     line, table = [str(world.model_dir / name / "1"), *lines_of(world, name)], tmp_path / "table.parquet"
     _, rows = ran(line, tmp_path, "table")
     assert evaluate.main([*line, "--csv", str(table)]) == 0
@@ -461,7 +461,7 @@ def test_a_parquet_file_holds_what_a_csv_file_does(name: str, world: Namespace, 
 
 
 def test_an_earlier_table_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    """Half a table looks like a whole one."""
+    """A reader cannot tell half a table from a whole one."""
     path = tmp_path / "table.csv"
     path.write_text("old")
     with suppress(EvaluationError), Table(path) as table:
@@ -477,7 +477,7 @@ def test_an_earlier_table_stands_until_the_new_one_is_whole(tmp_path: Path) -> N
 
 
 def test_a_forecast_is_told_row_by_row_and_beyond_the_end(world: Namespace, tmp_path: Path) -> None:
-    """Truth and time are those of the forecast row; the last window begins where the file ends, where there is no truth yet."""
+    """Each row has the truth and time of the row it forecasts; the last window begins at the file's end and has no truth yet."""
     _, rows = ran([str(world.model_dir / "forecast" / "1"), *lines_of(world, "forecast"), "--every", "50"], tmp_path, "forecast")
     source = {row["date"]: row for row in table_of(world.files["hours"])}
     dates = [*source]
@@ -505,7 +505,7 @@ def test_the_data_are_not_written_over(flag: str, world: Namespace, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["regress", "denoise", "classify", "forecast"])
 def test_a_picture_is_drawn(name: str, world: Namespace, tmp_path: Path) -> None:
-    """A PNG that is more than an empty page, of any task."""
+    """Every task gets a PNG that is more than an empty page."""
     path = tmp_path / "picture.png"
     assert evaluate.main([str(world.model_dir / name / "1"), *lines_of(world, name), "--picture", str(path)]) == 0
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -519,7 +519,7 @@ def test_a_picture_is_drawn(name: str, world: Namespace, tmp_path: Path) -> None
 def test_data_without_truth_are_predicted_and_not_scored(
     cells: str, why: str, world: Namespace, tmp_path: Path, capsys: Shown
 ) -> None:
-    """Most data that a model meets have no truth; it is said which column would be it."""
+    """Most data that a model meets have no truth; a message says which column would hold it."""
     data = tmp_path / "data.csv"
     data.write_text(cells)
     told, rows = ran([str(world.model_dir / "regress" / "1"), "--data", str(data)], tmp_path, "new")
@@ -559,7 +559,7 @@ def test_data_without_truth_are_predicted_and_not_scored(
 def test_what_cannot_be_is_said_in_a_sentence(
     line: str, code: int, says: str, world: Namespace, tmp_path: Path, capsys: Shown
 ) -> None:
-    """2 where another name would do, 1 where something failed; never a traceback."""
+    """The exit status is 2 if other arguments would work and 1 if something failed; there is never a traceback."""
     short, others = tmp_path / "short.csv", tmp_path / "others.csv"
     short.write_text("".join(world.files["hours"].read_text().splitlines(keepends=True)[:40]))
     others.write_text(world.files["classes"].read_text().replace("rise", "wave"))
@@ -583,7 +583,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
     ],
 )
 def test_a_line_that_cannot_be_understood_exits_2(line: str, capsys: Shown) -> None:
-    """Before anything is read."""
+    """The command must end before it reads any data."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main(line.split())
     assert ended.value.code == 2
@@ -591,7 +591,7 @@ def test_a_line_that_cannot_be_understood_exits_2(line: str, capsys: Shown) -> N
 
 
 def test_help_shows_the_examples(capsys: Shown) -> None:
-    """The commands that are needed most are there to be copied."""
+    """Users can copy the most frequent commands from the help."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main(["--help"])
     assert ended.value.code == 0
@@ -600,7 +600,7 @@ def test_help_shows_the_examples(capsys: Shown) -> None:
 
 
 def test_a_key_is_sent_where_one_is_needed(world: Namespace, capsys: Shown) -> None:
-    """Without it the service's own sentence is told."""
+    """Without a key, the service's own message is shown."""
     line = ["--model", "regress", *lines_of(world, "regress")]
     with serve(world.model_dir, "--default-model", "regress", RECURVE_API_KEYS=f"me:predict:{SECRET}") as server:
         assert evaluate.main([server.url, *line]) == 1
@@ -609,7 +609,7 @@ def test_a_key_is_sent_where_one_is_needed(world: Namespace, capsys: Shown) -> N
 
 
 def test_a_rate_is_told_once_and_is_not_the_speed_of_the_service(world: Namespace, tmp_path: Path, capsys: Shown) -> None:
-    """What goes slowly should say why, and for how long; a figure for the service would be one of the key."""
+    """A slow evaluation should say why and for how long; its speed is that of the key's rate limit, not of the service."""
     result = tmp_path / "found.json"
     line = ["--model", "forecast", *lines_of(world, "forecast"), "--every", "40", "--key", SECRET, "--json", str(result)]
     with serve(world.model_dir, "--default-model", "regress", RECURVE_API_KEYS=f"me:predict@2:{SECRET}") as server:
@@ -628,7 +628,7 @@ def test_a_rate_is_told_once_and_is_not_the_speed_of_the_service(world: Namespac
 
 @contextmanager
 def answering(statuses: list[int]) -> Iterator[str]:
-    """A server that answers with these in turn, the last again and again, and closes its connection after every answer."""
+    """A server that answers with these statuses in turn, then always with the last, and closes each connection after an answer."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -642,7 +642,7 @@ def answering(statuses: list[int]) -> Iterator[str]:
             self.send_header("Retry-After", "0")
             self.end_headers()
             self.wfile.write(answer)
-            self.close_connection = True  # and does not say so
+            self.close_connection = True  # without a Connection: close header
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
@@ -659,7 +659,7 @@ def answering(statuses: list[int]) -> Iterator[str]:
 
 @pytest.mark.parametrize("busy", [503, 429])
 def test_a_busy_service_is_asked_again(busy: int) -> None:
-    """After the time it names; and a connection that it closed between two requests is opened again."""
+    """The client waits for the time that the service names, and reopens a connection that was closed between requests."""
     with answering([busy, busy, 200]) as url:
         connection = Connection(url)
         assert connection.octets("/predict", b"abc") == b"cba"
@@ -668,7 +668,7 @@ def test_a_busy_service_is_asked_again(busy: int) -> None:
 
 
 def test_a_request_that_others_go_before_at_a_low_rate_waits_for_long() -> None:
-    """All connections share the rate, and which of them comes next is chance."""
+    """All connections share the rate, and chance decides which of them comes next."""
     with answering([429] * 30 + [200]) as url:
         connection = Connection(url)
         assert connection.octets("/predict", b"abc") == b"cba"
@@ -676,7 +676,7 @@ def test_a_request_that_others_go_before_at_a_low_rate_waits_for_long() -> None:
 
 
 def test_a_service_that_stays_busy_is_not_asked_for_ever() -> None:
-    """What it says is told in the end."""
+    """In the end, the user gets the service's own message."""
     statuses = [503] * TRIES[503]
     with answering(statuses) as url:
         connection = Connection(url)
@@ -699,7 +699,7 @@ def test_what_is_no_answer_of_the_service_is_refused() -> None:
     [(5, 2, None, [2, 2, 1]), (4, 2, None, [2, 2]), (1, 8, None, [1]), (7, 2, 3, [3, 3]), (2, 2, 3, [])],
 )
 def test_a_recording_is_cut_without_loss(length: int, size: int, time_steps: int | None, expected: list[int]) -> None:
-    """One piece after the other; what is left over by a model of fixed pieces has no answer."""
+    """The pieces follow each other; with a model of fixed pieces, the rest at the end has no answer."""
     cuts = pieces(length, size, time_steps)
     assert [len(range(*cut.indices(length))) for cut in cuts] == expected
     assert [index for cut in cuts for index in range(*cut.indices(length))] == [*range(sum(expected))]
@@ -707,7 +707,7 @@ def test_a_recording_is_cut_without_loss(length: int, size: int, time_steps: int
 
 @pytest.mark.parametrize("name", ["regress", "classify", "states", "forecast", "both-ways", "odd"])
 def test_a_service_tells_of_a_model_what_its_manifest_says(name: str, world: Namespace) -> None:
-    """But for the scores of its training, of which only the manifest tells."""
+    """Only the scores of its training are missing: they are in the manifest alone."""
     local, remote = Local(world.model_dir / name / "1"), Remote(world.url, name)
     assert remote.card == replace(local.card, training=replace(local.card.training, scores=None))
     remote.close()
@@ -727,7 +727,7 @@ def test_a_service_tells_of_a_model_what_its_manifest_says(name: str, world: Nam
 def test_a_card_says_what_answers_are_measured_against(
     name: str, label: str, per_recording: bool | None, targets: int, world: Namespace
 ) -> None:
-    """As the trainer has written it; of an adopted model nothing is known, nor where it is not to be understood."""
+    """The trainer writes it; for an adopted model, or a truth that cannot be read, nothing is known."""
     local = Local(world.model_dir / name / "1")
     assert (local.card.label, local.card.label_per_recording, len(local.card.deviations)) == (label, per_recording, targets)
     local.close()
@@ -735,7 +735,7 @@ def test_a_card_says_what_answers_are_measured_against(
 
 @pytest.mark.parametrize("told", [None, "x", {"columns": []}, {"columns": ["a"], "per_recording": True, "deviations": ["x"]}])
 def test_a_truth_that_is_not_to_be_understood_is_none(told: Any, world: Namespace) -> None:
-    """In a manifest's provenance anything may stand; the service tells nothing of it then, and neither does the card."""
+    """A manifest's provenance may hold anything; if it cannot be read, neither the service nor the card tells it."""
     spec = manifest.read(world.model_dir / "classify" / "1").model_copy(update={"provenance": {"truth": told}})
     card = Card.of(spec)
     assert (card.label, card.label_per_recording, card.deviations) == ("", None, ())

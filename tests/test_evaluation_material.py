@@ -1,4 +1,4 @@
-"""What a model is evaluated on: read as training reads, with the truth that files have, judged as the model was trained."""
+"""The data that a model is evaluated on: read as training reads them, with the truth of the files, judged as in training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ def material(card: Card, path: Path, **changes: Any) -> Material:
 
 
 def uneven(folder: Path) -> Path:
-    """Holes in both columns, rows that are missing, and times that waver."""
+    """Write a file with holes in both columns, missing rows, and uneven times."""
     rng = np.random.default_rng(0)
     kept = [k for k in range(200) if k not in (30, 31, 120, 121, 122, 123, 124, 125)]
     holes = rng.random((200, 2)) < 0.03
@@ -56,7 +56,7 @@ def uneven(folder: Path) -> Path:
 
 
 def test_other_units_than_the_models_are_warned_of_and_stand_in_the_header(tmp_path: Path) -> None:
-    """Training refuses files that differ so; an error of kW less MW is in neither."""
+    """Training refuses files with different units; a difference of kW and MW would have neither unit."""
     load = Signal(name="load", unit="MW")
     card = replace(forecaster(), features=(load,), outputs=(Output("output", (6, 1), every_step=False, signals=(load,)),))
     path = write(tmp_path, table({"load [kW]": [k * k % 17 for k in range(60)]}))
@@ -70,7 +70,7 @@ def test_other_units_than_the_models_are_warned_of_and_stand_in_the_header(tmp_p
 
 
 def test_numbers_that_mean_a_missing_value_are_read_as_in_training(tmp_path: Path) -> None:
-    """Else they would be measured with the model, as loud as they are."""
+    """Otherwise such large numbers would be read as data and spoil the scores."""
     path = write(tmp_path, table({"x": [-999 if k == 7 else k * k % 17 for k in range(60)], "y": [k % 5 for k in range(60)]}))
     found = material(regressor(), path, na=(-999.0,), missing="drop", targets=("y",))
     assert min(float(each.features.min()) for each in found.recordings) == 0
@@ -82,7 +82,7 @@ def test_numbers_that_mean_a_missing_value_are_read_as_in_training(tmp_path: Pat
 
 
 def test_cells_are_counted_in_the_file_and_not_on_the_grid(tmp_path: Path) -> None:
-    """The same sentence as training's, with the row of the file."""
+    """The message is the same as training's, with the row of the file."""
     path = write(
         tmp_path, table({"time": [k + 0.3 * (k % 2) for k in range(40)], "x": ["" if k == 7 else k * k for k in range(40)]})
     )
@@ -98,7 +98,7 @@ def test_cells_are_counted_in_the_file_and_not_on_the_grid(tmp_path: Path) -> No
 @pytest.mark.parametrize("missing", [each for each in get_args(Missing) if each != "error"])
 @pytest.mark.parametrize("card", [regressor(), forecaster()], ids=["regress", "forecast"])
 def test_the_test_part_is_training_s(tmp_path: Path, card: Card, missing: Missing, irregular: Irregular) -> None:
-    """Bit for bit, and what is said of it too: whatever is missing or uneven."""
+    """The test part and its notes must equal training's to the bit, whatever is missing or uneven."""
     choices: dict[str, Any] = {"missing": missing, "irregular": irregular}
     path = uneven(tmp_path)
     features, lead = tuple(signal.name for signal in card.features), card.time_steps or WARM_UP
@@ -117,7 +117,7 @@ def test_the_test_part_is_training_s(tmp_path: Path, card: Card, missing: Missin
 
 
 def test_recordings_without_truth_do_not_change_the_test_part(tmp_path: Path) -> None:
-    """Training does without them: their pace is not that of its grid."""
+    """Training leaves them out, so their time step must not change the grid."""
     told, period = np.repeat([True, False, False], 100), np.repeat([10, 1, 1], 100)
     rows, place = np.arange(300) % 100, np.arange(300)[np.arange(300) % 100 != 30]
     columns = {"run": (~told).cumsum() // 101 + ~told, "time": rows * period, "x": rows**2 % 17, "y": np.where(told, rows % 7, "")}
@@ -132,7 +132,7 @@ def test_recordings_without_truth_do_not_change_the_test_part(tmp_path: Path) ->
 
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 def test_truth_is_not_made_up(tmp_path: Path, missing: Missing) -> None:
-    """Rows without a target are read only, of a regression and of a forecast."""
+    """Rows without a target are only read, for a regression and for a forecast."""
     path = write(tmp_path, table({"x": [k * k for k in range(60)], "y": ["" if k in (20, 21) else k % 7 for k in range(60)]}))
     (found,) = material(regressor(), path, missing=missing).recordings
     assert np.flatnonzero(~found.told()).tolist() == [20, 21]
@@ -145,14 +145,14 @@ def test_truth_is_not_made_up(tmp_path: Path, missing: Missing) -> None:
 
 
 def test_the_test_part_needs_no_truth_before_it(tmp_path: Path) -> None:
-    """It is the only one that is judged."""
+    """Only the test part is judged."""
     path = write(tmp_path, table({"x": [k * k % 17 for k in range(60)], "y": ["" if k < 52 else k % 7 for k in range(60)]}))
     found = material(regressor(), path, missing="drop", part="test")
     assert sum(int(each.told().sum()) for each in found.recordings) > 0
 
 
 def test_a_stream_reads_on_where_each_file_happens_to_hold_one_label(tmp_path: Path) -> None:
-    """The model was trained row by row, whatever these data look like."""
+    """The model was trained row by row, even if these data have one label in each file."""
     columns = {"run": [k // 30 for k in range(60)], "x": [k * k % 17 for k in range(60)]}
     labels = ["" if k % 5 else ("ok", "bad")[k // 30] for k in range(60)]
     path = write(tmp_path, table({**columns, "state": labels}))
@@ -162,7 +162,7 @@ def test_a_stream_reads_on_where_each_file_happens_to_hold_one_label(tmp_path: P
 
 
 def runs(folder: Path, labels: Sequence[str], *, changing: bool = False) -> Path:
-    """A recording of ten rows for each label; changing: its last row has the other one."""
+    """A recording of ten rows for each label; `changing`: its last row has the other label."""
     last = {"ok": "bad", "bad": "ok"}
     columns = {
         "run": [run for run in range(len(labels)) for _ in range(10)],
@@ -173,7 +173,7 @@ def runs(folder: Path, labels: Sequence[str], *, changing: bool = False) -> Path
 
 
 def test_a_file_of_one_class_is_enough_to_be_judged_by(tmp_path: Path) -> None:
-    """Ten minutes of a machine that is known to be broken; but nothing can be learned from it."""
+    """Ten minutes of a machine that is known to be broken can be scored, although nothing can be learned from them."""
     path = runs(tmp_path, ["bad", "bad"])
     found = material(classifier(), path, group="run")
     assert found.classes == ("bad",)
@@ -187,7 +187,7 @@ def test_a_file_of_one_class_is_enough_to_be_judged_by(tmp_path: Path) -> None:
     ("card", "column"), [(regressor(), "y"), (classifier(), "state"), (classifier(per_recording=True), "state")]
 )
 def test_a_column_of_truth_without_any_is_as_good_as_none(tmp_path: Path, card: Card, column: str, cell: str) -> None:
-    """Loggers write the column of a laboratory that has not answered yet; nothing is missing of what is read."""
+    """Loggers write the column of a laboratory that has not answered yet; no input is missing then."""
     columns = {"x": [k * k % 17 for k in range(30)]}
     without = material(card, write(tmp_path, table(columns)), na=(-999.0,))
     found = material(card, write(tmp_path, table({**columns, column: [cell] * 30})), na=(-999.0,))
@@ -198,7 +198,7 @@ def test_a_column_of_truth_without_any_is_as_good_as_none(tmp_path: Path, card: 
 
 
 def test_a_forecast_s_target_that_is_read_is_no_truth_alone(tmp_path: Path) -> None:
-    """Without it there is nothing to be answered."""
+    """The model reads this column, so without it there is nothing to answer."""
     path = write(tmp_path, table({"x": [k * k % 17 for k in range(30)], "y": [""] * 30}))
     with pytest.raises(DataError, match="`y` holds no value at all"):
         material(forecaster(), path, missing="hold")
@@ -212,7 +212,7 @@ def test_a_forecast_s_target_that_is_read_is_no_truth_alone(tmp_path: Path) -> N
 def test_a_label_is_of_a_recording_where_the_model_was_trained_so(
     tmp_path: Path, labels: Sequence[str], changing: bool, by_data: bool
 ) -> None:
-    """The new data do not decide, but where nothing else tells; a model that answers once can only mean the whole."""
+    """The new data decide only if nothing else does; the one answer of a model that answers once is for the whole recording."""
     path = runs(tmp_path, labels, changing=changing)
     for trained in (True, False):
         assert material(classifier(per_recording=trained), path, group="run").label_per_recording is trained
@@ -222,7 +222,7 @@ def test_a_label_is_of_a_recording_where_the_model_was_trained_so(
 
 
 def test_recordings_without_truth_stay(tmp_path: Path) -> None:
-    """The model answers them as it does the others; those of no part are not in the test part."""
+    """The model answers them like the others, but they are not in the test part if they belong to no part."""
     path = runs(tmp_path, ["ok", "bad", "", "ok", "bad", "ok", "bad"])
     found = material(classifier(per_recording=True), path, group="run", missing="drop")
     assert [bool(each.told().any()) for each in found.recordings] == [True, True, False, True, True, True, True]
@@ -234,7 +234,7 @@ def test_recordings_without_truth_stay(tmp_path: Path) -> None:
 
 
 def test_labels_that_change_in_a_recording_that_gets_one_answer_are_noted(tmp_path: Path) -> None:
-    """The last row's is what it is measured against, which may not be what was meant."""
+    """The answer is measured against the last row's label, which may not be what was meant."""
     path = runs(tmp_path, ["ok", "bad"], changing=True)
     found = material(classifier(per_recording=True), path, group="run")
     assert any("2 of 2 recordings hold several: the last row's counts" in note for note in found.notes)
@@ -242,7 +242,7 @@ def test_labels_that_change_in_a_recording_that_gets_one_answer_are_noted(tmp_pa
 
 
 def test_what_is_noted_in_training_is_noted_here(tmp_path: Path) -> None:
-    """Of the files, and of what was done about them."""
+    """The notes tell what was found in the files and what was done about it."""
     path = uneven(tmp_path)
     found = material(regressor(), path, missing="hold", irregular="resample")
     trained = read(path, task="regress", features=("x",), targets=("y",), missing="hold", irregular="resample")
@@ -253,7 +253,7 @@ def test_what_is_noted_in_training_is_noted_here(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 def test_where_there_is_no_truth_all_is_filled_and_nothing_said_of_it(tmp_path: Path, missing: Missing) -> None:
-    """Predictions are wanted of every row, the resampled and the filled ones too."""
+    """Every row must get a prediction, resampled and filled ones too."""
     kept = [k for k in range(60) if k not in (30, 31)]
     path = write(tmp_path, table({"time": kept, "x": ["" if k in (20, 21) else k * k % 17 for k in kept]}))
     found = material(regressor(), path, missing=missing, irregular="resample")

@@ -1,4 +1,4 @@
-"""What is published is what was trained: graph, torch and equations agree, or nothing is published."""
+"""The published model is the trained one: graph, torch and equations agree, or nothing is published."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ def opened(folder: Path) -> Engine:
 
 
 def draw(lengths: list[int], network: Denoiser, *, fastest: float, seed: int = 0) -> list[Instance]:
-    """Instances at rates up to `fastest` (deg/s), each from a random state, the first from none."""
+    """Instances at rates up to `fastest` (deg/s), each from a random state, the first from no state."""
     rng = np.random.default_rng(seed)
     drawn = []
     for length in lengths:
@@ -72,7 +72,7 @@ def draw(lengths: list[int], network: Denoiser, *, fastest: float, seed: int = 0
 
 
 def by_equations(network: Denoiser, instances: list[Instance]) -> list[Prediction]:
-    """In float64, and left in it."""
+    """The predictions of the equations, computed and returned in float64."""
     answers = []
     for instance in instances:
         state = instance.state or [np.zeros(shape) for shape in network.stack.shapes]
@@ -95,14 +95,14 @@ def test_graph_and_torch_and_the_equations_agree(tmp_path: Path, choice: dict[st
             expected, served = by_equations(denoised.network, instances), engine.predict(instances)
             assert difference(served, expected, engine.spec.tolerance) <= 1
             assert difference(denoised.by_torch(instances), expected, engine.spec.tolerance) <= 1
-            for actual, wanted in zip(served, expected, strict=True):  # states have no large terms: they are far better
+            for actual, wanted in zip(served, expected, strict=True):  # states have no large terms, so they agree far better
                 for ours, theirs in zip(actual.state, wanted.state, strict=True):
                     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("choice", GRID)
 def test_a_large_rate_costs_no_precision(tmp_path: Path, choice: dict[str, Any]) -> None:
-    """At 1000 deg/s one rounding to float32 is allowed, the last one; what is learned in hundredths of a degree is not lost."""
+    """At 1000 deg/s only the last rounding to float32 is allowed, so corrections of hundredths of a degree are not lost."""
     engine = opened(artifacts.build(tmp_path, **choice))
     denoised = Denoised(artifacts.checkpoint(**choice))
     instances = draw([50, 50], denoised.network, fastest=1000.0)
@@ -114,7 +114,7 @@ def test_a_large_rate_costs_no_precision(tmp_path: Path, choice: dict[str, Any])
 
 
 def test_the_best_network_of_a_run_is_exported() -> None:
-    """Not the last one, which the run went on to and found worse."""
+    """The last network of a run may be worse than the best one."""
     checkpoint = artifacts.checkpoint()
     checkpoint.network = artifacts.checkpoint(seed=1).network
     for name, tensor in Denoised(checkpoint).network.state_dict().items():
@@ -123,7 +123,7 @@ def test_the_best_network_of_a_run_is_exported() -> None:
 
 @pytest.mark.parametrize(("cell", "linear_before_reset"), [("reset_before", 0), ("reset_after", 1)])
 def test_graph_says_which_cell_it_is(tmp_path: Path, cell: str, linear_before_reset: int) -> None:
-    """ONNX Runtime's CUDA provider takes one of them only; the service must not promise it the other."""
+    """ONNX Runtime's CUDA provider runs only one of these cells, so the service must not send it the other."""
     folder = artifacts.build(tmp_path, cell=cell)
     graph = onnx.load(folder / "model.onnx")
     layers = [node for node in graph.graph.node if node.op_type == "GRU"]
@@ -158,7 +158,7 @@ def test_manifest_of_other_cells_names_them_and_their_states(tmp_path: Path, cel
 
 @pytest.mark.parametrize("cell", ["reset_before", "lstm", "rnn,reset_before"])
 def test_no_graph_holds_what_it_does_not_use(tmp_path: Path, cell: str) -> None:
-    """ONNX Runtime warns of every such weight, and the file is larger than it must be."""
+    """ONNX Runtime warns of every unused weight, and the file is larger than necessary."""
     folder = artifacts.build(tmp_path, cell=cell)
     for name in set(manifest.read(folder).graphs.values()):
         graph = onnx.load(folder / name).graph
@@ -171,14 +171,14 @@ def test_no_graph_holds_what_it_does_not_use(tmp_path: Path, cell: str) -> None:
 
 
 def failing(folder: Path) -> set[str]:
-    """The first words of the checks that this version does not pass."""
+    """The first word of each check that this version does not pass."""
     spec = ModelSpec.model_validate_json((folder / "manifest.json").read_bytes())  # the files are altered on purpose
     checks = verify.verify(Engine(spec, folder, device="cpu"), Golden.load(folder, spec))
     return {check.name.split()[0] for check in checks if not check.holds}
 
 
 def rewrite(folder: Path, change: Any, name: str = "model.onnx") -> None:
-    """Alter the graph as a defect of the exporter would."""
+    """Alter the graph as a defect of the exporter would do."""
     proto = onnx.load(folder / name)
     change(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
@@ -213,7 +213,7 @@ def swap_final_states(graph: onnx.GraphProto) -> None:
 
 @pytest.mark.parametrize("cell", ["reset_before", "reset_after"])
 def test_a_sound_artifact_passes_every_check(tmp_path: Path, cell: str) -> None:
-    """And by a margin: what is refused below is refused for its defect."""
+    """It passes by a margin, so the tests below refuse a graph only for its defect."""
     folder = artifacts.build(tmp_path, cell=cell)
     spec = manifest.read(folder)
     checks = verify.verify(opened(folder), Golden.load(folder, spec))
@@ -235,14 +235,14 @@ def test_a_sound_artifact_passes_every_check(tmp_path: Path, cell: str) -> None:
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_a_defect_of_the_graph_is_seen(tmp_path: Path, defect: Any, seen_by: set[str]) -> None:
-    """Each check sees what it is there for: a check that cannot fail protects nobody."""
+    """Each check must find its own kind of defect: a check that cannot fail protects nobody."""
     folder = artifacts.build(tmp_path)
     rewrite(folder, defect)
     assert failing(folder) == seen_by
 
 
 def off_in_its_fifth_digit(graph: onnx.GraphProto) -> None:
-    """The final states of both layers: 5e-5 is half of what the manifest allows a rate of hundreds of degrees a second."""
+    """Shift the final states of both layers by 5e-5: half of what the manifest allows a rate of hundreds of deg/s."""
     (node,) = (node for node in graph.node if list(node.output) == ["hn"])
     node.output[0] = "exact"
     graph.initializer.append(onnx.numpy_helper.from_array(np.array(5e-5, np.float32), "off"))
@@ -250,7 +250,7 @@ def off_in_its_fifth_digit(graph: onnx.GraphProto) -> None:
 
 
 def test_a_state_is_not_measured_by_what_its_output_may_be_off(tmp_path: Path) -> None:
-    """The one tolerance of the manifest is that of the largest tensor; a state has its own, and is named."""
+    """The manifest's only tolerance fits the largest tensor, so a state is checked with its own, and named in the message."""
     folder = artifacts.build(tmp_path)
     rewrite(folder, off_in_its_fifth_digit)
     spec = ModelSpec.model_validate_json((folder / "manifest.json").read_bytes())
@@ -267,7 +267,7 @@ def test_a_state_is_not_measured_by_what_its_output_may_be_off(tmp_path: Path) -
 
 
 def test_an_update_gate_the_wrong_way_round_is_seen(tmp_path: Path) -> None:
-    """The easiest mistake with this cell: such a graph is consistent with itself, only the equations tell."""
+    """This is the easiest mistake with this cell: the graph is consistent with itself, and only the equations show the error."""
     folder = artifacts.build(tmp_path)
     checkpoint = artifacts.checkpoint()
     with torch.no_grad():
@@ -285,7 +285,7 @@ def cuda_checks(folder: Path) -> list[verify.Check]:
 
 @pytest.mark.parametrize(("cell", "count"), [("reset_before", 4), ("reset_after", 1)])
 def test_a_sound_graph_for_cuda_passes_every_check(tmp_path: Path, cell: str, count: int) -> None:
-    """And by a margin; where it is the CPU's own graph, only its nodes are left to be looked at."""
+    """It passes by a margin; if it is the CPU's own graph, only its nodes remain to be checked."""
     checks = cuda_checks(artifacts.build(tmp_path, cell=cell))
     assert len(checks) == count
     for check in checks:
@@ -327,7 +327,7 @@ def change_constant(graph: onnx.GraphProto, name: str, change: Any) -> None:
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_a_defect_of_the_graph_for_cuda_is_seen(tmp_path: Path, defect: Any, seen_by: set[str]) -> None:
-    """On machines without a GPU nobody else would: the service there never opens this file."""
+    """Without a GPU the service never opens this file, so nothing else would find the defect."""
     folder = artifacts.build(tmp_path)
     rewrite(folder, defect, "model.cuda.onnx")
     failed = [str(check) for check in cuda_checks(folder) if not check.holds]
@@ -339,7 +339,7 @@ def test_a_defect_of_the_graph_for_cuda_is_seen(tmp_path: Path, defect: Any, see
 def test_a_graph_that_cuda_cannot_run_whole_is_not_published(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ONNX Runtime would run such a node on the CPU without a word, and a GPU would be slower than none."""
+    """ONNX Runtime would run such a node on the CPU without a message, and a GPU would be slower than none."""
     monkeypatch.setattr(recurrent, "graphs_of", lambda _, **__: {CPU: "model.onnx", CUDA: "model.onnx"})
     artifacts.checkpoint().save(tmp_path)
     assert export_script.main([str(tmp_path), "--model-dir", str(tmp_path / "model")]) == 1
@@ -350,7 +350,7 @@ def test_a_graph_that_cuda_cannot_run_whole_is_not_published(
 
 
 def test_difference_is_what_the_tolerance_allows() -> None:
-    """One is the limit, and NaN is beyond every limit, as is another shape."""
+    """A difference of 1 is the limit; NaN and a different shape are beyond every limit."""
     tolerance = manifest.Tolerance(rtol=0.1, atol=1.0)
     expected = [Prediction(outputs=(np.full((2, 1), 10.0, dtype=np.float32),), state=(np.zeros(1, dtype=np.float32),))]
 
@@ -366,7 +366,7 @@ def test_difference_is_what_the_tolerance_allows() -> None:
 
 
 def test_the_least_tolerance_tells_the_smallest_numbers_apart() -> None:
-    """A model may answer in 1e-31: that half of it is the same would be no proof."""
+    """A model may answer in numbers of 1e-31, and half of such a number must not pass as equal to it."""
     small = np.full((2, 1), 1e-31)
     assert tolerance([(1e-31, small, small)], roundings=8).atol < 1e-35
     exact = Exactness(largest=(1e-31,), moved=(0.0,), beyond=0.0)
@@ -389,7 +389,7 @@ def test_golden_sample_is_ragged_and_starts_from_random_states(repository: Path)
         assert instance.state[0].shape == prediction.state[0].shape == (2, 8)
         assert np.abs(instance.state[0]).min() > 0
         assert prediction.output.shape == (len(instance), 3)
-        assert np.abs(prediction.output - instance.steps[:, :3]).max() > 0.1  # the network does something
+        assert np.abs(prediction.output - instance.steps[:, :3]).max() > 0.1  # the network does change its input
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -401,7 +401,7 @@ def test_golden_sample_holds_fast_motion(seed: int) -> None:
 
 @pytest.mark.parametrize("cell", ["reset_before", "lstm,rnn"])
 def test_golden_sample_comes_back_as_it_was_saved(tmp_path: Path, cell: str) -> None:
-    """It is compared with to the last digit, on every start of the service."""
+    """Every start of the service compares with the golden sample, so it must be exact to the last digit."""
     denoised = Denoised(artifacts.checkpoint(cell=cell))
     artifacts.write(denoised, tmp_path)
     saved, loaded = denoised.golden(), Golden.load(tmp_path, denoised.spec("1", tmp_path))
@@ -412,14 +412,14 @@ def test_golden_sample_comes_back_as_it_was_saved(tmp_path: Path, cell: str) -> 
 
 
 def test_same_arguments_same_artifact(tmp_path: Path) -> None:
-    """An export can be had again to the byte: what differs between two versions differs for a reason."""
+    """Exports are reproducible to the byte, so every difference between two versions has a reason."""
     first, second = artifacts.build(tmp_path / "a"), artifacts.build(tmp_path / "b")
     assert (first / "manifest.json").read_bytes() == (second / "manifest.json").read_bytes()
     assert manifest.read(first).files == manifest.read(second).files
 
 
 def test_manifest_lists_the_checksum_of_every_other_file(repository: Path) -> None:
-    """A file that was cut short or exchanged on its way must not be served."""
+    """A file that was cut short or replaced on its way must not be served."""
     folder = repository / "gyro-denoiser" / "1"
     content = json.loads((folder / "manifest.json").read_bytes())
     names = {path.name for path in folder.iterdir()}
@@ -428,7 +428,7 @@ def test_manifest_lists_the_checksum_of_every_other_file(repository: Path) -> No
 
 
 def test_manifest_holds_the_scores_of_a_run_that_has_ended(tmp_path: Path) -> None:
-    """How good it is beside simpler methods goes with the file; a run that was stopped has not been compared."""
+    """The comparison with simpler methods goes with the file; a run that was stopped has none."""
     checkpoint = artifacts.checkpoint()
     assert "scores" not in Denoised(checkpoint).spec("1", artifacts.build(tmp_path)).provenance
     checkpoint.facts["scores"] = {"data": "two recordings", "scores": {"raw": {"RMSE": 1.0}}, "warnings": []}
@@ -436,11 +436,11 @@ def test_manifest_holds_the_scores_of_a_run_that_has_ended(tmp_path: Path) -> No
 
 
 def test_manifest_tells_where_the_model_comes_from(repository: Path) -> None:
-    """With the file alone in hand, one can train it again."""
+    """The manifest alone must be enough to train the model again."""
     spec = manifest.read(repository / "gyro-denoiser" / "1")
     assert spec.provenance["config"] == artifacts.checkpoint().config.to_dict()
     assert spec.provenance["metrics"] == artifacts.checkpoint().history[0]
-    assert torch.__version__.startswith(spec.provenance["packages"]["torch"])  # the package of a CUDA build does not say +cu130
+    assert torch.__version__.startswith(spec.provenance["packages"]["torch"])  # the package of a CUDA build lacks +cu130
     assert "ADIS16448" in spec.provenance["data"]
     assert [str(signal.unit) for signal in spec.features] == ["deg/s"] * 3 + ["m/s^2"] * 3
     assert [signal.unit for signal in spec.outputs[0].signals] == ["deg/s"] * 3
@@ -450,7 +450,7 @@ def test_manifest_tells_where_the_model_comes_from(repository: Path) -> None:
 
 
 def test_versions_count_up(tmp_path: Path) -> None:
-    """The next is above the highest, as a number; what is no version does not count, and no version is written over."""
+    """The next version is one above the highest number; other folders do not count, and no version is overwritten."""
     assert [artifacts.build(tmp_path).name for _ in range(2)] == ["1", "2"]
     (tmp_path / "gyro-denoiser" / "10").mkdir()
     (tmp_path / "gyro-denoiser" / "latest").mkdir()
@@ -461,14 +461,14 @@ def test_versions_count_up(tmp_path: Path) -> None:
 
 @contextmanager
 def building(model_dir: Path) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
-    """Another process that builds a version of `model` until the block ends, and the folder it does so in."""
+    """Another process that builds a version of `model` until the block ends, and its staging folder."""
     line = [sys.executable, "-c", BUILDER, str(model_dir)]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process, Path(process.stdout.readline().strip())
 
 
 def test_two_publishers_at_once_get_a_version_each(tmp_path: Path) -> None:
-    """Both chose version 1 before either had it: the slower takes the next, and its manifest says so."""
+    """Both chose version 1 before either published it: the slower takes version 2, and its manifest says so."""
     both_have_chosen = threading.Barrier(2)
     published: list[Path] = []
 
@@ -496,7 +496,7 @@ def test_two_publishers_at_once_get_a_version_each(tmp_path: Path) -> None:
 
 
 def test_each_publisher_has_a_staging_folder_of_its_own(tmp_path: Path) -> None:
-    """Even in processes of the same number: in containers that share a repository, every trainer may be process 1."""
+    """The process id is not enough: in containers that share a repository, every trainer may be process 1."""
     with publish.staging(tmp_path, "model") as first:
         (first / "model.onnx").touch()
         with publish.staging(tmp_path, "model") as second:
@@ -505,7 +505,7 @@ def test_each_publisher_has_a_staging_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_publisher_left_goes_with_the_next(tmp_path: Path) -> None:
-    """A SIGKILL leaves no time to tidy up. What a living process builds is not touched."""
+    """SIGKILL leaves no time to clean up; the folder of a living process must not be touched."""
     with building(tmp_path) as (killed, left), building(tmp_path) as (_, living):
         killed.kill()
         killed.wait()
@@ -532,7 +532,7 @@ def test_a_publication_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_publication_that_fails_leaves_the_versions_before_it(tmp_path: Path) -> None:
-    """The old truth stands."""
+    """The earlier versions must stay as they are."""
     folder = artifacts.build(tmp_path)
     before = manifest.read(folder)
     with pytest.raises(RuntimeError, match="full"), publish.staging(tmp_path, "gyro-denoiser"):
@@ -546,7 +546,7 @@ def test_a_publication_that_fails_leaves_the_versions_before_it(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["stack.layers.1.weight_hh", "head.weight", "calibration"])
 def test_a_network_that_is_not_a_number_is_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """A run that diverged must not replace a model that works; and the user learns what is wrong with it."""
+    """A run that diverged must not replace a working model, and the user must learn what is wrong with it."""
     checkpoint = artifacts.checkpoint()
     checkpoint.best_network[name][0, 0] = float("nan")
     checkpoint.save(tmp_path)
@@ -560,7 +560,7 @@ def test_a_network_that_is_not_a_number_is_not_published(tmp_path: Path, capsys:
 
 
 def test_a_network_that_is_not_a_number_leaves_no_empty_model(tmp_path: Path) -> None:
-    """A model without versions would be one that the service cannot serve."""
+    """The service cannot serve a model without versions."""
     checkpoint = artifacts.checkpoint()
     checkpoint.best_network["head.weight"].fill_(float("nan"))
     checkpoint.save(tmp_path)
@@ -569,7 +569,7 @@ def test_a_network_that_is_not_a_number_leaves_no_empty_model(tmp_path: Path) ->
 
 
 def test_a_run_of_which_no_epoch_was_any_good_is_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every loss was NaN, so there is no best epoch: the network on disk is the one that was never trained."""
+    """Every loss was NaN, so there is no best epoch, and the network on disk is untrained."""
     checkpoint = artifacts.checkpoint()
     checkpoint.best_epoch, checkpoint.best_loss = 0, float("inf")
     checkpoint.history[0].update(training_loss=float("nan"), validation_loss=float("nan"), validation_rmse=float("nan"))
