@@ -13,7 +13,7 @@ from scripts.training.checkpoint import Checkpoint
 
 
 def checkpoint(**config: Any) -> Checkpoint:
-    """The checkpoint of a small network with these choices after one epoch; no weight is zero, in the head neither."""
+    """The checkpoint of a small network with these choices after one epoch; no weight is zero, not even in the head."""
     chosen = Config(**{"hidden": 8, **config})
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(chosen.seed)

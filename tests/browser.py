@@ -97,7 +97,7 @@ class Browser:
         return str(self.wait(lambda: path.exists() and path.read_text(), f"{name} is downloaded"))
 
     def complaints(self) -> list[str]:
-        """The console's errors, policy violations included, since the page was opened or since the last call."""
+        """The console's messages since the page was opened or since the last call, such as errors and policy violations."""
         return [each["message"] for each in self.driver.get_log("browser")]
 
     def picture(self) -> bytes:

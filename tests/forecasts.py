@@ -62,7 +62,7 @@ def dataset(
 
 
 def shaken(config: Config, data: Dataset) -> tuple[Network, Checkpoint]:
-    """A network with all weights random, its trust too, and its checkpoint: a new network hardly uses its recurrence."""
+    """A network with random weights, including its trust, and its checkpoint: a new network hardly uses its recurrence."""
     network, checkpoint = fit.start(Forecasting(config, data))
     assert isinstance(network, Network)
     torch.manual_seed(7)

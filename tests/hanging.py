@@ -1,4 +1,4 @@
-"""`python -m tests.hanging`: the service with an engine that hangs on sequences of HANGING steps; a hung batch is noticed soon."""
+"""`python -m tests.hanging`: the service with an engine that hangs on sequences of HANGING steps, and notices a hung batch soon."""
 
 import sys
 from threading import Event

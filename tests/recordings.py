@@ -77,7 +77,7 @@ def of_task(task: str, **choices: Any) -> Dataset:
 
 
 def checkpoint(data: Dataset, **choices: Any) -> Checkpoint:
-    """The checkpoint of a run after one epoch; no weight is zero, in the head neither."""
+    """The checkpoint of a run after one epoch; no weight is zero, not even in the head."""
     config = Config(**{"task": data.task, "hidden": 6, **choices})
     with torch.random.fork_rng(), torch.no_grad():
         network, made = fit.start(Following(config, data))

@@ -167,7 +167,7 @@ def test_an_order_says_what_came_of_it(tmp_path: Path) -> None:
 
 
 def test_an_order_that_is_refused_was_never_given(tmp_path: Path) -> None:
-    """Neither what is served changes, nor what becomes of versions that are published later."""
+    """A refused order must change neither the served versions nor which later versions will be served."""
     for seed in range(3):
         folder = artifacts.build(tmp_path, seed=seed)
     spoil(folder.parent / "2")
@@ -505,7 +505,7 @@ def test_no_request_fails_while_a_model_is_swapped_again_and_again(tmp_path: Pat
                         assert found["version"] == newest, connection
 
         names = ["gyro-denoiser", "other"]
-        first = under_load(server.url, [keep_asking], names, lambda: swap(4))  # allocates what stays allocated
+        first = under_load(server.url, [keep_asking], names, lambda: swap(4))  # allocates what is allocated only once
         before = memory(server)
         answers = under_load(server.url, [keep_asking, keep_following], names, lambda: swap(20))
         assert {status for status, _ in first + answers} == {200}
@@ -543,7 +543,7 @@ def test_the_folder_is_watched(tmp_path: Path) -> None:
 
 
 def test_orders_that_come_to_several_workers_at_once_reach_all(tmp_path: Path) -> None:
-    """Whoever gives them: each is answered when it is done everywhere, and afterwards all workers serve the same."""
+    """Each order is answered when all workers have carried it out, and afterwards all workers serve the same models."""
     names = [f"model-{number}" for number in range(4)]
     for name in ("gyro-denoiser", *names):
         artifacts.build(tmp_path, name=name)
@@ -569,7 +569,7 @@ def test_orders_that_come_to_several_workers_at_once_reach_all(tmp_path: Path) -
 
 
 def test_a_worker_that_is_replaced_knows_what_was_ordered(tmp_path: Path) -> None:
-    """Else the workers would serve different models from then on."""
+    """Otherwise the workers would serve different models from then on."""
     artifacts.build(tmp_path)
     artifacts.build(tmp_path, name="other")
     with (

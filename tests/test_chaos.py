@@ -324,7 +324,7 @@ def test_of_two_chunks_with_one_number_one_is_done(server: Server, spec: manifes
 
 
 def test_a_caller_that_vanishes_leaves_the_stream_whole(server: Server, spec: manifest.ModelSpec) -> None:
-    """Half a chunk is not done; a whole one is done or not, and a client that sends its number again gets the answer either way."""
+    """Half a chunk is never done; a whole one may be, and a client that sends it again gets the answer either way."""
     address = httpx.URL(server.url)
     chunks = [steps(5, 6, seq) for seq in range(30)]
 

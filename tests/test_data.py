@@ -88,7 +88,7 @@ def test_still_is_a_level_device_with_nothing_but_its_noise(gyro: Gyro) -> None:
 
 
 def test_an_even_turn_begins_after_a_rest_and_moves_one_axis(gyro: Gyro) -> None:
-    """The known turn shows whether a model takes an even turn for bias."""
+    """The known rate of the turn shows whether a model takes it for bias."""
     features = gyro.turning(30.0, count=4, rest=10.0, seconds=5.0)
     assert features.shape == (4, 1500, 6)
     change = features[:, 1000:].mean(axis=1) - features[:, :1000].mean(axis=1)

@@ -35,8 +35,8 @@ def test_recordings_in_pieces_are_denoised_as_the_whole(cell: str) -> None:
 
 
 def test_scores_put_the_network_beside_the_raw_signal_and_what_is_simple() -> None:
-    """A new network without `zero_rate` gives the calibrated measurement, so that is what it scores, to the digit; the first metric
-    is the RMSE.
+    """A new network without `zero_rate` returns the calibrated measurement, so its scores equal that method's to the digit; the
+    first metric is the RMSE.
     """
     gyro, denoising = problem(Config(**{**SMALL.to_dict(), "zero_rate": False}))
     torch.manual_seed(0)

@@ -178,7 +178,7 @@ def failing(folder: Path) -> set[str]:
 
 
 def rewrite(folder: Path, change: Any, name: str = "model.onnx") -> None:
-    """Alter the graph as a defect of the exporter would do."""
+    """Alter the graph as a defect of the exporter would."""
     proto = onnx.load(folder / name)
     change(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
