@@ -1,4 +1,4 @@
-"""The command lines, from a simulated sensor to a version that serves: what they say, and the number they exit with."""
+"""The command lines, from a simulated sensor to a version that serves: what they print, and their exit codes."""
 
 import json
 from collections.abc import Callable
@@ -22,19 +22,19 @@ from tests.fakes import interruption
 from tests.series_files import hourly
 
 SIZES = {"recordings": 2, "recording-seconds": 12, "sample-rate": 25, "chunk": 128, "hidden": 4, "layers": 1, "epochs": 2}
-CALLS = 300 // SIZES["chunk"] + 1  # of its network in an epoch: one for each chunk of a recording, and the evaluation
+CALLS = 300 // SIZES["chunk"] + 1  # of the network in an epoch: one for each chunk of a recording, and one for the evaluation
 TINY = [f"--{name}={value}" for name, value in {**SIZES, "seed": 7, "name": "tiny"}.items()]
 Shown = pytest.CaptureFixture[str]
 
 
 def words(value: object) -> str:
-    """The id of a parameter: a script's or a function's name, a command line as it is."""
+    """The id of a parameter: the name of a script or function, or the command line itself."""
     return str(getattr(value, "__name__", value)).removeprefix("scripts.") or "nothing"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run that was trained to its end; not to be written to."""
+    """A tiny run that was trained to its end. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert train.main([*TINY, "--run", str(folder)]) == 0
     return folder
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def version(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The version published from it; not to be written to."""
+    """The version published from `run`. Tests must not write to it."""
     model_dir = tmp_path_factory.mktemp("model")
     assert export.main([str(run), "--model-dir", str(model_dir)]) == 0
     return model_dir / "tiny" / "1"
@@ -50,7 +50,7 @@ def version(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("script", [train, export, verify], ids=["train", "export", "verify"])
 def test_help_shows_the_examples(script: ModuleType, capsys: Shown) -> None:
-    """The commands that are needed most are there to be copied; the exit codes, to be scripted with."""
+    """Users copy the commands that they need most from the help, and write scripts by the exit codes."""
     with pytest.raises(SystemExit) as ended:
         script.main(["--help"])
     assert ended.value.code == 0
@@ -79,7 +79,7 @@ def test_help_shows_the_examples(script: ModuleType, capsys: Shown) -> None:
     ids=words,
 )
 def test_a_line_that_cannot_be_understood_exits_2(script: ModuleType, line: str, capsys: Shown) -> None:
-    """And says what was wrong before anything is written."""
+    """The error says what is wrong before anything is written."""
     with pytest.raises(SystemExit) as ended:
         script.main(line.split())
     assert ended.value.code == 2
@@ -87,7 +87,7 @@ def test_a_line_that_cannot_be_understood_exits_2(script: ModuleType, line: str,
 
 
 def nowhere(folder: Path) -> None:
-    """No such folder."""
+    """Leaves the folder missing."""
 
 
 def empty(folder: Path) -> None:
@@ -133,7 +133,7 @@ def cut_short(folder: Path) -> None:
 def test_a_folder_that_holds_nothing_of_use_exits_2(
     script: ModuleType, broken: Callable[[Path], None], says: str, tmp_path: Path, capsys: Shown
 ) -> None:
-    """In a sentence with the folder in it, and not in a traceback."""
+    """The error is a sentence that names the folder, not a traceback."""
     folder = tmp_path / "folder"
     broken(folder)
     line = {train: ["--resume"], export: ["--model-dir", str(tmp_path / "model")], verify: []}[script]
@@ -156,14 +156,14 @@ def test_a_folder_that_holds_nothing_of_use_exits_2(
     ],
 )
 def test_a_choice_that_makes_no_sense_exits_2(line: str, tmp_path: Path, capsys: Shown) -> None:
-    """Before the first epoch, not at the export of the last."""
+    """A choice that cannot work is refused before the first epoch, not at the export after the last."""
     assert train.main([*TINY, *line.split(), "--run", str(tmp_path / "run")]) == 2
     assert line.split()[0].strip("-").replace("-", "_").split("_")[0] in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_export_under_a_name_that_is_no_name_exits_2(run: Path, tmp_path: Path) -> None:
-    """A name is one folder of the repository and never a way out of it."""
+    """A name is one folder of the repository and must never lead out of it."""
     assert export.main([str(run), "--model-dir", str(tmp_path / "model"), "--name", "../elsewhere"]) == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -175,7 +175,7 @@ def test_a_repository_that_cannot_be_written_is_told(run: Path, tmp_path: Path, 
 
 
 def test_a_run_is_never_written_over(run: Path, capsys: Shown) -> None:
-    """Hours of work are not lost to a line that was typed twice; the message has the line that goes on."""
+    """A line that was typed twice must not cost hours of work; the message has the command that resumes the run."""
     before = (run / "checkpoint.pt").read_bytes()
     assert train.main([*TINY, "--run", str(run)]) == 2
     assert f"--resume {run}" in capsys.readouterr().err
@@ -183,7 +183,7 @@ def test_a_run_is_never_written_over(run: Path, capsys: Shown) -> None:
 
 
 def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, capsys: Shown) -> None:
-    """What is trained, on what, where; then how good it became, and the line that exports it."""
+    """The user sees what is trained, on what data and where; then how good it became, and the command that exports it."""
     run, result = tmp_path / "run", tmp_path / "result.json"
     assert train.main([*TINY, "--cell", "reset_after", "--no-bias", "--run", str(run), "--json", str(result)]) == 0
     shown = capsys.readouterr().out
@@ -207,7 +207,7 @@ def test_training_tells_what_it_decided_and_what_comes_next(tmp_path: Path, caps
 
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_ctrl_c_says_how_to_go_on(epochs: int, tmp_path: Path, capsys: Shown) -> None:
-    """The line it prints goes on from where it was stopped."""
+    """The printed command resumes the run where it was stopped."""
     run = tmp_path / "run"
     with interruption(after=epochs * CALLS + 1):
         assert train.main([*TINY, "--run", str(run)]) == 130
@@ -218,7 +218,7 @@ def test_ctrl_c_says_how_to_go_on(epochs: int, tmp_path: Path, capsys: Shown) ->
 
 
 def test_ctrl_c_after_the_last_epoch_says_what_is_kept(tmp_path: Path, capsys: Shown) -> None:
-    """All that was learned is; what is missing is made by the line that is printed."""
+    """Everything that was learned is kept; the printed command makes what is still missing."""
     run, result = tmp_path / "run", tmp_path / "result.json"
     with interruption(after=2 * CALLS):
         assert train.main([*TINY, "--run", str(run), "--json", str(result)]) == 130
@@ -235,7 +235,7 @@ def test_ctrl_c_after_the_last_epoch_says_what_is_kept(tmp_path: Path, capsys: S
 
 
 def test_a_full_disk_says_how_to_go_on(tmp_path: Path, capsys: Shown) -> None:
-    """The last checkpoint stands, nothing of the next is left, and the line that is printed goes on; so for the pictures."""
+    """The last checkpoint stays, nothing of the next is left, and the printed command resumes; likewise for the pictures."""
     run = tmp_path / "run"
     with interruption(after=1):
         assert train.main([*TINY, "--run", str(run)]) == 130
@@ -255,7 +255,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path: Path, capsys: Shown) -> None:
 
 
 def test_a_run_where_nothing_can_be_written_is_told_with_the_remedy(tmp_path: Path, capsys: Shown) -> None:
-    """Of a read-only folder as of a file in the way."""
+    """The message is the same whether the folder is read-only or a file stands in its place."""
     (tmp_path / "file").touch()
     assert train.main([*TINY, "--run", str(tmp_path / "file" / "run")]) == 2
     told = capsys.readouterr().err
@@ -265,7 +265,7 @@ def test_a_run_where_nothing_can_be_written_is_told_with_the_remedy(tmp_path: Pa
 
 @pytest.mark.parametrize("file", [".checkpoint.pt.tmp", "config.toml"])
 def test_a_run_that_cannot_be_begun_leaves_nothing(file: str, tmp_path: Path, capsys: Shown) -> None:
-    """A folder without a run would stand in the list of runs, as a broken one, or in the way of the next try."""
+    """An empty folder would be listed as a broken run, or be in the way of the next try."""
     run = tmp_path / "run"
     run.mkdir()
     (run / file).symlink_to("/dev/full")
@@ -275,7 +275,7 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(file: str, tmp_path: Path, ca
 
 
 def test_a_run_is_held_and_has_its_threads_until_all_of_it_is_written(tmp_path: Path) -> None:
-    """Another process that went on with it meanwhile would write over it; another number of threads rounds otherwise."""
+    """Another process that resumed the run meanwhile would overwrite it, and another number of threads rounds differently."""
     run, seen = tmp_path / "run", []
 
     def see(module: nn.Module, _: object) -> None:
@@ -289,27 +289,27 @@ def test_a_run_is_held_and_has_its_threads_until_all_of_it_is_written(tmp_path: 
             assert torch.get_num_threads() == 2
     finally:
         handle.remove()
-    assert len(seen) > 2 * CALLS  # and of the test recordings, in scores and pictures
+    assert len(seen) > 2 * CALLS  # the test recordings, in scores and pictures, add further calls
     assert set(seen) == {(True, 1)}
     assert not presence.is_held(run)
 
 
 def test_a_run_that_another_process_is_at_is_not_gone_on_with(run: Path, capsys: Shown) -> None:
-    """Not even read: by the time the other lets go of it, it is another."""
+    """The run is not even read: it changes until the other process releases it."""
     with presence.held(run):
         assert train.main(["--resume", str(run)]) == 2
     assert "is being trained by another process" in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_into_a_study(tmp_path: Path, capsys: Shown) -> None:
-    """Nothing would tell the two apart."""
+    """In one folder, a run and a study could not be told apart."""
     (tmp_path / "study.db").touch()
     assert train.main([*TINY, "--run", str(tmp_path)]) == 2
     assert "holds a study of scripts.tune" in capsys.readouterr().err
 
 
 def test_a_season_longer_than_the_context_is_refused(tmp_path: Path, capsys: Shown) -> None:
-    """It would be left out of the comparison, which is all that it is for, without a word."""
+    """The seasonal baseline, the only use of `--season`, would be left out of the comparison without a word."""
     data = hourly(tmp_path / "hours.csv", rows=200)
     line = ["--data", str(data), "--context=24", "--segment=6", "--horizon=4", "--season=25", "--run", str(tmp_path / "run")]
     assert train.main(line) == 2
@@ -318,7 +318,7 @@ def test_a_season_longer_than_the_context_is_refused(tmp_path: Path, capsys: Sho
 
 
 def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: Shown) -> None:
-    """Weights beyond float32 from the first update: there is nothing to export, and the next thing to try is said."""
+    """The weights leave float32 in the first update: nothing can be exported, and the message says what to try next."""
     run = tmp_path / "run"
     assert train.main([*TINY, "--learning-rate=1e38", "--run", str(run)]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
@@ -328,7 +328,7 @@ def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: Shown) -> None:
 
 
 def test_a_run_that_diverges_late_keeps_its_best_epoch(tmp_path: Path, capsys: Shown) -> None:
-    """Which is measured and can be exported; but nobody may take it for a run that ended well."""
+    """The best epoch is measured and can be exported, but nobody may mistake the run for one that ended well."""
     run = tmp_path / "run"
     with interruption(after=CALLS + 1):
         assert train.main([*TINY, "--run", str(run)]) == 130
@@ -348,7 +348,7 @@ def test_a_run_that_diverges_late_keeps_its_best_epoch(tmp_path: Path, capsys: S
 
 
 def test_a_published_version_is_what_was_trained(run: Path, version: Path) -> None:
-    """From the folder of a run to the folder that serves: name, best epoch and choices are the run's."""
+    """What is exported to the folder that serves has the run's name, best epoch and choices."""
     spec, checkpoint = manifest.read(version), problems.checkpoint_of(run)
     assert (spec.name, spec.version) == ("tiny", "1")
     assert spec.provenance["config"] == checkpoint.config.to_dict()
@@ -358,7 +358,7 @@ def test_a_published_version_is_what_was_trained(run: Path, version: Path) -> No
 
 
 def test_export_tells_each_check_and_where_the_version_is(run: Path, tmp_path: Path, capsys: Shown) -> None:
-    """Under another name if asked, and the version counts up."""
+    """The version can have another name if asked, and its number counts up."""
     model_dir, result = tmp_path / "model", tmp_path / "result.json"
     line = [str(run), "--model-dir", str(model_dir), "--name", "renamed", "--json", str(result)]
     assert export.main(line) == 0
@@ -374,7 +374,7 @@ def test_export_tells_each_check_and_where_the_version_is(run: Path, tmp_path: P
 
 
 def test_ctrl_c_stops_an_export_and_nothing_is_published(run: Path, tmp_path: Path, capsys: Shown) -> None:
-    """In a line, and with the status that train has: whoever stopped it knows where."""
+    """The message is one line and the exit status is that of train, so that the user knows where it stopped."""
     with interruption(after=0):
         assert export.main([str(run), "--model-dir", str(tmp_path / "model")]) == 130
     assert capsys.readouterr().err == "\nStopped: nothing was published.\n"
@@ -382,7 +382,7 @@ def test_ctrl_c_stops_an_export_and_nothing_is_published(run: Path, tmp_path: Pa
 
 
 def test_verify_passes_what_was_published(version: Path, tmp_path: Path, capsys: Shown) -> None:
-    """What the exporter saw, anyone can see again, on the machine that serves."""
+    """Anyone can repeat the exporter's checks, on the machine that serves."""
     result = tmp_path / "result.json"
     assert verify.main([str(version), "--json", str(result)]) == 0
     shown = capsys.readouterr().out
@@ -393,7 +393,7 @@ def test_verify_passes_what_was_published(version: Path, tmp_path: Path, capsys:
 
 
 def copied(version: Path, model_dir: Path) -> Path:
-    """The version in a repository of its own, to be spoiled."""
+    """Copies the version to a repository of its own, where a test may damage it."""
     folder = model_dir / version.parent.name / version.name
     folder.mkdir(parents=True)
     for path in version.iterdir():
@@ -402,7 +402,7 @@ def copied(version: Path, model_dir: Path) -> Path:
 
 
 def test_verify_sees_a_file_that_is_not_the_published_one(version: Path, tmp_path: Path, capsys: Shown) -> None:
-    """One byte is enough."""
+    """One changed byte must be enough."""
     folder = copied(version, tmp_path)
     content = bytearray((folder / "model.onnx").read_bytes())
     content[-100] ^= 1
@@ -412,7 +412,7 @@ def test_verify_sees_a_file_that_is_not_the_published_one(version: Path, tmp_pat
 
 
 def test_verify_sees_a_graph_that_does_not_equal_its_golden_sample(version: Path, tmp_path: Path, capsys: Shown) -> None:
-    """Every checksum may be right and the answers wrong: here, the sample is another model's."""
+    """Every checksum may be right and the answers wrong: here, the sample belongs to another model."""
     other = artifacts.build(tmp_path / "other", name="tiny", hidden=4, layers=1, seed=1)
     folder = copied(version, tmp_path / "model")
     (folder / "golden.npz").write_bytes((other / "golden.npz").read_bytes())

@@ -1,4 +1,4 @@
-"""The simulated sensor has the noise of its datasheet, by the account of allantools and of a periodogram."""
+"""The simulated sensor has the noise of its datasheet, as measured by allantools and by a periodogram."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from scripts.gyro.sensor import PARTS, Channel, Part, Specimen
 Array = NDArray[np.float64]
 
 CHANNELS = {f"{part.name}_{kind}": getattr(part, kind) for part in PARTS.values() for kind in ("gyro", "accelerometer")}
-# One-sided densities as the datasheets print them; u/sqrt(Hz).
+# One-sided densities as the datasheets print them; in units of u/sqrt(Hz).
 DENSITIES = {
     "ICM-20948_gyro": 0.015,
     "ICM-20948_accelerometer": 230e-6 * GRAVITY,
@@ -31,13 +31,13 @@ def only(channel: Channel, *terms: str) -> Channel:
 
 
 def silent(part: Part, *terms: str) -> Part:
-    """A part without noise, bias and rounding, but for these terms."""
+    """The part without noise, bias and rounding, except for these terms."""
     gyro, accelerometer = (replace(only(channel, *terms), resolution=1e-9) for channel in (part.gyro, part.accelerometer))
     return replace(part, gyro=gyro, accelerometer=accelerometer)
 
 
 def allan_deviation(signal: Array, *, sample_rate: float, tau: float) -> float:
-    """Overlapping Allan deviation at tau (seconds) of signals (count, time, axes), all taken together."""
+    """Overlapping Allan deviation at tau (seconds) of signals (count, time, axes), pooled over all of them."""
     series = signal.transpose(0, 2, 1).reshape(-1, signal.shape[1])
     found = [allantools.oadev(one, rate=sample_rate, data_type="freq", taus=[tau])[1][0] for one in series]
     return float(np.sqrt(np.mean(np.square(found))))
@@ -45,7 +45,7 @@ def allan_deviation(signal: Array, *, sample_rate: float, tau: float) -> float:
 
 @pytest.mark.parametrize("channel", CHANNELS.values(), ids=CHANNELS.keys())
 def test_white_noise_has_the_allan_deviation_n_at_one_second(channel: Channel) -> None:
-    """N is read off the Allan deviation at one second; who tunes a filter by it must find it."""
+    """N is read off the Allan deviation at one second, so an engineer who tunes a filter by it must find it there."""
     noise = sensor.noise(only(channel, "white"), np.random.default_rng(0), (8, 50_000, 3), 100.0)
     np.testing.assert_allclose(allan_deviation(noise, sample_rate=100.0, tau=1.0), channel.white, rtol=0.03)
 
@@ -53,7 +53,7 @@ def test_white_noise_has_the_allan_deviation_n_at_one_second(channel: Channel) -
 @pytest.mark.parametrize("name", DENSITIES)
 @pytest.mark.parametrize("sample_rate", [100.0, 400.0])
 def test_white_noise_has_the_density_of_the_datasheet(name: str, sample_rate: float) -> None:
-    """A datasheet's density is one-sided; taken for two-sided, a simulated sensor is 1.4 times as noisy as the real one."""
+    """A datasheet's density is one-sided; read as two-sided, it would make the simulated noise 1.4 times the real one."""
     noise = sensor.noise(only(CHANNELS[name], "white"), np.random.default_rng(1), (4, 20_000, 3), sample_rate)
     frequencies, density = welch(noise, fs=sample_rate, nperseg=500, axis=1, return_onesided=True)
     inside = (frequencies > 0) & (frequencies < sample_rate / 2)
@@ -61,7 +61,7 @@ def test_white_noise_has_the_density_of_the_datasheet(name: str, sample_rate: fl
 
 
 def test_flicker_noise_has_its_floor_at_0_664_b() -> None:
-    """Bias instability is what a datasheet calls the floor of the Allan deviation; B is that floor over 0.664."""
+    """Datasheets call the floor of the Allan deviation bias instability; B is that floor divided by 0.664."""
     noise = sensor.flicker_noise(np.random.default_rng(2), (16, 20_000, 3))
     for tau in (10.0, 50.0, 250.0, 1000.0):  # samples
         np.testing.assert_allclose(allan_deviation(noise, sample_rate=1.0, tau=tau), 0.664, rtol=0.1)
@@ -69,7 +69,7 @@ def test_flicker_noise_has_its_floor_at_0_664_b() -> None:
 
 @pytest.mark.parametrize("sample_rate", [10.0, 40.0])
 def test_random_walk_has_the_allan_deviation_of_its_k(sample_rate: float) -> None:
-    """Drift over minutes must not depend on how often it is sampled."""
+    """Drift over minutes must not depend on the sample rate."""
     channel = only(PARTS["ADIS16448"].gyro, "drift")
     noise = sensor.noise(channel, np.random.default_rng(3), (32, round(400 * sample_rate), 3), sample_rate)
     for tau in (5.0, 20.0):
@@ -78,7 +78,7 @@ def test_random_walk_has_the_allan_deviation_of_its_k(sample_rate: float) -> Non
 
 
 def test_noise_is_the_sum_of_its_terms() -> None:
-    """Each term stands alone: none hides in another."""
+    """Each noise term is independent: none is part of another."""
     channel, shape = PARTS["ADIS16448"].gyro, (2, 1000, 3)
     parts = [sensor.noise(only(channel, term), np.random.default_rng(4), shape, 100.0) for term in ("white", "flicker", "drift")]
     assert all(part.std() > 0 for part in parts)
@@ -87,7 +87,7 @@ def test_noise_is_the_sum_of_its_terms() -> None:
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS.keys())
 def test_output_comes_in_counts_of_the_resolution(part: Part) -> None:
-    """What a digital sensor cannot say, a network must not learn to expect."""
+    """A network must not learn to expect values that a digital sensor cannot put out."""
     rng = np.random.default_rng(5)
     truth = rng.uniform(-100, 100, (2, 500, 3))
     features = Specimen.draw(part, rng).measure(rng, rate=truth, force=truth, sample_rate=100.0)
@@ -100,7 +100,7 @@ def test_output_comes_in_counts_of_the_resolution(part: Part) -> None:
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS.keys())
 def test_output_clips_at_full_scale(part: Part) -> None:
-    """Beyond its range a sensor says the same for everything: the last count within it."""
+    """Beyond its range a sensor always puts out the same value: the last count within the range."""
     rng = np.random.default_rng(6)
     specimen = Specimen.draw(part, rng)
     for sign in (-1, 1):
@@ -113,7 +113,7 @@ def test_output_clips_at_full_scale(part: Part) -> None:
 
 
 def test_linear_errors_belong_to_the_specimen() -> None:
-    """They can be calibrated because they are the same tomorrow, and must be, because the next device has others."""
+    """They can be calibrated because they stay the same over time, and must be, because the next device has others."""
     part = silent(PARTS["MPU-6050"])
     rng = np.random.default_rng(7)
     truth = rng.uniform(-100, 100, (1, 200, 3))
@@ -138,7 +138,7 @@ def test_linear_errors_spread_as_the_part_says() -> None:
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS.keys())
 def test_turn_on_bias_is_drawn_for_each_recording_and_stays_for_its_length(part: Part) -> None:
-    """It cannot be calibrated away: that is why it is left to the network."""
+    """It cannot be calibrated away, so its removal is left to the network."""
     still = np.zeros((1500, 3, 3))
     specimen = Specimen.draw(silent(part, "turn_on"), np.random.default_rng(9))
     features = specimen.measure(np.random.default_rng(10), rate=still, force=still, sample_rate=100.0)

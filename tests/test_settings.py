@@ -1,4 +1,4 @@
-"""Settings: which source wins, and what is refused. And how many CPUs there really are."""
+"""Settings: which source wins, which values are refused, and how many CPUs the process really has."""
 
 import os
 import re
@@ -23,14 +23,14 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def mistakes(*flags: str) -> list[str]:
-    """What is said of settings that are wrong."""
+    """The errors that these wrong settings give."""
     with pytest.raises(WrongSettings) as refused:
         configuration.read(flags)
     return str(refused.value).splitlines()
 
 
 def test_a_flag_beats_a_variable_beats_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The nearer to the person who starts the service, the stronger."""
+    """The source nearer to the person who starts the service wins."""
     (tmp_path / ".env").write_text("RECURVE_MAX_STEPS=1\nSOMEBODY_ELSES=2\n")
     assert Settings().max_steps == 1
     monkeypatch.setenv("RECURVE_MAX_STEPS", "2")
@@ -39,7 +39,7 @@ def test_a_flag_beats_a_variable_beats_the_file(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_port_is_understood_and_our_own_name_beats_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Platforms that start a service tell it its port as PORT."""
+    """Platforms pass the service its port as PORT."""
     monkeypatch.setenv("PORT", "1001")
     assert Settings().port == 1001
     monkeypatch.setenv("RECURVE_PORT", "1002")
@@ -67,7 +67,7 @@ def test_what_cannot_work_is_refused(flags: list[str]) -> None:
 
 
 def test_memory_is_one_process_unless_it_is_told_otherwise() -> None:
-    """Two would each have streams of their own."""
+    """Two processes would each have streams of their own."""
     assert CliApp.run(Settings, cli_args=["--stream-store", "memory://"]).resolved_workers == 1
 
 
@@ -91,7 +91,7 @@ def test_the_log_shows_no_password() -> None:
     ],
 )
 def test_the_containers_quota_counts_not_the_hosts_cores(files: dict[str, str], expected: int | None, tmp_path: Path) -> None:
-    """Sixty-four threads in a container of one CPU would fight for it."""
+    """Sixty-four threads in a container with one CPU would compete for it."""
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -119,7 +119,7 @@ def test_auto_gives_every_worker_its_share_of_the_cpus(flags: list[str], expecte
 def test_as_many_workers_share_a_gpu_as_it_has_memory_for(
     cpus: int, gib: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has a model and a context of its own there: one that found no room would say that it is degraded."""
+    """Each worker has its own model and CUDA context on the GPU; one that found no memory would report that it is degraded."""
     monkeypatch.setattr("app.settings.available", lambda: cpus)
     monkeypatch.setattr("app.settings.smallest_memory", lambda: gib and gib << 30)
     assert CliApp.run(Settings, cli_args=["--device", "cuda"]).resolved_workers == expected
@@ -135,7 +135,7 @@ def test_as_many_workers_share_a_gpu_as_it_has_memory_for(
     ],
 )
 def test_a_gpu_takes_larger_batches_unless_told(flags: list[str], cpu: tuple[int, int], cuda: tuple[int, int]) -> None:
-    """A small batch takes a GPU as long as a large one."""
+    """A small batch takes a GPU as much time as a large one."""
     settings = CliApp.run(Settings, cli_args=flags)
     assert (settings.resolved_batch(), settings.resolved_batch(cuda=True)) == (cpu, cuda)
     assert settings.resolved_lanes(cuda=True) == 1
@@ -162,13 +162,13 @@ def test_capitals_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_wrong_value_is_told_with_its_limits(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line is all that an operator sees of a service that does not start; a secret is not in it."""
+    """This line is all that an operator sees of a service that does not start. It must not contain a secret."""
     monkeypatch.setenv(f"RECURVE_{name}", value)
     assert mistakes() == [said]
 
 
 def test_all_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Wrong values, names that are none, and what does not go together: one start, one list."""
+    """Wrong values, unknown names and settings that conflict are listed together, so that one start shows them all."""
     (tmp_path / ".env").write_text("RECURVE_MAX_STEP=1\nRECURVE_DEVICE=tpu\nSOMEBODY_ELSES=2\n")
     monkeypatch.setenv("RECURVE_MAX_BATCHSIZE", "hunter2")
     monkeypatch.setenv("RECURVE_STATE_KEY_FILE", str(tmp_path / "none"))
@@ -208,7 +208,7 @@ def test_a_name_like_no_other_is_refused_too(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_a_flag_that_is_none_is_told_in_a_line(flags: list[str], told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """With the one that was meant; twenty lines of usage would stand before it. Its value may be a secret."""
+    """The line suggests the flag that was meant, without twenty lines of usage before it. The flag's value may be a secret."""
     assert mistakes(*flags) == told
     assert capsys.readouterr().err == ""
 
@@ -231,7 +231,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_others_set_under_our_prefix_is_no_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Compose reads two names of its own from the same file; Kubernetes names every Service to every pod."""
+    """Compose reads two names of its own from the same file; Kubernetes sets variables for every Service in every pod."""
     (tmp_path / ".env").write_text("RECURVE_PUBLISH=0.0.0.0:8000\nRECURVE_PUBLISH_SCALED=8080\nrecurve_max_steps=7\n")
     for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8000_TCP", "PORT_8000_TCP_ADDR", "REDIS_SERVICE_HOST"):
         monkeypatch.setenv(f"RECURVE_{name}", "10.0.0.1")
@@ -240,7 +240,7 @@ def test_what_others_set_under_our_prefix_is_no_mistake(monkeypatch: pytest.Monk
 
 
 def test_a_port_that_kubernetes_set_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Service named recurve sets RECURVE_PORT, which is no number."""
+    """A Kubernetes Service named recurve sets RECURVE_PORT to a URL, not a number."""
     monkeypatch.setenv("RECURVE_PORT", "tcp://10.0.0.1:8000")
     (told,) = mistakes()
     assert told.startswith("RECURVE_PORT: expected a whole number from 0 to 65535, got 'tcp://10.0.0.1:8000'")
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
 
 
 def test_a_secret_stands_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Of two, one would be ignored in silence."""
+    """If both were allowed, one of them would be ignored in silence."""
     (tmp_path / "key").write_text("a key of sixteen\n")
     monkeypatch.setenv("RECURVE_STATE_KEY_FILE", str(tmp_path / "key"))
     assert configuration.read([]).state_keys == [b"a key of sixteen"]
@@ -268,20 +268,20 @@ def test_a_secret_stands_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.mark.parametrize("text", ["a key of sixteen, another of sixteen,", "a key of sixteen\nanother of sixteen\n"])
 def test_keys_that_sign_may_be_several(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first signs; in files they stand one under the other as well."""
+    """The first key signs; in a file, each key may stand on its own line."""
     monkeypatch.setenv("RECURVE_STATE_KEY", text)
     assert configuration.read([]).state_keys == [b"a key of sixteen", b"another of sixteen"]
 
 
 def test_an_empty_file_holds_no_key_that_signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A secret that was not filled in is not the wish for a random one."""
+    """An empty secret is a mistake, not a request for a random key."""
     (tmp_path / "key").write_text("\n")
     monkeypatch.setenv("RECURVE_STATE_KEY_FILE", str(tmp_path / "key"))
     assert mistakes() == ["RECURVE_STATE_KEY: expected 16 characters or more"]
 
 
 def test_what_is_shown_is_what_is_in_use() -> None:
-    """`auto` is not what anyone looks for in a log."""
+    """A log should show the resolved values, not `auto`."""
     settings = Settings(device="cpu", state_key=SecretStr("a key of sixteen"), max_batch_size=7)
     shown = settings.public()
     assert (shown["workers"], shown["lanes"]) == (settings.resolved_workers, settings.resolved_lanes())
@@ -290,7 +290,7 @@ def test_what_is_shown_is_what_is_in_use() -> None:
 
 
 def test_the_files_that_start_the_service_set_nothing_that_is_unknown() -> None:
-    """It would not start."""
+    """The service does not start with an unknown setting."""
     known = {f"RECURVE_{name.upper()}" for name in Settings.model_fields} | configuration.COMPOSE
     files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
     named = {name for path in files for name in re.findall(r"\bRECURVE_[A-Z_]*[A-Z]\b", path.read_text())}

@@ -1,4 +1,4 @@
-"""The long run's instruments, and what it is made of: every visit against a real service, and a service that stops under them."""
+"""The soak test's own parts: its instruments, each visit against a real service, and a service that is stopped under load."""
 
 import asyncio
 import signal
@@ -53,7 +53,7 @@ async def made(name: str, port: int, truth: Truth, times: int) -> Tally:
 
 @pytest.mark.parametrize("name", VISITS)
 def test_every_visit_is_answered_right(server: Server, truth: Truth, name: str) -> None:
-    """Or the long run would find fault with itself."""
+    """Otherwise the soak test would report its own mistakes."""
     times = 3 if name in soak.SLOW else 20
     tally = asyncio.run(made(name, port_of(server), truth, times))
     assert tally.verdicts == {name: Counter(right=times)}
@@ -74,7 +74,7 @@ def test_other_numbers_than_the_engines_are_seen(server: Server, repository: Pat
 def test_a_model_that_is_not_answered_part_by_part_is_refused(
     repository: Path, spec: manifest.ModelSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of what it answers little would be known."""
+    """Too few of its answers could be checked."""
     version = repository / spec.name / spec.version
     assert soak.run(version, spec.model_copy(update={"causal": False}), minutes=1, target=None) == 2
     assert "cannot be soaked" in capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_a_probe_is_a_connection_of_its_own(status: int, failed: int) -> None:
 
 
 def test_a_trend_is_that_of_the_last_two_thirds() -> None:
-    """What a service needs once, at its beginning, is no growth."""
+    """What a service needs once, when it starts, is not growth."""
     seconds = [60.0 * minute for minute in range(30)]
     settled = Trend.of(seconds, [100.0 + 10 * min(minute, 9) for minute in range(30)])
     assert settled.growth == pytest.approx(0, abs=0.01)
@@ -195,7 +195,7 @@ STOPS, CALLERS = 10, 24
 
 
 async def trickle(client: Client) -> None:
-    """A request whose head is there, and whose body takes its time."""
+    """Sends the head of a request at once and its body slowly."""
     part = Part(client.random.randrange(SIGNALS), 0, 50)
     body = visits.predict_body(client.truth, [part])
     whole = request("POST", "/predict", body, **JSON)
@@ -208,9 +208,9 @@ STOPPED_UNDER: tuple[Visit, ...] = (visits.json, visits.octets, visits.packed, v
 
 
 def test_a_service_that_is_stopped_ten_times_answers_what_it_had_accepted(repository: Path, truth: Truth) -> None:
-    """Every request that was sent before the signal is answered, right and whole; who comes later is not half answered."""
+    """Every request sent before the signal gets a complete and correct answer; a later one gets a whole answer or none."""
     failed: list[str] = []
-    answered = Counter[bool]()  # whether after the signal
+    answered = Counter[bool]()  # key: whether the answer came after the signal
 
     async def call(each: Client, signalled: list[float], over: asyncio.Event, *, keeps: bool) -> None:
         while not over.is_set():
@@ -250,4 +250,4 @@ def test_a_service_that_is_stopped_ten_times_answers_what_it_had_accepted(reposi
             asyncio.run(scenario(server, seed))
         assert "Traceback" not in "".join(server.log), "".join(server.log)
     assert failed == []
-    assert answered[True] >= STOPS  # or nothing was under way when it came
+    assert answered[True] >= STOPS  # else nothing was under way when the signal came

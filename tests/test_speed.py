@@ -1,4 +1,4 @@
-"""What is told of the cells' speed: each beside torch.nn.GRU in the same rounds. How fast they are is not a test's business."""
+"""How the cells' speeds are reported: each relative to torch.nn.GRU in the same rounds. How fast they are is not tested."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from scripts.compare import speed
 
 
 def test_every_cell_is_measured_beside_torch_nn_gru() -> None:
-    """In every size; torch.nn.GRU is the measure, so it is exactly once itself, whatever else the machine did."""
+    """torch.nn.GRU is the measure in every size, so its own ratio is exactly 1 whatever else the machine did."""
     found = speed.measure(hidden=(3, 4), batch=2, steps=3, rounds=3)
     assert [(each.kind, each.hidden) for each in found] == [(kind, size) for size in (3, 4) for kind in speed.KINDS]
     assert all(each.seconds > 0 and each.ratio > 0 for each in found)
@@ -18,7 +18,7 @@ def test_every_cell_is_measured_beside_torch_nn_gru() -> None:
 
 
 def test_the_table_has_a_line_for_each() -> None:
-    """In milliseconds, with who computes it."""
+    """A line has the time in milliseconds and the backend that computes the cell."""
     lines = speed.table([speed.Speed("lstm", 64, speed.backend("lstm"), 0.01234, 0.5)]).splitlines()
     assert len(lines) == 3
     assert lines[2] == "| lstm | 64 | torch's fused kernel | 12.3 | 0.50 |"
@@ -26,7 +26,7 @@ def test_the_table_has_a_line_for_each() -> None:
 
 @pytest.mark.parametrize("flag", ["--rounds", "--threads"])
 def test_wrong_use_is_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the value that is wrong."""
+    """The message names the wrong value."""
     with pytest.raises(SystemExit) as ended:
         speed.main([flag, "0"])
     assert ended.value.code == 2
@@ -36,7 +36,7 @@ def test_wrong_use_is_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_the_command_tells_and_writes_what_it_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For whoever compares versions."""
+    """The file lets users compare versions."""
     for name, value in {"BATCH": 2, "STEPS": 3, "HIDDEN": (3,)}.items():
         monkeypatch.setattr(speed, name, value)
     result = tmp_path / "speed.json"

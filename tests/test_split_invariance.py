@@ -1,4 +1,4 @@
-"""The promise of streams: a signal in pieces is answered like the whole, however it is cut and whoever else is served."""
+"""The promise of streams: a signal in pieces is answered like the whole, however it is cut and whatever else is served."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ from tests.stream_clients import Caller, Crowd, client, steps, whole
 LENGTH = 10_000
 LONGEST = 150
 OTHERS = 200
-SAMPLE = 20  # of the others, whose answers are looked at too
+SAMPLE = 20  # of the other streams, whose answers are checked too
 
 
 def pieces(signal: Array, seed: int) -> list[Array]:
@@ -33,7 +33,7 @@ def pieces(signal: Array, seed: int) -> list[Array]:
 
 @asynccontextmanager
 async def one_shots(http: httpx.AsyncClient, url: str) -> AsyncIterator[None]:
-    """Sequences of others, one after the other, for as long as the block lasts."""
+    """Requests the whole sequences of other clients, one after the other, for as long as the block lasts."""
 
     async def ask() -> None:
         while True:
@@ -48,7 +48,7 @@ async def one_shots(http: httpx.AsyncClient, url: str) -> AsyncIterator[None]:
 
 
 def test_10000_steps_in_any_pieces_equal_the_whole(repository: Path, tmp_path: Path) -> None:
-    """Over HTTP and over a WebSocket, in batches with 200 other streams and with sequences that have no stream."""
+    """This holds over HTTP and over a WebSocket, in batches with 200 other streams and with one-shot predictions."""
     spec = manifest.read(repository / "gyro-denoiser" / "1")
     signals = [steps(LENGTH, seed) for seed in range(2)]
     over_http, over_websocket = (Caller(f"whole-{seed}", iter(pieces(signal, seed))) for seed, signal in enumerate(signals))

@@ -1,4 +1,4 @@
-"""Layers of any cells on top of one another equal the equations, forwards and backwards, in one order as in the other."""
+"""Stacked layers of any kinds of cell equal the equations, forwards and backwards, in any order of the kinds."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -24,7 +24,7 @@ each_pair = pytest.mark.parametrize("kinds", PAIRS, ids="-".join)
 
 
 def build(kinds: Sequence[str], *, bias: bool = True, seed: int = 0) -> Stack:
-    """In float64, and with every bias at random: as initialised, some are zero."""
+    """A stack in float64 with random biases: as initialised, some of them are zero."""
     torch.manual_seed(seed)
     stack = Stack(FEATURES, HIDDEN, kinds, bias=bias).double()
     with torch.no_grad():
@@ -53,7 +53,7 @@ def draw(stack: Stack, lengths: Sequence[int], *, seed: int = 1) -> tuple[Tensor
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
 @each_stack
 def test_stack_equals_the_equations(kinds: tuple[str, ...], bias: bool, lengths: list[int]) -> None:
-    """What is trained is what is exported and what the golden sample says, from any states and for any lengths."""
+    """The trained network must equal the exported graph and the golden sample, from any states and for any lengths."""
     stack = build(kinds, bias=bias)
     input, state, ends = draw(stack, lengths)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_stack_equals_the_equations(kinds: tuple[str, ...], bias: bool, lengths:
 
 
 def test_states_are_those_that_the_manifest_lists() -> None:
-    """In their order: a c taken for an h has a shape that fits as often as not."""
+    """Order matters: a c in place of an h often has a shape that fits."""
     for kinds in STACKS:
         listed = recurrent.states_of(kinds, HIDDEN)
         assert build(kinds).shapes == tuple(state.shape for state in listed)
@@ -76,7 +76,7 @@ def test_states_are_those_that_the_manifest_lists() -> None:
 
 @each_stack
 def test_no_state_is_the_zero_state_and_no_lengths_are_full_rows(kinds: tuple[str, ...]) -> None:
-    """The training loop leaves both out."""
+    """The training loop passes neither states nor lengths."""
     stack = build(kinds)
     input, state, ends = draw(stack, [6, 6])
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_no_state_is_the_zero_state_and_no_lengths_are_full_rows(kinds: tuple[st
 
 @each_stack
 def test_final_state_is_the_one_at_the_length(kinds: tuple[str, ...]) -> None:
-    """A stream goes on from the last real step, never from the padding behind it."""
+    """A stream continues from the last real step, never from the padding behind it."""
     stack, lengths = build(kinds), LENGTHS["ragged"]
     input, state, ends = draw(stack, lengths)
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_final_state_is_the_one_at_the_length(kinds: tuple[str, ...]) -> None:
 
 @each_stack
 def test_contents_of_the_padding_do_not_matter(kinds: tuple[str, ...]) -> None:
-    """A neighbour's length decides what is behind a sequence; its answer must not depend on it by a single bit."""
+    """The padding behind a sequence depends on its neighbour's length; the answer must not differ by a single bit."""
     stack, lengths = build(kinds), LENGTHS["ragged"]
     input, state, ends = draw(stack, lengths)
     other = input.clone()
@@ -114,7 +114,7 @@ def test_contents_of_the_padding_do_not_matter(kinds: tuple[str, ...]) -> None:
 
 @each_stack
 def test_a_sequence_in_two_calls_equals_the_whole(kinds: tuple[str, ...]) -> None:
-    """Training carries the state from chunk to chunk, and streams are served so."""
+    """Training carries the state from chunk to chunk, and streams are served in the same way."""
     stack = build(kinds)
     input, state, _ = draw(stack, [7, 7])
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_a_sequence_in_two_calls_equals_the_whole(kinds: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize("kinds", [(), ("gru",), ("lstm", "reset before")], ids=["none", "gru", "misspelt"])
 def test_a_kind_that_there_is_not_is_refused(kinds: tuple[str, ...]) -> None:
-    """By name, and before anything is trained."""
+    """The error names the unknown kind before anything is trained."""
     with pytest.raises(ValueError, match=kinds[-1] if kinds else "at least one layer"):
         Stack(FEATURES, HIDDEN, kinds)
 
@@ -137,7 +137,7 @@ def test_a_kind_that_there_is_not_is_refused(kinds: tuple[str, ...]) -> None:
 
 
 def step(w: Any, state: tuple[Tensor, ...], x: Tensor) -> tuple[Tensor, ...]:
-    """reference.step, written once more for tensors: autograd does the rest."""
+    """reference.step, written again for tensors, so that autograd can differentiate it."""
     h = state[0]
     hx = torch.cat([h, x])
     if isinstance(w, LSTMWeights):
@@ -154,7 +154,7 @@ def step(w: Any, state: tuple[Tensor, ...], x: Tensor) -> tuple[Tensor, ...]:
 
 
 def weights_of(kind: str, U: Tensor, V: Tensor, b: Tensor, c: Tensor) -> Any:
-    """The reference's weights made of a layer's own parameters, tensors for arrays: the gradient finds its way back to them."""
+    """The reference's weights, built from a layer's own parameters as tensors: gradients flow back to those parameters."""
     rows, sums, c, b = torch.cat([U, V], dim=1).split(HIDDEN), (b + c).split(HIDDEN), c.split(HIDDEN), b.split(HIDDEN)
     pairs: list[Any] = [part for pair in zip(rows, sums, strict=True) for part in pair]
     if kind == "lstm":
@@ -191,7 +191,7 @@ def alone(stack: Stack, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, lis
 
 @each_pair
 def test_gradients_equal_those_of_autograd_through_each_sequence_alone(kinds: tuple[str, ...]) -> None:
-    """A batch of ragged sequences must teach exactly what its sequences teach one by one: every weight, input and state."""
+    """A batch of ragged sequences must give the same gradients as its sequences one by one: for every weight, input and state."""
     stack, lengths = build(kinds), [4, 1, 7, 3]
     input, state, ends = draw(stack, lengths)
     for tensor in (input, *state):
@@ -218,7 +218,7 @@ def test_gradients_equal_those_of_autograd_through_each_sequence_alone(kinds: tu
 
 @each_stack
 def test_nothing_is_learned_from_the_padding(kinds: tuple[str, ...]) -> None:
-    """A gradient from behind the end would pull the weights by how a batch happened to be put together."""
+    """A gradient from the padding would change the weights by how a batch happened to be put together."""
     stack, lengths = build(kinds), LENGTHS["ragged"]
     input, state, ends = draw(stack, lengths)
     input.requires_grad_()
@@ -234,7 +234,7 @@ def test_nothing_is_learned_from_the_padding(kinds: tuple[str, ...]) -> None:
 
 
 def test_a_forget_gate_starts_open() -> None:
-    """Its bias is 1 in total, of the two that torch adds: at 0 half of the cell would be lost with every step."""
+    """The two biases that torch adds sum to 1: at 0, half of the cell state would be lost with every step."""
     torch.manual_seed(6)
     for w in Stack(FEATURES, HIDDEN, ("lstm", "lstm")).weights():
         assert isinstance(w, LSTMWeights)
@@ -243,7 +243,7 @@ def test_a_forget_gate_starts_open() -> None:
 
 
 def test_same_seed_same_weights_as_the_cells_alone() -> None:
-    """Numbers are drawn layer by layer, from the input up, so that a result can be had again by who builds with torch's modules."""
+    """Random numbers are drawn layer by layer, from the input up, so that torch's own modules can reproduce a result."""
     torch.manual_seed(7)
     stack = Stack(FEATURES, HIDDEN, ("reset_after", "reset_after"))
     torch.manual_seed(7)
@@ -254,7 +254,7 @@ def test_same_seed_same_weights_as_the_cells_alone() -> None:
 
 @pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), ("lstm", "reset_before"), ("rnn", "reset_after")], ids="-".join)
 def test_every_stack_trains_in_mixed_precision(kinds: tuple[str, ...]) -> None:
-    """Chunk after chunk, the states carried on: of types that each layer takes, with gradients like those of float32."""
+    """Chunk after chunk, the states carried on: each layer accepts their types, and gradients are close to those of float32."""
     torch.manual_seed(8)
     stack = Stack(FEATURES, HIDDEN, kinds)
     input = torch.randn(4, 12, FEATURES)
