@@ -1,4 +1,4 @@
-"""The stores: what every one of them promises, and then what each must survive."""
+"""The stores: first what all of them promise, then what each must survive."""
 
 import asyncio
 import errno
@@ -36,7 +36,7 @@ from tests.redis_server import RedisServer, needs_redis, redis_server
 from tests.servers import ROOT, free_port
 from tests.test_tls import make_certificate
 
-NOW = float(int(time()))  # Redis compares with its own clock, so the tests live in the present
+NOW = float(int(time()))  # Redis compares with its own clock, so the tests use the present time
 SOON, LATER = NOW + 10, NOW + 100
 
 
@@ -50,13 +50,13 @@ def record(number: int, body: bytes = b"state") -> bytes:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One for many tests; those that kill theirs start their own."""
+    """One Redis server for many tests; tests that kill theirs start their own."""
     with redis_server(tmp_path_factory.mktemp("redis")) as running:
         yield running
 
 
 def told(server: RedisServer, *command: Any) -> Any:
-    """What Redis says to a command that the store would not send."""
+    """What Redis answers to a command that the store itself does not send."""
     with closing(redis_client.Redis.from_url(server.url)) as client:
         return client.execute_command(*command)
 
@@ -66,7 +66,7 @@ Opened = Callable[[], Store]
 
 @pytest.fixture(params=["memory", "embedded", pytest.param("redis", marks=needs_redis)])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
-    """Opens an empty store of each kind in turn."""
+    """A function that opens an empty store, for each kind in turn."""
     if request.param == "memory":
         return Memory
     if request.param == "embedded":
@@ -77,7 +77,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
 
 
 def run(opened: Opened, scenario: Callable[[Any], Awaitable[None]]) -> None:
-    """The scenario with an open store, which is closed after it."""
+    """Run the scenario with an open store, and close the store after it."""
 
     async def whole() -> None:
         store = opened()
@@ -106,7 +106,7 @@ def test_a_swap_that_expects_nothing_creates_only_where_nothing_is(opened: Opene
 
 
 def test_a_swap_replaces_only_what_it_expects(opened: Opened) -> None:
-    """Two processes that work on one chunk must not both be right."""
+    """When two processes work on one chunk, only one of them may succeed."""
 
     async def scenario(store: Store) -> None:
         await store.swap("a", record(1), expected=None, until=LATER)
@@ -119,7 +119,7 @@ def test_a_swap_replaces_only_what_it_expects(opened: Opened) -> None:
 
 
 def test_a_lost_race_changes_nothing(opened: Opened) -> None:
-    """Neither the record nor when it is over."""
+    """Neither the record nor its expiry changes."""
 
     async def scenario(store: Store) -> None:
         await store.swap("a", record(1), expected=None, until=SOON)
@@ -144,7 +144,7 @@ def test_of_many_swaps_that_expect_the_same_exactly_one_wins(opened: Opened) -> 
 
 
 def test_each_of_many_writes_at_once_succeeds_or_fails_alone(opened: Opened) -> None:
-    """They share a transaction or a round trip, and nothing else."""
+    """The writes share a transaction or a round trip; one that fails must not fail the others."""
 
     async def scenario(store: Store) -> None:
         made = [store.swap(f"{key}", record(key), expected=None, until=LATER) for key in range(400)]
@@ -164,7 +164,7 @@ def test_each_of_many_writes_at_once_succeeds_or_fails_alone(opened: Opened) -> 
 
 
 def test_what_was_removed_is_not_remembered_and_can_begin_again(opened: Opened) -> None:
-    """A stream that its owner deleted was never there; one that expired says so."""
+    """A stream that its owner deleted counts as never created; one that expired is reported as expired."""
 
     async def scenario(store: Store) -> None:
         assert not await store.remove("a", expected=tag(1))
@@ -217,7 +217,7 @@ def test_a_key_that_is_used_again_did_not_expire(opened: Opened) -> None:
 
 @pytest.mark.parametrize("until", [LATER, SOON - 5], ids=["later", "earlier"])
 def test_the_last_write_says_when_it_is_over(opened: Opened, until: float) -> None:
-    """A stream in use lives on, however often it was looked at; and a shorter time counts as well."""
+    """A stream in use stays alive, however often a sweep looked at it; a shorter time to live takes effect too."""
 
     async def scenario(store: Store) -> None:
         await store.swap("a", record(1), expected=None, until=SOON)
@@ -233,7 +233,7 @@ def test_the_last_write_says_when_it_is_over(opened: Opened, until: float) -> No
 
 
 def test_a_sweep_drops_no_more_than_its_limit(opened: Opened) -> None:
-    """What is over must not stop what is alive."""
+    """A long sweep of expired streams must not hold up live ones."""
 
     async def scenario(store: Store) -> None:
         for key in range(5):
@@ -246,7 +246,7 @@ def test_a_sweep_drops_no_more_than_its_limit(opened: Opened) -> None:
 
 
 def test_a_sweep_finds_what_is_over_behind_any_number_that_lives_on(opened: Opened) -> None:
-    """The index holds an early guess of those in use: to find that out must not use up the limit, nor keep others waiting."""
+    """The index may hold early, outdated expiries of streams in use; skipping these must not use up the limit nor block others."""
 
     async def scenario(store: Store) -> None:
         for key in range(800):
@@ -273,7 +273,7 @@ def test_of_two_sweeps_at_once_each_record_is_counted_by_one(opened: Opened) -> 
 
 
 def test_pages_come_to_every_key_that_is_there_all_the_while(opened: Opened) -> None:
-    """Others may come and go between two of them."""
+    """Other keys may come and go between two pages."""
 
     async def scenario(store: Store) -> None:
         made = [store.swap(f"key {key:04}", record(key), expected=None, until=LATER) for key in range(1000)]
@@ -336,12 +336,12 @@ def test_a_store_that_can_be_written_proves_it_and_keeps_nothing_of_that(opened:
 
 
 def test_a_caller_who_leaves_takes_nobody_along(opened: Opened) -> None:
-    """They share a transaction, or a round trip."""
+    """The requests share a transaction or a round trip."""
 
     async def scenario(store: Store) -> None:
         swaps = [asyncio.ensure_future(store.swap(f"{key}", record(key), expected=None, until=LATER)) for key in range(20)]
         reads = [asyncio.ensure_future(store.read(f"{key}")) for key in range(20)]
-        await asyncio.sleep(0)  # all of them wait now
+        await asyncio.sleep(0)  # all of them are waiting now
         for task in swaps[::2] + reads[::2]:
             task.cancel()
         answers = await asyncio.gather(*swaps, return_exceptions=True)
@@ -349,7 +349,7 @@ def test_a_caller_who_leaves_takes_nobody_along(opened: Opened) -> None:
         assert answers[1::2] == [True] * 10
         for key in range(1, 20, 2):
             assert await store.read(f"{key}") == record(key)
-        for key in range(0, 20, 2):  # each was written whole or not at all, and whoever left can tell
+        for key in range(0, 20, 2):  # each was written whole or not at all; the caller that left can find out which
             assert await store.read(f"{key}") in (None, record(key))
 
     run(opened, scenario)
@@ -360,7 +360,7 @@ def test_a_caller_who_leaves_takes_nobody_along(opened: Opened) -> None:
 
 @dataclass(slots=True)
 class Reference:
-    """A store without an index, which looks at everything."""
+    """A store without an index, which looks at every record."""
 
     kept: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     gone: dict[str, float] = field(default_factory=dict)
@@ -401,7 +401,7 @@ STEPS = st.one_of(
 def test_every_history_ends_as_in_a_store_that_looks_at_everything(
     opened: Opened, steps: list[tuple[str, str, str, float]]
 ) -> None:
-    """Whatever is written, removed and swept in whatever order: the index finds what is over, and only that."""
+    """Whatever is written, removed and swept, in whatever order: the index finds the expired records, and only those."""
 
     async def scenario(store: Store) -> None:
         reference, now = Reference(), NOW
@@ -433,17 +433,17 @@ def test_every_history_ends_as_in_a_store_that_looks_at_everything(
 
 
 async def empty(store: Store) -> None:
-    """As it was when it was new, but for what it has grown to: the examples share a store's files."""
+    """Make the store as good as new, except for its files' size: the examples share them."""
     for key in "abcd":
         if (kept := await store.read(key)) is not None:
             await store.remove(key, expected=kept[:TAG])
-        await store.swap(key, record(0), expected=None, until=LATER)  # forgets that it expired
+        await store.swap(key, record(0), expected=None, until=LATER)  # makes the store forget that the key expired
         await store.remove(key, expected=tag(0))
 
 
 @pytest.mark.parametrize("kind", ["memory", "embedded"])
 def test_an_hour_later_it_is_forgotten_that_a_key_expired(kind: str, tmp_path: Path) -> None:
-    """Or the keys of all streams that ever were would be kept."""
+    """Otherwise the keys of all streams that ever existed would be kept."""
 
     async def scenario(store: Store) -> None:
         for key in "ab":
@@ -461,7 +461,7 @@ def test_an_hour_later_it_is_forgotten_that_a_key_expired(kind: str, tmp_path: P
 
 @pytest.mark.parametrize("kind", ["memory", "embedded"])
 def test_pages_of_a_store_that_rests_are_sorted_and_full_and_hold_each_key_once(kind: str, tmp_path: Path) -> None:
-    """Redis promises less of a set that large."""
+    """Redis promises less about scans of large sets."""
 
     async def scenario(store: Store) -> None:
         for key in "gbdface":
@@ -478,7 +478,7 @@ def test_pages_of_a_store_that_rests_are_sorted_and_full_and_hold_each_key_once(
 
 
 def test_memory_keeps_no_index_entries_of_streams_that_ended() -> None:
-    """Streams that their owners close after a second may be made with a time to live of days."""
+    """Streams that are closed after a second may have a time to live of days."""
 
     async def scenario(store: Memory) -> None:
         for number in range(20_000):
@@ -502,7 +502,7 @@ def test_memory_index_has_one_entry_for_a_record_however_often_it_is_used() -> N
 
 
 def test_memory_index_sheds_what_a_shorter_time_left_behind() -> None:
-    """Each would come back for ever, as one more entry of the same record."""
+    """Each leftover entry would stay in the index for ever, as one more entry of the same record."""
 
     async def scenario(store: Memory) -> None:
         await store.swap("a", record(0), expected=None, until=SOON + 1)
@@ -529,7 +529,7 @@ def test_memory_remembers_a_bounded_number_of_keys_and_forgets_the_oldest() -> N
 
 
 def databases(store: Embedded) -> dict[str, list[tuple[bytes, bytes]]]:
-    """Everything in its files."""
+    """All key-value pairs in its files, by database."""
     files = store._files
     assert files is not None
     with files.env.begin() as txn:
@@ -552,7 +552,7 @@ def test_embedded_records_and_what_expired_outlive_the_process(tmp_path: Path) -
 
 
 def test_embedded_files_are_for_their_owner_alone(tmp_path: Path) -> None:
-    """Whoever reads a state knows something of what was measured."""
+    """A state tells something about what was measured."""
 
     async def scenario() -> None:
         store = Embedded(tmp_path / "data")
@@ -564,7 +564,7 @@ def test_embedded_files_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_embedded_swap_of_an_existing_key_writes_one_database(tmp_path: Path) -> None:
-    """It is what every chunk of every stream costs."""
+    """Every chunk of every stream costs this write."""
 
     async def scenario(store: Embedded) -> None:
         await store.swap("a", record(1), expected=None, until=SOON)
@@ -649,7 +649,7 @@ def line_of(process: "subprocess.Popen[str]") -> str:
 
 
 def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: Path) -> None:
-    """The promise: what was acknowledged is there. What was not may be, once for each that was killed."""
+    """Every acknowledged write is there. Of the others, at most one for each killed process may be there."""
     chance = random.Random(1)
     acknowledged: dict[str, int] = {}
     kills = 0
@@ -683,7 +683,7 @@ def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: P
             kept = await store.read(key)
             assert kept is not None
             counted = int.from_bytes(kept[TAG : TAG + 8], "big")
-            assert kept[TAG:] == counted.to_bytes(8, "big") * (len(kept[TAG:]) // 8)  # it is whole
+            assert kept[TAG:] == counted.to_bytes(8, "big") * (len(kept[TAG:]) // 8)  # the record is whole
             assert counted >= times
             excess += counted - times
         assert excess <= kills
@@ -695,7 +695,7 @@ def test_embedded_loses_nothing_when_processes_that_write_are_killed(tmp_path: P
 
 
 async def fill(store: Store, size: int, *, most: int = 100_000) -> tuple[int, str]:
-    """How many records of this size it takes, and what it says then."""
+    """How many records of this size the store takes, and the error that it then gives."""
     for number in range(most):
         try:
             assert await store.swap(f"{number}", record(number, bytes(size)), expected=None, until=SOON)
@@ -706,7 +706,7 @@ async def fill(store: Store, size: int, *, most: int = 100_000) -> tuple[int, st
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
-    """A file system of 3 MiB, half of which is taken until what is given is called."""
+    """A file system of 3 MiB, half of which is taken until the function that it yields is called."""
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
     if mounted.returncode != 0:
@@ -720,7 +720,7 @@ def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def small_files(folder: Path) -> Iterator[Callable[[], None]]:
-    """No file of this process may grow beyond 1.5 MiB until what is given is called."""
+    """No file of this process may grow beyond 1.5 MiB until the function that it yields is called."""
     folder.mkdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20 * 3 // 2, before[1]))
@@ -731,7 +731,7 @@ def small_files(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def test_a_disk_that_fails_is_not_taken_for_one_that_is_full() -> None:
-    """LMDB has the same word for both."""
+    """LMDB reports both with the same error."""
     assert "the disk fails" in advice(OSError(errno.EIO, ""))
     assert "the disk fails" not in advice(OSError(errno.ENOSPC, ""))
 
@@ -739,7 +739,7 @@ def test_a_disk_that_fails_is_not_taken_for_one_that_is_full() -> None:
 @pytest.mark.parametrize("confined", [small_disk, small_files])
 @pytest.mark.parametrize("size", [300, 30_000], ids=["small", "large"])
 def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[Path], Any], size: int, tmp_path: Path) -> None:
-    """A full disk is an error that says so, never a signal, and costs nothing that is kept."""
+    """A full disk gives an error that says so, never a signal, and no stored record is lost."""
 
     async def scenario(store: Embedded, relief: Callable[[], None]) -> None:
         kept, error = await fill(store, size)
@@ -751,7 +751,7 @@ def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[P
             assert await store.read(f"{key}") == record(key, bytes(size))
         assert await store.read(f"{kept}") is None
         with pytest.raises(StoreUnavailable, match="Free space on its disk"):
-            await store.prove()  # which goes on to say so, though pages that were used before can be written
+            await store.prove()  # still reports the trouble, though pages that were used before can be written
         relief()
         await store.prove()
         assert await store.swap(f"{kept}", record(kept, bytes(size)), expected=None, until=SOON)
@@ -764,7 +764,7 @@ def test_embedded_goes_on_when_a_full_disk_has_space_again(confined: Callable[[P
 
 
 def test_embedded_store_that_finds_no_space_to_begin_with_says_so(tmp_path: Path) -> None:
-    """LMDB maps its table of readers before it has space for it: that would be a SIGBUS."""
+    """LMDB maps its table of readers before the disk has space for it: that would raise SIGBUS."""
     with small_disk(tmp_path / "disk") as relief:
         with suppress(OSError), (tmp_path / "disk" / "rest").open("wb") as rest:
             rest.write(bytes(2**22))
@@ -780,7 +780,7 @@ def test_embedded_store_that_finds_no_space_to_begin_with_says_so(tmp_path: Path
 
 
 def test_embedded_store_that_could_not_begin_can_do_so_later(tmp_path: Path) -> None:
-    """LMDB opens a file once in a process: what failed half-way must have let go of it."""
+    """LMDB opens a file only once in a process, so a failed opening must release the file."""
     with lmdb.open(str(tmp_path)) as env, env.begin(write=True) as txn:
         txn.put(b"due", b"somebody else's")
     with pytest.raises(StoreUnavailable, match=r"Streams cannot be kept in .*MDB_INCOMPATIBLE") as raised:
@@ -788,7 +788,7 @@ def test_embedded_store_that_could_not_begin_can_do_so_later(tmp_path: Path) -> 
     with lmdb.open(str(tmp_path)) as env, env.begin(write=True) as txn:
         txn.delete(b"due")
     run(lambda: Embedded(tmp_path), lambda store: store.read("a"))
-    assert raised.value.__traceback__  # it was held all the time, and all that it refers to
+    assert raised.value.__traceback__  # held until here, with all that it refers to
 
 
 LIMITED = """
@@ -810,7 +810,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("left", [2**30, 2**23], ids=["much", "nothing"])
 def test_embedded_store_takes_a_part_of_an_address_space_that_is_limited(left: int, tmp_path: Path) -> None:
-    """Containers and shells limit it (ulimit -v); what does not fit must not be called a folder that cannot be written."""
+    """Containers and shells limit it (ulimit -v); the error must not blame a folder that cannot be written."""
     process = python(LIMITED, str(tmp_path), str(left), stderr=subprocess.PIPE)
     _, said = process.communicate(timeout=30)
     assert "The address space is limited (ulimit -v): streams may take" in said
@@ -819,7 +819,7 @@ def test_embedded_store_takes_a_part_of_an_address_space_that_is_limited(left: i
 
 
 def test_embedded_write_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
-    """Its neighbours in the transaction are written."""
+    """Other writes in the same transaction succeed."""
 
     async def scenario(store: Embedded) -> None:
         swaps = [
@@ -839,7 +839,7 @@ def test_embedded_store_that_has_reached_its_size_says_so_and_goes_on_when_strea
         files = store._files
         kept, error = await fill(store, 5000)
         assert "MDB_MAP_FULL" in error
-        assert store._files is files  # or they would be looked through at each write that is refused
+        assert store._files is files  # else the files would be checked again at each refused write
         assert "It may take 1 MiB" in error
         assert await store.remove("1", expected=tag(1))
         assert await store.sweep(SOON, limit=10_000) == kept - 1
@@ -850,14 +850,14 @@ def test_embedded_store_that_has_reached_its_size_says_so_and_goes_on_when_strea
 
 @dataclass(slots=True)
 class Failing:
-    """What is left of an environment whose disk failed in the middle of a commit, or whose file was damaged."""
+    """An LMDB environment whose disk failed in the middle of a commit, or whose file was damaged: it only raises errors."""
 
     env: lmdb.Environment
     error: type[lmdb.Error]
 
     def begin(self, *_: Any) -> Any:
         error = self.error("mdb_txn_begin")
-        error.code = -30795  # type: ignore[misc]  # which only LMDB itself sets
+        error.code = -30795  # type: ignore[misc]  # normally only LMDB itself sets it
         raise error
 
     def close(self) -> None:
@@ -865,7 +865,7 @@ class Failing:
 
 
 async def given_up(store: Embedded, error: type[lmdb.Error] = lmdb.CorruptedError) -> None:
-    """LMDB says something of the files after which it may never say anything else."""
+    """Make LMDB raise an error after which the environment may fail for ever."""
     files = store._files
     assert files is not None
     store._files = replace(files, env=Failing(files.env, error))  # type: ignore[arg-type]  # a stand-in
@@ -875,7 +875,7 @@ async def given_up(store: Embedded, error: type[lmdb.Error] = lmdb.CorruptedErro
 
 @pytest.mark.parametrize("error", [lmdb.PanicError, lmdb.BadTxnError, lmdb.MapResizedError, lmdb.CorruptedError])
 def test_embedded_opens_its_files_again_after_lmdb_has_given_up(error: type[lmdb.Error], tmp_path: Path) -> None:
-    """From then on the environment says nothing else, so without that the service would have to be restarted."""
+    """The environment only fails from then on; without a reopening, the service would have to be restarted."""
 
     async def scenario(store: Embedded) -> None:
         await store.swap("a", record(1), expected=None, until=SOON)
@@ -889,7 +889,7 @@ def test_embedded_opens_its_files_again_after_lmdb_has_given_up(error: type[lmdb
 def test_embedded_files_that_are_damaged_while_they_are_in_use_are_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By whoever LMDB tells, though others have them open: these find that out, and come along."""
+    """The process that gets LMDB's error sets them aside; other processes that have them open notice this and switch too."""
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=50))
     other = python(FOLLOW, str(tmp_path))
     assert line_of(other) == "50"
@@ -910,7 +910,7 @@ def test_embedded_files_that_are_damaged_while_they_are_in_use_are_set_aside(
 
 
 def test_embedded_goes_on_when_what_its_files_begin_with_is_overwritten(tmp_path: Path) -> None:
-    """One process that is told so for ever beside another that has begun anew would be two stores in one service."""
+    """If one process failed for ever while another had begun new files, one service would have two stores."""
 
     async def scenario(store: Embedded) -> None:
         await store.swap("a", record(1), expected=None, until=SOON)
@@ -928,7 +928,7 @@ def test_embedded_goes_on_when_what_its_files_begin_with_is_overwritten(tmp_path
 def test_embedded_files_that_are_not_there_any_more_are_opened_anew(
     happens: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Or the next process begins files of its own, and one id is two streams."""
+    """Otherwise the next process would begin files of its own, and one id would be two streams."""
     folder = tmp_path / "data"
     run(lambda: Embedded(tmp_path / "copy"), lambda store: fill(store, 10, most=1))
 
@@ -976,11 +976,11 @@ def test_embedded_folder_that_is_gone_for_good_is_an_error_until_it_can_be_made(
 def test_embedded_files_that_cannot_be_read_are_set_aside(
     content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A service that does not start helps nobody; what was there is kept for whoever wants to look."""
+    """A service that does not start helps nobody; the damaged files are kept for inspection."""
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
     if content is None:
         content = (tmp_path / "data.mdb").read_bytes()[:8192]
-    content = content.ljust(2**22, b"\0")  # or LMDB would touch what is not there
+    content = content.ljust(2**22, b"\0")  # else LMDB would touch pages beyond the end of the file
     (tmp_path / "data.mdb").write_bytes(content)
 
     async def scenario(store: Embedded) -> None:
@@ -1035,13 +1035,13 @@ sys.stdin.readline()
 
 
 def test_embedded_files_are_looked_through_by_who_opens_them_first(tmp_path: Path) -> None:
-    """A power cut, a disk that was full and a copy that was put back leave files over which LMDB ends process after process."""
+    """A power cut, a full disk or a restored copy can leave files that crash every process in which LMDB opens them."""
     run(lambda: Embedded(tmp_path), lambda store: fill(store, 3000, most=500))
     whole = (tmp_path / "data.mdb").read_bytes()
     half = len(whole) // 2
     stale = whole[:half] + whole[half - 4096 : half] + whole[half + 4096 :]
     for content in (whole, whole[:8192], whole[:half], whole[:-4096], stale):
-        (tmp_path / "data.mdb").write_bytes(content)  # beside what the last process left there
+        (tmp_path / "data.mdb").write_bytes(content)  # beside the other files that the last process left
         process = python(OPEN, str(tmp_path), "new")
         answer, _ = process.communicate("open\n", timeout=30)
         assert process.returncode == 0
@@ -1055,7 +1055,7 @@ def test_embedded_files_are_looked_through_by_who_opens_them_first(tmp_path: Pat
 def test_embedded_files_that_another_process_has_open_are_not_looked_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It writes meanwhile, and they would seem to be damaged. Once it is killed, who opens them is the first again."""
+    """The other process still writes, so the files would seem damaged. Once it is killed, the next process to open is the first."""
     looked: list[str] = []
 
     def problems(folder: str) -> list[str]:
@@ -1065,7 +1065,7 @@ def test_embedded_files_that_another_process_has_open_are_not_looked_through(
     monkeypatch.setattr("app.stores.files._problems", problems)
     other = python(HOLD, str(tmp_path))
     assert line_of(other) == "open"
-    for _ in range(2):  # its lock outlives that of who comes and goes
+    for _ in range(2):  # the other's lock outlives those of processes that come and go
         run(lambda: Embedded(tmp_path), lambda store: store.count())
         assert looked == []
     other.kill()
@@ -1075,7 +1075,7 @@ def test_embedded_files_that_another_process_has_open_are_not_looked_through(
 
 
 def test_embedded_folder_that_was_removed_while_a_process_waited_for_it_is_made_anew(tmp_path: Path) -> None:
-    """Who waits for a file that is gone is alone nowhere."""
+    """A process that waited for the lock of a deleted file has locked nothing that other processes can see."""
     folder = tmp_path / "data"
     folder.mkdir()
     with (folder / "opened").open("ab") as gate:
@@ -1095,8 +1095,8 @@ def test_embedded_folder_that_was_removed_while_a_process_waited_for_it_is_made_
 
 
 def test_embedded_files_are_set_aside_by_one_of_the_processes_that_open_them(tmp_path: Path) -> None:
-    """The second would set aside what the first has begun, and the two would serve different streams from then on."""
-    run(lambda: Embedded(tmp_path), lambda store: fill(store, 500, most=5000))  # to look through them takes a while
+    """A second process would set aside the files that the first has begun, and the two would then serve different streams."""
+    run(lambda: Embedded(tmp_path), lambda store: fill(store, 500, most=5000))  # checking these takes a while
     with (tmp_path / "data.mdb").open("r+b") as file:
         file.truncate((tmp_path / "data.mdb").stat().st_size - 4096)
     processes = [python(OPEN, str(tmp_path), key) for key in "abcd"]
@@ -1142,7 +1142,7 @@ def test_redis_is_found_by_each_kind_of_address(address: str, server: RedisServe
 @needs_redis
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl on the PATH")
 def test_redis_over_tls_is_used_only_where_its_certificate_is_trusted(tmp_path: Path) -> None:
-    """A large record takes many packets of TLS, and what comes together still shares round trips."""
+    """A large record takes many TLS packets, and operations that come together still share round trips."""
     certificate, key = make_certificate(tmp_path)
     port = free_port()
     files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate))
@@ -1158,14 +1158,14 @@ def test_redis_over_tls_is_used_only_where_its_certificate_is_trusted(tmp_path: 
         with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await store.read("0")
 
-    with redis_server(tmp_path, "--tls-port", str(port), *files):  # which wants a certificate of its clients, too
+    with redis_server(tmp_path, "--tls-port", str(port), *files):  # this Redis requires client certificates, too
         run(lambda: Redis(f"{url}?ssl_ca_certs={certificate}&ssl_certfile={certificate}&ssl_keyfile={key}"), trusted)
         run(lambda: Redis(url.replace("rediss", "valkeys")), unknown)
 
 
 @needs_redis
 def test_redis_frees_everything_by_itself_when_no_service_is_left(server: RedisServer) -> None:
-    """Its memory would be full of streams of a service that was taken down."""
+    """Otherwise its memory would stay full of the streams of a service that was taken down."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Redis) -> None:
@@ -1174,14 +1174,14 @@ def test_redis_frees_everything_by_itself_when_no_service_is_left(server: RedisS
         await store.sweep(SOON, limit=10)
         assert told(server, "PEXPIRETIME", "{recurve}:stream:kept") == int((LATER + GONE) * 1000)
         assert GONE - 60 < told(server, "TTL", "{recurve}:gone:gone") <= GONE
-        assert {key.decode().split(":")[0] for key in told(server, "KEYS", "*")} == {"{recurve}"}  # one node of a cluster
+        assert {key.decode().split(":")[0] for key in told(server, "KEYS", "*")} == {"{recurve}"}  # all on one node of a cluster
 
     run(lambda: Redis(server.url), scenario)
 
 
 @needs_redis
 def test_redis_counts_what_it_freed_by_itself_once(server: RedisServer) -> None:
-    """The index still holds it then."""
+    """The index still holds a record that Redis expired."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Redis) -> None:
@@ -1195,7 +1195,7 @@ def test_redis_counts_what_it_freed_by_itself_once(server: RedisServer) -> None:
 
 
 class CountedPipeline(Pipeline):
-    """Counts its round trips, and tells when one has begun."""
+    """Counts its round trips, and sets `begun` when one begins."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -1216,7 +1216,7 @@ class Counted(Redis):
 
 @needs_redis
 def test_redis_operations_that_come_together_share_round_trips(server: RedisServer) -> None:
-    """Or the time of one round trip would bound how many chunks a service does in a second."""
+    """Otherwise the time of a round trip would limit how many chunks a service handles in a second."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Counted) -> None:
@@ -1235,7 +1235,7 @@ def test_redis_operations_that_come_together_share_round_trips(server: RedisServ
 
 @needs_redis
 def test_redis_caller_who_leaves_during_the_round_trip_takes_nobody_along(server: RedisServer) -> None:
-    """The reply that nobody waits for is read all the same, or the next one would get it."""
+    """The reply to a cancelled request must still be read, or the next request would get it."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Counted) -> None:
@@ -1253,7 +1253,7 @@ def test_redis_caller_who_leaves_during_the_round_trip_takes_nobody_along(server
 
 @needs_redis
 def test_redis_that_forgot_the_scripts_is_told_them_again(server: RedisServer) -> None:
-    """As it does when it is restarted."""
+    """Redis forgets its scripts when it is restarted."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Redis) -> None:
@@ -1269,7 +1269,7 @@ def test_redis_that_forgot_the_scripts_is_told_them_again(server: RedisServer) -
 
 @needs_redis
 def test_redis_can_be_killed_and_come_back(tmp_path: Path) -> None:
-    """While it is away, everything fails at once; when it is back, everything goes on."""
+    """While Redis is down, every operation fails at once; when it is back, everything works again."""
 
     async def scenario(store: Redis, server: RedisServer) -> None:
         for key in "ab":
@@ -1288,7 +1288,7 @@ def test_redis_can_be_killed_and_come_back(tmp_path: Path) -> None:
         assert await store.read("a") == record(1)
         assert await store.swap("a", record(2), expected=tag(1), until=LATER)
         server.kill()
-        server.start()  # nobody asked for anything meanwhile
+        server.start()  # nothing was requested meanwhile
         assert await store.read("a") == record(2)
         assert await store.count() == 2
 
@@ -1298,7 +1298,7 @@ def test_redis_can_be_killed_and_come_back(tmp_path: Path) -> None:
 
 @needs_redis
 def test_redis_that_stands_still_fails_in_time_and_does_nothing_late(server: RedisServer) -> None:
-    """The connection is open, and nothing comes. Who was told that it failed will ask again: done twice, it would count twice."""
+    """The connection is open but silent. A client that is told of a failure retries: a late write as well would count twice."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Counted) -> None:
@@ -1313,7 +1313,7 @@ def test_redis_that_stands_still_fails_in_time_and_does_nothing_late(server: Red
             await store.counted.begun.wait()
             behind = asyncio.gather(*[store.read("a") for _ in range(300)], return_exceptions=True)
             unknown, *errors = [*await asked, *await behind]
-            assert store.counted.trips == before + 2  # the other was to look whether the change happened: those behind had none
+            assert store.counted.trips == before + 2  # the second looks whether the write was made; the 300 reads had none
             assert {str(error) for error in errors} == {f"Redis at 127.0.0.1:{server.port} did not answer in time."}
             assert str(unknown) == f"{errors[0]} Whether it was done is not known: with a number a chunk can be sent again."
             removed = store.remove("a", expected=tag(1))
@@ -1341,7 +1341,7 @@ def test_redis_that_is_not_there_is_named_without_its_password() -> None:
 
 
 def test_redis_cursor_that_no_page_gave_is_the_callers_mistake() -> None:
-    """Not a fault of Redis, which would be worth a retry."""
+    """It is not a fault of Redis, which would be worth a retry."""
 
     async def scenario() -> None:
         store = Redis("redis://localhost:1")
@@ -1353,7 +1353,7 @@ def test_redis_cursor_that_no_page_gave_is_the_callers_mistake() -> None:
 
 
 def test_redis_address_that_is_none_is_told_without_its_password() -> None:
-    """A password with a slash, or without an @ behind it, passes for a port."""
+    """A password that has a slash, or no @ behind it, is parsed as a port."""
     with pytest.raises(StoreUnavailable, match="not an address of Redis: redis://user:password@host") as told:
         _store(Settings(stream_store="redis://somebody:hidden/0"), None)
     assert "hidden" not in str(told.value)
@@ -1377,7 +1377,7 @@ def test_redis_address_that_is_none_is_refused() -> None:
 def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
     trouble: list[str], relief: list[str], said: str, server: RedisServer
 ) -> None:
-    """Nothing has changed then, so whatever asked can be told to come again."""
+    """Nothing has changed then, so the client can be told to retry."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Redis) -> None:
@@ -1389,7 +1389,7 @@ def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
             assert isinstance(error, StoreUnavailable)
             assert re.search(said, error.detail)
             assert others == [record(1), 1]
-            assert store._redis._connection.is_connected == (said != "READONLY")  # the name may lead to the new primary by now
+            assert store._redis._connection.is_connected == (said != "READONLY")  # READONLY: reconnects, maybe to a new primary
             with pytest.raises(StoreUnavailable, match=said):
                 await store.prove()
         finally:
@@ -1402,7 +1402,7 @@ def test_redis_that_takes_no_writes_says_why_and_goes_on_when_it_does(
 
 @needs_redis
 def test_redis_that_is_full_can_be_swept(server: RedisServer) -> None:
-    """It is what makes room."""
+    """The sweep is what makes room."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Redis) -> None:
@@ -1421,7 +1421,7 @@ def test_redis_that_is_full_can_be_swept(server: RedisServer) -> None:
 
 @asynccontextmanager
 async def listening(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """The address of a server that serves each connection so."""
+    """The address of a server that handles each connection with `serve`."""
 
     connections: list[asyncio.Task[None]] = []
 
@@ -1443,7 +1443,7 @@ async def listening(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(slots=True)
 class Proxy:
-    """Stands between the store and Redis, and cuts connections where a test wants it."""
+    """Forwards between the store and Redis, and cuts connections where a test wants it."""
 
     port: int
     cut: str = "never"  # once, "before" the next request reaches Redis, or "after" it did; "always": every connection
@@ -1473,7 +1473,7 @@ class Proxy:
     ids=["after", "before", "for good"],
 )
 def test_redis_swap_whose_answer_was_lost_is_looked_up(cut: str, happens: bool, is_known: bool, server: RedisServer) -> None:
-    """Done and called a failure, the chunk would be computed again; not done and called done, it would be lost."""
+    """Reported as failed, a write that was made is computed again; reported as made, one that was not is lost."""
     told(server, "FLUSHALL")
 
     async def scenario() -> None:
@@ -1498,7 +1498,7 @@ def test_redis_swap_whose_answer_was_lost_is_looked_up(cut: str, happens: bool, 
 @needs_redis
 @pytest.mark.parametrize(("cut", "happens"), [("after", True), ("before", False)])
 def test_redis_removal_whose_answer_was_lost_is_looked_up(cut: str, happens: bool, server: RedisServer) -> None:
-    """The last answer of a sequence is lost with it otherwise: whoever asks again is told that there is none."""
+    """Otherwise the last answer of a sequence is lost: a retry would be told that there is no such sequence."""
     told(server, "FLUSHALL")
 
     async def scenario() -> None:
@@ -1506,7 +1506,7 @@ def test_redis_removal_whose_answer_was_lost_is_looked_up(cut: str, happens: boo
         async with listening(proxy) as url:
             store = Redis(url)
             assert await store.swap("a", record(1), expected=None, until=LATER)
-            assert not await store.remove("a", expected=tag(9))  # Redis knows the script
+            assert not await store.remove("a", expected=tag(9))  # now Redis has cached the script
             proxy.cut = cut
             if happens:
                 assert await store.remove("a", expected=tag(1))
@@ -1521,7 +1521,7 @@ def test_redis_removal_whose_answer_was_lost_is_looked_up(cut: str, happens: boo
 
 @needs_redis
 def test_redis_has_the_time_for_all(server: RedisServer) -> None:
-    """A service whose clock is wrong would find the streams of others over and drop them, or have Redis drop its own at once."""
+    """A service whose clock is wrong would drop live streams of others as expired, or have Redis drop its own at once."""
     told(server, "FLUSHALL")
 
     async def scenario(store: Redis) -> None:
@@ -1529,7 +1529,7 @@ def test_redis_has_the_time_for_all(server: RedisServer) -> None:
             store.now()
         await store.count()
         assert time() - 60 < store.now() <= time()
-        for seconds in (3600, 0.5):  # as if Redis's had been set back: what came in time there would be late, and done
+        for seconds in (3600, 0.5):  # as if Redis's clock had been set back: it would take late requests for timely ones
             assert store._redis._ahead is not None
             store._redis._ahead += seconds
             assert await store.sweep(NOW, limit=1) == 0
@@ -1559,7 +1559,7 @@ def test_redis_that_would_drop_streams_is_told_of(
 
 @needs_redis
 def test_redis_swap_whose_answer_was_lost_and_after_which_another_came_is_no_success(server: RedisServer) -> None:
-    """It may have happened or not: nobody can tell."""
+    """Nobody can tell whether the write was made."""
     told(server, "FLUSHALL")
 
     async def scenario() -> None:
@@ -1590,7 +1590,7 @@ def test_redis_swap_whose_answer_was_lost_and_after_which_another_came_is_no_suc
     ],
 )
 def test_redis_that_refuses_is_quoted(said: str) -> None:
-    """Whoever runs it has to know what to do."""
+    """The operator has to know what to do."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(2**16):
