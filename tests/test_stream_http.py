@@ -1,4 +1,4 @@
-"""Streams over real HTTP and a real WebSocket: two workers, the embedded store, clients that we did not write."""
+"""Streams over real HTTP and a real WebSocket: two workers, the embedded store, third-party clients."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def signal_of(length: int, seed: int = 0) -> Array:
 
 
 def whole(client: httpx.Client, steps: Array) -> Array:
-    """What the signal is answered in one call."""
+    """The answer to the whole signal in one call."""
     answer = client.post("/predict", json={"instances": [steps.tolist()]}).raise_for_status()
     return np.array(answer.json()["predictions"][0], dtype=np.float32)
 
@@ -70,7 +70,7 @@ def said(data: str | bytes) -> Array:
 
 
 def closed(connection: ClientConnection) -> tuple[int, str]:
-    """The code and the reason with which the server closes, after what it still says."""
+    """The code and the reason with which the server closes, after its remaining messages."""
     try:
         while True:
             connection.recv(timeout=10)
@@ -81,12 +81,12 @@ def closed(connection: ClientConnection) -> tuple[int, str]:
 
 
 def test_a_stream_in_chunks_equals_the_whole(client: httpx.Client, spec: manifest.ModelSpec) -> None:
-    """Over whichever worker each chunk comes, as JSON or as octets."""
+    """Each chunk may go to either worker, as JSON or as octets."""
     steps, id = signal_of(100), begin(client)
     pieces, seen = [], 0
     for seq, piece in enumerate(np.array_split(steps, [1, 2, 40, 47, 99])):
         seen += len(piece)
-        with httpx.Client(base_url=client.base_url) as other:  # a connection of its own: it may meet the other worker
+        with httpx.Client(base_url=client.base_url) as other:  # a new connection: it may reach the other worker
             if seq % 2:
                 answer = other.post(f"/streams/{id}/predict?seq={seq}", content=piece.tobytes(), headers=OCTETS)
                 assert answer.status_code == 200, answer.text
@@ -143,7 +143,7 @@ def test_a_stream_is_shown_listed_forked_and_ended(client: httpx.Client) -> None
 
 
 def test_a_chunk_that_comes_again_gets_its_answer_again(client: httpx.Client) -> None:
-    """The state is not touched: what follows is as if it had come once."""
+    """The state does not change: what follows is as if the chunk had come once."""
     id, steps = begin(client), signal_of(30)
     url = f"/streams/{id}/predict"
     first = client.post(url, json={"input": steps[:10].tolist(), "seq": 0}).json()
@@ -152,7 +152,7 @@ def test_a_chunk_that_comes_again_gets_its_answer_again(client: httpx.Client) ->
     np.testing.assert_array_equal(said(again.content), np.array(first["predictions"], np.float32))
     octets_in = client.post(f"{url}?seq=0", content=steps[:10].tobytes(), headers={"Content-Type": OCTETS["Content-Type"]})
     octets_out = client.post(url, json={"input": steps[:10].tolist(), "seq": 0}, headers={"Accept": OCTETS["Accept"]})
-    assert octets_in.json() == octets_out.json() == first  # octets are for who sends them and asks for them
+    assert octets_in.json() == octets_out.json() == first  # only a client that sends octets and asks for them gets them
     last = client.post(url, json={"input": steps[:10].tolist(), "seq": 0, "return_sequences": False}).json()
     assert last["predictions"] == first["predictions"][-1]
     after = client.post(url, json={"input": steps[10:].tolist(), "seq": 1}).json()
@@ -260,7 +260,7 @@ def test_what_a_query_holds_that_is_not_known_ends_no_stream(client: httpx.Clien
     ],
 )
 def test_what_pydantic_refuses_is_told_in_words_like_all_else(client: httpx.Client, path: str, body: Any, detail: str) -> None:
-    """Its own would be of another hand, and say nothing of what to do."""
+    """Pydantic's own messages differ in style and do not say what to do."""
     answer = client.get(path) if body is None else client.post(path, json=body)
     assert problem(answer, 422)["detail"].startswith(detail)
 
@@ -275,7 +275,7 @@ def test_what_begins_a_stream_is_json_and_nothing_else_is_offered(client: httpx.
 
 
 def test_null_is_what_some_clients_send_for_no_body(client: httpx.Client) -> None:
-    """Those that are generated for Go, for one; elsewhere null is the same as absent, too."""
+    """Clients generated for Go send it, for example; elsewhere, too, null means the same as absent."""
     null = {"content": b"null", "headers": {"Content-Type": "application/json"}}
     begun = client.post("/streams", **null)
     assert begun.status_code == 201
@@ -294,7 +294,7 @@ def test_a_stream_that_is_not_used_expires_and_says_so(client: httpx.Client) -> 
 
 
 def test_chunks_at_once_are_each_done_once(client: httpx.Client) -> None:
-    """Over two workers, without numbers: nothing is lost, nothing is doubled."""
+    """Two workers get chunks without numbers: none is lost, none is done twice."""
     id = begin(client)
 
     def send(_: int) -> int:
@@ -316,7 +316,7 @@ def test_health_and_metrics_know_the_streams(client: httpx.Client) -> None:
 
 
 def test_a_websocket_equals_the_whole(server: Server, client: httpx.Client, spec: manifest.ModelSpec) -> None:
-    """Sent ahead of the answers, in binary and in JSON by turns; each is answered in its kind, in order."""
+    """Messages are sent ahead of the answers, in binary and in JSON by turns; each is answered in its own format, in order."""
     steps = signal_of(200, seed=3)
     pieces = np.array_split(steps, 25)
     with websocket(server, "/streams/ws") as connection:
@@ -342,12 +342,12 @@ def test_a_websocket_equals_the_whole(server: Server, client: httpx.Client, spec
 def test_a_lost_connection_is_resumed_by_the_number_of_the_first_chunk_that_was_not_answered(
     server: Server, client: httpx.Client
 ) -> None:
-    """All that were under way come again; those that were done are answered from what is kept, the others are done."""
+    """The client sends all unanswered chunks again: those that were done get their stored answers, the others are done."""
     id, pieces = begin(client), np.array_split(signal_of(60, seed=4), 30)
     with websocket(server, f"/streams/{id}/ws?seq=0") as connection:
         for piece in pieces[:20]:
             connection.send(piece.tobytes())
-        got = [said(connection.recv(timeout=10)) for _ in range(7)]  # the other answers are never seen
+        got = [said(connection.recv(timeout=10)) for _ in range(7)]  # the client never sees the other answers
         connection.socket.close()
     with websocket(server, f"/streams/{id}/ws?seq={len(got)}") as connection:
         for piece in pieces[len(got) :]:
@@ -358,7 +358,7 @@ def test_a_lost_connection_is_resumed_by_the_number_of_the_first_chunk_that_was_
 
 
 def test_a_websocket_counts_on_when_its_stream_is_begun_anew_with_another_version(tmp_path: Path) -> None:
-    """What it sends again then is not done again, though it was read for the version before."""
+    """A chunk that the client then sends again is not done again, though the WebSocket has read it for the version before."""
     for seed in (0, 1):
         artifacts.build(tmp_path, seed=seed)
     chunks = [np.full((2, 6), number, "<f4").tobytes() for number in range(3)]
@@ -406,7 +406,7 @@ def test_the_last_step_only_over_a_websocket(server: Server, client: httpx.Clien
 def test_a_websocket_closes_with_the_reason(
     server: Server, client: httpx.Client, path: str, message: str | bytes | None, code: int, reason: str
 ) -> None:
-    """And nothing of the chunk was done."""
+    """Nothing of the refused chunk was done."""
     id = begin(client)
     with websocket(server, path.replace("{id}", id)) as connection:
         if message is not None:
@@ -418,7 +418,7 @@ def test_a_websocket_closes_with_the_reason(
 
 
 def test_the_whole_problem_is_told_before_a_websocket_closes(server: Server, client: httpx.Client) -> None:
-    """A close frame has room for 123 bytes."""
+    """A close frame has room for only 123 bytes."""
     with websocket(server, f"/streams/{begin(client)}/ws") as connection:
         connection.send(json.dumps({"input": [[1] * 6, [1] * 5, [1] * 4]}))
         told = json.loads(connection.recv(timeout=10))
@@ -435,7 +435,7 @@ def test_the_whole_problem_is_told_before_a_websocket_closes(server: Server, cli
     ],
 )
 def test_a_websocket_that_cannot_be_is_refused_at_the_handshake(server: Server, path: str, origin: str | None, status: int) -> None:
-    """A page of another origin, which a browser would let: WebSockets know no CORS."""
+    """Browsers let a page of another origin open a WebSocket, since CORS does not apply to it."""
     headers = {"Origin": origin} if origin else {}
     with pytest.raises(InvalidStatus) as refused, websocket(server, path, **headers):
         pass
@@ -444,11 +444,11 @@ def test_a_websocket_that_cannot_be_is_refused_at_the_handshake(server: Server, 
     told = json.loads(refused.value.response.body or b"")
     assert told["instance"] == refused.value.response.headers["x-request-id"]
     with websocket(server, "/streams/ws", Origin=server.url):
-        pass  # the service's own page may
+        pass  # the service's own page is allowed
 
 
 def test_messages_count_as_requests_do(repository: Path) -> None:
-    """Whoever watches the service sees the slow and the failed ones, however they came."""
+    """Monitoring must see slow and failed requests, whether over HTTP or a WebSocket."""
     with serve(repository, "--workers", "1") as server, httpx.Client(base_url=server.url) as client:
         with websocket(server, "/streams/ws") as connection:
             for _ in range(3):
@@ -469,7 +469,7 @@ def test_messages_count_as_requests_do(repository: Path) -> None:
 
 
 def test_streams_that_find_no_room_are_counted(repository: Path) -> None:
-    """What the alert is made of; a probe that says no refuses nobody."""
+    """The alert is built on this count."""
     flags = ("--workers", "1", "--stream-store", "memory", "--max-streams", "1")
     with serve(repository, *flags) as server, httpx.Client(base_url=server.url) as client:
         begin(client)
@@ -480,7 +480,7 @@ def test_streams_that_find_no_room_are_counted(repository: Path) -> None:
 
 
 def test_no_cache_keeps_what_changes(client: httpx.Client) -> None:
-    """It would show a stream where it stood once, and to whom has no key what it was told one who has."""
+    """A cache would show an old position of a stream, and show clients without a key what others were told."""
     id = begin(client)
     for path in (f"/streams/{id}", f"/streams/{id}?state=true", "/streams", "/models", "/health", "/metrics", "/nothing", "/v2"):
         assert client.get(path).headers["cache-control"] == "no-store", path
@@ -489,7 +489,7 @@ def test_no_cache_keeps_what_changes(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("path", ["/streams/ws", "/streams/any/ws"])
 def test_a_websocket_that_is_asked_for_in_another_way_says_what_it_is(client: httpx.Client, path: str) -> None:
-    """As behind a proxy that does not pass the upgrade on: there is no stream `ws` to be looked for."""
+    """This happens behind a proxy that does not pass on the upgrade; the answer must not speak of a missing stream `ws`."""
     answer = client.get(path)
     assert "have a proxy in between pass on the headers Upgrade and Connection" in problem(answer, 426)["detail"]
     assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade")  # RFC 9110, section 15.5.22
@@ -497,7 +497,7 @@ def test_a_websocket_that_is_asked_for_in_another_way_says_what_it_is(client: ht
 
 
 def test_streams_go_on_after_the_server_was_killed(repository: Path, tmp_path: Path) -> None:
-    """The default store survives what a crash or a new version of the service does to it."""
+    """The default store survives a crash of the service and its update."""
     flags = ("--data-dir", str(tmp_path), "--workers", "1")
     steps = signal_of(40, seed=5)
     with serve(repository, *flags) as first, httpx.Client(base_url=first.url) as client:
@@ -512,7 +512,7 @@ def test_streams_go_on_after_the_server_was_killed(repository: Path, tmp_path: P
 
 
 def test_a_disk_that_is_full_at_the_first_start_is_replaced_by_memory_and_the_log_says_so(repository: Path, tmp_path: Path) -> None:
-    """Where streams are kept already they stay: a service without them would be the worse one."""
+    """Streams that are already stored stay in use: a service without them would be worse."""
     data = tmp_path / "disk" / "data"
     with small_disk(tmp_path / "disk") as relief:
         filling = tmp_path / "disk" / "filling"
@@ -533,7 +533,7 @@ def test_a_disk_that_is_full_at_the_first_start_is_replaced_by_memory_and_the_lo
 
 
 def test_a_data_folder_that_cannot_be_written_is_replaced_by_memory_and_the_log_says_so(repository: Path, tmp_path: Path) -> None:
-    """Better than not to serve; but nobody must find out by losing a stream."""
+    """Memory is better than no service, but nobody must find out by losing a stream."""
     taken = tmp_path / "taken"
     taken.write_text("a file, not a folder")
     with serve(repository, "--data-dir", str(taken)) as server, httpx.Client(base_url=server.url) as client:

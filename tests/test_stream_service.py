@@ -62,14 +62,14 @@ NETWORK = artifacts.network()
 
 
 class Patient:
-    """A caller who stays."""
+    """A client that stays until it is answered."""
 
     def waits_for(self, ticket: Ticket) -> Ticket:
         return ticket
 
 
 class Clock:
-    """Time that a test lets pass."""
+    """A clock that a test sets forward."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -107,12 +107,12 @@ async def predict(streams: StreamService, id: str, steps: Array, seq: int | None
 
 @dataclass
 class Reference:
-    """One stream as it should be."""
+    """The expected state of one stream."""
 
     ttl: float
     expires: float
     state: Any = field(default_factory=ZERO.copy)
-    chunks: list[tuple[Array, Array]] = field(default_factory=list)  # each with the outputs that it got
+    chunks: list[tuple[Array, Array]] = field(default_factory=list)  # each with its expected outputs
 
     @property
     def steps(self) -> int:
@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        """Two processes as far as streams go: each has turns of its own, the store decides between them."""
+        """Open two services, like two processes: each has its own turns, and the store decides between them."""
 
         async def make() -> None:
             self.service = await service_over(self.repository)
@@ -167,7 +167,7 @@ class Machine(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def alive(self, id: str) -> Reference | None:
-        """The reference of a stream that answers; of one that does not, it is seen that the right error says why."""
+        """The reference of a stream, if it is alive; otherwise asserts that each operation fails with the right error."""
         known = self.reference.get(id)
         if known is not None and known.expires > self.clock.now:
             return known
@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         return None
 
     def ask(self, process: int, id: str, steps: Array, seq: int | None = None, **more: Any) -> Coroutine[Any, Any, ChunkAnswer]:
-        """For the one caller who each stream has in each process, and who keeps a bookmark."""
+        """Send a chunk as the one client that a stream has in each process; the client keeps a bookmark."""
         return predict(self.services[process], id, steps, seq, bookmark=self.bookmarks[process, id], **more)
 
     @property
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(id=ids, lengths=st.lists(st.integers(1, 6), min_size=2, max_size=6), seed=st.integers(0, 99))
     def at_once(self, id: str, lengths: list[int], seed: int) -> None:
-        """Chunks without a number, in both processes at once: each is done once, in some order, those of one process in theirs."""
+        """Unnumbered chunks in both processes at once: each is done once, and those of one process in their order."""
         if (known := self.alive(id)) is None:
             return
         given = [chunk(length, seed + number) for number, length in enumerate(lengths)]
@@ -261,7 +261,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(id=ids, lengths=st.lists(st.integers(1, 100), min_size=2, max_size=6), seed=st.integers(0, 99), back=st.integers(0, 2))
     def sent_ahead(self, id: str, lengths: list[int], seed: int, back: int) -> None:
-        """Several chunks over one connection, some of which were done before it was lost."""
+        """Several chunks over one connection, some of which were done before the previous connection was lost."""
         if (known := self.alive(id)) is None:
             return
         again = known.chunks[len(known.chunks) - back :] if 0 < back <= len(known.chunks) else []
@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(id=ids, length=st.integers(1, 6), seed=st.integers(0, 99), process=st.integers(0, 1), end=st.booleans())
     def start_over(self, id: str, length: int, seed: int, process: int, end: bool) -> None:
-        """With its first chunk, whatever stands there: alive, expired, nothing; and perhaps that is all of it."""
+        """The first chunk replaces whatever is there: a live stream, an expired one or none. With `end` it is also the last."""
         steps, fresh = chunk(length, seed), Reference(LIMITS.ttl, self.clock.now + LIMITS.ttl)
         answer = self.runner.run(self.ask(process, id, steps, begin=self.service.model(), end=end))
         self.check(answer, fresh.done(steps, self.clock.now), seq=1, steps=length)
@@ -303,7 +303,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(id=ids, more=st.integers(1, 5), seed=st.integers(0, 99))
     def starts_at_once(self, id: str, more: int, seed: int) -> None:
-        """In both processes: each is answered as if it were the only one, and what stays is one of them, whole."""
+        """Starts in both processes at once: each is answered as if it were the only one, and exactly one of them stays, whole."""
         given = [chunk(length, seed) for length in range(1, more + 2)]
 
         async def send() -> list[ChunkAnswer]:
@@ -349,7 +349,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        """What has expired is dropped, once nobody who came in time can wait for it any more."""
+        """Expired streams are dropped, once no request that came in time can still be waiting for them."""
         due = {id for id, known in self.reference.items() if known.expires + LIMITS.timeout <= self.clock.now}
 
         async def sweep() -> int:
@@ -385,7 +385,7 @@ QUICK = settings(max_examples=25, stateful_step_count=30, suppress_health_check=
 
 @pytest.mark.parametrize("kind", ["memory", "embedded"])
 def test_streams_do_what_the_reference_does_whatever_comes(kind: str, repository: Path) -> None:
-    """Start, chunk, duplicate, gap, concurrent, expire, fork, delete, restart, in every order that hypothesis thinks of."""
+    """Start, chunk, duplicate, gap, concurrent, expire, fork, delete, restart, in every order that hypothesis finds."""
 
     class Chosen(Machine):
         def store(self) -> Store:
@@ -398,7 +398,7 @@ def test_streams_do_what_the_reference_does_whatever_comes(kind: str, repository
 
 
 class Leaver:
-    """A caller who leaves as soon as its chunk waits."""
+    """A client that leaves as soon as its chunk waits."""
 
     def waits_for(self, ticket: Ticket) -> Ticket:
         ticket.fail(ConnectionResetError())
@@ -406,7 +406,7 @@ class Leaver:
 
 
 class Slowly(Memory):
-    """A store whose every write of a chunk waits at a gate."""
+    """A store in which every write of a chunk waits at a gate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -427,7 +427,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 def test_a_chunk_whose_caller_left_is_not_done(runner: asyncio.Runner, repository: Path) -> None:
-    """And the next one is not held up by it."""
+    """The stream does not move, and the next chunk is not held up."""
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), Memory())
@@ -442,7 +442,7 @@ def test_a_chunk_whose_caller_left_is_not_done(runner: asyncio.Runner, repositor
 
 
 def test_a_chunk_that_is_cancelled_while_it_is_stored_does_not_keep_its_turn(runner: asyncio.Runner, repository: Path) -> None:
-    """The next one sees what is stored, the retry of the same chunk too."""
+    """The next chunk sees what is stored, even if it is a retry of the same chunk."""
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), store := Slowly())
@@ -460,7 +460,7 @@ def test_a_chunk_that_is_cancelled_while_it_is_stored_does_not_keep_its_turn(run
 
 
 def test_a_chunk_that_fails_leaves_the_stream_where_it_was(runner: asyncio.Runner, repository: Path) -> None:
-    """An answer that overflows float32, and a deadline that passed before the turn came."""
+    """Two failures: an answer that overflows float32, and a deadline that passed before the chunk's turn came."""
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), store := Slowly())
@@ -470,7 +470,7 @@ def test_a_chunk_that_fails_leaves_the_stream_where_it_was(runner: asyncio.Runne
         first = asyncio.create_task(predict(streams, id, chunk(3, 1)))
         await store.entered.wait()
         streams.keeper.limits = replace(LIMITS, timeout=0.01)
-        with pytest.raises(DeadlineExceeded):  # while the one before it goes on
+        with pytest.raises(DeadlineExceeded):  # while the chunk before it is still being stored
             await predict(streams, id, chunk(3, 2))
         store.gate.set()
         assert (await first).seq == 1
@@ -481,7 +481,7 @@ def test_a_chunk_that_fails_leaves_the_stream_where_it_was(runner: asyncio.Runne
 
 
 def test_one_bad_chunk_among_those_that_were_sent_ahead_harms_no_other(runner: asyncio.Runner, repository: Path) -> None:
-    """Those before it are answered, and it is told what is wrong with it when it is the first."""
+    """The chunks before the bad one are answered; its error is reported when it is the first."""
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), Memory())
@@ -497,7 +497,7 @@ def test_one_bad_chunk_among_those_that_were_sent_ahead_harms_no_other(runner: a
             id = (await streams.create(served.model().spec)).id
             decoders = [decoding(chunk(2, 1)), decoding(chunk(3, 2)), bad, decoding(chunk(4, 3))]
             done = await send(id, decoders)
-            if done < 2:  # the two ran with the bad one first, and then one by one
+            if done < 2:  # the two first ran together with the bad one, and then one by one
                 done += await send(id, decoders[done:])
             with pytest.raises(error):
                 await send(id, decoders[done:])
@@ -508,7 +508,7 @@ def test_one_bad_chunk_among_those_that_were_sent_ahead_harms_no_other(runner: a
 
 
 def test_a_stream_that_has_work_waiting_does_not_expire(runner: asyncio.Runner, repository: Path) -> None:
-    """It came in time; that others were before it is not its fault. Who comes too late is told so."""
+    """A chunk that came in time must not fail because others were before it; one that comes too late gets an error that says so."""
 
     async def main() -> None:
         clock = Clock()
@@ -525,7 +525,7 @@ def test_a_stream_that_has_work_waiting_does_not_expire(runner: asyncio.Runner, 
             await predict(streams, id, chunk(1, 1))
         clock.now += LIMITS.timeout
         assert await streams.keeper.drop_expired() == 1
-        with pytest.raises(StreamExpired, match="time to live"):  # a client begins anew then, and looks for no mistake in the id
+        with pytest.raises(StreamExpired, match="time to live"):  # so the client begins anew, not looking for a mistake in the id
             await predict(streams, id, chunk(1, 1))
         await served.close()
 
@@ -549,7 +549,7 @@ def test_there_are_so_many_streams_and_no_more(runner: asyncio.Runner, repositor
 
 
 def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner, tmp_path: Path) -> None:
-    """A newer version comes: streams of the older one have so long to end, new ones begin with the newer."""
+    """When a newer version comes, streams of the older one have `drain` seconds to end; new streams begin with the newer."""
 
     async def main() -> None:
         store = Memory()
@@ -560,7 +560,7 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
         await predict(streams, id, chunk(5, 1))
         await first.close()
 
-        artifacts.build(tmp_path, seed=1)  # published, and the service is started anew
+        artifacts.build(tmp_path, seed=1)  # published, and the service is restarted
         second = await service_over(tmp_path)
         streams = streams_of(second, store, drain=1000.0)
         assert second.model().spec.version == "2"
@@ -570,7 +570,7 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
         assert (await streams.create(second.model().spec)).version == "2"
         assert len(second.catalog.loaded) == 2
 
-        streams = streams_of(second, store, drain=0.0)  # the time is over
+        streams = streams_of(second, store, drain=0.0)  # the time to drain is over
         with pytest.raises(StreamConflict, match=r"began with version 1 .* begin a new stream"):
             await predict(streams, id, chunk(1, 3))
         before = await store.count()
@@ -586,7 +586,7 @@ def test_a_stream_goes_on_with_the_version_it_began_with(runner: asyncio.Runner,
 
 
 def test_a_stream_of_a_version_that_only_another_replica_has_is_told_to_come_back(runner: asyncio.Runner, tmp_path: Path) -> None:
-    """In the middle of a rolling update a caller may meet a replica that is older than its stream."""
+    """During a rolling update, a client may reach a replica that is older than its stream."""
 
     async def main() -> None:
         store = Memory()
@@ -622,7 +622,7 @@ def test_a_stream_whose_version_is_broken_says_how(runner: asyncio.Runner, tmp_p
 
 
 class Unreached(Memory):
-    """A store that knows what time it is, and tells who has asked it for something."""
+    """A store that knows the time only after it was reached; it records that it was closed."""
 
     reached = closed = False
 
@@ -640,7 +640,7 @@ class Unreached(Memory):
 
 
 def test_a_store_is_reached_before_anything_is_called_over(runner: asyncio.Runner, repository: Path) -> None:
-    """By a clock that is wrong all streams would be."""
+    """By a wrong clock, all streams would have expired."""
 
     async def main() -> None:
         served = await service_over(repository)
@@ -659,7 +659,7 @@ def test_a_store_is_reached_before_anything_is_called_over(runner: asyncio.Runne
 
 
 class Full(Memory):
-    """A store that can be read and, while it is full, not written."""
+    """A store that can be read but, while `full`, not written."""
 
     full = False
     proofs = 0
@@ -678,7 +678,7 @@ class Full(Memory):
 def test_a_store_that_cannot_be_written_is_known_before_the_first_chunk_and_until_it_can(
     runner: asyncio.Runner, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Operators look at /health of a service that rests, too: what is read says nothing of it."""
+    """Operators look at /health of an idle service, too, and successful reads do not show that writes work."""
     clock = Clock()
     monkeypatch.setattr("app.streaming.keeper.monotonic", clock)
 
@@ -696,13 +696,13 @@ def test_a_store_that_cannot_be_written_is_known_before_the_first_chunk_and_unti
             await streams.create(served.model().spec)
         store.full = False
         await streams.create(served.model().spec)
-        assert keeper.trouble == "The disk is full."  # there is room for this one, which may be smaller than others
+        assert keeper.trouble == "The disk is full."  # this write had room, but it may be smaller than others
         store.full = True
         with pytest.raises(StoreUnavailable):
             await streams.create(served.model().spec)
         store.full = False
         await keeper.sweep()
-        assert keeper.trouble == "The disk is full."  # there is room for a proof, which may be smaller than a chunk
+        assert keeper.trouble == "The disk is full."  # the proof had room, but it may be smaller than a chunk
         clock.now += FORGIVEN + 1
         await keeper.sweep()
         assert keeper.trouble is None
@@ -753,7 +753,7 @@ def test_a_store_that_cannot_be_written_is_known_until_it_can(runner: asyncio.Ru
 
 
 class Gated(Memory):
-    """A store in which whatever comes to the gate waits before it changes anything."""
+    """A store in which each write waits at a gate before it changes anything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -775,14 +775,14 @@ class Gated(Memory):
 
 
 def counted(streams: StreamService) -> dict[str, float]:
-    """Of its streams: how many began and how they ended."""
+    """How many streams of this service began, and how they ended."""
     metrics = streams.keeper.metrics
     samples = [sample for metric in (*metrics.opened.collect(), *metrics.ended.collect()) for sample in metric.samples]
     return {each.labels.get("reason", "opened"): each.value for each in samples if each.name.endswith("_total")}
 
 
 def test_a_stream_that_cannot_start_over_leaves_the_one_before_it(runner: asyncio.Runner, repository: Path) -> None:
-    """Whatever its first chunk fails of: the old one goes on as if nothing had been asked, and none is there where none was."""
+    """If the first chunk fails for any reason, the old stream continues as before; if there was none, there is still none."""
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), store := Full())
@@ -813,7 +813,7 @@ def test_a_stream_that_cannot_start_over_leaves_the_one_before_it(runner: asynci
 
 
 def test_what_another_release_keeps_can_be_ended_and_is_not_taken_over_unasked(runner: asyncio.Runner, repository: Path) -> None:
-    """Its owner would have to wait until it expires, and can do nothing else with it."""
+    """Otherwise the owner could do nothing but wait until the stream expires."""
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), store := Memory())
@@ -841,7 +841,7 @@ def test_what_another_release_keeps_can_be_ended_and_is_not_taken_over_unasked(r
 
 
 def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, repository: Path) -> None:
-    """Another process starts over while the end is under way: the end comes after it, with its state, or not at all."""
+    """If another process starts over meanwhile, the end continues from the new stream's state or does not happen at all."""
 
     async def main() -> None:
         served, store = await service_over(repository), Gated()
@@ -853,7 +853,7 @@ def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, 
         await store.waiting.wait()
         started = await predict(streams_of(served, beside := Memory()), "s", chunk(4, 3), begin=served.model())
         assert (started.seq, started.steps) == (1, 4)
-        store._kept["s"] = beside._kept["s"]  # as another process puts it there
+        store._kept["s"] = beside._kept["s"]  # as if another process had put it there
         store.open.set()
         ended = await ending
         whole, _ = NETWORK.equations(np.concatenate([chunk(4, 3), chunk(3, 2)]).astype(np.float64), [ZERO])
@@ -865,7 +865,7 @@ def test_a_last_chunk_ends_nothing_that_it_has_not_seen(runner: asyncio.Runner, 
 
 
 def test_no_more_streams_are_begun_at_once_than_there_is_room_for() -> None:
-    """They are counted in one round trip, before the first of them is there."""
+    """All requests count the streams in one round trip, before the first new stream exists."""
 
     class Far(Memory):
         async def count(self) -> int:
@@ -882,7 +882,7 @@ def test_no_more_streams_are_begun_at_once_than_there_is_room_for() -> None:
 
 
 def test_what_expired_is_counted_once_though_two_begin_in_its_place() -> None:
-    """Two processes over one store; where that is far away, each of its answers takes a while."""
+    """Two processes share one store; a distant store takes a while for each answer."""
 
     class Far(Memory):
         async def read(self, key: str) -> bytes | None:
@@ -902,7 +902,7 @@ def test_what_expired_is_counted_once_though_two_begin_in_its_place() -> None:
 
 
 def test_starting_over_is_counted_and_needs_no_more_room(runner: asyncio.Runner, repository: Path) -> None:
-    """As many begin as end, what expired as that; and only a new id is one stream more."""
+    """Each start over counts one stream as begun and one as ended or expired; only a new id takes more room."""
 
     async def main() -> None:
         clock = Clock()
@@ -930,7 +930,7 @@ def test_starting_over_is_counted_and_needs_no_more_room(runner: asyncio.Runner,
 
 
 def test_a_stream_starts_over_what_another_release_kept(runner: asyncio.Runner, repository: Path) -> None:
-    """Nobody can go on with it, so nobody else would make room."""
+    """Nobody can continue that stream, so nobody else would free its place."""
 
     async def main() -> None:
         streams = streams_of(served := await service_over(repository), store := Memory())
@@ -956,7 +956,7 @@ def test_a_model_that_needs_whole_sequences_starts_no_stream(runner: asyncio.Run
 
 
 def test_a_chunk_is_read_again_when_its_stream_became_one_of_another_model(runner: asyncio.Runner, tmp_path: Path) -> None:
-    """Another process has ended and begun it meanwhile: what the first model took may be nothing for the second."""
+    """Another process may have replaced the stream meanwhile: the new model may not accept what the first one accepted."""
 
     async def main() -> None:
         for name in ("gyro-denoiser", "other"):
@@ -990,7 +990,7 @@ def test_a_chunk_is_read_again_when_its_stream_became_one_of_another_model(runne
 
 
 def test_who_keeps_a_bookmark_goes_on_with_the_one_that_took_its_place(runner: asyncio.Runner, tmp_path: Path) -> None:
-    """One of another model under the same id, then none: what a bookmark says decides nothing, the errors least of all."""
+    """The id then names another model's stream, then none: an outdated bookmark must not decide anything, errors least of all."""
 
     async def main() -> None:
         for name in ("gyro-denoiser", "other"):
@@ -1022,7 +1022,7 @@ def test_who_keeps_a_bookmark_goes_on_with_the_one_that_took_its_place(runner: a
 
 
 def test_who_is_not_alone_with_a_stream_keeps_no_bookmark(runner: asyncio.Runner, repository: Path) -> None:
-    """Else every chunk would be computed twice that comes after another caller's."""
+    """Otherwise every chunk that comes after another client's would be computed twice."""
 
     async def main() -> None:
         served, bookmarks = await service_over(repository), (Bookmark(), Bookmark())
@@ -1053,7 +1053,7 @@ def test_a_stream_that_takes_much_memory_has_no_bookmark(runner: asyncio.Runner,
 
 
 class Loading(Pins):
-    """In which every version is still being loaded, until it may be there."""
+    """Pins that are loading every version until the gate opens."""
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__(catalog, drain=1000.0)
@@ -1069,8 +1069,8 @@ class Loading(Pins):
 def test_a_chunk_does_not_wait_for_its_model_beyond_its_deadline(
     runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does the next one wait for the turn of one that has given up."""
-    monkeypatch.setattr("app.streaming.service.monotonic", lambda: 0.0)  # no time is lost before it asks for the model
+    """The next chunk must not wait for the turn of one that has given up."""
+    monkeypatch.setattr("app.streaming.service.monotonic", lambda: 0.0)  # no time passes before it waits for the model
 
     async def main() -> None:
         artifacts.build(tmp_path, seed=0)

@@ -13,7 +13,7 @@ from scripts.tables.recording import Column, Dataset, Recording
 
 
 def labelled(features: int, *, rows: int = 40) -> Dataset:
-    """One recording of two classes for each part."""
+    """A dataset with one recording of two classes for each part."""
     rng = np.random.default_rng(0)
 
     def part() -> tuple[Recording, ...]:
@@ -36,7 +36,7 @@ def labelled(features: int, *, rows: int = 40) -> Dataset:
 
 @pytest.mark.parametrize(("features", "rows"), [(1, 17), (513, None)])
 def test_a_method_is_fitted_once_however_many_features_there_are(features: int, rows: int | None) -> None:
-    """With so many that rows before the current one have no room, a second linear fit would be the first again."""
+    """With so many features that there is no room for earlier rows, a second linear fit would repeat the first."""
     known = Classes(labelled(features))
     network = Network(Config(task="classify", hidden=2, layers=1), features=features, outputs=2)
     known.begin(network)
@@ -47,7 +47,7 @@ def test_a_method_is_fitted_once_however_many_features_there_are(features: int, 
 
 @pytest.mark.parametrize("classes", [2, MOST_NUMBERED, MOST_NUMBERED + 1])
 def test_counts_are_drawn_while_there_is_room(classes: int, tmp_path: Path) -> None:
-    """Twice as many of each is the same picture but for the counts in it."""
+    """Doubling all counts changes only the numbers that are drawn in the picture."""
     counts = np.random.default_rng(0).integers(1, 9, (classes, classes))
     names = [f"class {index}" for index in range(classes)]
     one, other = (
@@ -57,7 +57,7 @@ def test_counts_are_drawn_while_there_is_room(classes: int, tmp_path: Path) -> N
 
 
 def test_a_picture_of_many_classes_is_no_larger(tmp_path: Path) -> None:
-    """Hundreds of classes would make one that nothing opens."""
+    """With hundreds of classes, no program could open the picture otherwise."""
     sizes = []
     for classes in (MOST_NAMED, 10 * MOST_NAMED):
         names = [f"{index}" for index in range(classes)]

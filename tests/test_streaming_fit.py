@@ -1,4 +1,4 @@
-"""Learning from recordings, from the first update to a published version: it learns, can be stopped, and is what it says."""
+"""Learning from recordings, from the first update to a published version: it can be interrupted, and serves what was trained."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {"hidden": 4, "layers": 1, "epochs": 2, "batch": 8, "chu
 
 
 def trained(data: Dataset, run: Path, **choices: Any) -> tuple[Following, Network, Checkpoint]:
-    """A whole run: the problem, the network with its best weights, and what is then on disk."""
+    """A whole run: the problem, the network with its best weights, and the checkpoint on disk."""
     run.mkdir()
     problem = Following(Config(**{"task": data.task, **SMALL, **choices}), data)
     network, checkpoint = fit.start(problem)
@@ -38,7 +38,7 @@ def trained(data: Dataset, run: Path, **choices: Any) -> tuple[Following, Networ
 
 
 def assert_same(one: Checkpoint, other: Checkpoint) -> None:
-    """Weights, optimizer and history, to the bit."""
+    """Weights, optimizer and history are equal to the bit."""
     assert one.history == other.history
     assert (one.epoch, one.best_epoch) == (other.epoch, other.best_epoch)
     for name, tensor in one.network.items():
@@ -51,7 +51,7 @@ def assert_same(one: Checkpoint, other: Checkpoint) -> None:
 
 
 def test_a_running_mean_is_learned_which_no_map_of_the_row_can_give(tmp_path: Path) -> None:
-    """It is the least that a memory is good for: the loss, 1 for the best linear answer, falls below a half."""
+    """A memory must learn at least this: the loss, which is 1 for the best linear answer, falls below a half."""
     problem, network, checkpoint = trained(smoothed(), tmp_path / "run", hidden=8, epochs=6, learning_rate=0.02)
     losses = [row["validation_loss"] for row in checkpoint.history]
     assert min(losses) < 0.5
@@ -72,7 +72,7 @@ def test_a_running_mean_is_learned_which_no_map_of_the_row_can_give(tmp_path: Pa
 
 
 def test_denoising_beats_the_moving_average(tmp_path: Path) -> None:
-    """Which beats the raw signal; and what is gained is told in decibels."""
+    """The moving average in turn beats the raw signal; the gain is reported in decibels."""
     problem, network, _ = trained(smoothed(denoise=True), tmp_path / "run", hidden=8, epochs=5, learning_rate=0.02)
     scores = problem.scores(network, "cpu")
     raw, average = scores.rows[0].values, scores.rows[1].values
@@ -83,7 +83,7 @@ def test_denoising_beats_the_moving_average(tmp_path: Path) -> None:
 
 
 def test_a_label_of_a_recording_is_learned_where_statistics_say_nothing(tmp_path: Path) -> None:
-    """Whether a signal rises or falls is to be known after its last row; the most frequent class is right in half."""
+    """Whether a signal rises or falls is known only after its last row; the most frequent class is right half of the time."""
     problem, network, checkpoint = trained(labelled(per_recording=True), tmp_path / "run", hidden=8, epochs=3, learning_rate=0.02)
     assert set(checkpoint.history[0]) == {
         "epoch", "training_loss", "validation_loss", "validation_accuracy", "validation_macro_f1",
@@ -92,13 +92,13 @@ def test_a_label_of_a_recording_is_learned_where_statistics_say_nothing(tmp_path
     assert scores.data == "the test part, 24 recordings"
     assert scores.rows[0].name == "most frequent class"
     assert scores.rows[0].values[0] == 0.5
-    assert max(row.values[0] for row in scores.rows[:-1]) < 0.8  # statistics know nothing of the way
+    assert max(row.values[0] for row in scores.rows[:-1]) < 0.8  # statistics do not show the direction
     assert scores.model.values[0] > 0.9
     assert not scores.warnings()
 
 
 def test_a_label_of_each_row_is_learned(tmp_path: Path) -> None:
-    """Which way the signal goes now: the row alone does not tell."""
+    """The label is the direction in which the signal goes now, which a single row does not show."""
     problem, network, _ = trained(labelled(per_recording=False), tmp_path / "run", hidden=8, epochs=4, learning_rate=0.02)
     scores = problem.scores(network, "cpu")
     assert scores.data.endswith(" rows")
@@ -111,7 +111,7 @@ def test_a_label_of_each_row_is_learned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("per_recording", [None, False, True], ids=["targets", "labels_of_rows", "labels_of_recordings"])
 def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, per_recording: bool | None) -> None:
-    """Ctrl-C costs the epoch it falls into and nothing else."""
+    """Ctrl-C costs only the epoch that it interrupts."""
     data = smoothed(rows=200) if per_recording is None else labelled(per_recording=per_recording, count=8, rows=12)
     problem, _, whole = trained(data, tmp_path / "whole")
     run = tmp_path / "run"
@@ -135,12 +135,12 @@ def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, p
 @pytest.mark.parametrize("task", ["denoise", "regress", "classify"])
 @pytest.mark.parametrize("cell", ["reset_before", "lstm,reset_after"])
 def test_what_was_trained_is_what_is_published(tmp_path: Path, task: str, cell: str) -> None:
-    """From recordings to a version that the service opens, every check on the way."""
+    """The whole way from recordings to a version that the service opens, with every check."""
     data = of_task(task, **({"count": 6} if task == "classify" else {"rows": 300}))
     problem, network, checkpoint = trained(data, tmp_path / "run", cell=cell, layers=cell.count(",") + 1, epochs=1)
     checkpoint.facts["scores"] = problem.scores(network, "cpu").to_dict()
     checkpoint.save(tmp_path / "run")
-    checkpoint = Checkpoint.load(tmp_path / "run", Config.from_dict)  # what is kept can be loaded without pickle's powers
+    checkpoint = Checkpoint.load(tmp_path / "run", Config.from_dict)  # a checkpoint can be loaded without the full powers of pickle
     artifact = Follower(checkpoint.config, checkpoint)  # type: ignore[arg-type]  # its config
     with publish.staging(tmp_path / "models", "model") as folder:
         artifact.write_graphs(folder)
@@ -171,7 +171,7 @@ def test_what_was_trained_is_what_is_published(tmp_path: Path, task: str, cell: 
 
 @pytest.mark.parametrize("rows", [FEW - 1, FEW])
 def test_scores_on_a_handful_of_rows_are_told_to_be_worth_little(rows: int) -> None:
-    """With the number: a run that looks good on eleven rows is taken for good."""
+    """The warning names the number: otherwise a run that looks good on eleven rows is taken for good."""
     data = of_task("regress")
     few = replace(data.test[0], features=data.test[0].features[:rows], targets=data.test[0].targets[:rows])
     problem = Following(Config(task="regress", **SMALL), replace(data, test=(few,)))
@@ -182,7 +182,7 @@ def test_scores_on_a_handful_of_rows_are_told_to_be_worth_little(rows: int) -> N
 
 @pytest.mark.parametrize("task", ["denoise", "regress", "classify"])
 def test_pictures_are_drawn_of_the_test_part(tmp_path: Path, task: str) -> None:
-    """Predictions beside the truth; and who is taken for whom."""
+    """Predictions beside the truth, or which class is mistaken for which."""
     data = of_task(task)
     problem = Following(Config(**{"task": task, **SMALL}), data)
     paths = problem.pictures(problem.network(), "cpu", tmp_path)

@@ -1,4 +1,4 @@
-"""What a stream has read before the rows that it is judged by: all that its recording has, as it would have in use."""
+"""A stream has read all earlier rows of its recording before the rows on which it is scored, as it would have in use."""
 
 import json
 from dataclasses import replace
@@ -29,13 +29,13 @@ from tests.series_files import gestures
 from tests.tables import noted, table, write
 from tests.test_evaluate_command import published, table_of
 
-ROWS, ENDS = 80, (48, 64, 80)  # of each recording, and where its parts end
+ROWS, ENDS = 80, (48, 64, 80)  # rows of each recording, and where its parts end
 SPLIT = ("0.6", "0.2", "0.2")
 Array = NDArray[np.float64]
 
 
 def machines(folder: Path, *, runs: int = 3) -> tuple[Path, Array]:
-    """Recordings of x, of y, the sum of its last 30 values, of a clean z and of a state; and x and y (runs, rows, 2)."""
+    """Recordings of x, of y (the sum of its last 30 values), and of a state; and x and y as an array (runs, rows, 2)."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(runs, ROWS)).round(4)
     y = np.stack([np.convolve(each, np.ones(30))[:ROWS] for each in x]).round(4)
@@ -55,7 +55,7 @@ def config_of(path: Path, task: str, **choices: Any) -> Config:
 
 
 def problem_of(config: Config) -> tuple[Following, Dataset, Network]:
-    """A network with random weights, whose answers hang on all rows that it has read."""
+    """The problem, its data and a network with random weights, whose answers depend on all rows that it has read."""
     dataset = load(config.wanted())
     problem = problem_over(config, dataset)
     assert isinstance(problem, Following)
@@ -68,7 +68,7 @@ def problem_of(config: Config) -> tuple[Following, Dataset, Network]:
 
 
 def streamed(network: Network, x: Array, begin: int, end: int) -> list[Array]:
-    """What the network answers in these rows to each recording, which it follows from its very first row."""
+    """The network's answers in rows `begin` to `end` of each recording, which it follows from the very first row."""
     with torch.inference_mode():
         answers = [network.answers(torch.tensor(each[None, :end, None], dtype=torch.float32))[0][0] for each in x]
     return [each[begin:].double().numpy() for each in answers]
@@ -89,7 +89,7 @@ def judged(task: Any, dataset: Dataset, answers: list[Array], truths: list[Array
 
 @pytest.mark.parametrize("task", ["regress", "denoise", "classify"])
 def test_a_part_is_scored_as_a_stream_that_runs_since_its_recording_began(tmp_path: Path, task: str) -> None:
-    """A cold start at every part has errors that no stream has in use, or spares it those that it has."""
+    """A cold start at each part would add errors that a stream in use does not have, or hide those that it has."""
     path, values = machines(tmp_path)
     problem, dataset, network = problem_of(config_of(path, task))
     metric, place = ("loss", 2) if task == "classify" else ("rmse", 0)
@@ -103,7 +103,7 @@ def test_a_part_is_scored_as_a_stream_that_runs_since_its_recording_began(tmp_pa
 
 
 def test_lagged_baselines_read_the_same_rows(tmp_path: Path) -> None:
-    """They stand beside the model: what it may read they may. Checked against the same fit of rows laid out by hand."""
+    """What the model may read, the baselines may read too. Checked against the same fit on rows that are laid out by hand."""
     path, values = machines(tmp_path)
     problem, _, network = problem_of(config_of(path, "regress"))
     scores = {row.name: row.values[0] for row in problem.scores(network, "cpu").rows}
@@ -117,7 +117,7 @@ def test_lagged_baselines_read_the_same_rows(tmp_path: Path) -> None:
     for penalty in (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0):
         inputs, truth = rows(0, ENDS[0])
         scale = values[:, : ENDS[0], 0].std()
-        added = penalty * len(inputs) * scale**2 * np.eye(inputs.shape[1])  # of weights of scaled features
+        added = penalty * len(inputs) * scale**2 * np.eye(inputs.shape[1])  # the penalty is on weights of scaled features
         added[0] = 0
         centre = np.concatenate([[0], np.full(1 + BACK, values[:, : ENDS[0], 0].mean())])
         weights = np.linalg.solve((inputs - centre).T @ (inputs - centre) + added, (inputs - centre).T @ truth)
@@ -130,7 +130,7 @@ def test_lagged_baselines_read_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_of_a_long_recording_so_many_rows_are_read_first(tmp_path: Path) -> None:
-    """What a stream has forgotten need not be read again in every epoch; and it is said."""
+    """What a stream has forgotten need not be read again in every epoch; a note says how many rows are read first."""
     rows = 2 * WARM_UP
     path = write(tmp_path, table({"x": np.sin(np.arange(rows)).round(4), "y": np.cos(np.arange(rows)).round(4)}))
     config = config_of(path, "regress", group="")
@@ -145,7 +145,7 @@ def test_of_a_long_recording_so_many_rows_are_read_first(tmp_path: Path) -> None
 
 
 def test_recordings_that_are_dealt_out_whole_have_nothing_before_them(tmp_path: Path) -> None:
-    """Parted by dates they would: but a label of a recording is told of its own rows."""
+    """If dates split the recordings they would have a lead, but a label of a whole recording is predicted from its own rows."""
     config = Config(task="classify", data=(str(gestures(tmp_path / "g.csv")),), targets=("gesture",), group="trial")
     dataset = load(config.wanted())
     assert dataset.label_per_recording
@@ -154,7 +154,7 @@ def test_recordings_that_are_dealt_out_whole_have_nothing_before_them(tmp_path: 
 
 
 def test_a_class_that_only_earlier_rows_have_is_not_in_a_part(tmp_path: Path) -> None:
-    """What is read first is not scored, so that it says nothing of the part."""
+    """The rows that are read first are not scored, so their classes do not count for the part."""
     states = ["a" if k < 40 or k % 2 else "b" for k in range(100)]
     path = write(tmp_path, table({"x": [k * k % 17 for k in range(100)], "state": [*states[:80], *["a"] * 20]}))
     dataset = load(config_of(path, "classify", group="").wanted())
@@ -162,7 +162,7 @@ def test_a_class_that_only_earlier_rows_have_is_not_in_a_part(tmp_path: Path) ->
 
 
 def test_golden_samples_are_of_rows_that_were_held_out() -> None:
-    """Not of those that are read first, which are training's."""
+    """The rows that are read first belong to training."""
     recordings = numbered([90], lead=60)
     scaling = Scaling(np.zeros(2, np.float32), np.full(2, 1e3, np.float32))
     assert sample_of(recordings, scaling)[:, 0].tolist() == list(range(61, 91))
@@ -170,7 +170,7 @@ def test_golden_samples_are_of_rows_that_were_held_out() -> None:
 
 @pytest.mark.parametrize("task", ["regress", "denoise", "classify"])
 def test_an_evaluation_follows_the_recording_to_its_test_part(tmp_path: Path, task: str) -> None:
-    """A line for each row of the test part, with what a stream over all of the file answers there; and training's scores."""
+    """Each row of the test part gets the answer of a stream over the whole file, and the scores equal those after training."""
     path, _ = machines(tmp_path)
     trained = published(tmp_path, config_of(path, task, name="model"))
     tables = {}
@@ -187,11 +187,11 @@ def test_an_evaluation_follows_the_recording_to_its_test_part(tmp_path: Path, ta
     assert list(told.values()) == pytest.approx(trained.model.values, rel=1e-3)
 
 
-# -- truth that is there only now and then ------------------------------------------------------------------------------
+# -- truth in some rows only ------------------------------------------------------------------------------------------
 
 
 def sparsely(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The same with a truth in every fifth row only: as a table has it, and with absurd values in place of what is not known."""
+    """The dataset with a truth in every fifth row only: once as a table gives it, once with absurd values for the unknown ones."""
 
     def changed(parts: tuple[Recording, ...], *, absurd: bool) -> tuple[Recording, ...]:
         found = []
@@ -202,7 +202,7 @@ def sparsely(dataset: Dataset) -> tuple[Dataset, Dataset]:
             found.append(replace(each, targets=targets, labels=labels, filled=filled))
         return tuple(found)
 
-    return tuple(  # type: ignore[return-value]  # of two
+    return tuple(  # type: ignore[return-value]  # a tuple of two
         replace(
             dataset,
             training=changed(dataset.training, absurd=absurd),
@@ -215,7 +215,7 @@ def sparsely(dataset: Dataset) -> tuple[Dataset, Dataset]:
 
 @pytest.mark.parametrize("task", ["regress", "denoise", "classify"])
 def test_what_is_not_known_changes_nothing(tmp_path: Path, task: str) -> None:
-    """Neither what training begins from, nor a loss, a baseline or a score: the same, finite numbers whatever stands there."""
+    """Unknown truth affects no initial weight, loss, baseline or score: all are finite and the same whatever is in its place."""
     found = []
     for data in sparsely(of_task(task)):
         problem = Following(Config(task=task, hidden=4, layers=1, batch=4, chunk=32), data)  # type: ignore[arg-type]  # a task
@@ -232,7 +232,7 @@ def test_what_is_not_known_changes_nothing(tmp_path: Path, task: str) -> None:
 
 
 def test_baselines_are_fitted_to_the_rows_with_a_truth() -> None:
-    """As least squares over these rows alone, each beside those before it, whether they have one or not."""
+    """The fit equals least squares over these rows alone; earlier rows are inputs whether they have a truth or not."""
     data = sparsely(of_task("regress"))[0]
     (recording,) = data.training
     fitted = linear.fit(Goal("regress"), Scaling.of([recording]), 3, training=[recording], validation=[recording])
@@ -245,7 +245,7 @@ def test_baselines_are_fitted_to_the_rows_with_a_truth() -> None:
 
 @pytest.mark.parametrize("task", ["regress", "classify"])
 def test_history_is_kept_where_truth_is_missing(tmp_path: Path, task: str) -> None:
-    """A lab value every fifth row: the answers are those of a stream over all rows, and those with a truth are scored."""
+    """With a lab value in every fifth row, the answers are those of a stream over all rows; those with a truth are scored."""
     path, values = machines(tmp_path)
     lines = path.read_text().splitlines()
     column = 3 if task == "classify" else 2

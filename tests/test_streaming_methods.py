@@ -1,4 +1,4 @@
-"""What a network is compared with, and by which measure: each against a slow and plain computation of the same."""
+"""What a network is compared with, and by which metrics: each against a slow and plain computation of the same."""
 
 from dataclasses import replace
 from math import isnan
@@ -33,7 +33,7 @@ def recording(rows: int = 200, *, features: int = 3, targets: int = 2, seed: int
 
 @pytest.mark.parametrize("penalty", [0.0, 1e-3, 1.0])
 def test_ridge_is_the_solution_of_its_equations(penalty: float) -> None:
-    """Appended rows say the same as the penalty: sqrt(penalty n) for each weight but the intercept's, to be answered 0."""
+    """The penalty equals appended rows: sqrt(penalty n) for each weight except the intercept's, with a target of 0."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((300, 4)), rng.standard_normal((300, 2))
     moments = Moments(4, 2)
@@ -49,7 +49,7 @@ def test_ridge_is_the_solution_of_its_equations(penalty: float) -> None:
 
 @pytest.mark.parametrize("back", [0, 3])
 def test_a_linear_fit_is_that_of_least_squares_on_raw_rows(back: int) -> None:
-    """Scaled, in blocks, with rows before: the map is the one that plain least squares finds."""
+    """Scaled, in blocks and with earlier rows, the fit is the one that plain least squares finds."""
     training, held_out = recording(seed=1), recording(seed=2)
     fitted = linear.fit(Goal("regress"), Scaling.of([training]), back, training=[training], validation=[training])
     x = training.features.astype(np.float64)
@@ -61,11 +61,11 @@ def test_a_linear_fit_is_that_of_least_squares_on_raw_rows(back: int) -> None:
     np.testing.assert_allclose(fitted.residual, np.sqrt(np.square(ones @ weights - training.targets).mean(axis=0)), rtol=1e-4)
     whole = fitted.linear(held_out, Piece(0, 0, 200))
     pieces = [fitted.linear(held_out, Piece(0, begin, begin + 50)) for begin in range(0, 200, 50)]
-    np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=1e-12)  # a piece has the rows before it
+    np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=1e-12)  # a piece can read the rows before it
 
 
 def test_rows_that_say_the_same_twice_are_no_trouble() -> None:
-    """Two columns that are one, and one that is constant: least squares alone would have no single answer."""
+    """With two equal columns and a constant one, plain least squares would have no single solution."""
     training = recording()
     doubled = np.concatenate([training.features, training.features[:, :1], np.full((200, 1), 3, np.float32)], axis=1)
     found = replace(training, features=doubled)
@@ -76,7 +76,7 @@ def test_rows_that_say_the_same_twice_are_no_trouble() -> None:
 
 
 def test_the_penalty_is_chosen_on_the_validation_part() -> None:
-    """With many columns and few rows, least squares of the training rows answers noise."""
+    """With many columns and few rows, a least-squares fit to the training rows predicts noise."""
     rng = np.random.default_rng(0)
     few, other = (
         Recording("few", rng.standard_normal((rows, 40)).astype(np.float32), rng.standard_normal((rows, 1)).astype(np.float32))
@@ -91,7 +91,7 @@ def test_the_penalty_is_chosen_on_the_validation_part() -> None:
 
 
 def test_spread_keeps_its_digits_far_from_zero() -> None:
-    """An hour in seconds since 1970 has a mean a million times its deviation."""
+    """An hour in seconds since 1970 has a mean a million times its standard deviation."""
     rng = np.random.default_rng(0)
     x = 1.7e9 + rng.uniform(0, 3600, (5000, 1))
     found = spread(lambda: (x[begin : begin + 700] for begin in range(0, 5000, 700)))
@@ -106,7 +106,7 @@ def test_spread_keeps_its_digits_far_from_zero() -> None:
 
 @pytest.mark.parametrize("width", [1, 2, 5, 300])
 def test_a_moving_average_is_the_mean_of_the_last_rows(width: int) -> None:
-    """Causal, and as if the first row had lasted for ever."""
+    """The average is causal; rows before the first count as equal to it."""
     found = recording()
     average = methods.Average(width, 2)
     raw = found.features[:, :2].astype(np.float64)
@@ -117,7 +117,7 @@ def test_a_moving_average_is_the_mean_of_the_last_rows(width: int) -> None:
 
 
 def test_the_moving_average_is_the_best_of_training() -> None:
-    """A baseline that was not tuned would be beaten by anything."""
+    """Any network would beat a baseline that was not tuned."""
     data = smoothed(denoise=True)
     found = methods.tuned_average(data.training)
     errors = {
@@ -129,7 +129,7 @@ def test_the_moving_average_is_the_best_of_training() -> None:
 
 
 def test_the_nearest_mean_is_that_of_the_class() -> None:
-    """In scaled features; and a class that training has not is never the nearest."""
+    """Distances are in scaled features; a class that is missing in training is never the nearest."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300)
     x = labels[:, None] * [30.0, 0.0] + rng.standard_normal((300, 2)) * [1.0, 500.0]
@@ -144,7 +144,7 @@ def test_the_nearest_mean_is_that_of_the_class() -> None:
 
 
 def test_statistics_of_a_recording_tell_levels_sizes_and_roughness() -> None:
-    """By them recordings are told apart where nothing is known of time."""
+    """They distinguish recordings without any knowledge of time."""
     found = Recording("r", np.array([[1.0], [3.0], [1.0], [3.0]], np.float32), np.zeros((4, 0), np.float32))
     unit = Scaling(np.zeros(1, np.float32), np.ones(1, np.float32))
     np.testing.assert_allclose(statistics(unit, found), [2.0, 1.0, 2.0])
@@ -153,7 +153,7 @@ def test_statistics_of_a_recording_tell_levels_sizes_and_roughness() -> None:
 
 
 def test_recordings_that_differ_in_their_statistics_are_told_apart_by_them() -> None:
-    """A network that does no better than that has learned nothing of time."""
+    """A network that does no better than these methods has learned nothing about time."""
     rng = np.random.default_rng(0)
     loud = []
     for index in range(60):
@@ -170,7 +170,7 @@ def test_recordings_that_differ_in_their_statistics_are_told_apart_by_them() -> 
 
 
 def test_errors_summed_up_equal_those_of_all_rows() -> None:
-    """However the rows come."""
+    """The result does not depend on how the rows are split."""
     rng = np.random.default_rng(0)
     truth, predictions = 1e5 + rng.standard_normal((100, 2)) * [1, 10], 1e5 + rng.standard_normal((100, 2))
     errors = Errors(2)
@@ -186,7 +186,7 @@ def test_errors_summed_up_equal_those_of_all_rows() -> None:
 
 
 def test_errors_are_told_in_a_unit_only_where_there_is_one() -> None:
-    """The mean of an error in bar and one in kelvin is neither."""
+    """The mean of an error in bar and one in kelvin has no unit."""
     deviations = np.array([3.0, 4.0])
     assert Ruler.of((Column("a", "bar"),), deviations[:1]).unit == "bar"
     same = Ruler.of((Column("a", "bar"), Column("b", "bar")), deviations)
@@ -197,14 +197,14 @@ def test_errors_are_told_in_a_unit_only_where_there_is_one() -> None:
 
 
 def test_decibels_of_a_tenth_are_twenty() -> None:
-    """And a signal that is right already cannot be made better."""
+    """A signal that is already right cannot be improved."""
     np.testing.assert_allclose(decibels(5.0, 0.5), 20)
     assert decibels(1.0, 0.0) == float("inf")
     assert isnan(decibels(0.0, 0.0))
 
 
 def test_confusion_counts_by_hand() -> None:
-    """Of three classes, one of which no one speaks of."""
+    """Of four classes, one is neither true nor predicted in any row."""
     confusion = Confusion(4)
     answers = np.array([[0.7, 0.2, 0.1, 0], [0.1, 0.8, 0.1, 0], [0.3, 0.5, 0.2, 0], [0, 0, 1.0, 0]])
     confusion.add(answers[:2], np.array([0, 0]))
@@ -219,7 +219,7 @@ def test_confusion_counts_by_hand() -> None:
 
 
 def test_the_stretch_that_is_shown_is_one_in_which_something_happens() -> None:
-    """A picture of a signal at rest says nothing."""
+    """A picture of a signal at rest shows nothing."""
     truth = np.zeros((5000, 1), np.float32)
     truth[3000:3100, 0] = np.sin(np.arange(100))
     noise = 0.01 * np.random.default_rng(0).standard_normal((5000, 1)).astype(np.float32)
@@ -240,14 +240,14 @@ def test_the_stretch_that_is_shown_is_one_in_which_something_happens() -> None:
     ids=["empty_part", "other_task", "few_features", "one_class"],
 )
 def test_data_that_cannot_be_learned_from_are_refused(changes: dict[str, Any], choices: dict[str, Any], words: str) -> None:
-    """Before hours of training, in a sentence."""
+    """The user gets one sentence before hours of training."""
     data = replace(recordings.smoothed(), **changes)
     with pytest.raises(DataError, match=words):
         Following(Config(**{"task": "regress", **choices}), data)
 
 
 def test_one_class_in_labelled_recordings_does_not_hide_another() -> None:
-    """A class that training lacks has a small probability, not none: its logarithm is finite."""
+    """A class that is missing in training gets a small probability, not zero, so that its logarithm is finite."""
     data = labelled(per_recording=True)
     data = replace(data, classes=(*data.classes, "unseen"))
     network = Following(Config(task="classify"), data).network()

@@ -1,4 +1,4 @@
-"""The network that follows a stream: graph, torch and equations agree, its scaling is inside, and no input shakes it."""
+"""The network that follows a stream: graph, torch and equations agree, it scales its input, and no input breaks it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def follower(made: Checkpoint) -> Follower:
 
 
 def opened(made: Checkpoint, folder: Path) -> Engine:
-    """As the service opens it."""
+    """The engine that the service would open."""
     artifact = follower(made)
     artifact.write_graphs(folder)
     artifact.golden().save(folder, outputs=artifact.outputs, states=artifact.states)
@@ -45,7 +45,7 @@ def opened(made: Checkpoint, folder: Path) -> Engine:
 
 
 def drawn(made: Checkpoint, lengths: list[int], *, seed: int = 0) -> list[Instance]:
-    """Instances at random, from states at random, the first from none; some values far beyond those of training."""
+    """Random instances; all but the first start from random states. Some values are far beyond those of training."""
     rng, network = np.random.default_rng(seed), network_of(made)
     mean, scale = network.mean.numpy(), network.scale.numpy()
     found = []
@@ -57,22 +57,22 @@ def drawn(made: Checkpoint, lengths: list[int], *, seed: int = 0) -> list[Instan
 
 
 def by_equations(made: Checkpoint, instances: list[Instance]) -> list[Prediction]:
-    """In float64, and left in it."""
+    """The predictions of the float64 equations, not rounded to float32."""
     network = network_of(made)
     answers = []
     for instance in instances:
         state = instance.state or tuple(np.zeros(shape, np.float32) for shape in network.stack.shapes)
         output, end = network.equations(instance.steps.astype(np.float64), tuple(each.astype(np.float64) for each in state))
-        answers.append(Prediction((output,), end))  # type: ignore[arg-type]  # more digits than the type asks for
+        answers.append(Prediction((output,), end))  # type: ignore[arg-type]  # float64, where the type says float32
     return answers
 
 
-# -- three times the same ---------------------------------------------------------------------------------------------
+# -- graph, torch and equations ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("task", "cell"), GRID)
 def test_graph_and_torch_and_the_equations_agree(tmp_path: Path, task: str, cell: str) -> None:
-    """Ragged, from random states, outputs and final states."""
+    """Ragged instances from random states: outputs and final states agree."""
     made = recordings.checkpoint(recordings.of_task(task), cell=cell, layers=2)
     engine, instances = opened(made, tmp_path), drawn(made, LENGTHS)
     expected = by_equations(made, instances)
@@ -85,7 +85,7 @@ def test_graph_and_torch_and_the_equations_agree(tmp_path: Path, task: str, cell
 @pytest.mark.parametrize("task", ["denoise", "regress", "classify"])
 @pytest.mark.parametrize("cell", ["reset_before", "lstm,reset_before"])
 def test_a_sequence_in_pieces_equals_the_whole(tmp_path: Path, task: str, cell: str) -> None:
-    """It is what streams are."""
+    """Streams depend on this."""
     made = recordings.checkpoint(recordings.of_task(task), cell=cell, layers=2)
     engine = opened(made, tmp_path)
     (instance,) = drawn(made, [60])
@@ -103,7 +103,7 @@ def test_a_sequence_in_pieces_equals_the_whole(tmp_path: Path, task: str, cell: 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_any_number_of_layers_with_and_without_bias(tmp_path: Path, bias: bool, layers: int) -> None:
-    """They are choices of a run."""
+    """Both are choices of a run."""
     made = recordings.checkpoint(recordings.smoothed(), bias=bias, layers=layers)
     engine, instances = opened(made, tmp_path), drawn(made, LENGTHS)
     assert difference(engine.predict(instances), by_equations(made, instances), engine.spec.tolerance) <= 1
@@ -111,7 +111,7 @@ def test_any_number_of_layers_with_and_without_bias(tmp_path: Path, bias: bool, 
 
 @pytest.mark.parametrize("task", ["denoise", "regress", "classify"])
 def test_the_graph_for_cuda_is_the_same_function(tmp_path: Path, task: str) -> None:
-    """Where the paper's cell is of ordinary operators: run here on the CPU, chunk by chunk."""
+    """For CUDA, the paper's cell consists of ordinary operators. The graph runs here on the CPU, chunk by chunk."""
     made = recordings.checkpoint(recordings.of_task(task))
     engine, instances = opened(made, tmp_path), drawn(made, [1, 70, 32, 3])
     spec = engine.spec.model_copy(update={"graphs": {CPU: engine.spec.graphs[CUDA]}})
@@ -141,7 +141,7 @@ def test_each_provider_has_the_graph_that_it_can_run(tmp_path: Path, cell: str, 
 @pytest.mark.parametrize("task", ["denoise", "regress", "classify"])
 @pytest.mark.parametrize("value", [1e30, -1e30, 3e38, 1e12])
 def test_an_absurd_value_gives_a_finite_answer_and_is_forgotten(tmp_path: Path, task: str, value: float) -> None:
-    """A sensor that fails for one step must not end its stream: neither that answer nor a state is infinite."""
+    """A sensor that fails for one step must not end its stream: neither the answer nor the state may become infinite."""
     made = recordings.checkpoint(recordings.of_task(task))
     engine = opened(made, tmp_path)
     (instance,) = drawn(made, [40])
@@ -155,7 +155,7 @@ def test_an_absurd_value_gives_a_finite_answer_and_is_forgotten(tmp_path: Path, 
 
 
 def test_a_stack_sees_little_of_what_is_far_off() -> None:
-    """Within three standard deviations nearly as it is, and never beyond ten."""
+    """Values within three standard deviations are nearly unchanged; none exceeds ten."""
     made = recordings.checkpoint(recordings.smoothed())
     network = network_of(made)
     seen: list[torch.Tensor] = []
@@ -168,7 +168,7 @@ def test_a_stack_sees_little_of_what_is_far_off() -> None:
 
 
 def test_a_constant_feature_is_not_divided_by_nothing() -> None:
-    """It tells nothing, and does no harm."""
+    """A constant feature carries no information and must do no harm."""
     network = Following(recordings.checkpoint(recordings.smoothed()).config, recordings.smoothed()).network()  # type: ignore[arg-type]  # its config
     assert network.scale[1] == 1
     assert network.mean[1] == 7
@@ -176,7 +176,7 @@ def test_a_constant_feature_is_not_divided_by_nothing() -> None:
 
 
 def test_scaling_is_of_the_training_part_only() -> None:
-    """What is held out must not be seen in any way."""
+    """Held-out data must not influence the network in any way."""
     data = recordings.smoothed()
     network = Following(recordings.checkpoint(data).config, data).network()  # type: ignore[arg-type]  # its config
     features = data.training[0].features.astype(np.float64)
@@ -185,7 +185,7 @@ def test_scaling_is_of_the_training_part_only() -> None:
 
 
 def test_a_large_measurement_keeps_its_digits(tmp_path: Path) -> None:
-    """Denoising adds a small correction to what was measured: nothing of the measurement is lost on the way."""
+    """Denoising adds a small correction to the measurement, whose digits must not be lost on the way."""
     data = recordings.smoothed(denoise=True)
     made = recordings.checkpoint(data)
     engine = opened(made, tmp_path)
@@ -198,9 +198,9 @@ def test_a_large_measurement_keeps_its_digits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", ["denoise", "regress"])
 def test_a_new_network_gives_the_best_linear_answer(task: str) -> None:
-    """Training begins where least squares end."""
+    """Training begins from the least-squares solution."""
     data = recordings.of_task(task)
-    data = replace(data, validation=data.training)  # which no penalty for large weights makes better
+    data = replace(data, validation=data.training)  # so that no penalty for large weights is an improvement
     problem = Following(recordings.checkpoint(data).config, data)  # type: ignore[arg-type]  # its config
     network = problem.network()
     recording = data.training[0]
@@ -216,7 +216,7 @@ def test_a_new_network_gives_the_best_linear_answer(task: str) -> None:
 
 
 def test_a_new_classifier_gives_the_frequencies_of_training() -> None:
-    """So that its first updates are not spent on them."""
+    """The first updates must not be spent on learning the frequencies."""
     data = recordings.labelled(per_recording=False)
     network = Following(recordings.checkpoint(data).config, data).network()  # type: ignore[arg-type]  # its config
     labels = np.concatenate([recording.labels for recording in data.training if recording.labels is not None])
@@ -226,7 +226,7 @@ def test_a_new_classifier_gives_the_frequencies_of_training() -> None:
 
 
 def test_a_low_precision_does_not_touch_what_is_not_trained() -> None:
-    """A large linear part in bfloat16 would drown what is to be learned."""
+    """A large linear part in bfloat16 would drown what the network is to learn."""
     made = recordings.checkpoint(recordings.smoothed())
     network = network_of(made)
     with torch.no_grad():
@@ -248,7 +248,7 @@ def rows(targets: torch.Tensor, counts: list[list[bool]], lengths: list[int] | N
 
 
 def test_loss_of_targets_is_the_mean_square_of_what_counts() -> None:
-    """In units of what the linear answer leaves of each target."""
+    """The loss is in units of the error that the linear answer leaves for each target."""
     output = torch.tensor([[[1.0, 10.0], [3.0, 0.0]], [[5.0, 20.0], [1e6, 1e6]]])
     truth = torch.zeros(2, 2, 2)
     loss = losses.of_targets(output, rows(truth, [[True, True], [True, False]], [2, 1]), torch.tensor([2.0, 10.0]))
@@ -256,7 +256,7 @@ def test_loss_of_targets_is_the_mean_square_of_what_counts() -> None:
 
 
 def test_loss_of_a_recording_is_mostly_that_of_its_last_step() -> None:
-    """Padding does not count, and each recording counts the same however long it is."""
+    """Padding does not count, and each recording has the same weight however long it is."""
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 4)
     surprise = -logits.log_softmax(dim=-1)
@@ -273,7 +273,7 @@ def test_loss_of_a_recording_is_mostly_that_of_its_last_step() -> None:
 
 
 def test_the_golden_sample_is_of_held_out_rows_from_random_states() -> None:
-    """What has been trained on would be answered well by luck; zeros would hide a state that is not read."""
+    """Rows from training might be answered well by luck; zero states would hide a state that is not read."""
     data = recordings.smoothed()
     golden = follower(recordings.checkpoint(data)).golden()
     assert [len(instance) for instance in golden.instances] == [1, 1, 2, 7, 33, 128]
@@ -285,7 +285,7 @@ def test_the_golden_sample_is_of_held_out_rows_from_random_states() -> None:
 
 
 def test_typical_rows_are_about_the_farthest_value_that_is_still_one() -> None:
-    """There digits are lost first; beside a value beyond all measure nothing else would be seen."""
+    """Digits are lost first near that value; beside an absurd one, no other error would be visible."""
     data = recordings.smoothed(rows=3000)
     problem = Following(recordings.checkpoint(data).config, data)  # type: ignore[arg-type]  # its config
     network = problem.network()
@@ -301,7 +301,7 @@ def test_typical_rows_are_about_the_farthest_value_that_is_still_one() -> None:
 
 @pytest.mark.parametrize("task", ["denoise", "regress", "classify"])
 def test_the_tolerance_allows_rounding_and_no_defect(tmp_path: Path, task: str) -> None:
-    """Right graphs pass with a margin; weights that are off by a thousandth, or two that are swapped, do not."""
+    """Correct graphs pass with a margin; weights that are off by a thousandth, or two swapped ones, fail."""
     made = recordings.checkpoint(recordings.of_task(task), hidden=16)
     engine = opened(made, tmp_path)
     golden = follower(made).golden()
@@ -329,7 +329,7 @@ def _off(spec: ModelSpec, golden: Golden, weights: dict[str, torch.Tensor], made
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_a_model_holds_in_any_units(tmp_path: Path, scale: float) -> None:
-    """Volts or microvolts: the checks that stand before publication must not hang on it."""
+    """Whether data are in volts or microvolts, the checks before publication must give the same result."""
     factor, data = np.float32(scale), recordings.smoothed()
     parts: dict[str, Any] = {
         part: tuple(Recording(each.name, each.features * factor, each.targets * factor) for each in getattr(data, part))

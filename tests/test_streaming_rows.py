@@ -1,4 +1,4 @@
-"""Which rows are trained on, from which states: every row once a pass, and never with the memory of another recording."""
+"""Which rows are trained on, from which states: every row once a pass, never with the state of another recording."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def network(*, features: int = 2, kind: type[Network] = Network, **choices: obje
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_row_is_trained_on_once_a_pass(name: str) -> None:
-    """Whatever the sizes: none is left out, none counts twice."""
+    """Whatever the sizes, no row is left out or counted twice."""
     lanes = Lanes(SIZES[name], batch=64, chunk=128, seed=0)
     expected = {(index, row): 1 for index, length in enumerate(SIZES[name]) for row in range(length)}
     for each in lanes.epoch(3)[:2]:
@@ -66,7 +66,7 @@ def test_every_row_is_trained_on_once_a_pass(name: str) -> None:
     epoch=st.integers(0, 5),
 )
 def test_pieces_of_a_recording_follow_one_another_in_its_lane(lengths: list[int], batch: int, chunk: int, epoch: int) -> None:
-    """A state is carried only into the row after the one that it comes from; and each row has its turn."""
+    """A state is carried only to the row that directly follows; and each row is trained on."""
     lanes = Lanes(lengths, batch=batch, chunk=chunk, seed=0)
     first = list(lanes.epoch(epoch)[0])
     assert rows_of(first) == {(index, row): 1 for index, length in enumerate(lengths) for row in range(length)}
@@ -83,7 +83,7 @@ def test_pieces_of_a_recording_follow_one_another_in_its_lane(lengths: list[int]
 
 @pytest.mark.parametrize("name", SIZES)
 def test_an_epoch_has_as_many_updates_as_it_says_and_enough_of_them(name: str) -> None:
-    """The learning rate follows their number; and over little data an epoch makes several passes."""
+    """The learning-rate schedule depends on this number; with little data, an epoch makes several passes."""
     lanes = Lanes(SIZES[name], batch=64, chunk=128, seed=0)
     assert lanes.updates >= LEAST_UPDATES
     for epoch in (0, 1):
@@ -93,7 +93,7 @@ def test_an_epoch_has_as_many_updates_as_it_says_and_enough_of_them(name: str) -
 
 
 def test_order_and_cuts_hang_on_seed_and_epoch_only() -> None:
-    """A run can be had again; and no two passes are alike."""
+    """A run can be reproduced, and no two passes are alike."""
 
     def drawn(seed: int, epoch: int, turn: int = 0) -> list[list[Piece]]:
         return [update.pieces for update in Lanes([3000, 500, 70], batch=4, chunk=64, seed=seed).epoch(epoch)[turn]]
@@ -101,11 +101,11 @@ def test_order_and_cuts_hang_on_seed_and_epoch_only() -> None:
     assert drawn(0, 1) == drawn(0, 1)
     assert len({str(drawn(*key)) for key in ((0, 1), (1, 1), (0, 2), (0, 1, 1))}) == 4
     begins = {piece.begin % 64 for pieces in drawn(0, 1) for piece in pieces if piece.recording == 0}
-    assert begins != {0}  # a gradient is not always cut at the same rows
+    assert begins != {0}  # the gradient is not always cut at the same rows
 
 
 def test_a_long_recording_runs_in_several_lanes_and_a_lane_takes_several_short_ones() -> None:
-    """Either alone would leave most of an update empty."""
+    """Without either of these, most of an update would be empty."""
     assert Lanes([100_000], batch=64, chunk=128, seed=0).count > 32
     short = Lanes([20] * 10_000, batch=64, chunk=128, seed=0)
     assert (short.chunk, short.count) == (20, 64)
@@ -114,7 +114,7 @@ def test_a_long_recording_runs_in_several_lanes_and_a_lane_takes_several_short_o
 
 
 def test_an_epoch_of_millions_of_rows_is_laid_out_without_copying_them() -> None:
-    """What is made ahead of an epoch are places, some bytes a piece."""
+    """Only the positions of pieces are made ahead of an epoch, some bytes each."""
     lanes = Lanes([10_000_000], batch=64, chunk=128, seed=0)
     assert lanes.passes == 1
     first = next(iter(lanes.epoch(0)[0]))
@@ -125,7 +125,7 @@ def test_an_epoch_of_millions_of_rows_is_laid_out_without_copying_them() -> None
 
 
 def test_a_state_is_carried_within_a_recording_and_reset_where_the_lane_goes_to_another() -> None:
-    """What a recording is answered must not hang on which one was in its lane before."""
+    """The answers to a recording must not depend on the recording that was in its lane before."""
     recordings = numbered([700, 30, 1, 260, 90, 90])
     lanes = Lanes([len(each.features) for each in recordings], batch=3, chunk=50, seed=0)
     summing = network(kind=Summing)
@@ -133,7 +133,7 @@ def test_a_state_is_carried_within_a_recording_and_reset_where_the_lane_goes_to_
     summing.register_forward_hook(lambda _, __, result: answered.append(result[0]))
     once = lanes.epoch(0)[0]
     assert len(list(updates.by_lanes(summing, recordings, [once], "cpu"))) == len(answered) == len(list(once))
-    begun: dict[int, float] = {}  # of each lane: the sum of the recording before the row at which the lane took it up
+    begun: dict[int, float] = {}  # for each lane: the sum of the recording's values before the row at which the lane began it
     carried = 0
     for update, output in zip(once, answered, strict=True):
         for lane, piece in enumerate(update.pieces):
@@ -148,7 +148,7 @@ def test_a_state_is_carried_within_a_recording_and_reset_where_the_lane_goes_to_
 
 @pytest.mark.parametrize("cell", ["reset_before", "reset_after", "lstm", "rnn", "lstm,reset_before"])
 def test_chunks_with_the_state_carried_equal_one_long_pass(cell: str) -> None:
-    """The gradient is cut, what is computed is not; nor by a first piece that is short."""
+    """The gradient is cut, but the result does not change; a short first piece changes nothing either."""
     (recording,) = numbered([200])
     made = network(cell=cell, layers=2)
     lanes = Lanes([200], batch=1, chunk=24, seed=0)
@@ -171,7 +171,7 @@ def test_chunks_with_the_state_carried_equal_one_long_pass(cell: str) -> None:
 
 
 def test_the_gradient_ends_where_its_update_begins() -> None:
-    """It is what keeps the memory that training takes bounded: and the weights change between two updates."""
+    """This bounds the memory of training; besides, the weights change between two updates."""
     (recording,) = numbered([300])
     made = network()
     lanes = Lanes([300], batch=1, chunk=30, seed=0)
@@ -184,7 +184,7 @@ def test_the_gradient_ends_where_its_update_begins() -> None:
 
 
 def test_padding_and_lead_do_not_count() -> None:
-    """A lead is there to be read; padding is not there at all."""
+    """A lead is read but not scored; padding is neither."""
     recordings = numbered([10, 6], lead=2)
     rows = gather(recordings, [Piece(0, 0, 5), Piece(1, 4, 6), Piece(0, 0, 0)], "cpu")
     assert rows.counts.tolist() == [[False, False, True, True, True], [True, True, False, False, False], [False] * 5]
@@ -197,7 +197,7 @@ def test_padding_and_lead_do_not_count() -> None:
 
 @pytest.mark.parametrize("most", [1, 7, 1000, BLOCK + 5])
 def test_fewer_rows_are_spread_over_all_recordings(most: int) -> None:
-    """What a linear map is fitted to comes from all of the data, not from its beginning."""
+    """A linear map must be fitted to all of the data, not only to its beginning."""
     recordings = numbered([BLOCK + 100, 300, BLOCK], lead=3)
     everything = list(blocks(recordings))
     assert sum(map(len, everything)) == 2 * BLOCK + 400 - 9
@@ -213,7 +213,7 @@ def test_fewer_rows_are_spread_over_all_recordings(most: int) -> None:
 
 @pytest.mark.parametrize(("count", "batch"), [(1, 64), (5, 2), (30, 64), (1000, 64)])
 def test_every_recording_is_in_one_batch_a_pass(count: int, batch: int) -> None:
-    """And beside others of about its length, or most of the batch were padding."""
+    """A batch holds recordings of similar length, or most of it would be padding."""
     lengths = [20 + (37 * index) % 200 for index in range(count)]
     wholes = Wholes(lengths, batch=batch, seed=0)
     batches = wholes.epoch(0)
@@ -231,13 +231,13 @@ def test_every_recording_is_in_one_batch_a_pass(count: int, batch: int) -> None:
 
 
 def test_long_recordings_make_small_batches() -> None:
-    """Memory is bounded however long they are."""
+    """Memory is bounded however long the recordings are."""
     assert Wholes([100_000] * 500, batch=64, seed=0).size * LONGEST_GRADIENT <= 65_536
     assert Wholes([100] * 500, batch=64, seed=0).size == 63
 
 
 def test_what_was_before_the_gradient_makes_the_state() -> None:
-    """The answer to a long recording is that of all its rows, though the gradient goes through the last of them only."""
+    """The answer to a long recording depends on all its rows, though the gradient goes through the last of them only."""
     recordings = [
         Recording(each.name, each.features, np.zeros((len(each.features), 0), np.float32), np.zeros(len(each.features), np.int64))
         for each in numbered([LONGEST_GRADIENT + 300, 40, LONGEST_GRADIENT + 7])
@@ -257,7 +257,7 @@ def test_what_was_before_the_gradient_makes_the_state() -> None:
 
 
 def test_following_recordings_side_by_side_equals_each_alone() -> None:
-    """They run together, and in pieces, to save time and memory: nothing may be seen of that."""
+    """Recordings run together and in pieces, to save time and memory; this must not change the answers."""
     recordings = numbered([STEPS + 30, 1, 2 * STEPS, 77, STEPS], lead=1) + numbered([90])
     made = network(cell="lstm,reset_before")
     found: dict[int, list[np.ndarray]] = {}
@@ -266,7 +266,7 @@ def test_following_recordings_side_by_side_equals_each_alone() -> None:
             map(len, found.get(answers.piece.recording, []))
         )
         found.setdefault(answers.piece.recording, []).append(answers.values)
-    assert sorted(found) == [0, 2, 3, 4, 5]  # of recording 1 there is the lead only
+    assert sorted(found) == [0, 2, 3, 4, 5]  # recording 1 has only a lead
     for index, values in found.items():
         with torch.inference_mode():
             alone, _ = made(torch.from_numpy(recordings[index].features)[None])
@@ -274,7 +274,7 @@ def test_following_recordings_side_by_side_equals_each_alone() -> None:
 
 
 def test_a_very_long_recording_is_answered_once_in_parts_that_have_warmed_up() -> None:
-    """Alone it would run for hours; cold, each part would begin with errors that a stream does not have."""
+    """As one piece it would run for hours; started cold, each part would begin with errors that a stream does not have."""
     (recording,) = numbered([2 * LONGEST + 10])
     summing = network(kind=Summing)
     sums, rows = sums_of(recording), np.zeros(len(recording.features), int)
@@ -288,7 +288,7 @@ def test_a_very_long_recording_is_answered_once_in_parts_that_have_warmed_up() -
 
 
 def test_answers_to_classes_are_probabilities() -> None:
-    """They are what is served."""
+    """The service returns these probabilities."""
     data = labelled(per_recording=False, count=3)
     torch.manual_seed(0)
     made = Network(Config(task="classify", hidden=4), features=2, outputs=2)

@@ -1,4 +1,4 @@
-"""What is kept of a stream, and which of its chunks is next."""
+"""What is stored of a stream, and which of its chunks is next."""
 
 import multiprocessing
 from itertools import accumulate
@@ -44,7 +44,7 @@ def prediction(length: int, seed: int = 0) -> Prediction:
 
 
 def find(stream: Stream, seq: int | None, steps: Array) -> ChunkAnswer | None:
-    """The answer that it got already; None when it is next."""
+    """The stored answer to this chunk; None if the chunk is next."""
     known, following = stream.place([Chunk(steps, seq)], [digest_of(steps)], SPEC)
     assert len(known) + following == 1
     return known[0] if known else None
@@ -66,7 +66,7 @@ def test_a_record_holds_all_of_a_stream(lengths: list[int]) -> None:
 
 
 def test_a_stream_goes_on_with_the_weights_that_it_began_with() -> None:
-    """A version that was made again, under its old number, would go on with a state that is not its own."""
+    """A version that was built again under its old number must not continue from a state of other weights."""
     other = SPEC.model_copy(update={"files": {**SPEC.files, "model.onnx": "f" * 64}})
     sample = SPEC.model_copy(update={"files": {**SPEC.files, GOLDEN_NAME: "f" * 64}})
     stream = done([3])._replace(weights=SPEC.weights)
@@ -75,11 +75,11 @@ def test_a_stream_goes_on_with_the_weights_that_it_began_with() -> None:
         assert stream.state_of(good) is not None
     with pytest.raises(StreamConflict, match="other files of gyro-denoiser version 1"):
         stream.state_of(other)
-    assert stream._replace(weights="").state_of(other) is not None  # as an earlier release kept it
+    assert stream._replace(weights="").state_of(other) is not None  # as an earlier release stored it
 
 
 def test_a_stream_that_the_release_before_began_stays_readable_to_it() -> None:
-    """Replicas are replaced one after the other, and may have to be put back."""
+    """Replicas are updated one after the other, and an update may be rolled back."""
     stream = done([3, 5])._replace(weights="")
     record = stream.pack()
     head = streams._HEAD.unpack_from(record)
@@ -90,7 +90,7 @@ def test_a_stream_that_the_release_before_began_stays_readable_to_it() -> None:
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=45))
 def test_a_chunk_that_was_done_is_answered_as_then(lengths: list[int]) -> None:
-    """As many as a caller may have under way: after a lost connection it sends them all again."""
+    """After a lost connection, a client sends again all the chunks that it may have under way."""
     stream = done(lengths)
     for back in range(min(len(lengths), streams.MOST_ANSWERS)):
         seq = len(lengths) - 1 - back
@@ -101,7 +101,7 @@ def test_a_chunk_that_was_done_is_answered_as_then(lengths: list[int]) -> None:
 
 
 def test_the_answers_that_are_kept_are_bounded_but_the_last_is_kept_however_long() -> None:
-    """Or a stream would grow without end, and its retries would not be safe."""
+    """A stream must not grow without end, and its last chunk can always be retried."""
     many, long = done([1] * 100), done([5, 100_000])
     assert len(many.pack()) < 2**11
     with pytest.raises(StreamConflict, match="not kept any more"):
@@ -125,7 +125,7 @@ def test_a_gap_names_the_chunk_that_is_next() -> None:
 
 
 def test_other_steps_under_a_number_that_was_done_are_refused() -> None:
-    """Were they given the stored answer, they would be lost without a word."""
+    """If they were given the stored answer, these steps would be lost without a word."""
     with pytest.raises(StreamConflict, match="done with other steps") as refused:
         find(done([4, 4, 4]), 2, chunk(4, seed=9))
     assert refused.value.expected == 3
@@ -148,7 +148,7 @@ def test_other_steps_under_a_number_that_was_done_are_refused() -> None:
 def test_chunks_that_wait_together_are_taken_as_far_as_they_follow_each_other(
     numbers: list[int | None], known: int, following: int
 ) -> None:
-    """What is wrong with a later one is told when it is the first."""
+    """The error of a later chunk is reported when that chunk is the first."""
     stream = done([4, 4, 4])
     steps = [chunk(4, number if number is not None and number < 3 else 9) for number in numbers]
     placed, new = stream.place([Chunk(*each) for each in zip(steps, numbers, strict=True)], [*map(digest_of, steps)], SPEC)
@@ -173,7 +173,7 @@ def test_chunks_that_ran_as_one_are_kept_and_answered_as_if_they_had_come_one_by
 
 
 def test_every_output_of_a_chunk_is_kept_and_given_again() -> None:
-    """A model may answer each step, and the chunk as a whole, in one go."""
+    """A model may answer each step and the chunk as a whole in one call."""
     outputs = (OutputSpec(name="whole", shape=(2, 2), time_axis=None), OutputSpec(name="each", shape=(3,)))
     spec = SPEC.model_copy(update={"outputs": outputs})
     assert not spec.divisible
@@ -215,7 +215,7 @@ def _a_tag(_: int) -> bytes:
 
 
 def test_no_two_writes_have_the_same_tag_in_any_process() -> None:
-    """A tag is how a store tells two writes of one number apart; workers are forked."""
+    """A store tells two writes of one number apart by their tags; workers are forked."""
     streams.new_tag()
     with multiprocessing.get_context("fork").Pool(2) as pool:
         tags = pool.map(_a_tag, range(100), chunksize=10) + [streams.new_tag() for _ in range(100)]
