@@ -1,4 +1,4 @@
-"""Parts do not look ahead: whatever is filled in or resampled, nothing of a later part is in an earlier one."""
+"""Parts do not look ahead: whatever is filled in or resampled, no earlier part contains anything of a later one."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -11,12 +11,12 @@ from scripts.tables.recording import Dataset, Irregular, Missing, Recording, Tas
 from tests.tables import noted, read, rows_of, table, write
 
 ROWS = 200
-BORDERS = (120, 160)  # of the parts
+BORDERS = (120, 160)  # the rows where parts end
 SPLIT = ("0.6", "0.2", "0.2")
 
 
 def cells(task: Task, missing: Missing, irregular: Irregular, *, changed: int = ROWS) -> dict[str, list[Any]]:
-    """A table with holes on both sides of the borders, and uneven times; the values from row `changed` on are others."""
+    """A table with holes on both sides of the borders, and uneven times; from row `changed` on, its values differ."""
     rng = np.random.default_rng(0)
     values, others = rng.normal(size=(2, ROWS, 3)).round(4)
     values[changed:] = 50 + 9 * others[changed:]
@@ -27,7 +27,7 @@ def cells(task: Task, missing: Missing, irregular: Irregular, *, changed: int = 
             holes[border - 2 : border + 1] = [True, False, False]
             holes[border - 3, 1] = holes[border, 1] = holes[border - 1, 2] = True
     steps = np.ones(ROWS)
-    if irregular != "error":  # so that half of the rows are not half of the time
+    if irregular != "error":  # so that half of the rows do not cover half of the time
         steps = np.where(np.arange(ROWS) < BORDERS[0], 0.9, 1.3) + 0.2 * rng.random(ROWS)
     times = np.cumsum(steps)
     table_ = {"time": [f"{each:.4f}" for each in times]}
@@ -43,7 +43,7 @@ def choices(task: Task, missing: Missing, irregular: Irregular) -> dict[str, Any
 
 
 def same(one: tuple[Recording, ...], other: tuple[Recording, ...]) -> bool:
-    """Bit for bit."""
+    """Whether the recordings are equal, bit for bit."""
     if len(one) != len(other):
         return False
     for a, b in zip(one, other, strict=True):
@@ -60,7 +60,7 @@ def same(one: tuple[Recording, ...], other: tuple[Recording, ...]) -> bool:
 @pytest.mark.parametrize("missing", get_args(Missing))
 @pytest.mark.parametrize("task", get_args(Task))
 def test_values_of_a_later_part_are_in_no_earlier_one(tmp_path: Path, task: Task, missing: Missing, irregular: Irregular) -> None:
-    """Training and validation are the same bits whatever the test part holds, and training whatever validation holds."""
+    """Training and validation are the same bits whatever the test part holds, and so is training whatever validation holds."""
 
     def parts(changed: int) -> Dataset:
         path = write(tmp_path, table(cells(task, missing, irregular, changed=changed)))
@@ -75,7 +75,7 @@ def test_values_of_a_later_part_are_in_no_earlier_one(tmp_path: Path, task: Task
 
 
 def test_times_of_a_later_part_do_not_move_the_grid_of_an_earlier_one(tmp_path: Path) -> None:
-    """The usual step is that of training: a test part that was sampled at another rate is put on that grid."""
+    """The usual step is that of training: a test part with another sample rate is resampled to that step."""
     first = cells("forecast", "error", "resample")
     second = {**first, "time": [*first["time"][: BORDERS[1]], *(f"{200 + 3.1 * k:.4f}" for k in range(1, 41))]}
     one, other = (read(write(tmp_path, table(each)), **choices("forecast", "error", "resample")) for each in (first, second))
@@ -85,7 +85,7 @@ def test_times_of_a_later_part_do_not_move_the_grid_of_an_earlier_one(tmp_path: 
 
 
 def test_a_hole_at_the_end_of_a_part_is_held_and_not_interpolated(tmp_path: Path) -> None:
-    """The line would come from the first row of the next; that part itself may use what was before it."""
+    """A line would end at the first row of the next part. That next part itself may use the rows before it."""
     values = [float(k % 7) for k in range(100)]
     holes = [k in range(57, 62) for k in range(100)]
     path = write(tmp_path, table({"x": ["" if hole else value for hole, value in zip(holes, values, strict=True)]}))
@@ -99,7 +99,7 @@ def test_a_hole_at_the_end_of_a_part_is_held_and_not_interpolated(tmp_path: Path
 
 
 def test_a_row_of_the_grid_is_of_the_part_of_the_later_row_that_it_is_drawn_from(tmp_path: Path) -> None:
-    """Between the last row of training and the first of validation it is validation's."""
+    """A grid row between the last row of training and the first of validation belongs to validation."""
     times = [0.75 * k if k < 60 else 45.5 + 1.25 * (k - 60) for k in range(100)]
     path = write(tmp_path, table({"time": times, "x": [k * k for k in range(100)]}))
     dataset = read(path, irregular="resample", period=1.0, split=SPLIT)
@@ -111,7 +111,7 @@ def test_a_row_of_the_grid_is_of_the_part_of_the_later_row_that_it_is_drawn_from
 
 
 def test_whole_recordings_are_resampled_by_the_step_of_those_of_training(tmp_path: Path) -> None:
-    """Of recordings with one label each, the later ones are not training's."""
+    """If each recording has one label, later recordings do not belong to training, and their step must not count."""
     labels = ["ok", "bad"] * 10
     columns: dict[str, list[Any]] = {"time": [], "run": [], "x": [], "state": []}
     for run, label in enumerate(labels):
@@ -128,11 +128,11 @@ def test_whole_recordings_are_resampled_by_the_step_of_those_of_training(tmp_pat
     assert [len(part) for part in (dataset.training, dataset.validation)] == [12, 4]
 
 
-# -- what resampling makes up ---------------------------------------------------------------------------------------------
+# -- rows that resampling makes up ----------------------------------------------------------------------------------------
 
 
 def gappy(folder: Path) -> Path:
-    """A row a second, of which a few are missing: 20, then 40 to 42, then 60 to 65."""
+    """One row a second, some of them missing: 20, then 40 to 42, then 60 to 65."""
     gone = {20, *range(40, 43), *range(60, 66)}
     kept = [k for k in range(100) if k not in gone]
     columns = {"time": kept, "x": [k * k for k in kept], "y": [k % 7 for k in kept], "state": ["ab"[k // 50] for k in kept]}
@@ -140,7 +140,7 @@ def gappy(folder: Path) -> Path:
 
 
 def test_targets_drawn_between_rows_far_apart_are_no_truth(tmp_path: Path) -> None:
-    """They are read, and marked; and it is said how many there are."""
+    """Such rows are read, but marked as without truth, and a note says how many there are."""
     dataset = read(gappy(tmp_path), task="regress", features=("x",), targets=("y",), irregular="resample", split=SPLIT)
     every = dataset.training + dataset.validation + dataset.test
     told = np.concatenate([each.told() for each in every])
@@ -157,7 +157,7 @@ def test_targets_drawn_between_rows_far_apart_are_no_truth(tmp_path: Path) -> No
 
 
 def test_a_forecast_reads_what_was_drawn_in_gaps_and_does_not_forecast_it(tmp_path: Path) -> None:
-    """Nor the row after, from which the line comes."""
+    """The row after a gap is not forecast either, as the line was drawn from it."""
     dataset = read(gappy(tmp_path), features=("x", "y"), irregular="resample", split=SPLIT)
     every = dataset.training + dataset.validation + dataset.test
     at = np.concatenate([each.seconds for each in every if each.seconds is not None]).astype(int)
@@ -168,7 +168,7 @@ def test_a_forecast_reads_what_was_drawn_in_gaps_and_does_not_forecast_it(tmp_pa
 
 
 def test_a_label_between_rows_far_apart_is_known_where_both_have_it(tmp_path: Path) -> None:
-    """Between two states nobody knows when one became the other."""
+    """Between two different states, nobody knows when one changed to the other."""
     kept = [k for k in range(100) if k % 25 not in (9, 10)]
     columns = {"time": kept, "x": [k * k % 17 for k in kept], "state": ["ab"[k // 10 % 2] for k in kept]}
     dataset = read(write(tmp_path, table(columns)), task="classify", targets=("state",), irregular="resample", split=SPLIT)
@@ -183,14 +183,14 @@ def test_a_label_between_rows_far_apart_is_known_where_both_have_it(tmp_path: Pa
 
 
 def test_a_grid_finer_than_the_rows_is_said_to_be_drawn(tmp_path: Path) -> None:
-    """It is what was asked for, and the scores will be flattering."""
+    """The user asked for it, but the scores will be flattering."""
     path = write(tmp_path, table({"time": range(0, 400, 10), "x": [k * k % 13 for k in range(40)]}))
     dataset = read(path, irregular="resample", period=1.0)
     assert noted(dataset, "The rows were 10 seconds apart", "drawn, not measured", "--period of 10 or longer")
 
 
 def test_of_a_slow_recording_only_the_rows_on_the_grid_are_truth(tmp_path: Path) -> None:
-    """Every second row of it would be a target that nobody measured; where no row is left, it is refused."""
+    """Every second row of the slow recording would be a target that nobody measured."""
     fast = [{"time": range(60), "x": [k * k % 13 for k in range(60)], "y": [(k + file) % 5 for k in range(60)]} for file in (0, 1)]
     slow = {"time": range(0, 120, 2), "x": [k * k % 13 for k in range(60)], "y": [k % 5 for k in range(60)]}
     paths = [write(tmp_path, table(each), f"{name}.csv") for name, each in zip("abc", [*fast, slow], strict=True)]

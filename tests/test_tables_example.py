@@ -1,4 +1,4 @@
-"""The made-up tables: they are read as they are meant, and are worth learning from."""
+"""The generated example tables: they are read as intended, and a model can learn from them."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def make(folder: Path, *options: str) -> Path:
 
 
 def test_the_transformer_is_read_without_being_told_anything(tmp_path: Path) -> None:
-    """As the first command that a user tries."""
+    """This is the first command that a user tries."""
     dataset = read(make(tmp_path, "--rows", "2000"), lead=96)
     assert names(dataset) == [*example.LOADS, "oil"]
     assert dataset.period == 3600
@@ -24,20 +24,20 @@ def test_the_transformer_is_read_without_being_told_anything(tmp_path: Path) -> 
 
 
 def test_the_transformer_repeats_daily_and_its_level_wanders(tmp_path: Path) -> None:
-    """A forecast must be possible, must not be trivial, and must read the level from its context."""
+    """A forecast must be possible but not trivial, and must need the level from its context."""
     values = everything(read(make(tmp_path)))[:, [0, 6]].astype(float)
     spread = values.std(axis=0)
     for column, size in zip(values.T, spread, strict=True):
         last = np.mean((column[24:] - column[:-24]) ** 2) / size**2
         mean = np.abs(column[:8710].mean() - column[8710:].mean()) / size
         hour = [column[hour::24].mean() for hour in range(24)]
-        assert 0.05 < last < 1.2  # yesterday tells much, and not all
+        assert 0.05 < last < 1.2  # yesterday predicts much, but not all
         assert np.std(hour) > 0.15 * size  # a day has a shape
-        assert mean > 0.05  # and the second year is not the first
+        assert mean > 0.05  # and the second year differs from the first
 
 
 def test_the_machine_has_a_reference_that_its_sensor_follows(tmp_path: Path) -> None:
-    """Noisy enough to be worth cleaning, and clean enough to be cleaned."""
+    """It is noisy enough to be worth cleaning, and clean enough to be cleaned."""
     dataset = read(make(tmp_path, "--kind", "machine"), task="denoise", features=("sensor",), targets=("reference",))
     assert dataset.features[0].unit == dataset.targets[0].unit == "deg/s"
     assert dataset.period == pytest.approx(0.02)
@@ -47,7 +47,7 @@ def test_the_machine_has_a_reference_that_its_sensor_follows(tmp_path: Path) -> 
 
 
 def test_the_classes_are_dealt_whole_to_all_parts(tmp_path: Path) -> None:
-    """With the fewest rows that the command allows."""
+    """This holds even with the fewest rows that the command allows."""
     path = make(tmp_path, "--kind", "classes", "--rows", str(9 * example.RUN))
     dataset = read(path, task="classify", targets=("state",), group="run")
     assert dataset.classes == ("healthy", "loose", "unbalanced")
@@ -56,14 +56,14 @@ def test_the_classes_are_dealt_whole_to_all_parts(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_writes_the_same_file(tmp_path: Path) -> None:
-    """And another seed another."""
+    """Another seed gives another file."""
     first = make(tmp_path, "--rows", "300").read_bytes()
     assert make(tmp_path, "--rows", "300").read_bytes() == first
     assert make(tmp_path, "--rows", "300", "--seed", "1").read_bytes() != first
 
 
 def test_wrong_use_and_failure_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """2 for what cannot be asked, 1 for what cannot be done."""
+    """Exit code 2 is for wrong use, 1 for a failure."""
     with pytest.raises(SystemExit) as exit_:
         example.main([str(tmp_path / "x.csv"), "--rows", "3"])
     assert exit_.value.code == 2

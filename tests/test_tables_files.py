@@ -1,4 +1,4 @@
-"""Files as users have them: separators, headers, encodings, globs and Parquet, and what is said where they cannot be read."""
+"""Files as users have them: separators, headers, encodings, globs and Parquet; and the errors for files that cannot be read."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ TRUTH = np.array([A, B], dtype=np.float32).T
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"], ids=["comma", "semicolon", "tab", "bar"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old-mac"])
 def test_any_separator_and_line_ending_is_told_from_the_file(tmp_path: Path, separator: str, ending: str) -> None:
-    """Nobody should have to say how their spreadsheet writes files."""
+    """Users should not have to say how their spreadsheet writes files."""
     dataset = read(write(tmp_path, table(PLAIN, separator).replace("\n", ending)))
     assert names(dataset) == ["a", "b"]
     np.testing.assert_array_equal(everything(dataset), TRUTH)
@@ -71,13 +71,13 @@ def test_columns_of_units_in_brackets_are_found_with_and_without_them(tmp_path: 
 
 
 def test_names_that_would_be_equal_without_units_keep_them(tmp_path: Path) -> None:
-    """`T (K)` and `T (degC)` are two columns."""
+    """`T (K)` and `T (degC)` are different columns."""
     dataset = read(write(tmp_path, table({"date": hourly(20), "T (K)": A, "T (degC)": B})))
     assert names(dataset) == ["T (K)", "T (degC)"]
 
 
 def test_a_second_header_row_holds_units(tmp_path: Path) -> None:
-    """Loggers write names, then units; the row must neither be data nor spoil the columns' type."""
+    """Loggers write names, then units; the row of units must not count as data or change the type of the columns."""
     lines = table(PLAIN).splitlines()
     dataset = read(write(tmp_path, "\n".join([lines[0], ",[m/s],kPa", *lines[1:]])))
     assert [(column.name, column.unit) for column in dataset.features] == [("a", "m/s"), ("b", "kPa")]
@@ -95,14 +95,14 @@ def test_rows_are_counted_as_in_the_file_below_a_preamble_and_two_header_rows(tm
 
 
 def test_a_commented_header_is_the_header(tmp_path: Path) -> None:
-    """numpy.savetxt writes the names behind a hash."""
+    """numpy.savetxt writes the names after a hash."""
     dataset = read(write(tmp_path, "# " + table(PLAIN)))
     assert names(dataset) == ["a", "b"]
     assert len(everything(dataset)) == 20
 
 
 def test_trailing_separators_make_no_columns(tmp_path: Path) -> None:
-    """Excel leaves them behind when columns were deleted."""
+    """Excel leaves separators behind when columns were deleted."""
     dataset = read(write(tmp_path, table(PLAIN).replace("\n", ",,\n")))
     assert names(dataset) == ["a", "b"]
     lines = table(PLAIN).splitlines()
@@ -111,7 +111,7 @@ def test_trailing_separators_make_no_columns(tmp_path: Path) -> None:
 
 
 def test_columns_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
-    """The second must not silently win."""
+    """The second must not replace the first in silence."""
     dataset = read(write(tmp_path, table(PLAIN).replace("date,a,b", "date,a,a")))
     assert names(dataset) == ["a", "a_2"]
     assert noted(dataset, "2 columns are called `a`", "`a_2`")
@@ -120,14 +120,14 @@ def test_columns_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_decimal_commas(tmp_path: Path, separator: str) -> None:
-    """Half of Europe writes them."""
+    """They are common in Europe."""
     dataset = read(write(tmp_path, table(PLAIN, separator).replace(".", ",")))
     np.testing.assert_array_equal(everything(dataset), TRUTH)
     assert noted(dataset, "decimal commas")
 
 
 def test_quoted_decimal_commas_between_commas(tmp_path: Path) -> None:
-    """A correct CSV, if an odd one."""
+    """This CSV is correct, if unusual."""
     dataset = read(write(tmp_path, table({"date": hourly(20), "a": [f'"{value}"'.replace(".", ",") for value in A], "b": B})))
     np.testing.assert_array_equal(everything(dataset), TRUTH)
 
@@ -137,7 +137,7 @@ def test_quoted_decimal_commas_between_commas(tmp_path: Path) -> None:
     [(",", '"1,234.5"'), (",", '"12,345"'), (";", "1.234,5"), (";", "1.234.567"), (";", "1 234"), (",", "1'234")],
 )
 def test_thousands_separators_are_refused(tmp_path: Path, separator: str, cell: str) -> None:
-    """1,234 read as 1.234 would be off by a thousand, and nobody would see it."""
+    """1,234 read as 1.234 would be wrong by a factor of a thousand, and nobody would notice."""
     decimals = [f"{k},5" if separator == ";" else f"{k}.5" for k in range(20)]
     cells = [*(str(k) for k in range(17)), cell, cell, "5"]
     path = write(tmp_path, table({"date": hourly(20), "a": decimals, "b": cells}, separator))
@@ -147,7 +147,7 @@ def test_thousands_separators_are_refused(tmp_path: Path, separator: str, cell: 
 
 
 def test_a_column_of_parted_thousands_is_refused_even_when_nobody_asked(tmp_path: Path) -> None:
-    """Left out as text it would be missed later, or never."""
+    """If it were left out as text, the user might never notice that it is missing."""
     path = write(tmp_path, table({**PLAIN, "volume": [f'"{k},000,000"' for k in range(1, 21)]}))
     with pytest.raises(DataError, match=r"row 2, column `volume`: '1,000,000' has its thousands parted"):
         read(path)
@@ -161,7 +161,7 @@ def test_a_typeset_minus_is_a_minus(tmp_path: Path) -> None:
 
 
 def test_without_a_header_columns_are_numbered(tmp_path: Path) -> None:
-    """The first row is data then, and must not be lost."""
+    """Then the first row is data, and must not be lost."""
     dataset = read(write(tmp_path, table(PLAIN).split("\n", 1)[1]))
     assert names(dataset) == ["column_2", "column_3"]
     assert dataset.period == 3600
@@ -170,14 +170,14 @@ def test_without_a_header_columns_are_numbered(tmp_path: Path) -> None:
 
 
 def test_a_header_that_counts_its_columns_is_a_header(tmp_path: Path) -> None:
-    """pandas writes 0,1,2 where nobody named the columns."""
+    """pandas writes 0,1,2 if the columns have no names."""
     dataset = read(write(tmp_path, table({"0": A, "1": [k + 0.5 for k in B]})))
     assert names(dataset) == ["0", "1"]
     assert len(everything(dataset)) == 20
 
 
 def test_a_column_that_counts_the_rows_is_no_feature(tmp_path: Path) -> None:
-    """pandas writes its index under an empty name; a network would learn the date from it."""
+    """pandas writes its index under an empty name; from it, a network would learn the date."""
     dataset = read(write(tmp_path, table({"": range(20), "date": hourly(20), "a": A, "b": B})))
     assert names(dataset) == ["a", "b"]
     assert noted(dataset, "counts the rows", "`column_1`")
@@ -185,7 +185,7 @@ def test_a_column_that_counts_the_rows_is_no_feature(tmp_path: Path) -> None:
 
 
 def test_a_column_that_is_not_there_is_named_with_its_neighbours(tmp_path: Path) -> None:
-    """A typing error should cost one look."""
+    """A user should find a typing error at one glance."""
     path = write(tmp_path, table({"date": hourly(20), "pressure": A, "flow": B}))
     with pytest.raises(
         DataError, match=r"no column `presure` \(a feature\)\. Did you mean `pressure`\? It has `date`, `pressure`, `flow`"
@@ -194,7 +194,7 @@ def test_a_column_that_is_not_there_is_named_with_its_neighbours(tmp_path: Path)
 
 
 def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
-    """They are no rows, and the rows below still have the number that an editor shows."""
+    """They do not count as rows, but the row numbers still match those in an editor."""
     lines = table(PLAIN).splitlines()
     lines[8] = lines[8].rsplit(",", 1)[0] + ",oops"
     lines.insert(4, "")
@@ -205,7 +205,7 @@ def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
-    """Cutting it short would shift values between columns."""
+    """Cutting the row short would shift values between columns."""
     lines = table({"a": [str(k) + ".5" for k in range(3000)], "b": range(3000)}).splitlines()
     lines[2000] += ",7"
     with pytest.raises(DataError, match=r"data\.csv, row 2,001: more cells than the 2 columns"):
@@ -213,7 +213,7 @@ def test_a_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
 
 
 def test_a_header_of_another_width_than_the_rows_is_refused(tmp_path: Path) -> None:
-    """Which of the columns has no name cannot be told."""
+    """Nobody can tell which of the columns has no name."""
     with pytest.raises(DataError, match="row 1: it names 2 columns, and the rows below have 3"):
         read(write(tmp_path, "a,b\n" + "".join(f"{k},{k}.5,{k * k}\n" for k in range(20))))
 
@@ -235,7 +235,7 @@ def test_a_text_column_among_the_asked_is_an_error_and_otherwise_left_out(tmp_pa
 
 
 def test_one_word_among_numbers_is_an_error_even_when_nobody_asked(tmp_path: Path) -> None:
-    """Leaving out a whole column for one broken cell would surprise more than an error does."""
+    """To leave out a whole column for one broken cell would surprise users more than an error does."""
     cells = [str(k) + ".5" for k in range(5000)]
     cells[4321] = "broken"
     with pytest.raises(DataError, match=r"row 4,323, column `a` holds 'broken'"):
@@ -243,7 +243,7 @@ def test_one_word_among_numbers_is_an_error_even_when_nobody_asked(tmp_path: Pat
 
 
 def test_a_column_that_turns_to_words_further_down_is_left_out_or_refused(tmp_path: Path) -> None:
-    """The beginning of a file says nothing of its end; mostly words is text."""
+    """The beginning of a file says nothing about its end; a column that is mostly words is text."""
     cells = ["" if k < 2000 else "word" for k in range(5000)]
     path = write(tmp_path, table({"a": cells, "b": [k + 0.5 for k in range(5000)]}))
     assert names(read(path)) == ["b"]
@@ -252,7 +252,7 @@ def test_a_column_that_turns_to_words_further_down_is_left_out_or_refused(tmp_pa
 
 
 def test_constant_columns_are_left_out_unless_asked_for(tmp_path: Path) -> None:
-    """They tell nothing, and scale badly; but who names one gets it."""
+    """They carry no information and scale badly, but a user who names one gets it."""
     path = write(tmp_path, table({**PLAIN, "fixed": [3.5] * 20}))
     dataset = read(path)
     assert names(dataset) == ["a", "b"]
@@ -263,7 +263,7 @@ def test_constant_columns_are_left_out_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_numbers_of_every_spelling_are_read_exactly(tmp_path: Path) -> None:
-    """Blanks, quotes, signs, exponents and bare points, as programs write them."""
+    """Programs write blanks, quotes, signs, exponents and numbers without a digit before or after the point."""
     cells = ["1", " 2.5", '"3.5"', "+4", "-5.", ".5", "6e1", "7E-1", "8 ", "0009", "-0", "1e+2"]
     dataset = read(write(tmp_path, table({"a": cells, "b": [k + 0.5 for k in range(12)]})), features=("a",))
     expected = [1, 2.5, 3.5, 4, -5, 0.5, 60, 0.7, 8, 9, 0, 100]
@@ -271,14 +271,14 @@ def test_numbers_of_every_spelling_are_read_exactly(tmp_path: Path) -> None:
 
 
 def test_booleans_are_numbers(tmp_path: Path) -> None:
-    """True and False are how a valve or a motor is logged."""
+    """Loggers write True and False for a valve or a motor."""
     dataset = read(write(tmp_path, table({"a": A, "on": ["True", "False"] * 10})))
     np.testing.assert_array_equal(everything(dataset)[:, 1], np.array([1, 0] * 10, dtype=np.float32))
 
 
 @pytest.mark.parametrize("word", ["True", "false", "TRUE"])
 def test_a_boolean_among_decimals_is_a_word(tmp_path: Path, word: str) -> None:
-    """It is no measurement, and 1 would pass for one."""
+    """It is not a measurement, but would be read as 1."""
     cells = [f"{k * 7 % 11}.5" for k in range(40)]
     path = write(tmp_path, table({"a": [*cells[:17], word, *cells[17:]], "b": [k * 5 % 7 for k in range(41)]}))
     with pytest.raises(DataError, match=rf"row 19, column `a` holds '{word}', which is no number"):
@@ -286,13 +286,13 @@ def test_a_boolean_among_decimals_is_a_word(tmp_path: Path, word: str) -> None:
 
 
 def test_a_file_of_one_row_is_told_so(tmp_path: Path) -> None:
-    """Not that its features are all the same in all rows."""
+    """The error must not be that every feature has the same value in all rows."""
     with pytest.raises(DataError, match=r"data\.csv has one row of data"):
         read(write(tmp_path, "time,a,b\n2024-01-01 00:00,1.5,2\n"))
 
 
 def test_a_target_of_zeros_and_ones_is_better_classified(tmp_path: Path) -> None:
-    """Its error as a number says little."""
+    """For such a target, the error of a regression means little."""
     cells = {"a": [k * 7 % 11 for k in range(40)], "fail": [k * 3 % 5 % 2 for k in range(40)], "y": [k * 3 % 5 for k in range(40)]}
     path = write(tmp_path, table(cells))
     assert noted(read(path, task="regress", targets=("fail",)), "`fail` is 0 or 1 throughout", "--task classify")
@@ -300,7 +300,7 @@ def test_a_target_of_zeros_and_ones_is_better_classified(tmp_path: Path) -> None
 
 
 def test_values_beyond_float32_are_an_error_and_too_many_digits_a_note(tmp_path: Path) -> None:
-    """Infinity would train to NaN; lost digits look like steps."""
+    """Infinity would make training give NaN; lost digits look like steps."""
     with pytest.raises(DataError, match=r"row 8, column `a`: 1e\+39 is beyond"):
         read(write(tmp_path, table({"a": [*A[:6], 1e39, *A[7:]], "b": B})))
     dataset = read(write(tmp_path, table({"a": A, "stamp": [1.7e9 + k % 7 for k in range(20)]})))
@@ -309,7 +309,7 @@ def test_values_beyond_float32_are_an_error_and_too_many_digits_a_note(tmp_path:
 
 
 def test_suspicious_sentinels_are_noted(tmp_path: Path) -> None:
-    """-999 among temperatures is a missing value that nobody declared; it is still theirs to say so."""
+    """-999 among temperatures is a missing value that nobody declared; it is for the user to declare it."""
     cells = [-999 if k % 5 == 2 else 20 + k % 3 for k in range(40)]
     dataset = read(write(tmp_path, table({"a": cells, "b": [-200 + k for k in range(40)]})))
     assert noted(dataset, "`a` is -999 in 8 rows (first: row 4)")
@@ -327,7 +327,7 @@ def test_globs_are_sorted_naturally_and_each_file_is_a_recording(tmp_path: Path)
 
 
 def test_a_file_that_is_not_there_is_answered_with_its_neighbours(tmp_path: Path) -> None:
-    """Most often it is called a little differently."""
+    """Most often the file has a slightly different name."""
     write(tmp_path, "a\n1\n", "engine_1.csv")
     with pytest.raises(DataError, match=r"does not exist\. Did you mean engine_1\.csv\?"):
         read(tmp_path / "engine1.csv")
@@ -340,7 +340,7 @@ def test_a_file_that_is_not_there_is_answered_with_its_neighbours(tmp_path: Path
 
 
 def test_files_must_agree_on_columns_and_units(tmp_path: Path) -> None:
-    """Degrees of two scales in one column would train to nonsense."""
+    """A column that mixes two temperature scales would make the model useless."""
     one = write(tmp_path, table({"date": hourly(20), "T (degC)": A, "b": B}), "one.csv")
     other = write(tmp_path, table({"date": hourly(20), "T (degF)": A, "b": B}), "two.csv")
     with pytest.raises(DataError, match=r"unit of `T` is degC in one\.csv and degF in two\.csv"):
@@ -354,7 +354,7 @@ def test_files_must_agree_on_columns_and_units(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_like_text(tmp_path: Path) -> None:
-    """Types tell more than text, and mean the same."""
+    """Parquet's types say more than text, but the result is the same."""
     dates = pl.Series(hourly(20)).str.to_datetime()
     frame = pl.DataFrame({"date": dates, "a": A, "b": pl.Series(B, dtype=pl.UInt16), "word": ["x"] * 20})
     frame.write_parquet(tmp_path / "data.parquet")
@@ -366,7 +366,7 @@ def test_parquet_is_read_like_text(tmp_path: Path) -> None:
 
 
 def test_parquet_of_zones_decimals_booleans_and_nulls(tmp_path: Path) -> None:
-    """All that a data frame may hold and that is a number."""
+    """These are all the numeric types that a data frame may hold."""
     dates = pl.Series(hourly(20)).str.to_datetime().dt.replace_time_zone("Europe/Berlin")
     gaps = [None if k in (3, 4) else float(k % 9) for k in range(20)]
     frame = pl.DataFrame(
@@ -397,13 +397,13 @@ def test_parquet_of_zones_decimals_booleans_and_nulls(tmp_path: Path) -> None:
     ids=["empty", "only-a-mark", "only-a-header", "workbook", "web-page", "json", "binary", "damaged-parquet", "blanks", "words"],
 )
 def test_what_is_no_table_is_refused_with_the_reason(tmp_path: Path, raw: bytes, why: str) -> None:
-    """Each of these has been dropped on a trainer."""
+    """Users have passed each of these to a trainer."""
     with pytest.raises(DataError, match=why):
         read(write(tmp_path, raw))
 
 
 def test_a_logger_with_four_header_rows(tmp_path: Path) -> None:
-    """Campbell's TOA5: about the file, names, units, kinds of value; the first row has as many cells as the data."""
+    """Campbell's TOA5 has rows for the file, names, units and kinds of value; its first row has as many cells as the data."""
     lines = [f'"{date}",{k * k},{a},{b}' for k, (date, a, b) in enumerate(zip(hourly(20), A, B, strict=True))]
     header = ['"TOA5","CR1000","CR1000","7"', '"TIMESTAMP","RECORD","AirT","RH"', '"TS","RN","Deg C","%"', '"","","Avg","Smp"']
     dataset = read(write(tmp_path, "\n".join([*header, *lines])))
@@ -414,7 +414,7 @@ def test_a_logger_with_four_header_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("between", ["", "\n"], ids=["close", "parted"])
 def test_a_preamble_with_as_many_cells_as_the_data_is_no_header(tmp_path: Path, between: str) -> None:
-    """Settings, a pair in each row, above the names."""
+    """The preamble has settings, one in each row, above the names."""
     preamble = "".join(f"Setting {k},value {k},note\n" for k in range(9))
     dataset = read(write(tmp_path, preamble + between + table(PLAIN)))
     assert names(dataset) == ["a", "b"]
@@ -422,21 +422,21 @@ def test_a_preamble_with_as_many_cells_as_the_data_is_no_header(tmp_path: Path, 
 
 
 def test_an_empty_row_below_the_header_is_skipped(tmp_path: Path) -> None:
-    """The names above it are the names all the same."""
+    """The names above the empty row are still the header."""
     dataset = read(write(tmp_path, table(PLAIN).replace("\n", "\n\n", 1)))
     assert names(dataset) == ["a", "b"]
     assert len(everything(dataset)) == 20
 
 
 def test_the_separator_that_a_spreadsheet_announces_is_no_row(tmp_path: Path) -> None:
-    """Excel writes `sep=;` first."""
+    """Excel writes `sep=;` as the first line."""
     dataset = read(write(tmp_path, "sep=;\n" + table(PLAIN, ";").replace(".", ",")))
     np.testing.assert_array_equal(everything(dataset), TRUTH)
 
 
 @pytest.mark.parametrize("at", [3, 4000], ids=["early", "late"])
 def test_a_quote_that_is_never_closed_is_an_error(tmp_path: Path, at: int) -> None:
-    """It swallows the rest of the file, which must not pass for its end."""
+    """Such a quote swallows the rest of the file, as if the file ended there."""
     lines = table({"a": range(5000), "b": [k + 0.5 for k in range(5000)]}).splitlines()
     lines[at] = '7,"8'
     with pytest.raises(DataError, match=r"data\.csv.* a quote is opened and never closed"):
@@ -444,13 +444,13 @@ def test_a_quote_that_is_never_closed_is_an_error(tmp_path: Path, at: int) -> No
 
 
 def test_a_header_longer_than_most_files_is_read_whole(tmp_path: Path) -> None:
-    """Thousands of channels, in less time than it takes to name them."""
+    """A file may have thousands of channels, and must be read in a short time."""
     columns = {f"a channel with a long name {k}": [(k * j) % 11 for j in range(6)] for k in range(1, 3001)}
     assert len(names(read(write(tmp_path, table(columns)), split=("0.5", "0.25", "0.25")))) > 2500
 
 
 def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
-    """Half a download."""
+    """An interrupted download leaves half a file."""
     path = write(tmp_path, table({"a": range(5000), "b": range(5000)}), "data.csv.gz")
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="is damaged"):
@@ -475,7 +475,7 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
     ids=["dates", "datetimes", "times", "decimals", "categories", "enum", "booleans", "whole", "floats", "durations", "text"],
 )
 def test_groups_in_parquet_may_be_of_any_type(tmp_path: Path, cells: pl.Series, names_: list[str]) -> None:
-    """A run is told by its day as often as by its name; what it is called is the text of that."""
+    """Runs are identified by day as often as by name; the recording's name is the text of the value."""
     half = pl.Series([0] * 20 + [1] * 20)
     columns = {"group": cells.gather(half), "a": A * 2, "b": B * 2}
     pl.DataFrame(columns).write_parquet(tmp_path / "data.parquet")
@@ -490,7 +490,7 @@ def test_groups_in_parquet_may_be_of_any_type(tmp_path: Path, cells: pl.Series, 
 
 @pytest.mark.parametrize("name", ["run", "run [ms]"])
 def test_durations_are_seconds_whatever_they_are_kept_in(tmp_path: Path, name: str) -> None:
-    """And said to be: who serves the model sends seconds."""
+    """The unit must be shown as seconds, since clients of the model must send seconds."""
     cells = pl.Series([k * k % 17 * 250 for k in range(20)]).cast(pl.Duration("ms"))
     pl.DataFrame({name: cells, "a": A}).write_parquet(tmp_path / "data.parquet")
     dataset = read(tmp_path / "data.parquet")
@@ -499,7 +499,7 @@ def test_durations_are_seconds_whatever_they_are_kept_in(tmp_path: Path, name: s
 
 
 def test_a_feature_that_gives_the_target_away_is_noted(tmp_path: Path) -> None:
-    """A column that was made of the target makes every score good, and is not there in use."""
+    """A column derived from the target makes every score good, but does not exist in use."""
     x, y = [k * k % 17 for k in range(60)], [k * k * k % 23 for k in range(60)]
     columns = {
         "x": x,
@@ -512,7 +512,7 @@ def test_a_feature_that_gives_the_target_away_is_noted(tmp_path: Path) -> None:
 
 
 def test_a_feature_that_is_a_copy_in_the_first_of_long_recordings_alone_is_not_noted(tmp_path: Path) -> None:
-    """A rig that was calibrated for an hour says nothing of the hours after it."""
+    """A rig that was calibrated for an hour says nothing about the hours after it."""
     rng = np.random.default_rng(0)
     y = rng.normal(size=220_000)
     x = np.where(np.arange(len(y)) < 150_000, y, rng.normal(size=len(y)))
@@ -523,7 +523,7 @@ def test_a_feature_that_is_a_copy_in_the_first_of_long_recordings_alone_is_not_n
 
 
 def test_groups_that_have_no_text_are_refused(tmp_path: Path) -> None:
-    """All rows would be one recording."""
+    """Otherwise all rows would be one recording."""
     pl.DataFrame({"group": [[k // 10] for k in range(20)], "a": A, "b": B}).write_parquet(tmp_path / "data.parquet")
     with pytest.raises(DataError, match=r"data\.parquet, column `group`: its values are of the type List\(Int64\)"):
         read(tmp_path / "data.parquet", group="group")
@@ -545,7 +545,7 @@ def test_groups_that_have_no_text_are_refused(tmp_path: Path) -> None:
     ids=["index", "countdown", "seconds", "many-digits", "rounded", "with-a-hole"],
 )
 def test_a_column_that_rises_evenly_is_no_feature_unless_named(tmp_path: Path, cells: Any) -> None:
-    """It tells when a row was taken, and nothing of rows to come; what it may be, and what to pass, is said."""
+    """It shows when a row was taken, which says nothing about later rows. A note says what it may be and which options to pass."""
     path = write(tmp_path, table({"elapsed": cells, "a": A, "b": B}))
     dataset = read(path)
     assert names(dataset) == ["a", "b"]
@@ -556,7 +556,7 @@ def test_a_column_that_rises_evenly_is_no_feature_unless_named(tmp_path: Path, c
 
 
 def test_a_named_time_makes_other_clocks_no_question(tmp_path: Path) -> None:
-    """Nothing is asked for that is already known."""
+    """A user must not be asked for what is already known."""
     dataset = read(write(tmp_path, table({**PLAIN, "record": range(100, 120)})))
     assert names(dataset) == ["a", "b"]
     assert noted(dataset, "rise evenly", "`record`")
@@ -564,7 +564,7 @@ def test_a_named_time_makes_other_clocks_no_question(tmp_path: Path) -> None:
 
 
 def test_where_all_columns_rise_evenly_they_are_learned_from_and_said(tmp_path: Path) -> None:
-    """There is nothing else; a file of one ramp is somebody's first try."""
+    """There is nothing else to learn from, and a file with a single ramp is a typical first try."""
     dataset = read(write(tmp_path, table({"a": range(20), "b": range(0, 40, 2)})))
     assert names(dataset) == ["a", "b"]
     assert noted(dataset, "All that is learned from rises evenly", "`a`, `b`")
@@ -576,12 +576,12 @@ def test_where_all_columns_rise_evenly_they_are_learned_from_and_said(tmp_path: 
     ids=["wavers", "faster", "stairs", "saw", "uneven"],
 )
 def test_a_column_that_does_not_rise_evenly_is_measured(tmp_path: Path, cells: list[float]) -> None:
-    """A counter of energy rises too, and not evenly."""
+    """A measured column, such as an energy counter, may rise too, but not evenly."""
     assert names(read(write(tmp_path, table({"x": cells, "other": [k * 7 % 5 for k in range(20)]})))) == ["x", "other"]
 
 
 def test_a_clock_that_begins_anew_in_each_group_is_the_time(tmp_path: Path) -> None:
-    """Every recording from zero: the column falls at each beginning, and rises in each of them."""
+    """If every recording begins at zero, the column falls where a new one begins, and rises within each of them."""
     runs = [k // 10 for k in range(60)]
     columns = {"run": runs, "t": [0.5 * (k % 10) for k in range(60)], "i": [k % 10 for k in range(60)], "a": A * 3}
     dataset = read(write(tmp_path, table(columns)), group="run")

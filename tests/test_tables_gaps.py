@@ -1,4 +1,4 @@
-"""Cells with nothing in them: what is said, and what each of the choices makes of them."""
+"""Missing cells: which errors and notes they give, and what each choice of --missing does with them."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -21,7 +21,7 @@ HOLES = (3, 4, 11)
 
 
 def write_holes(folder: Path, spelled: str = "") -> Path:
-    """20 rows whose `a` is missing in three; it rises evenly, and so has to be named."""
+    """20 rows in which `a` is missing three times; `a` rises evenly, so tests must name it as a feature."""
     cells: list[Any] = [spelled if k in HOLES else k + 0.5 for k in range(20)]
     return write(folder, table({"date": hourly(20), "a": cells, "b": [k * k for k in range(20)]}))
 
@@ -34,7 +34,7 @@ def read_holes(folder: Path, spelled: str = "", **choices: Any) -> Dataset:
     "spelled", ["", "NA", "NaN", "nan", "null", "-", "inf", "-inf", "N/A", "?", '""', " ", "None", "#N/A", "1.#QNAN"]
 )
 def test_missing_cells_are_an_error_with_counts_and_the_first_place(tmp_path: Path, spelled: str) -> None:
-    """In every spelling; and the text tells the ways on."""
+    """This holds for every spelling, and the message names the choices."""
     if spelled == "1.#QNAN":
         with pytest.raises(DataError, match=r"row 5, column `a` holds '1\.#QNAN'"):
             read_holes(tmp_path, spelled)
@@ -48,7 +48,7 @@ def test_missing_cells_are_an_error_with_counts_and_the_first_place(tmp_path: Pa
 @pytest.mark.parametrize("cell", ["-999", "-999.0", "-9.99e2"])
 @pytest.mark.parametrize("word", [False, True], ids=["numbers", "beside words"])
 def test_numbers_that_mean_a_missing_value_are_missing(tmp_path: Path, cell: str, word: bool) -> None:
-    """In features and in truth; where another cell is spelled NA too."""
+    """This holds for features and for truth, even in a column that spells missing cells as NA too."""
     a = [cell if k == 7 else "NA" if word and k == 9 else k * 7 % 11 for k in range(40)]
     path = write(tmp_path, table({"a": a, "y": [cell if k == 30 else k * 3 % 5 for k in range(40)]}))
     count = 3 if word else 2
@@ -69,14 +69,14 @@ def test_a_number_that_means_a_missing_value_is_found_beside_true_and_false_and_
 
 
 def test_a_number_that_means_a_missing_value_is_no_label(tmp_path: Path) -> None:
-    """-1 is what many call a row without one."""
+    """Many tables use -1 for a row without a label."""
     path = write(tmp_path, table({"x": [k * 7 % 11 for k in range(60)], "state": [(-1, 0, 1)[k // 2 % 3] for k in range(60)]}))
     dataset = read(path, task="classify", targets=("state",), na=(-1.0,), missing="drop")
     assert dataset.classes == ("0", "1")
 
 
 def test_where_truth_alone_is_missing_no_filling_is_offered(tmp_path: Path) -> None:
-    """It would not be done; of a forecast, whose targets are read too, it would."""
+    """Truth is never filled in. A forecast reads its targets, too, so filling is offered there."""
     path = write(tmp_path, table({"a": [k * 7 % 11 for k in range(40)], "y": [k * 3 % 5 if k % 4 else "" for k in range(40)]}))
     with pytest.raises(DataError, match="truth, which is never filled in: with --missing drop such rows are read") as told:
         read(path, task="regress", targets=("y",))
@@ -86,12 +86,12 @@ def test_where_truth_alone_is_missing_no_filling_is_offered(tmp_path: Path) -> N
 
 
 def test_missing_cells_of_columns_that_are_not_used_do_not_matter(tmp_path: Path) -> None:
-    """Only what is learned from has to be whole."""
+    """Only the columns in use have to be complete."""
     assert len(everything(read(write_holes(tmp_path), features=("b",)))) == 20
 
 
 def test_drop_cuts_the_recording_where_a_row_is_missing(tmp_path: Path) -> None:
-    """A network must not see rows as neighbours that are not."""
+    """A network must not read rows as neighbours that are not neighbours."""
     dataset = read_holes(tmp_path, missing="drop", split=("0.7", "0.1", "0.2"))
     assert [len(each.features) for each in dataset.training] == [3, 6, 2]
     assert noted(dataset, "3 cells of 40 are missing", "3 rows dropped, 3 pieces left")
@@ -99,7 +99,7 @@ def test_drop_cuts_the_recording_where_a_row_is_missing(tmp_path: Path) -> None:
 
 
 def test_hold_carries_the_last_value_on(tmp_path: Path) -> None:
-    """As a sensor does that reports changes only."""
+    """Sensors that report only changes expect this."""
     dataset = read_holes(tmp_path, missing="hold")
     expected = np.arange(20) + 0.5
     expected[[3, 4]], expected[11] = 2.5, 10.5
@@ -108,7 +108,7 @@ def test_hold_carries_the_last_value_on(tmp_path: Path) -> None:
 
 
 def test_interpolate_draws_a_straight_line(tmp_path: Path) -> None:
-    """`a` rises evenly, so that the line is the truth."""
+    """`a` rises evenly, so the line equals the truth."""
     dataset = read_holes(tmp_path, missing="interpolate")
     assert everything(dataset)[:, 0].tolist() == [k + 0.5 for k in range(20)]
     assert noted(dataset, "interpolated")
@@ -123,7 +123,7 @@ def test_interpolation_goes_by_time_where_rows_are_uneven(tmp_path: Path) -> Non
 
 
 def test_missing_cells_are_counted_before_rows_are_resampled(tmp_path: Path) -> None:
-    """The counts are those of the file, not of a grid; and holes in it are filled after it is made."""
+    """The counts are those of the file, not of the grid; holes are filled after resampling."""
     times = [k + 0.3 * (k % 2) for k in range(40)]
     path = write(tmp_path, table({"time": times, "a": ["" if k == 7 else times[k] for k in range(40)]}))
     with pytest.raises(DataError, match=r"1 cell of 40 is missing \(1 of `a`; first: data\.csv, row 9, column `a`\)"):
@@ -143,7 +143,7 @@ def test_ends_that_cannot_be_filled_are_dropped(tmp_path: Path, missing: str, ke
 
 
 def test_a_column_without_a_value_is_left_out_or_refused(tmp_path: Path) -> None:
-    """Dropping the rows would drop them all."""
+    """Dropping its rows would drop every row."""
     path = write(tmp_path, table({"a": ["NA"] * 20, "b": [k * k for k in range(20)]}))
     assert noted(read(path), "`a`", "no value at all")
     with pytest.raises(DataError, match="`a` holds no value at all"):
@@ -151,7 +151,7 @@ def test_a_column_without_a_value_is_left_out_or_refused(tmp_path: Path) -> None
 
 
 def test_dropping_every_row_is_an_error(tmp_path: Path) -> None:
-    """Two columns that are never measured together."""
+    """The two columns are never measured together."""
     apart = {"a": [k if k % 2 else "" for k in range(20)], "b": ["" if k % 2 else k for k in range(20)]}
     path = write(tmp_path, table(apart))
     with pytest.raises(DataError, match=r"no row is left. `a` has most of them: leave it out, or choose another --missing\.$"):
@@ -163,7 +163,7 @@ def test_dropping_every_row_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["drop", "hold", "interpolate"])
 def test_a_row_whose_label_is_missing_is_read_and_marked(tmp_path: Path, missing: str) -> None:
-    """A label that nobody gave would be learned, and count as right; `none` is one. What is measured there is signal."""
+    """A missing label must not be learned or scored as if it were one; `none` is a label. The row's features are still read."""
     cells = ["none", "none", "", "on", "on"] * 4
     path = write(tmp_path, table({"x": range(20), "state": cells}))
     with pytest.raises(DataError, match=r"4 cells of 40 are missing \(4 of `state`; first: data\.csv, row 4, column `state`"):
@@ -181,7 +181,7 @@ def test_a_row_whose_label_is_missing_is_read_and_marked(tmp_path: Path, missing
 
 @pytest.mark.parametrize("missing", ["drop", "hold"])
 def test_the_one_label_of_a_recording_holds_for_all_of_its_rows(tmp_path: Path, missing: str) -> None:
-    """Whichever of them it stands in, a row without the feature included; a recording without any is left out."""
+    """The label may be in any row, even one without the feature; a recording without any label is left out."""
     columns = {
         "run": [run for run in range(9) for _ in range(5)],
         "x": ["" if k == 30 else float(k * k % 17) for k in range(45)],
@@ -202,7 +202,7 @@ def test_the_one_label_of_a_recording_holds_for_all_of_its_rows(tmp_path: Path, 
 
 
 def test_a_piece_without_a_truth_is_not_learned_from(tmp_path: Path) -> None:
-    """Between two holes of a feature there may be none; a part needs some."""
+    """A piece between two holes of a feature may have no truth; the whole part needs some."""
     cells = {
         "x": ["" if k in (10, 20) else float(k * k % 17) for k in range(60)],
         "y": [k % 7 if k > 20 else "" for k in range(60)],
@@ -217,7 +217,7 @@ def test_a_piece_without_a_truth_is_not_learned_from(tmp_path: Path) -> None:
 
 
 def test_truth_that_stands_in_rows_of_its_own_takes_hold(tmp_path: Path) -> None:
-    """Sensor and laboratory in one table: cut at each row of the laboratory, no part has a truth, however it is split."""
+    """Sensor and laboratory in separate rows: if each laboratory row is dropped, no part has a truth, however the table is cut."""
     cells = {
         "x": ["" if k % 5 == 4 else float(k * k % 17) for k in range(100)],
         "y": [k % 7 if k % 5 == 4 else "" for k in range(100)],
@@ -232,7 +232,7 @@ def test_truth_that_stands_in_rows_of_its_own_takes_hold(tmp_path: Path) -> None
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 @pytest.mark.parametrize("task", ["denoise", "regress"])
 def test_targets_are_never_filled(tmp_path: Path, task: str, missing: str) -> None:
-    """Features are; where the target is missing the row is read, and marked."""
+    """Features are filled; a row whose target is missing is read, but marked as without truth."""
     x, y = [float(k * k) for k in range(40)], [float(k % 7) for k in range(40)]
     cells = {"x": ["" if k == 5 else x[k] for k in range(40)], "y": ["" if k in (10, 11, 33) else y[k] for k in range(40)]}
     path = write(tmp_path, table(cells))
@@ -248,7 +248,7 @@ def test_targets_are_never_filled(tmp_path: Path, task: str, missing: str) -> No
 
 @pytest.mark.parametrize(("missing", "untrue"), [("hold", {20, 21, 26}), ("interpolate", {20, 21, 22, 26, 27, 31})])
 def test_a_forecast_knows_which_rows_were_filled(tmp_path: Path, missing: str, untrue: set[int]) -> None:
-    """They are read; but they are no truth, nor is the row from which a line was drawn back into the one before it."""
+    """Filled rows are read but are no truth; nor is the row after them, from which an interpolated line was drawn."""
     cells = {
         "x": ["" if k == 30 else float(k * k) for k in range(100)],
         "y": ["" if k in (20, 21, 26) else float(k % 7) for k in range(100)],
@@ -266,7 +266,7 @@ def test_a_forecast_knows_which_rows_were_filled(tmp_path: Path, missing: str, u
 
 
 def test_the_digest_covers_which_rows_were_filled(tmp_path: Path) -> None:
-    """A run that goes on with other truth is another run."""
+    """A run that is resumed with other truth would be another run."""
     dataset = read_holes(tmp_path, missing="hold")
     (training,) = dataset.training
     assert training.filled is not None
@@ -276,7 +276,7 @@ def test_the_digest_covers_which_rows_were_filled(tmp_path: Path) -> None:
 
 
 def test_recordings_without_anything_to_fill_with_are_left_out_by_name(tmp_path: Path) -> None:
-    """A sensor that was not plugged in; and the recordings of a class are dealt out without it."""
+    """This happens when a sensor was not plugged in; the other recordings of the class are split without it."""
     states, runs = ["ok", "bad"] * 4, range(8)
     columns = {
         "run": [run for run in runs for _ in range(5)],
@@ -291,7 +291,7 @@ def test_recordings_without_anything_to_fill_with_are_left_out_by_name(tmp_path:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(missing=arrays(np.bool_, st.tuples(st.integers(6, 40), st.integers(1, 3))))
 def test_cutting_loses_no_good_row_and_keeps_no_bad_one(tmp_path: Path, missing: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-    """Whatever the pattern: the rows that are whole, all of them, in order, and each piece is unbroken."""
+    """Whatever the pattern: all complete rows are kept, in order, and each piece is contiguous."""
     rows, width = missing.shape
     columns = {f"c{i}": ["" if missing[k, i] else k + 0.25 * i for k in range(rows)] for i in range(width)}
     path = write(tmp_path, table({"row": range(rows), **columns}))
@@ -312,7 +312,7 @@ def test_cutting_loses_no_good_row_and_keeps_no_bad_one(tmp_path: Path, missing:
 @settings(max_examples=60)
 @given(missing=arrays(np.bool_, st.integers(3, 40)), times=st.integers(0, 2**32))
 def test_filling_equals_the_slow_way(missing: np.ndarray[Any, np.dtype[np.bool_]], times: int) -> None:
-    """Row by row, in Python."""
+    """The slow way goes row by row, in Python."""
     rng = np.random.default_rng(times)
     where = np.cumsum(rng.integers(1, 9, len(missing)))
     column = rng.normal(size=len(missing)).astype(np.float32)
@@ -333,11 +333,11 @@ def test_filling_equals_the_slow_way(missing: np.ndarray[Any, np.dtype[np.bool_]
 
 
 def test_filling_does_not_touch_what_was_there(tmp_path: Path) -> None:
-    """A large file, with holes in a tenth of it."""
+    """The file is large, with holes in a tenth of its cells."""
     rng = np.random.default_rng(0)
     values = rng.normal(size=(5000, 3)).round(4)
     holes = rng.random(values.shape) < 0.1
-    holes[[0, 3499, 4249, -1]] = False  # nothing is drawn across the end of a part
+    holes[[0, 3499, 4249, -1]] = False  # no line is drawn across the end of a part
     cells = {f"c{i}": ["NA" if holes[k, i] else values[k, i] for k in range(5000)] for i in range(3)}
     path = write(tmp_path, table(cells))
     for missing in ("hold", "interpolate"):

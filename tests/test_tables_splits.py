@@ -1,4 +1,4 @@
-"""Roles and parts: which column is what, what goes to training, validation and test, and that nothing is in two of them."""
+"""Roles and parts: the role of each column, the rows of training, validation and test, and that no row is in two of them."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.tables import everything, hourly, names, noted, read, rows_of, table,
 
 
 def write_rows(folder: Path, count: int = 100, name: str = "data.csv") -> Path:
-    """`row` counts from 0, so that a row tells where it came from; not evenly, so that it is no clock."""
+    """`row` counts from 0, so that it shows where a row came from; not evenly, or it would be taken for a clock."""
     rows = [k + 0.5 * (k % 2) for k in range(count)]
     return write(folder, table({"date": hourly(count), "row": rows, "b": [k % 7 for k in range(count)]}), name)
 
@@ -24,14 +24,14 @@ def parts(dataset: Dataset) -> list[list[int]]:
 
 
 def test_fractions_cut_in_the_order_of_time(tmp_path: Path) -> None:
-    """The future is never trained on."""
+    """A model is never trained on the future."""
     dataset = read(write_rows(tmp_path), split=("0.6", "0.2", "0.2"))
     assert parts(dataset) == [list(range(60)), list(range(60, 80)), list(range(80, 100))]
     assert noted(dataset, "Training: 60 rows of data.csv, from 2020-01-01 00:00 to 2020-01-03 11:00")
 
 
 def test_row_counts_are_taken_literally(tmp_path: Path) -> None:
-    """Published splits are given so; what is left over at the end is not used, and said."""
+    """Published splits are given in rows. Rows left over at the end are not used, and a note says so."""
     dataset = read(write_rows(tmp_path), split=("50", "20", "10"))
     assert parts(dataset) == [list(range(50)), list(range(50, 70)), list(range(70, 80))]
     assert noted(dataset, "20 rows after the test part not used")
@@ -40,7 +40,7 @@ def test_row_counts_are_taken_literally(tmp_path: Path) -> None:
 
 
 def test_dates_end_their_parts_and_are_not_in_them(tmp_path: Path) -> None:
-    """Midnight belongs to the new day."""
+    """Midnight belongs to the day that it begins."""
     dataset = read(write_rows(tmp_path), split=("2020-01-03", "2020-01-04 12:00", "2020-01-05"))
     assert parts(dataset) == [list(range(48)), list(range(48, 84)), list(range(84, 96))]
 
@@ -63,20 +63,20 @@ def test_dates_end_their_parts_and_are_not_in_them(tmp_path: Path) -> None:
     ],
 )
 def test_splits_that_cannot_be_are_refused(tmp_path: Path, split: tuple[str, ...], why: str) -> None:
-    """With what was wrong about them."""
+    """The error says what is wrong with the split."""
     with pytest.raises(DataError, match=why):
         read(write_rows(tmp_path), split=split)
 
 
 def test_dates_need_a_column_of_dates(tmp_path: Path) -> None:
-    """Seconds since the start have none."""
+    """Seconds since the start are not dates."""
     path = write(tmp_path, table({"time": range(50), "a": [k * k for k in range(50)]}))
     with pytest.raises(DataError, match="needs a column of dates"):
         read(path, split=("2020-01-03", "2020-01-04", "2020-01-05"))
 
 
 def test_validation_and_test_may_read_the_rows_before_them(tmp_path: Path) -> None:
-    """The context of the first forecast lies in the part before; it is marked, and never predicted."""
+    """The context of the first forecast is in the part before; those rows are marked, and never predicted."""
     dataset = read(write_rows(tmp_path), split=("0.6", "0.2", "0.2"), lead=12)
     assert [each.lead for each in (*dataset.training, *dataset.validation, *dataset.test)] == [0, 12, 12]
     assert [int(row) for row in dataset.test[0].features[:, 0]] == list(range(68, 100))
@@ -87,7 +87,7 @@ def test_validation_and_test_may_read_the_rows_before_them(tmp_path: Path) -> No
 
 
 def test_the_lead_does_not_reach_across_a_gap(tmp_path: Path) -> None:
-    """Rows on the other side of a hole are no context."""
+    """Rows before a gap are not context for rows after it."""
     cells = ["" if k == 75 else k + 0.5 * (k % 2) for k in range(100)]
     path = write(tmp_path, table({"row": cells, "b": [k % 7 for k in range(100)]}))
     dataset = read(path, split=("0.6", "0.2", "0.2"), lead=12, missing="drop")
@@ -97,7 +97,7 @@ def test_the_lead_does_not_reach_across_a_gap(tmp_path: Path) -> None:
 
 
 def test_parts_too_short_to_predict_in_are_an_error(tmp_path: Path) -> None:
-    """A context of 80 rows leaves nothing of 60."""
+    """60 rows are too few for a context of 80."""
     with pytest.raises(
         DataError, match=r"The training part has 60 rows, in pieces of no more than the 80 rows that a prediction reads"
     ):
@@ -105,7 +105,7 @@ def test_parts_too_short_to_predict_in_are_an_error(tmp_path: Path) -> None:
 
 
 def test_each_recording_is_cut_by_itself(tmp_path: Path) -> None:
-    """So that every machine is in every part; counts of rows would mean something else in each."""
+    """This puts every machine in every part; a number of rows would mean something else for each recording."""
     paths = [write_rows(tmp_path, count, f"run{count}.csv") for count in (100, 50)]
     dataset = read(*paths, split=("0.6", "0.2", "0.2"))
     assert [len(each.features) for each in dataset.training] == [60, 30]
@@ -115,7 +115,7 @@ def test_each_recording_is_cut_by_itself(tmp_path: Path) -> None:
 
 
 def monthly(folder: Path, *, months: int = 4, rows: int = 240) -> Path:
-    """One series of hourly rows in several files."""
+    """One series of hourly rows, in one file a month."""
     for month in range(months):
         start = str(np.datetime64("2023-01-01T00:00") + month * rows * np.timedelta64(3600, "s"))
         cells = {"time": hourly(rows, start=start), "x": [(k * 7 + month) % 11 for k in range(rows)]}
@@ -124,7 +124,7 @@ def monthly(folder: Path, *, months: int = 4, rows: int = 240) -> Path:
 
 
 def test_training_that_reaches_past_the_test_part_of_others_is_warned_of(tmp_path: Path) -> None:
-    """Its scores would be of times that it has seen; the split that is advised mends it."""
+    """The scores would be of times that the model has seen; the suggested split avoids this."""
     files = monthly(tmp_path)
     dataset = read(files, lead=24)
     (told,) = (note for note in dataset.notes if note.startswith("Warning"))
@@ -138,7 +138,7 @@ def test_training_that_reaches_past_the_test_part_of_others_is_warned_of(tmp_pat
 
 @pytest.mark.parametrize("times", [None, list(range(40))], ids=["none", "seconds"])
 def test_recordings_without_dates_are_not_warned_of(tmp_path: Path, times: list[int] | None) -> None:
-    """Nobody knows which of them was first."""
+    """Nobody knows which of them was recorded first."""
     for name in ("a.csv", "b.csv"):
         cells = {"x": [k * 7 % 11 for k in range(40)]}
         write(tmp_path, table({"time": times, **cells} if times else cells), name)
@@ -146,7 +146,7 @@ def test_recordings_without_dates_are_not_warned_of(tmp_path: Path, times: list[
 
 
 def test_rows_of_groups_may_be_interleaved(tmp_path: Path) -> None:
-    """As a logger of many sensors writes them; each group keeps its order and its row numbers."""
+    """A logger of many sensors writes such files; each group keeps its order and its row numbers."""
     times = [text for text in hourly(40) for _ in range(3)]
     columns = {"date": times, "who": ["x", "y", "z"] * 40, "a": range(120), "b": [k % 5 for k in range(120)]}
     dataset = read(write(tmp_path, table(columns)), group="who", features=("a", "b"))
@@ -169,7 +169,7 @@ def test_rows_of_groups_may_be_interleaved(tmp_path: Path) -> None:
     lead=st.integers(0, 6),
 )
 def test_no_target_row_is_in_two_parts(tmp_path: Path, count: int, holes: set[int], cuts: tuple[int, ...], lead: int) -> None:
-    """Whatever the holes and the split: parts are disjoint and in order, and a lead is what comes right before."""
+    """Whatever the holes and the split, parts are disjoint and in order, and a lead consists of the rows just before."""
     cells = ["" if k in holes else float(k) for k in range(count)]
     path = write(tmp_path, table({"row": cells, "b": [k % 7 for k in range(count)]}))
     split = tuple(f"{cut / sum(cuts):.6f}" for cut in cuts)
@@ -193,7 +193,7 @@ def test_no_target_row_is_in_two_parts(tmp_path: Path, count: int, holes: set[in
 
 
 def test_a_forecast_without_targets_predicts_its_features(tmp_path: Path) -> None:
-    """All that is measured, unless the user says less."""
+    """It predicts everything that is measured, unless the user asks for less."""
     path = write_rows(tmp_path)
     dataset = read(path)
     assert [each.name for each in dataset.targets] == ["row", "b"]
@@ -220,7 +220,7 @@ def test_a_forecast_without_targets_predicts_its_features(tmp_path: Path) -> Non
     ],
 )
 def test_roles_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
-    """Before anything large is read."""
+    """The error comes before anything large is read."""
     if changes.get("features") == ("date",):
         path = write(tmp_path, table({"date": range(50), "row": range(50), "b": [k % 7 for k in range(50)]}))
     else:
@@ -230,7 +230,7 @@ def test_roles_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, Any
 
 
 def test_targets_are_no_features_but_of_a_forecast(tmp_path: Path) -> None:
-    """The answer must not be among what the network is given."""
+    """The network's input must not contain the answer."""
     path = write_rows(tmp_path)
     dataset = read(path, task="regress", targets=("b",))
     assert names(dataset) == ["row"]
@@ -238,7 +238,7 @@ def test_targets_are_no_features_but_of_a_forecast(tmp_path: Path) -> None:
 
 
 def test_denoising_pairs_features_with_targets_in_order(tmp_path: Path) -> None:
-    """Feature k is what target k is the clean version of; further features may help."""
+    """Target k is the clean version of feature k; further features may help."""
     noisy = [k + 0.5 * (k % 2) for k in range(50)]
     path = write(tmp_path, table({"x": noisy, "y": noisy[::-1], "clean": range(50)}))
     dataset = read(path, task="denoise", features=("y", "x"), targets=("clean",))
@@ -250,7 +250,7 @@ def test_denoising_pairs_features_with_targets_in_order(tmp_path: Path) -> None:
 
 
 def write_runs(folder: Path, labels: list[str], rows: int = 10) -> Path:
-    """One group for each label, of so many rows."""
+    """One group of `rows` rows for each label."""
     count = rows * len(labels)
     columns = {
         "run": [k // rows for k in range(count)],
@@ -261,7 +261,7 @@ def write_runs(folder: Path, labels: list[str], rows: int = 10) -> Path:
 
 
 def test_whole_recordings_are_dealt_where_each_has_one_label(tmp_path: Path) -> None:
-    """Half a recording in training would tell the answer of the other half."""
+    """If half of a recording were in training, it would reveal the answer for the other half."""
     path = write_runs(tmp_path, ["ok", "bad"] * 10)
     dataset = read(path, task="classify", targets=("state",), group="run", split=("0.6", "0.2", "0.2"))
     assert dataset.label_per_recording
@@ -274,7 +274,7 @@ def test_whole_recordings_are_dealt_where_each_has_one_label(tmp_path: Path) -> 
 
 
 def test_recordings_with_one_label_that_dates_cut_are_warned_of(tmp_path: Path) -> None:
-    """The label, be it in the last row alone, is learned from in the first."""
+    """Training would learn the label of the whole recording, even if only its last row states it."""
     columns = {
         "run": [run for run in range(4) for _ in range(40)],
         "time": hourly(40) * 4,
@@ -292,7 +292,7 @@ def test_recordings_with_one_label_that_dates_cut_are_warned_of(tmp_path: Path) 
 
 
 def test_a_class_with_too_few_recordings_is_named(tmp_path: Path) -> None:
-    """It cannot be in all three parts."""
+    """Such a class cannot be in all three parts."""
     path = write_runs(tmp_path, ["ok"] * 6 + ["bad"] * 2)
     with pytest.raises(DataError, match="The class 'bad' has 2 recordings, and needs 3"):
         read(path, task="classify", targets=("state",), group="run")
@@ -300,7 +300,7 @@ def test_a_class_with_too_few_recordings_is_named(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.tuples(*[st.integers(1, 20)] * 3))
 def test_dealing_is_in_proportion_and_in_order(labels: list[int], shares: tuple[int, ...]) -> None:
-    """Each class by itself: as near to the fractions as whole recordings can be, none left out, one at least in each part."""
+    """Each class is split as near to the fractions as whole recordings allow: none is left out, and each part gets at least one."""
     present = sorted(set(labels))
     fractions = [float(each) for each in np.cumsum(shares) / sum(shares)]
     codes = [present.index(label) for label in labels]
@@ -319,7 +319,7 @@ def test_dealing_is_in_proportion_and_in_order(labels: list[int], shares: tuple[
 
 
 def test_labels_that_change_within_a_recording_are_cut_in_time(tmp_path: Path) -> None:
-    """A label for each row."""
+    """Such data have a label for each row."""
     state = ["ok" if k % 10 < 7 else "bad" for k in range(100)]
     path = write(tmp_path, table({"x": [float(k) for k in range(100)], "state": state}))
     dataset = read(path, task="classify", targets=("state",))
@@ -335,7 +335,7 @@ def test_labels_that_change_within_a_recording_are_cut_in_time(tmp_path: Path) -
 
 
 def test_a_class_that_training_lacks_is_an_error(tmp_path: Path) -> None:
-    """It could never be told."""
+    """The model could never predict it."""
     path = write(tmp_path, table({"x": [float(k) for k in range(100)], "state": ["ok", "bad"] * 40 + ["burnt"] * 20}))
     with pytest.raises(DataError, match="No row of the training part is 'burnt'"):
         read(path, task="classify", targets=("state",))
@@ -354,7 +354,7 @@ def test_a_class_that_training_lacks_is_an_error(tmp_path: Path) -> None:
     ids=["whole", "floats", "natural", "booleans", "signed", "blanks"],
 )
 def test_classes_are_named_by_their_labels_in_natural_order(tmp_path: Path, cells: list[str], classes: tuple[str, ...]) -> None:
-    """The order is what a client of the model will see."""
+    """Clients of the model see this order."""
     path = write(tmp_path, table({"x": range(60), "state": cells * 20}))
     assert read(path, task="classify", targets=("state",)).classes == classes
 
@@ -370,14 +370,14 @@ def test_classes_are_named_by_their_labels_in_natural_order(tmp_path: Path, cell
     ids=["measurements", "one-class", "nothing", "identifiers"],
 )
 def test_columns_that_are_no_labels_are_refused(tmp_path: Path, cells: list[Any], why: str) -> None:
-    """Each would train, and to nothing."""
+    """Training on each of these would run, but its result would be useless."""
     path = write(tmp_path, table({"x": range(len(cells)), "state": cells}))
     with pytest.raises(DataError, match=why):
         read(path, task="classify", targets=("state",))
 
 
 def test_recordings_of_one_label_may_be_parted_by_dates(tmp_path: Path) -> None:
-    """All runs of January, say; a class that a part then lacks is told."""
+    """One part may be all runs of January, for example; a note names each class that a part then lacks."""
     count = 80
     columns = {
         "time": hourly(count),
@@ -398,7 +398,7 @@ def test_recordings_of_one_label_may_be_parted_by_dates(tmp_path: Path) -> None:
 
 
 def test_all_is_float32_and_finite(tmp_path: Path) -> None:
-    """What the network takes."""
+    """The network expects this."""
     dataset = read(write_rows(tmp_path), lead=5)
     for each in (*dataset.training, *dataset.validation, *dataset.test):
         assert each.features.dtype == each.targets.dtype == np.float32

@@ -1,4 +1,4 @@
-"""The column of time: its formats, how it is found, and rows that are not even in it."""
+"""The time column: its formats, how it is found, and rows that are not evenly spaced."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -55,7 +55,7 @@ def seconds_of(dataset: Dataset) -> list[float]:
     ],
 )
 def test_times_in_each_format_are_those_of_python(tmp_path: Path, form: str) -> None:
-    """The slower truth is datetime's own formatting."""
+    """The reference is datetime's own formatting."""
     dataset = read(write_times(tmp_path, [stamp.strftime(form) for stamp in STAMPS]))
     assert seconds_of(dataset) == [5400.0 * k for k in range(40)]
     assert dataset.period == 5400
@@ -64,7 +64,7 @@ def test_times_in_each_format_are_those_of_python(tmp_path: Path, form: str) -> 
 
 @pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
 def test_epochs_are_told_by_their_size(tmp_path: Path, unit: str, scale: int) -> None:
-    """Nobody dates a recording 1970, nor the year 50,000. Whole nanoseconds must not lose digits on the way."""
+    """Recordings are dated neither in 1970 nor in the year 50,000. Whole nanoseconds must not lose digits."""
     dataset = read(
         write_times(tmp_path, [int(stamp.timestamp()) * scale + (k if unit == "ns" else 0) for k, stamp in enumerate(STAMPS)])
     )
@@ -79,7 +79,7 @@ def test_epochs_are_told_by_their_size(tmp_path: Path, unit: str, scale: int) ->
     ids=["bare", "suffix", "unit", "minutes"],
 )
 def test_plain_numbers_are_seconds_unless_the_header_tells_otherwise(tmp_path: Path, name: str, period: float) -> None:
-    """A counter of milliseconds that is called so."""
+    """For example, the name of a counter may say that it counts milliseconds."""
     dataset = read(write_times(tmp_path, [20 * k for k in range(40)], name))
     assert dataset.period == pytest.approx(period)
     assert seconds_of(dataset)[3] == pytest.approx(3 * period)
@@ -89,50 +89,50 @@ def test_plain_numbers_are_seconds_unless_the_header_tells_otherwise(tmp_path: P
     ("minutes", "digits"), [*product([1, 5, 15, 30, 60, 120], [5, 6, 10]), *product([5, 10, 15, 30, 60, 120], [4])]
 )
 def test_days_as_a_spreadsheet_counts_them_are_refused(tmp_path: Path, minutes: int, digits: int) -> None:
-    """A row every 0.0417 seconds would be taken for the truth, with a season of 24 rows of an hour each."""
+    """Read as seconds, hourly rows would be 0.0417 seconds apart, and a day of 24 of them would last one second."""
     cells = [f"{45292 + k * minutes / 1440:.{digits}f}" for k in range(1, 41)]
     with pytest.raises(DataError, match=r"row 2, column `time`: 45292\.\d+ is the number that a spreadsheet has for 2024-01-01 0"):
         read(write_times(tmp_path, cells))
     assert read(write_times(tmp_path, cells, "time [d]")).period == pytest.approx(60 * minutes, rel=0.02)
-    assert read(write_times(tmp_path, cells, "time [s]"), irregular="keep").period < 1  # its maker knows
+    assert read(write_times(tmp_path, cells, "time [s]"), irregular="keep").period < 1  # a unit in the header is trusted
 
 
 @pytest.mark.parametrize("step", [1, 2, 0.1, 0.5, 0.25, 0.125, 0.02, 0.001])
 def test_seconds_of_that_size_are_seconds(tmp_path: Path, step: float) -> None:
-    """A counter that has run for six hours."""
+    """It may be a counter that has run for six hours."""
     assert read(
         write_times(tmp_path, [f"{20000 + k * step:.6g}" if step >= 1 else f"{20000 + k * step:.4f}" for k in range(40)])
     ).period == pytest.approx(step)
 
 
 def test_seconds_of_that_size_with_uneven_steps_are_seconds(tmp_path: Path) -> None:
-    """Where they are 1 or 2, no step is between them."""
+    """With steps of 1 and 2 there is no step in between."""
     cells = [str(20000 + k + k // 2) for k in range(41)]
     assert read(write_times(tmp_path, cells), irregular="keep").period == pytest.approx(1.5, abs=0.5)
 
 
 def test_fractions_of_seconds_keep_their_digits(tmp_path: Path) -> None:
-    """At 8 kHz a row lasts 125 µs."""
+    """At 8 kHz, rows are 125 µs apart."""
     start = np.datetime64("2020-01-01T00:00:00", "ns")
     cells = [str(start + np.timedelta64(125_000 * k, "ns")).replace("T", " ") for k in range(40)]
     assert read(write_times(tmp_path, cells)).period == pytest.approx(125e-6, rel=1e-9)
 
 
 def test_midnight_without_a_clock_is_midnight(tmp_path: Path) -> None:
-    """pandas and Excel leave the time of day out where it is zero."""
+    """pandas and Excel leave out a time of day that is zero."""
     cells = [text.removesuffix(" 00:00:00") for text in hourly(40)]
     assert cells[24] == "2020-01-02"
     assert seconds_of(read(write_times(tmp_path, cells))) == [3600.0 * k for k in range(40)]
 
 
 def test_zones_are_brought_to_utc(tmp_path: Path) -> None:
-    """With zones, the end of daylight saving time is no step back."""
+    """With zones, the clock does not go back at the end of daylight saving time."""
     cells = [f"2020-10-25T{2 if k == 0 else 1 + k:02d}:00:00{'+02:00' if k == 0 else '+01:00'}" for k in range(20)]
     assert read(write_times(tmp_path, cells)).period == 3600
 
 
 def test_times_with_an_offset_are_told_and_split_in_utc_and_that_is_said(tmp_path: Path) -> None:
-    """Whoever reads the bounds of the parts, or gives them, must know on which clock they are; UTC itself needs no word."""
+    """Users who read or set the bounds of parts must know which clock these use; for times in UTC, no note is needed."""
     ahead = write_times(tmp_path, [f"{text}+02:00" for text in hourly(96)])
     said = "and are read, told and split (--split) in UTC: 2020-01-01 00:00:00+02:00 is 2019-12-31 22:00."
     for split in ("2020-01-03", "2020-01-04", "2020-01-05"), tuple(f"2020-01-0{day}T02:00+02:00" for day in (3, 4, 5)):
@@ -143,14 +143,14 @@ def test_times_with_an_offset_are_told_and_split_in_utc_and_that_is_said(tmp_pat
 
 
 def test_times_with_and_without_zone_are_refused_together(tmp_path: Path) -> None:
-    """How far apart they are cannot be known."""
+    """The distance between them cannot be known."""
     cells = [text + ("Z" if k % 2 else "") for k, text in enumerate(hourly(20))]
     with pytest.raises(DataError, match="some of its times tell their zone and others do not"):
         read(write_times(tmp_path, cells))
 
 
 def test_day_and_month_are_told_apart_by_the_data(tmp_path: Path) -> None:
-    """A 13 can only be a day; failing that, only one reading may run forward."""
+    """A 13 can only be a day; otherwise the reading in which time runs forward is used, if only one does."""
     first = read(write_times(tmp_path, [stamp.strftime("%d/%m/%Y %H:%M") for stamp in STAMPS]))
     assert noted(first, "with the day first")
     second = read(write_times(tmp_path, [stamp.strftime("%m/%d/%Y %H:%M") for stamp in STAMPS]))
@@ -163,13 +163,13 @@ def test_day_and_month_are_told_apart_by_the_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["date", "time"])
 def test_two_digits_may_be_a_year_or_a_second(name: str, tmp_path: Path) -> None:
-    """`01.01.20` was taken for a time of day, and every day for an hour."""
+    """`01.01.20` used to be read as a time of day, and so every day as an hour."""
     with pytest.raises(DataError, match=rf"row 2, column `{name}`: '01\.01\.20' may be a date or a time of day"):
         read(write_times(tmp_path, [f"{day:02d}.01.20" for day in range(1, 21)], name=name))
 
 
 def test_dates_that_could_be_either_are_an_error_that_tells_the_remedy(tmp_path: Path) -> None:
-    """A guess would be wrong for half of the world."""
+    """A guess would be wrong for half of the users."""
     with pytest.raises(DataError, match=r"'03/04/2020 00:00' may have the day or the month first.*YYYY-MM-DD"):
         read(write_times(tmp_path, [f"03/04/2020 {hour:02d}:00" for hour in range(20)]))
     mixed = ["13/04/2020", "14/04/2020", "04/15/2020", "04/16/2020"]
@@ -190,7 +190,7 @@ def test_dates_that_could_be_either_are_an_error_that_tells_the_remedy(tmp_path:
     ],
 )
 def test_a_time_that_cannot_be_read_is_named(tmp_path: Path, cell: str) -> None:
-    """With its row, and with what could be read."""
+    """The error names its row and the formats that can be read."""
     cells = hourly(20)
     cells[5] = cell
     with pytest.raises(
@@ -201,7 +201,7 @@ def test_a_time_that_cannot_be_read_is_named(tmp_path: Path, cell: str) -> None:
 
 @pytest.mark.parametrize("cells", [hourly(20), [float(k) for k in range(20)], list(range(20))], ids=["dates", "seconds", "whole"])
 def test_a_missing_time_is_named(tmp_path: Path, cells: list[Any]) -> None:
-    """Where a row belongs cannot be made up."""
+    """The place of such a row in time must not be made up."""
     path = write_times(tmp_path, [*cells[:5], "", *cells[6:]])
     with pytest.raises(DataError, match=r"data\.csv, row 7, column `time`"):
         read(path, time="time")
@@ -221,20 +221,20 @@ def test_a_missing_time_is_named(tmp_path: Path, cells: list[Any]) -> None:
     ids=["dates", "usual-name", "counter", "temperature", "no-order", "degrees", "another-word"],
 )
 def test_the_time_is_found_where_nobody_named_it(tmp_path: Path, columns: dict[str, Any], found: str) -> None:
-    """By name and content; what is found is said, and a temperature is not taken for it."""
+    """Name and content decide; a note says which column is used, and a temperature is not taken for the time."""
     dataset = read(write(tmp_path, table({**columns, "a": VALUES})))
     assert noted(dataset, f"The time is taken from `{found}`") == bool(found)
     assert (dataset.period is not None) == bool(found)
 
 
 def test_a_column_that_is_called_a_time_and_is_none_is_noted(tmp_path: Path) -> None:
-    """Its gaps are not seen, and nothing else says so."""
+    """Gaps in it are not noticed, and nothing else says so."""
     path = write(tmp_path, table({"time": [f"2020-01-01T{k:02d}" for k in range(20)], "a": [k * k % 7 for k in range(20)]}))
     assert noted(read(path), "`time` is not read as a time, since it holds '2020-01-01T00': rows are taken as even.")
 
 
 def test_a_clock_beside_a_column_of_days_is_used(tmp_path: Path) -> None:
-    """Power meters write `Date;Time`, and the days alone would all be duplicates."""
+    """Power meters write `Date;Time`; the days alone would all be duplicates."""
     days, clocks = zip(*(stamp.strftime("%d/%m/%Y %H:%M:%S").split() for stamp in STAMPS), strict=True)
     for asked in ("", "Date"):
         dataset = read(write(tmp_path, table({"Date": days, "Time": clocks, "a": VALUES}, ";")), time=asked)
@@ -244,7 +244,7 @@ def test_a_clock_beside_a_column_of_days_is_used(tmp_path: Path) -> None:
 
 
 def test_a_clock_with_points_is_read_beside_its_days(tmp_path: Path) -> None:
-    """18.00.00, as some sensors' exports have it, with empty rows at the end."""
+    """Exports of some sensors write 18.00.00, and have empty rows at the end."""
     days, clocks = zip(*(stamp.strftime("%d/%m/%Y %H.%M.%S").split() for stamp in STAMPS), strict=True)
     text = table({"Date": days, "Time": clocks, "a": [str(value).replace(".", ",") for value in VALUES], "": [""] * 40}, ";")
     dataset = read(write(tmp_path, text + ";;;\n" * 5))
@@ -253,7 +253,7 @@ def test_a_clock_with_points_is_read_beside_its_days(tmp_path: Path) -> None:
 
 
 def test_times_of_day_alone_are_enough(tmp_path: Path) -> None:
-    """A recording of an hour has no date; one that passes midnight goes back, and is told so."""
+    """A recording of an hour needs no date. In one that passes midnight the time goes back, which is an error."""
     cells = [f"{12 + k // 60:02d}:{k % 60:02d}:00" for k in range(40)]
     dataset = read(write_times(tmp_path, cells))
     assert dataset.period == 60
@@ -263,25 +263,25 @@ def test_times_of_day_alone_are_enough(tmp_path: Path) -> None:
 
 
 def test_times_with_too_few_digits_are_recognised(tmp_path: Path) -> None:
-    """1.600000e+12 is what a spreadsheet makes of milliseconds since 1970."""
+    """Spreadsheets write milliseconds since 1970 as 1.600000e+12."""
     with pytest.raises(DataError, match="write the times with more digits"):
         read(write_times(tmp_path, [f"{1.6e12 + 20 * k:.6e}" for k in range(40)]))
 
 
 def test_a_row_a_month_is_even(tmp_path: Path) -> None:
-    """February is shorter, and nothing is missing."""
+    """February is shorter, but no row is missing."""
     cells = [f"{year}-{month:02d}" for year in range(1949, 1953) for month in range(1, 13)]
     assert read(write_times(tmp_path, cells, "Month"), time="Month").period == pytest.approx(30.5 * 86400, rel=0.02)
 
 
 def test_years_are_years(tmp_path: Path) -> None:
-    """1700 is no second."""
+    """1700 must not be read as a number of seconds."""
     dataset = read(write_times(tmp_path, list(range(1700, 1760)), "Year"), time="Year")
     assert dataset.period == pytest.approx(365 * 86400, rel=0.01)
 
 
 def test_newest_first_is_turned_round(tmp_path: Path) -> None:
-    """Exports of logs begin with today, and only the order is wrong."""
+    """Exported logs often begin with today; only their order is wrong."""
     dataset = read(write_times(tmp_path, hourly(20)[::-1]))
     np.testing.assert_array_equal(everything(dataset)[:, 0], np.arange(20)[::-1] + 0.25)
     assert noted(dataset, "newest row comes first")
@@ -289,7 +289,7 @@ def test_newest_first_is_turned_round(tmp_path: Path) -> None:
 
 
 def test_the_end_of_daylight_saving_time_is_recognised(tmp_path: Path) -> None:
-    """The clock goes back an hour: an error even where rows are kept, with the row and the reason."""
+    """The clock goes back by an hour: an error that names the row and the reason, even with --irregular keep."""
     cells = [f"2020-10-25 {hour:02d}:{minute:02d}:00" for hour in (0, 1, 2, 2, 3, 4, 5) for minute in (0, 30)]
     path = write_times(tmp_path, cells)
     for choice in ("error", "keep", "resample"):
@@ -302,7 +302,7 @@ def test_the_end_of_daylight_saving_time_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize("minutes", [15, 60])
 @pytest.mark.parametrize("sort", [False, True], ids=["as logged", "sorted"])
 def test_a_clock_put_back_each_year_is_daylight_saving_time(tmp_path: Path, minutes: int, sort: bool) -> None:
-    """In two years of local times, whether the hour that comes twice was sorted or not."""
+    """This holds for two years of local times, whether or not the repeated hour was sorted."""
     cells = []
     for year, last in ((2022, 30), (2023, 29)):
         start = np.datetime64(f"{year}-10-{last}T00:00", "s")
@@ -314,7 +314,7 @@ def test_a_clock_put_back_each_year_is_daylight_saving_time(tmp_path: Path, minu
 
 @pytest.mark.parametrize("irregular", ["error", "keep"])
 def test_interleaved_machines_are_told_apart_and_no_clock_put_back(tmp_path: Path, irregular: str) -> None:
-    """A few of their rows fall on the same second: resampled, they would be a signal that no machine gave."""
+    """Some of their rows fall on the same second; resampled, they would be a signal that no machine gave."""
     times = sorted((60 * k + offset + (k == 30 and offset == 7) * 6, f"M{offset}") for k in range(60) for offset in (0, 7, 13))
     at = [str(np.datetime64("2024-01-01T00:00:00") + np.timedelta64(time, "s")).replace("T", " ") for time, _ in times]
     cells = {"time": at, "machine": [name for _, name in times], "x": [round(0.1 * (k * 7 % 11), 1) for k in range(180)]}
@@ -326,7 +326,7 @@ def test_interleaved_machines_are_told_apart_and_no_clock_put_back(tmp_path: Pat
 
 
 def test_rows_that_are_hardly_ever_even_may_be_of_several_machines(tmp_path: Path) -> None:
-    """Though no two of them fall on the same second."""
+    """This holds even if no two rows fall on the same second."""
     at = [
         str(np.datetime64("2024-01-01T00:00:00") + np.timedelta64(60 * (k // 3) + (0, 7, 13)[k % 3], "s")).replace("T", " ")
         for k in range(60)
@@ -337,7 +337,7 @@ def test_rows_that_are_hardly_ever_even_may_be_of_several_machines(tmp_path: Pat
 
 
 def test_times_out_of_order_are_an_error(tmp_path: Path) -> None:
-    """Rows of several machines in one file look like this."""
+    """A file with the rows of several machines looks like this."""
     cells = hourly(20) + hourly(20)
     with pytest.raises(
         DataError, match=r"row 22: the time goes back from 2020-01-01 19:00 to 2020-01-01 00:00 \(1 such step.*--group"
@@ -346,7 +346,7 @@ def test_times_out_of_order_are_an_error(tmp_path: Path) -> None:
 
 
 def test_duplicate_times_are_an_error_and_resampling_keeps_the_first(tmp_path: Path) -> None:
-    """Which of two values is right is not for a trainer to say, unless asked."""
+    """The trainer must not decide which of two values is right, unless asked to."""
     cells = hourly(20)
     path = write_times(tmp_path, [*cells[:8], cells[7], *cells[8:]])
     with pytest.raises(DataError, match=r"row 10: the time 2020-01-01 07:00 stands in the row before too \(1 such row"):
@@ -359,7 +359,7 @@ def test_duplicate_times_are_an_error_and_resampling_keeps_the_first(tmp_path: P
 
 @pytest.mark.parametrize("irregular", ["error", "keep", "resample"])
 def test_rows_of_one_time_that_do_not_contradict_each_other_are_one(tmp_path: Path, irregular: str) -> None:
-    """A laboratory's row beside the sensor's, whichever comes first; its value was left out with it."""
+    """A laboratory's row beside the sensor's, in either order: its value used to be left out with the row."""
     rows = [(hour, (k * k % 17, "", ("on", "off")[k % 2])) for k, hour in enumerate(hourly(40))]
     for k in range(35, 0, -5):
         rows.insert(k + k % 2, (rows[k][0], ("", k, "")))
@@ -380,7 +380,7 @@ def test_rows_of_one_time_that_do_not_contradict_each_other_are_one(tmp_path: Pa
 
 
 def test_a_row_that_contradicts_another_of_its_time_is_joined_with_none(tmp_path: Path) -> None:
-    """In one column they do, so that it is not known to which of the two the rest belongs."""
+    """Two rows contradict each other in one column, so nobody knows to which of them a third one belongs."""
     columns = {"time": [0, 1, 2, 2, 2, *range(3, 30)], "x": [4, 1, 3, 5, "", *range(3, 30)], "y": [1, 0, "", "", 7, *range(3, 30)]}
     path = write(tmp_path, table(columns))
     with pytest.raises(DataError, match="stands in the row before too"):
@@ -391,7 +391,7 @@ def test_a_row_that_contradicts_another_of_its_time_is_joined_with_none(tmp_path
 
 
 def test_small_jitter_is_a_note_and_large_jitter_an_error(tmp_path: Path) -> None:
-    """Every real clock wavers; rows that are half a period late are another matter."""
+    """Every real clock wavers, but rows that are late by a good part of a period are a mistake."""
     small = [k + 0.01 * (k % 3 == 1) for k in range(40)]
     assert noted(read(write_times(tmp_path, small)), "waver by up to 1.0% of the period")
     large = list(map(float, range(40)))
@@ -407,7 +407,7 @@ def test_small_jitter_is_a_note_and_large_jitter_an_error(tmp_path: Path) -> Non
 
 
 def test_many_uneven_recordings_are_summed_up(tmp_path: Path) -> None:
-    """Thirty sentences of one kind hide the one of another."""
+    """Thirty notes of one kind would hide the one of another kind."""
     names_ = [f"M{machine}" for machine in range(9) for _ in range(20)]
     at = [
         str(np.datetime64("2024-01-01T00:00:00") + np.timedelta64(60 * k + 20 * (k == 7), "s")).replace("T", " ")
@@ -421,7 +421,7 @@ def test_many_uneven_recordings_are_summed_up(tmp_path: Path) -> None:
 
 
 def test_missing_rows_are_counted_and_located(tmp_path: Path) -> None:
-    """The first place and the whole extent, so that the user can judge."""
+    """The message gives the first place and the total, so that the user can judge."""
     cells = [text for k, text in enumerate(hourly(60)) if k not in {10, 30, 31, 32}]
     path = write_times(tmp_path, cells)
     with pytest.raises(
@@ -432,7 +432,7 @@ def test_missing_rows_are_counted_and_located(tmp_path: Path) -> None:
 
 
 def test_resampling_draws_straight_lines_and_cuts_at_long_gaps(tmp_path: Path) -> None:
-    """Equal to numpy.interp inside, and nothing is invented across a long gap."""
+    """Values equal numpy.interp's within pieces, and nothing is made up across a long gap."""
     rng = np.random.default_rng(0)
     times = np.sort(np.concatenate([rng.uniform(0, 100, 150), rng.uniform(120, 200, 150)]))
     times[0], period = 0.0, 0.5
@@ -451,7 +451,7 @@ def test_resampling_draws_straight_lines_and_cuts_at_long_gaps(tmp_path: Path) -
 
 
 def test_resampled_labels_are_those_of_the_nearest_row(tmp_path: Path) -> None:
-    """There is no state halfway between on and off."""
+    """No state is halfway between on and off."""
     times = [0, 1, 2, 3.4, 4, 5, 6, 7, 8, 9, 10, 11]
     state = ["a", "a", "b", "a", "b", "a", "b", "a", "b", "a", "b", "a"]
     path = write(tmp_path, table({"time": times, "x": times, "state": state}))
@@ -468,7 +468,7 @@ def test_resampled_labels_are_those_of_the_nearest_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("period", [1.0, 0.7, 4.0])
 def test_what_is_measured_now_and_then_is_kept_when_rows_are_resampled(tmp_path: Path, period: float) -> None:
-    """Each value once, within half a period of its time, as it was measured, and in no part before its own."""
+    """Each value is kept once, as measured, within half a period of its time, and in no part before its own."""
     rng = np.random.default_rng(0)
     times = np.arange(400) + rng.uniform(-0.3, 0.3, 400)
     times[0] = 0
@@ -503,7 +503,7 @@ def test_what_is_measured_now_and_then_is_kept_when_rows_are_resampled(tmp_path:
 
 
 def test_what_is_read_now_and_then_stands_in_no_row_before_its_time(tmp_path: Path) -> None:
-    """It would tell a model of what a live stream has not had yet; of truth, in the nearest row, nothing is read."""
+    """Earlier rows would show a model what a live stream has not received yet. Truth is not read, so it goes to the nearest row."""
     times = [0.25 * k for k in range(400)]
     told = [k for k in range(400) if k % 40 in (1, 13, 24)]
     sparse = [k if k in told else "" for k in range(400)]
@@ -523,13 +523,13 @@ def test_what_is_read_now_and_then_stands_in_no_row_before_its_time(tmp_path: Pa
 
 
 def test_resampling_to_a_far_too_short_period_is_refused(tmp_path: Path) -> None:
-    """A millisecond where hours were measured would fill the memory with lines."""
+    """A row each millisecond, where rows were an hour apart, would fill the memory with made-up values."""
     with pytest.raises(DataError, match="choose a longer --period"):
         read(write_times(tmp_path, hourly(200)), irregular="resample", period=0.001)
 
 
 def test_another_period_than_the_rows_have_asks_for_resampling(tmp_path: Path) -> None:
-    """A wish must not be dropped in silence."""
+    """The user's choice must not be ignored in silence."""
     with pytest.raises(
         DataError, match="The rows are 1 hour apart, and a period of 1 minute is asked for: add --irregular resample"
     ):
@@ -538,7 +538,7 @@ def test_another_period_than_the_rows_have_asks_for_resampling(tmp_path: Path) -
 
 
 def test_recordings_of_different_periods_are_found(tmp_path: Path) -> None:
-    """Each is even by itself, and one network cannot serve both."""
+    """Each recording is evenly spaced, but one network cannot serve both periods."""
     slow = write(tmp_path, table({"time": range(0, 80, 2), "a": VALUES}), "slow.csv")
     fast = [write(tmp_path, table({"time": range(40), "a": VALUES}), f"fast{k}.csv") for k in range(2)]
     with pytest.raises(DataError, match=r"slow\.csv has one row every 2 seconds, and recordings have one row a second otherwise"):
@@ -549,7 +549,7 @@ def test_recordings_of_different_periods_are_found(tmp_path: Path) -> None:
 
 
 def test_without_a_time_the_period_is_what_the_user_says(tmp_path: Path) -> None:
-    """Many files have none, and the rate is known all the same."""
+    """Many files have no times, though the sample rate is known."""
     path = write(tmp_path, table({"a": VALUES, "b": [k * k for k in range(40)]}))
     assert read(path).period is None
     assert read(path, period=0.02).period == 0.02
@@ -559,7 +559,7 @@ def test_without_a_time_the_period_is_what_the_user_says(tmp_path: Path) -> None
 
 
 def test_parsing_is_exact_for_every_second_of_a_leap_day() -> None:
-    """Against datetime, a column at once."""
+    """The reference is datetime; a whole column is parsed at once."""
     stamps = [datetime(2020, 2, 28, 23, 59, tzinfo=UTC) + timedelta(seconds=61 * k) for k in range(1500)]
     found = dates.parse(pl.Series([stamp.strftime("%Y-%m-%d %H:%M:%S") for stamp in stamps])).nanoseconds
     assert found.to_list() == [int(stamp.timestamp()) * 10**9 for stamp in stamps]
