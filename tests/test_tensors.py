@@ -1,4 +1,4 @@
-"""Padding and unpadding: what goes in comes out, whatever its neighbours are."""
+"""Padding and unpadding: every instance comes out as it went in, whatever its neighbours are."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_padding_is_zero() -> None:
 
 
 def test_neighbours_share_no_memory() -> None:
-    """Whoever writes into a state must not change another's."""
+    """Writing into one state must not change another."""
     batch = Batch.collate(instances([2, 2], [True, True]), STATES)
     first, second = batch.split([batch.input], batch.states, outputs=OUTPUTS, states=STATES)
     for mine, other in zip(first.state, second.state, strict=True):
@@ -76,5 +76,5 @@ def test_rows_that_no_instance_has_are_no_answer(count: int) -> None:
 
 @pytest.mark.parametrize(("value", "finite"), [(1e30, True), (-1e30, True), (np.inf, False), (np.nan, False)])
 def test_a_number_is_finite_though_its_square_is_not(value: float, finite: bool) -> None:
-    """What is looked at first is the sum of the squares."""
+    """The check first looks at the sum of the squares, which may overflow."""
     assert is_finite(np.array([1.0, value], np.float32)) == finite

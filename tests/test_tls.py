@@ -1,4 +1,4 @@
-"""TLS on the port for requests, and a port of their own for metrics: each as callers and operators meet it."""
+"""TLS on the request port, and a separate port for metrics, as clients and operators meet them."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ KEY = {"X-API-Key": "sensors-0123456789"}
 
 
 def make_certificate(folder: Path, *more: str) -> tuple[Path, Path]:
-    """For 127.0.0.1, signed by itself; and its key."""
+    """Make a self-signed certificate for 127.0.0.1; returns the paths of the certificate and its key."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     subject = ("-subj", "/CN=recurve", "-addext", "subjectAltName=IP:127.0.0.1")
     kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
@@ -66,7 +66,7 @@ def address(url: str) -> tuple[str, int]:
 
 
 async def first_answer(url: str, trust: ssl.SSLContext) -> dict[str, Any]:
-    """Of a stream over a WebSocket. The library's other client reads in a thread, and Python's TLS may lose writes so."""
+    """The first answer over a WebSocket. The library's other client reads in a thread, and Python's TLS may lose writes then."""
     async with connect(url, ssl=trust) as stream:
         await stream.send(json.dumps({"input": [STEP]}))
         answer: dict[str, Any] = json.loads(await stream.recv())
@@ -77,7 +77,7 @@ async def first_answer(url: str, trust: ssl.SSLContext) -> dict[str, Any]:
 
 
 def test_who_is_refused_while_he_sends_gets_the_answer(repository: Path, files: tuple[Path, Path]) -> None:
-    """Encrypted, too, a caller may send all before he reads."""
+    """A client may send everything before it reads, over TLS too."""
     with serve(repository, "--workers", "1", *flags(files)) as server:
         plain = socket.create_connection(address(server.url), timeout=30)
         with trusting(files).wrap_socket(plain, server_hostname="127.0.0.1") as caller:
@@ -116,12 +116,12 @@ def test_requests_and_streams_are_served_over_tls_and_the_probe_sees_it(
             assert server.stop() == 0
     logged = "".join(server.log)
     assert "Traceback" not in logged
-    assert 1 <= logged.count("A request came in plain HTTP, and this port speaks TLS") <= int(workers)  # once in each that got one
+    assert 1 <= logged.count("A request came in plain HTTP, and this port speaks TLS") <= int(workers)  # once in each worker it hit
 
 
 @WORKERS
 def test_a_handshake_has_the_read_timeout_and_holds_up_nobody(repository: Path, files: tuple[Path, Path], workers: str) -> None:
-    """Callers who connect and say nothing, or half a greeting, are cut off; others are served meanwhile."""
+    """Clients that connect and send nothing, or half a ClientHello, are cut off; others are served meanwhile."""
     trust = trusting(files)
     with serve(repository, "--workers", workers, "--read-timeout", "1.5", *flags(files)) as server:
 
@@ -140,13 +140,13 @@ def test_a_handshake_has_the_read_timeout_and_holds_up_nobody(repository: Path, 
                 assert monotonic() - began >= 1.5
                 return served - began < 1.5
 
-        assert any(served_before_any_is_cut_off() for _ in range(5))  # unless the machine stands still meanwhile
+        assert any(served_before_any_is_cut_off() for _ in range(5))  # else the machine was stalled each time
         assert server.stop() == 0
 
 
 @WORKERS
 def test_handshakes_are_limited_like_connections(repository: Path, files: tuple[Path, Path], workers: str) -> None:
-    """They hold a file descriptor each: who only begins them must not take all that there are."""
+    """Each holds a file descriptor: a client that only begins handshakes must not use them all up."""
     limits = ("--workers", workers, "--max-connections", workers, "--read-timeout", "60")
     with serve(repository, *limits, *flags(files)) as server, ExitStack() as stack:
         crowd = [stack.enter_context(socket.create_connection(address(server.url), timeout=20)) for _ in range(400)]
@@ -156,7 +156,7 @@ def test_handshakes_are_limited_like_connections(repository: Path, files: tuple[
 
 
 def test_a_refusal_reaches_its_caller_over_tls(repository: Path, files: tuple[Path, Path]) -> None:
-    """There, one side cannot be closed alone."""
+    """A TLS transport cannot close one direction alone."""
     with serve(repository, "--workers", "1", *flags(files)) as server:
         with (
             socket.create_connection(address(server.url)) as plain,
@@ -176,7 +176,7 @@ def test_a_refusal_reaches_its_caller_over_tls(repository: Path, files: tuple[Pa
 def test_a_renewed_certificate_is_served_without_a_restart(
     repository: Path, files: tuple[Path, Path], tmp_path: Path, workers: str
 ) -> None:
-    """Certificates are renewed every few weeks; connections that are open keep the one that they began with."""
+    """Certificates are renewed every few weeks; open connections keep the one that they began with."""
     mine = [tmp_path / file.name for file in files]
     for old, new in zip(files, mine, strict=True):
         shutil.copy(old, new)
@@ -200,14 +200,14 @@ def test_a_renewed_certificate_is_served_without_a_restart(
             expires = re.compile(rf'recurve_certificate_expires_timestamp_seconds{{file="{re.escape(str(mine[0]))}"}} ([0-9.e+]+)')
             soon = float(expires.findall(before.get("/metrics").text)[0]) - time()
             assert 29 < soon / 86_400 <= 30
-            shutil.copy(other[0], mine[0])  # the key is still that of the first
+            shutil.copy(other[0], mine[0])  # the key is still the old certificate's
             while "served on" not in "".join(server.log):
                 assert answered(trusting(files))
             assert "is not the key of the certificate in" in "".join(server.log)
             shutil.copy(other[1], mine[1])
             wait_until_answered(trusting(other))
             assert before.post("/predict", json=ONE).status_code == 200
-            while answered(trusting(files)):  # each worker looks for itself
+            while answered(trusting(files)):  # each worker checks for itself
                 pass
             server.wait_for(f"The certificate in {mine[0]} expires on ")
         assert server.stop() == 0
@@ -227,7 +227,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(
 def test_a_certificate_that_callers_refuse_now_or_soon_is_warned_of(
     tmp_path: Path, more: tuple[str, ...], days: int, doubt: str | None
 ) -> None:
-    """All that a service sees of it is that nobody comes any more."""
+    """The service itself only notices that no clients connect any more."""
     files = make_certificate(tmp_path, "-nodes", "-days", "100", *more)
     found = read(*files).doubts(time() + days * 86_400)
     assert (found is None) == (doubt is None)
@@ -264,7 +264,7 @@ def test_what_is_wrong_with_the_files_is_told(tmp_path: Path, files: tuple[Path,
 
 @WORKERS
 def test_metrics_have_a_port_of_their_own_without_keys(repository: Path, files: tuple[Path, Path], workers: str) -> None:
-    """What is open to whoever may reach it need not be reachable by those who ask for predictions."""
+    """Metrics need no key, so operators must be able to keep them from clients that ask for predictions."""
     more, keys = ("--metrics-port", "0", *flags(files)), "sensors:predict:sensors-0123456789"
     with serve(repository, "--workers", workers, *more, RECURVE_API_KEYS=keys) as server:
         watch, trust = metrics_url(server), trusting(files)
@@ -286,7 +286,7 @@ def test_metrics_have_a_port_of_their_own_without_keys(repository: Path, files: 
 
 
 def test_metrics_survive_the_death_of_a_worker_and_a_crowd(repository: Path) -> None:
-    """Whichever worker dies, another answers; and a port that callers fill is not the one that is watched."""
+    """When a worker dies, another answers; a crowd of clients on the request port does not block the metrics port."""
     with serve(repository, "--workers", "2", "--metrics-port", "0", "--max-connections", "2") as server, ExitStack() as stack:
         watch = metrics_url(server)
         victim = min(children(server.process.pid))

@@ -1,4 +1,4 @@
-"""State tokens: whoever holds one can go on from it, and can do nothing else with it."""
+"""State tokens: a client that holds one can continue from it, and can do nothing else with it."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def state_of(spec: ModelSpec, seed: int = 0) -> State:
 
 @pytest.mark.parametrize("spec", [SPEC, TWO_STATES, SPEC.model_copy(update={"states": ()})], ids=["one", "two", "stateless"])
 def test_a_state_comes_back_to_the_last_bit(spec: ModelSpec) -> None:
-    """A stream cut into requests must not drift; and any replica with the secret goes on."""
+    """A stream that is cut into requests must not drift; any replica with the secret can continue it."""
     state = state_of(spec)
     back = Tokens([b"a secret of the tests"]).decode(TOKENS.encode(state, spec), spec)
     assert len(back) == len(state)
@@ -54,13 +54,13 @@ def test_a_token_is_safe_in_a_url_and_a_header() -> None:
     ],
 )
 def test_a_token_fits_nothing_but_its_model_version_weights_and_layout(other: ModelSpec) -> None:
-    """Numbers of the right count that mean something else would be answered wrong, without an error."""
+    """Numbers of the right count but another meaning would give wrong answers without an error."""
     with pytest.raises(BadToken, match="another model, version or signing key"):
         TOKENS.decode(TOKENS.encode(state_of(SPEC), SPEC), other)
 
 
 def test_one_secret_takes_the_place_of_another() -> None:
-    """Replicas are restarted one by one: whatever signed a token that a client holds, each of them goes on from it."""
+    """Replicas are restarted one by one: each must accept any token that a client holds, whichever secret signed it."""
     old, both, turned, new = (Tokens(secrets) for secrets in ([b"old"], [b"old", b"new"], [b"new", b"old"], [b"new"]))
     by_old, by_new = (tokens.encode(state_of(SPEC), SPEC) for tokens in (old, new))
     assert (both.encode(state_of(SPEC), SPEC), turned.encode(state_of(SPEC), SPEC)) == (by_old, by_new)
@@ -77,7 +77,7 @@ def test_another_secret_refuses_it() -> None:
 
 
 def test_a_state_has_one_token_and_no_other() -> None:
-    """Base64 can be written in more ways than one; whoever keeps tokens may compare them."""
+    """Base64 has several spellings for the same bytes, but clients may compare tokens."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     tokens = [TOKENS.encode(state_of(spec, seed), spec) for spec in (SPEC, TWO_STATES) for seed in range(9)]
     assert any("-" in token and "_" in token for token in tokens)
@@ -90,7 +90,7 @@ def test_a_state_has_one_token_and_no_other() -> None:
 
 @given(st.data())
 def test_no_changed_token_is_taken(data: st.DataObject) -> None:
-    """Every character counts, in the state as in the signature."""
+    """Every character of the state and of the signature counts."""
     token = TOKENS.encode(state_of(SPEC), SPEC)
     place = data.draw(st.integers(0, len(token) - 1))
     changed = token[:place] + data.draw(st.characters()) + token[place + 1 :]

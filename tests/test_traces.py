@@ -1,4 +1,4 @@
-"""Traces: what a span of a request and of a batch hold, what makes them, and that nothing does unless it is asked for."""
+"""Traces: what the spans of requests and batches contain, what creates them, and that nothing is traced unless asked for."""
 
 import asyncio
 import gzip
@@ -36,7 +36,7 @@ def settings_for(repository: Path, **more: Any) -> Settings:
 
 
 class Traced:
-    """A service in this process, whose spans are kept."""
+    """A service in this process that keeps its spans."""
 
     def __init__(self, repository: Path, **settings: Any) -> None:
         self._kept = InMemorySpanExporter()
@@ -45,13 +45,13 @@ class Traced:
         self.app = create_app(settings_for(repository, **settings), traces=Traces(provider, version="0"))
 
     def run(self, scenario: Any) -> tuple[list[ReadableSpan], list[ReadableSpan]]:
-        """The spans of requests, and of batches, that there were in it."""
+        """Run the scenario; returns the spans of requests and those of batches."""
 
         async def main() -> None:
             async with self.app.router.lifespan_context(self.app):
 
                 async def served(scope: Any, receive: Any, send: Any) -> None:
-                    await self.app.state.asgi({**scope, "state": {}, "extensions": {}}, receive, send)  # as the server has it
+                    await self.app.state.asgi({**scope, "state": {}, "extensions": {}}, receive, send)  # as the server calls it
 
                 transport = httpx.ASGITransport(app=served, raise_app_exceptions=False)
                 async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
@@ -86,7 +86,7 @@ def test_a_request_has_a_span_with_its_caller_its_route_its_status_and_its_model
 
 
 def test_a_batch_has_one_span_with_links_to_all_requests_in_it(repository: Path) -> None:
-    """A batch is of many traces at once, so it is a child of none."""
+    """A batch belongs to many traces at once, so it is a child of none of them."""
     lengths = (3, 1, 2)
 
     async def scenario(http: httpx.AsyncClient) -> None:
@@ -96,7 +96,7 @@ def test_a_batch_has_one_span_with_links_to_all_requests_in_it(repository: Path)
     together = {"max_queue_delay": 10.0, "max_batch_size": 6, "max_padding_waste": 0.9}
     requests, (batch,) = Traced(repository, **together).run(scenario)
     assert {link.context.span_id for link in batch.links} == {span.context.span_id for span in requests}
-    assert len(batch.links) == len(requests) == 3  # each once, though it had two instances
+    assert len(batch.links) == len(requests) == 3  # one link each, though each had two instances
     assert dict(batch.attributes or {}) == {
         "recurve.model": "gyro-denoiser",
         "recurve.version": "1",
@@ -116,7 +116,7 @@ def test_a_batch_has_one_span_with_links_to_all_requests_in_it(repository: Path)
 
 
 def test_every_route_is_named_by_its_template_and_none_by_its_path(repository: Path) -> None:
-    """A name that holds an id would be another for each stream."""
+    """A name with an id in it would differ for each stream."""
 
     async def scenario(http: httpx.AsyncClient) -> None:
         stream = (await http.post("/streams", json={})).json()["id"]
@@ -145,7 +145,7 @@ def test_every_route_is_named_by_its_template_and_none_by_its_path(repository: P
 
 
 def test_nothing_is_traced_unless_that_is_asked_for(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without, a request goes the way that it would go if there were no such thing."""
+    """Without tracing, requests take the same path as if tracing did not exist."""
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     for variables in ({}, endpoint | {"OTEL_SDK_DISABLED": "TRUE"}, endpoint | {"OTEL_TRACES_EXPORTER": "none"}):
         assert Traces.configured(variables, version="0") is None
@@ -155,21 +155,21 @@ def test_nothing_is_traced_unless_that_is_asked_for(repository: Path, caplog: py
     before = get_tracer_provider()
     traces = Traces.configured(endpoint, version="0")
     assert traces is not None
-    assert get_tracer_provider() is before  # libraries that look for one are not asked to trace
+    assert get_tracer_provider() is before  # libraries that look for a global provider are not traced
     asyncio.run(traces.close())
     assert Traces.configured(endpoint | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, version="0") is None
     assert "packages that are not installed" in caplog.text
 
 
 def test_nothing_of_the_sdk_is_loaded_unless_it_is_used() -> None:
-    """It takes memory in each worker."""
+    """The SDK takes memory in each worker."""
     program = "import app.__main__, app.main, fastapi.telemetry._runtime, sys; print('opentelemetry.sdk' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True).strip() == "False"
 
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """Its address, and what it has been sent."""
+    """The collector's address, and the requests that it received."""
     received: list[ExportTraceServiceRequest] = []
 
     class Collector(Handler):

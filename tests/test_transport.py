@@ -1,4 +1,4 @@
-"""What a connection writes: answers of one round of the loop leave together, in order, and one that is alone does not wait."""
+"""What a connection writes: answers of one round of the event loop leave together, in order, and a single one does not wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from app.http.transport import BRIEF, LONGEST, MOST, SLOWEST, Corked, Departures
 
 
 class Written(asyncio.Transport):
-    """A transport that remembers each write."""
+    """A transport that records each write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Written(asyncio.Transport):
 
 
 def after(write: Callable[[Corked], None], *, closing: bool = False) -> tuple[list[bytes], list[bytes]]:
-    """What has been written at once, and in the end."""
+    """What has been written at once, and what after one round of the event loop."""
 
     async def run() -> tuple[list[bytes], list[bytes]]:
         transport = Written()
@@ -111,7 +111,7 @@ def test_what_one_cannot_send_does_not_keep_the_others_from_leaving(monkeypatch:
 
 
 def ends_after(each: int, *, longest: float = LONGEST, hurried: float | None = None) -> float:
-    """Seconds until a connection ends whose caller goes on sending so many bytes a second."""
+    """Seconds until a connection ends whose client keeps sending `each` bytes a second."""
     transport = Written()
     lingering = Lingering(asyncio.Protocol(), Corked(transport, Departures()), 0.0, longest=longest)
     now = 0.0
@@ -126,7 +126,7 @@ def ends_after(each: int, *, longest: float = LONGEST, hurried: float | None = N
 
 
 def test_a_connection_lingers_as_long_as_its_caller_sends_within_bounds() -> None:
-    """Who falls silent, trickles or never comes to an end would keep its place."""
+    """A client that falls silent, sends too slowly or never ends would otherwise keep its place."""
     assert ends_after(0) == BRIEF + 1
     assert ends_after(SLOWEST // 4) == BRIEF + 1
     assert ends_after(SLOWEST) == LONGEST + 1
@@ -140,7 +140,7 @@ def test_a_connection_that_lingers_is_over_soon_when_the_service_stops() -> None
 
 @pytest.mark.parametrize("steps", [*permutations(["pause", "hold", "resume", "let go"])], ids="-".join)
 def test_reading_goes_on_when_nothing_is_against_it(steps: tuple[str, ...]) -> None:
-    """A body that is not asked for yet, and one of which enough was parsed for now: either ends without the other."""
+    """There are two reasons to pause: a body that is not wanted yet, and enough parsed for now. Either may end before the other."""
 
     async def run() -> None:
         transport = Written()

@@ -1,4 +1,4 @@
-"""scripts.tune: what is searched, what is ended early, that a study goes on, and that its best line trains what it found."""
+"""scripts.tune: what it searches and prunes, that a study can continue, and that the best line reproduces its result."""
 
 import gc
 import json
@@ -29,7 +29,7 @@ from tests.series_files import hourly, regression
 
 Shown = pytest.CaptureFixture[str]
 BASE = Config(task="regress", data=("a.csv",), epochs=6, patience=6)
-FILES = Path("/proc/self/fd")  # one for each that this process holds open
+FILES = Path("/proc/self/fd")  # one entry for each file that this process holds open
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def line(tmp_path: Path) -> list[str]:
 
 
 class Decided:
-    """A problem.Problem whose validation loss is what a function says of its config and epoch; its network learns nothing."""
+    """A problem.Problem whose validation loss is a function of its config and epoch; its network learns nothing."""
 
     def __init__(self, config: Config, loss: Callable[[Config, int], float]) -> None:
         self.config = config
@@ -71,7 +71,7 @@ class Decided:
 
 
 def rated(rate: Callable[[int], float]) -> Callable[[Any], Config]:
-    """What suggests for each trial the learning rate that `rate` says of its number."""
+    """A function that suggests for each trial the learning rate that `rate` gives for its number."""
     return lambda trial: replace(BASE, learning_rate=rate(trial.number))
 
 
@@ -79,7 +79,7 @@ def rated(rate: Callable[[int], float]) -> Callable[[Any], Config]:
 
 
 def test_a_study_goes_on_where_it_was_stopped(line: list[str], tmp_path: Path, capsys: Shown) -> None:
-    """The same line again: what is done stays done, and the best is the best of all sittings."""
+    """With the same line again, finished trials stay finished, and the best is the best of all sittings."""
     assert tune.main([*line, "--trials=2"]) == 0
     first = json.loads((tmp_path / "tuned.json").read_bytes())
     assert tune.main([*line, "--trials=3"]) == 0
@@ -94,7 +94,7 @@ def test_a_study_goes_on_where_it_was_stopped(line: list[str], tmp_path: Path, c
 
 
 def test_the_best_line_trains_what_the_study_found(line: list[str], tmp_path: Path, capsys: Shown) -> None:
-    """It is there to be copied: the same choices, and with the same seed the same validation loss to the last digit."""
+    """Users copy this line: it makes the same choices and, with the same seed, gives the same validation loss to the last digit."""
     assert tune.main([*line, "--trials=2"]) == 0
     best = json.loads((tmp_path / "tuned.json").read_bytes())["best"]
     shown = capsys.readouterr().out
@@ -110,7 +110,7 @@ def test_the_best_line_trains_what_the_study_found(line: list[str], tmp_path: Pa
 
 
 def test_the_test_part_is_never_looked_at(line: list[str], tmp_path: Path) -> None:
-    """With other targets in it, every trial has the same loss."""
+    """Even if the targets in it change, every trial has the same loss."""
     assert tune.main([*line, "--trials=1"]) == 0
     before = json.loads((tmp_path / "tuned.json").read_bytes())["trials"]
     data = tmp_path / "data.csv"
@@ -157,21 +157,21 @@ def test_a_forecast_is_tuned_with_its_framing(tmp_path: Path, capsys: Shown) -> 
     ],
 )
 def test_what_cannot_be_tuned_is_said(more: list[str], says: str, line: list[str], tmp_path: Path, capsys: Shown) -> None:
-    """Before a study is begun."""
+    """The error comes before a study is begun."""
     assert tune.main([*line, *more]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 
 def test_the_gyroscope_is_not_tuned(capsys: Shown) -> None:
-    """Its choices are the paper's."""
+    """Its choices are fixed by the paper."""
     assert tune.main(["--trials=1"]) == 2
     assert "--data FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["--trials=0", "--timeout=-1", "--timeout=soon", "--resume=x"])
 def test_a_line_that_cannot_be_understood_exits_2(word: str, capsys: Shown) -> None:
-    """Before anything is read."""
+    """The error comes before anything is read."""
     with pytest.raises(SystemExit) as ended:
         tune.main([word])
     assert ended.value.code == 2
@@ -179,7 +179,7 @@ def test_a_line_that_cannot_be_understood_exits_2(word: str, capsys: Shown) -> N
 
 
 def test_help_shows_the_examples(capsys: Shown) -> None:
-    """The commands that are needed most are there to be copied."""
+    """Users copy the commands that they need most from the help."""
     with pytest.raises(SystemExit) as ended:
         tune.main(["--help"])
     assert ended.value.code == 0
@@ -188,7 +188,7 @@ def test_help_shows_the_examples(capsys: Shown) -> None:
 
 
 def test_another_study_in_the_folder_is_refused(line: list[str], capsys: Shown) -> None:
-    """Trials of other choices cannot be compared; it is named which they are."""
+    """Trials of other choices cannot be compared; the message names the choices that differ."""
     assert tune.main([*line, "--trials=1"]) == 0
     assert tune.main([*line, "--trials=1", "--seed=3"]) == 2
     assert "holds a study of other choices: seed." in capsys.readouterr().err
@@ -198,7 +198,7 @@ def test_another_study_in_the_folder_is_refused(line: list[str], capsys: Shown) 
 
 @pytest.mark.skipif(not FILES.is_dir(), reason="this system does not tell which files a process holds open")
 def test_the_database_is_closed_where_a_study_is_refused(line: list[str], tmp_path: Path) -> None:
-    """It would stay locked for as long as the process goes on."""
+    """Otherwise it would stay locked for as long as the process runs."""
     assert tune.main([*line, "--trials=1"]) == 0
     with pytest.raises(ValueError, match="other choices"):
         Study(tmp_path / "study", BASE, searched=("learning_rate",))
@@ -206,7 +206,7 @@ def test_the_database_is_closed_where_a_study_is_refused(line: list[str], tmp_pa
 
 
 def test_a_study_does_not_go_into_a_run(line: list[str], tmp_path: Path, capsys: Shown) -> None:
-    """It would be listed as one run, and its trials as none."""
+    """It would be listed as one run, and its trials not at all."""
     words = line[: line.index("--study")]
     assert train.main([*words, "--run", str(tmp_path / "run")]) == 0
     before = sorted(path.name for path in (tmp_path / "run").iterdir())
@@ -216,14 +216,14 @@ def test_a_study_does_not_go_into_a_run(line: list[str], tmp_path: Path, capsys:
 
 
 def test_a_study_where_nothing_can_be_written_is_told_with_the_remedy(line: list[str], tmp_path: Path, capsys: Shown) -> None:
-    """Not as an errno, nor in a database's words."""
+    """The message shows neither an errno nor the database's words."""
     (tmp_path / "file").touch()
     assert tune.main([*line, "--study", str(tmp_path / "file" / "study")]) == 2
     assert "study cannot be written: Not a directory. Make its folder writable, or name another." in capsys.readouterr().err
 
 
 def test_a_full_disk_ends_a_study_that_goes_on(line: list[str], tmp_path: Path, capsys: Shown) -> None:
-    """What has ended is kept, and the line to go on is told."""
+    """Finished trials are kept, and the message says how to continue."""
     study = tmp_path / "study"
     assert tune.main([*line, "--trials=1"]) == 0
     full = study / "trial-0001" / ".checkpoint.pt.tmp"
@@ -237,7 +237,7 @@ def test_a_full_disk_ends_a_study_that_goes_on(line: list[str], tmp_path: Path, 
 
 
 def test_a_time_too_short_for_a_trial_is_named(line: list[str], tmp_path: Path, capsys: Shown) -> None:
-    """None has failed then: with more time they would have ended."""
+    """No trial has failed then: with more time, they would have finished."""
     assert tune.main([*line, "--trials=3", "--timeout=1e-9"]) == 1
     told = capsys.readouterr().err
     assert "There is no best among 0 trials. The time of --timeout was too short for one of them." in told
@@ -245,7 +245,7 @@ def test_a_time_too_short_for_a_trial_is_named(line: list[str], tmp_path: Path, 
 
 
 def test_one_dataset_is_held_however_many_contexts_are_tried(tmp_path: Path) -> None:
-    """A file of some gigabytes would not fit into the memory as often as that."""
+    """A file of several gigabytes would not fit into memory several times."""
     data = hourly(tmp_path / "hours.csv", rows=400)
     base = Config(task="forecast", data=(str(data),), context=48, segment=12, horizon=4)
     before, source = datasets(), Problems()
@@ -260,7 +260,7 @@ def datasets() -> int:
 
 
 def test_without_its_package_the_line_that_installs_it_is_told(line: list[str]) -> None:
-    """Most do not tune."""
+    """Most users do not tune, so the package is optional."""
     code = "import sys; sys.modules['optuna'] = None\nfrom scripts import tune\nsys.exit(tune.main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -272,7 +272,7 @@ def test_without_its_package_the_line_that_installs_it_is_told(line: list[str]) 
 
 
 def test_a_trial_that_promises_little_is_ended_early(tmp_path: Path) -> None:
-    """As soon as it may be: after the epochs that each is spared for, once there are trials to compare it with."""
+    """It ends as early as allowed: after the epochs that each trial is granted, and once there are trials to compare it with."""
     with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
         suggest = rated(lambda number: 1.0 if number < STARTUP else 9.0 if number == STARTUP else 0.5)
         outcomes = [*study.go_on(lambda config: Decided(config, lambda c, _: c.learning_rate), suggest, trials=STARTUP + 2)]
@@ -283,7 +283,7 @@ def test_a_trial_that_promises_little_is_ended_early(tmp_path: Path) -> None:
 
 
 def test_the_objective_is_the_loss_of_the_best_epoch(tmp_path: Path) -> None:
-    """As the checkpoint that would be exported has it, not of the last epoch."""
+    """It is the loss of the checkpoint that would be exported, not of the last epoch."""
     with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
         losses = [3.0, 1.0, 2.0, 4.0, 5.0, 6.0]
         (outcome,) = study.go_on(lambda config: Decided(config, lambda _, epoch: losses[epoch - 1]), rated(lambda _: 1.0), trials=1)
@@ -301,7 +301,7 @@ def test_the_objective_is_the_loss_of_the_best_epoch(tmp_path: Path) -> None:
     ids=["no finite loss", "data that do not fit"],
 )
 def test_a_trial_that_fails_is_not_the_end(loss: Any, state: str, reason: str, tmp_path: Path) -> None:
-    """It is told why, and the next one begins."""
+    """The user is told why it failed, and the next trial begins."""
     with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
         later = Decided(BASE, lambda _, __: 1.0)
         first, second = study.go_on(
@@ -314,13 +314,13 @@ def test_a_trial_that_fails_is_not_the_end(loss: Any, state: str, reason: str, t
 
 
 def test_no_trial_begins_after_the_time(tmp_path: Path) -> None:
-    """However little there was of it."""
+    """This holds however short the time is."""
     with Study(tmp_path / "study", BASE, searched=("learning_rate",)) as study:
         assert [*study.go_on(lambda config: Decided(config, lambda _, __: 1.0), rated(lambda _: 1.0), trials=5, end=-inf)] == []
 
 
 def test_a_trial_whose_time_is_over_is_neither_judged_nor_counted(tmp_path: Path) -> None:
-    """Its epoch is kept and told; but what it would have become nobody knows, and another is tried in its place."""
+    """Its epochs are kept and reported, but nobody knows how it would have ended, so another trial takes its place."""
     now = [0.0]
 
     def slow(config: Config, _: int) -> float:
@@ -341,7 +341,7 @@ def test_a_trial_whose_time_is_over_is_neither_judged_nor_counted(tmp_path: Path
 
 
 def test_a_trial_that_ends_in_its_time_is_complete(tmp_path: Path) -> None:
-    """Even where the time is over with its last epoch: nothing of it is missing."""
+    """Even if the time runs out with its last epoch, nothing of the trial is missing."""
     now = [0.0]
 
     def slow(_: Config, epoch: int) -> float:
@@ -354,7 +354,7 @@ def test_a_trial_that_ends_in_its_time_is_complete(tmp_path: Path) -> None:
 
 
 def test_a_trial_is_held_while_it_is_trained(tmp_path: Path) -> None:
-    """So that it is shown as running, and not gone on with beside itself."""
+    """It must be listed as running, and no other process may resume it meanwhile."""
     seen = []
 
     def loss(*_: Any) -> float:
@@ -370,7 +370,7 @@ def test_a_trial_is_held_while_it_is_trained(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
-    """The trial that was interrupted is unfinished, and another is tried in its place; the others stand."""
+    """The interrupted trial is unfinished, and another takes its place; the finished ones stay."""
 
     def interrupted(config: Config, epoch: int) -> float:
         if config.learning_rate == 2.0 and epoch == 2:
@@ -392,7 +392,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fixed", [(), ("segment",), ("context",), ("hidden", "layers", "cell", "learning_rate", "normalise")])
 @pytest.mark.parametrize(("context", "segment"), [(336, 24), (96, 12), (7, 7), (5, 1), (48, 48), (90, 15)])
 def test_every_suggestion_is_a_config_that_can_be(context: int, segment: int, fixed: tuple[str, ...]) -> None:
-    """Whatever the framing it begins with: a segment divides the context, and what is fixed stays."""
+    """Whatever the initial framing, a segment divides the context, and fixed choices do not change."""
     base = Config(task="forecast", data=("a.csv",), context=context, segment=segment, season=context - 1)
     names = space.searched(base, fixed)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -400,13 +400,13 @@ def test_every_suggestion_is_a_config_that_can_be(context: int, segment: int, fi
         config = space.suggest(study.ask(), base, names)
         assert config.context % config.segment == 0
         assert config.context >= config.season
-        assert config.learning_rate == float(f"{config.learning_rate:.4g}")  # no more digits than one cares to copy
+        assert config.learning_rate == float(f"{config.learning_rate:.4g}")  # few enough digits to copy
         assert all(getattr(config, name) == getattr(base, name) for name in fixed)
         assert all(getattr(config, name) == getattr(base, name) for name in ("seed", "horizon", "epochs", "data", "split"))
 
 
 def test_the_framing_is_searched_for_forecasts_only() -> None:
-    """What follows a stream has no context."""
+    """Models that follow a stream have no context."""
     assert set(space.FORECASTING) - set(space.STREAMING) == {"segment", "context", "normalise"}
     assert space.searched(BASE, ("hidden",)) == ("layers", "learning_rate", "cell")
 
@@ -432,7 +432,7 @@ def test_the_framing_is_searched_for_forecasts_only() -> None:
     ids=["names with commas and quotes", "no bias", "quantiles", "a cell for each layer", "digits of a number"],
 )
 def test_a_config_and_its_line_are_the_same(config: Config) -> None:
-    """What scripts.train reads from the line is the config, through a shell too."""
+    """scripts.train reads the same config back from the line, through a shell too."""
     assert flags.config_of(train.arguments(arguments_of(config))) == config
     words = shlex.split(line_of(config))
     assert words[3:] == arguments_of(config)

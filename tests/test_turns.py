@@ -1,4 +1,4 @@
-"""Who comes first is served first, and who leaves is passed over."""
+"""Turns are taken in order of arrival, and a waiter that has left is passed over."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -64,14 +64,14 @@ def test_a_turn_that_does_not_come_in_time_is_the_next_ones() -> None:
 def test_a_turn_that_comes_as_its_time_is_up_is_the_next_ones(
     run: Callable[[Coroutine[None, None, None]], None], apart: bool
 ) -> None:
-    """A loop that is held up sees both in one round."""
+    """An event loop that is held up sees the turn and the deadline in the same round."""
 
     async def main() -> None:
         turns, loop = Turns(), asyncio.get_running_loop()
         await turns.take("a")
 
         async def second() -> None:
-            with suppress(DeadlineExceeded):  # or it has its turn: the loop decides
+            with suppress(DeadlineExceeded):  # or it gets its turn: the event loop decides
                 await turns.take("a", timeout=0.02)
                 turns.give("a")
 
@@ -93,7 +93,7 @@ def test_a_turn_that_comes_as_its_time_is_up_is_the_next_ones(
 
 @pytest.mark.parametrize("late", [False, True], ids=["waiting", "just-when-it-came"])
 def test_a_turn_of_someone_who_left_is_the_next_ones(late: bool) -> None:
-    """Cancelled while it waits, and cancelled in the moment between being called and waking up."""
+    """The waiter is cancelled while it waits, or between being called and waking up."""
 
     async def main() -> None:
         turns = Turns()

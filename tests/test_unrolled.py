@@ -1,4 +1,4 @@
-"""The cell of ordinary operators equals the equations, chunk after chunk, and CUDA takes every node of it."""
+"""The cell made of ordinary operators equals the equations, chunk after chunk, and CUDA can run every node of it."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -23,7 +23,7 @@ LENGTHS = {"one_step": (1,), "chunk": (8,), "alone": (26,), "one_step_each": (1,
 
 
 def weights(layers: int, hidden: int, *, bias: bool = True, seed: int = 0) -> list[GRUWeights]:
-    """At random, and large enough for the gates to open and close."""
+    """Random weights, large enough for the gates to open and close."""
     rng = np.random.default_rng(seed)
     found = []
     for layer in range(layers):
@@ -36,7 +36,7 @@ def weights(layers: int, hidden: int, *, bias: bool = True, seed: int = 0) -> li
 
 
 class Cell:
-    """The cell alone in a graph of so many steps a call, run by ONNX Runtime."""
+    """The cell alone in a graph of `steps` steps a call, run by ONNX Runtime."""
 
     def __init__(self, layers: list[GRUWeights], steps: int) -> None:
         self.steps, self.hidden = steps, len(layers[0].b)
@@ -49,13 +49,13 @@ class Cell:
         self.session = ort.InferenceSession(self.proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def call(self, features: np.ndarray, lengths: Sequence[int], h0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One chunk: the last layer's states (batch, steps, hidden), and hn."""
+        """Run one chunk; returns the last layer's states (batch, steps, hidden), and hn."""
         feeds = {"features": features, "lengths": np.array(lengths, np.int32), "h0": h0}
         every, hn = self.session.run(["every", "hn"], feeds)
         return every[..., -self.hidden :], hn
 
     def run(self, features: np.ndarray, lengths: Sequence[int], h0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Chunk after chunk, until the longest has ended."""
+        """Run chunk after chunk, until the longest sequence has ended."""
         found = []
         for begin in range(0, len(features), self.steps):
             chunk = np.full((self.steps, *features.shape[1:]), 1e3, np.float32)
@@ -68,13 +68,13 @@ class Cell:
 
 @cache
 def made_of(layers: int, hidden: int, bias: bool, steps: int) -> tuple[list[GRUWeights], Cell]:
-    """Once for all lengths that it is given: ONNX Runtime takes longer to make it than to run it."""
+    """Weights and cell, made once for all lengths: ONNX Runtime takes longer to make the cell than to run it."""
     made = weights(layers, hidden, bias=bias)
     return made, Cell(made, steps)
 
 
 def draw(lengths: Sequence[int], layers: int, hidden: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Features (time, batch, features), large numbers where a sequence has ended, and states to start from."""
+    """Features (time, batch, features), with large numbers after a sequence's end, and initial states."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(max(lengths), len(lengths), FEATURES)).astype(np.float32)
     for row, length in enumerate(lengths):
@@ -91,7 +91,7 @@ def draw(lengths: Sequence[int], layers: int, hidden: int, seed: int = 1) -> tup
 @pytest.mark.parametrize("hidden", [5, 64])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_cell_equals_the_equations(layers: int, hidden: int, bias: bool, steps: int, lengths: tuple[int, ...]) -> None:
-    """What the GPU computes is what was trained: every step and the final states, from any state."""
+    """The GPU must compute what was trained: every step and the final states, from any state."""
     made, cell = made_of(layers, hidden, bias, steps)
     features, h0 = draw(lengths, layers, hidden)
     every, hn = cell.run(features, lengths, h0)
@@ -103,7 +103,7 @@ def test_cell_equals_the_equations(layers: int, hidden: int, bias: bool, steps: 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_length_of_nothing_leaves_the_state_as_it_is(layers: int) -> None:
-    """To the last bit, whatever is in the padding and in the row beside it: a sequence waits so for its neighbours' end."""
+    """A sequence that has ended keeps its state to the last bit while its neighbours continue, whatever the padding holds."""
     cell = Cell(weights(layers, 5), 8)
     features, h0 = draw((8, 8, 8, 8), layers, 5)
     for lengths in ([0, 0, 0, 0], [0, 8, 0, 1]):
@@ -114,7 +114,7 @@ def test_a_length_of_nothing_leaves_the_state_as_it_is(layers: int) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_state_is_the_one_at_the_length(layers: int) -> None:
-    """Of every layer, though the layers take their steps one after the other: a lower one must not run ahead."""
+    """This holds for every layer: though layers take their steps one after the other, a lower one must not run ahead."""
     made = weights(layers, 5)
     features, h0 = draw((3, 8), layers, 5)
     every, hn = Cell(made, 8).call(features, [3, 8], h0)
@@ -125,14 +125,14 @@ def test_a_state_is_the_one_at_the_length(layers: int) -> None:
 
 @pytest.mark.parametrize("cell", ["reset_after", "lstm", "rnn", "reset_before,reset_after"])
 def test_another_cell_is_refused(cell: str) -> None:
-    """There is an operator for it, and this one would answer something else."""
+    """Other cells have an ONNX operator of their own, and this graph would give wrong answers for them."""
     with pytest.raises(ValueError, match=cell.split(",")[-1]):
         graph.build(network(cell, 2), chunk=8)
 
 
 @pytest.mark.parametrize("left_out", ["state", "lengths"])
 def test_chunks_without_states_or_lengths_are_refused(left_out: str) -> None:
-    """The second chunk of a sequence would begin from nothing, or go on past the end."""
+    """Otherwise the second chunk of a sequence would begin from a zero state, or continue past its end."""
     with pytest.raises(ValueError, match="chunks takes lengths and states"):
         recurrent.add_stack(Graph(), network("reset_before", 1).stack, "features", chunk=8, **{left_out: False})
 
@@ -141,13 +141,13 @@ def test_chunks_without_states_or_lengths_are_refused(left_out: str) -> None:
 
 
 def network(cell: str, layers: int) -> Denoiser:
-    """A whole model of a hidden size of 5."""
+    """A whole model with a hidden size of 5."""
     return Denoiser(Config(cell=cell, layers=layers, hidden=5))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_node_runs_on_cuda_and_can_be_recorded(layers: int) -> None:
-    """Of a chunk of the length that is exported; and of the other cells' operators."""
+    """This holds for chunks of the exported length, and for the operators of the other cells."""
     assert placement.misfits(graph.build(network("reset_before", layers), chunk=recurrent.CHUNK)) == []
     for cell in ("reset_after", "lstm", "rnn"):
         assert placement.misfits(graph.build(network(cell, layers))) == []
@@ -155,14 +155,14 @@ def test_every_node_runs_on_cuda_and_can_be_recorded(layers: int) -> None:
 
 
 def test_a_longer_chunk_cannot_be_recorded() -> None:
-    """It would run, and fail on the GPU that it is meant for."""
+    """Its nodes run on CUDA, but recording them as a CUDA graph fails."""
     (found,) = placement.misfits(graph.build(network("reset_before", 1), chunk=recurrent.CHUNK + 1))
     assert found.runs
     assert str(found) == "Concat states joins 33 tensors: CUDA runs it, and records 32 at most"
 
 
 def test_nodes_that_cuda_leaves_to_the_cpu_are_named() -> None:
-    """One for each layer, by the name that it has in the file."""
+    """Each layer has one such node, named as in the file."""
     found = placement.misfits(graph.build(network("reset_before", 2)))
     assert [each.node for each in found] == ["GRU gru_0", "GRU gru_1"]
     (only,) = placement.misfits(graph.build(network("lstm,reset_before", 2)))
@@ -171,7 +171,7 @@ def test_nodes_that_cuda_leaves_to_the_cpu_are_named() -> None:
 
 
 def of(*nodes: onnx.NodeProto, opset: int = 20, functions: Sequence[onnx.FunctionProto] = ()) -> onnx.ModelProto:
-    """A model of these nodes; only the nodes are looked at."""
+    """A model of these nodes; the checks look only at the nodes."""
     domains = {node.domain for node in nodes if node.domain}
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
     made = helper.make_graph(nodes, "nodes", [value("x", [1, 1, 1])], [value("y", [1, 1, 1])])
@@ -184,7 +184,7 @@ def operation(operator: str, *, inputs: Sequence[str] = ("x", "W", "R"), **attri
 
 
 def conditional(operator: str) -> onnx.NodeProto:
-    """An If whose branches are this operator."""
+    """An If node whose branches are this operator."""
     branch = helper.make_graph([helper.make_node(operator, ["x"], ["z"], name="inner")], "branch", [], [value("z", [1])])
     return helper.make_node("If", ["condition"], ["y"], name="outer", then_branch=branch, else_branch=branch)
 
@@ -233,7 +233,7 @@ MISFITS = {
 
 @pytest.mark.parametrize(("proto", "why"), MISFITS.values(), ids=[name.replace(" ", "_") for name in MISFITS])
 def test_a_node_that_does_not_run_on_cuda_is_found(proto: onnx.ModelProto, why: str) -> None:
-    """With the reason, for whoever exported it can often export another."""
+    """The reason is given, since the model can often be exported in another way."""
     (found,) = placement.misfits(proto)
     assert not found.runs
     assert why in str(found)
@@ -254,12 +254,12 @@ FITS = {
 
 @pytest.mark.parametrize("proto", FITS.values(), ids=[name.replace(" ", "_") for name in FITS])
 def test_a_node_that_runs_on_cuda_is_none_of_them(proto: onnx.ModelProto) -> None:
-    """A model that is kept from the GPU without need is slow without need."""
+    """A model that is kept off the GPU without need is slow without need."""
     assert placement.misfits(proto) == []
 
 
 def test_control_flow_runs_and_cannot_be_recorded() -> None:
-    """And what is inside is looked at too, where a graph would hide it."""
+    """Nodes inside control flow are checked too, though a subgraph hides them."""
     (outer,) = placement.misfits(of(conditional("Tanh")))
     assert (outer.node, outer.runs) == ("If outer", True)
     outer, *inner = placement.misfits(of(conditional("Hardmax")))

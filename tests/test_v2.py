@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over real HTTP, with Triton's own clients, and with what they never send."""
+"""The Open Inference Protocol over real HTTP, with Triton's own clients, and with requests that they never send."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ from tests.services import LATEST, LIMITS
 
 GYRO = "gyro-denoiser"
 TICKS, CELLS, SCORES, WHOLE = "ticks", "cells", "scores", "whole"
-MOST_LOOKS = 2000  # at a count that is about to be written
+MOST_LOOKS = 2000  # reads of a count that is about to be written
 KEY = "tests-only-secret-of-an-administrator"
 AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
 
@@ -50,7 +50,7 @@ Array = np.ndarray[Any, Any]
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of one model, and a graph of each kind: time-major, a step a call, an output for the whole, not causal."""
+    """Two versions of one model, and one graph of each kind: time-major, stepwise, with an output for the whole, acausal."""
     folder = tmp_path_factory.mktemp("models")
     for seed in (0, 1):
         artifacts.build(folder, seed=seed)
@@ -92,7 +92,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def adopt(folder: Path, name: str, graph: Any, **parts: Any) -> None:
-    """Publish a graph with what its manifest says of it."""
+    """Publish a graph with a manifest that describes it."""
     features = tuple(Signal(name=f"f{index}") for index in range(graphs.FEATURES))
     common = {"features": features, "lengths": None, "opset": 17, "tolerance": Tolerance(rtol=1e-5, atol=1e-5)}
     with publish.staging(folder, name) as staged:
@@ -123,7 +123,7 @@ def server(model_dir: Path) -> Iterator[Server]:
 
 
 class WithKey(triton.InferenceServerClientPlugin):
-    """How Triton's clients are given a key."""
+    """A plugin that gives Triton's clients an API key."""
 
     def __call__(self, request: Any) -> None:
         request.headers.update(AUTHORIZATION)
@@ -154,7 +154,7 @@ def given(name: str, array: Array, *, binary: bool = True, module: Any = triton)
 
 
 def alone(http: httpx.Client, rows: Sequence[Array]) -> list[Array]:
-    """What /predict answers to each of these in a request of its own: the slower truth."""
+    """The answers of /predict to each row in a request of its own: the slower truth."""
     answers = [http.post("/predict", json={"instances": [row.tolist()]}).json() for row in rows]
     return [np.array(answer["predictions"][0], np.float32) for answer in answers]
 
@@ -174,7 +174,7 @@ def infer(http: httpx.Client, body: Any, model: str = GYRO, **headers: str) -> h
 
 
 def refusal(answer: httpx.Response, status: int) -> str:
-    """What an error says, in the form that every one of them has."""
+    """The text of an error, after a check of the form that all errors have."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
@@ -185,7 +185,7 @@ def refusal(answer: httpx.Response, status: int) -> str:
 
 
 def test_the_server_and_its_models_say_that_they_are_ready(client: triton.InferenceServerClient) -> None:
-    """What a balancer and a client ask first."""
+    """Load balancers and clients ask this first."""
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(GYRO)
@@ -234,7 +234,7 @@ def test_metadata_and_configuration_tell_what_to_send(client: triton.InferenceSe
 def test_every_way_of_asking_gives_the_same_answer(
     client: triton.InferenceServerClient, http: httpx.Client, binary_in: bool, binary_out: bool, packed: str | None
 ) -> None:
-    """Of rows with different lengths, each is answered as if it had come alone, and filled up with zeros."""
+    """Rows may differ in length; each is answered as if it had come alone, and filled up with zeros."""
     rows, lengths = random(3, 90, 6), [90, 1, 33]
     answer = client.infer(
         GYRO,
@@ -257,7 +257,7 @@ def test_every_way_of_asking_gives_the_same_answer(
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @pytest.mark.parametrize("binary", [True, False])
 def test_a_large_answer_is_packed_as_its_caller_asks(http: httpx.Client, coding: str, binary: bool) -> None:
-    """Binary ones too; the length of their JSON is that before packing."""
+    """Binary answers are compressed too; the length of their JSON is the one before compression."""
     body = plain(random(2, 100, 6), parameters={"binary_data_output": binary})
     answer = infer(http, body, **{"Accept-Encoding": coding})
     assert answer.headers["content-encoding"] == coding
@@ -280,7 +280,7 @@ def test_nothing_but_the_body_is_needed(http: httpx.Client) -> None:
 
 
 def test_a_state_that_is_asked_for_carries_the_sequence_on(client: triton.InferenceServerClient) -> None:
-    """State outputs by name, state inputs as they came back: in pieces it is the whole."""
+    """State outputs are requested by name and sent back as state inputs: the pieces then equal the whole."""
     whole = random(2, 40, 6)
     expected = client.infer(GYRO, [given("input", whole)]).as_numpy("output")
     named = [triton.InferRequestedOutput("output"), triton.InferRequestedOutput("hn")]
@@ -291,7 +291,7 @@ def test_a_state_that_is_asked_for_carries_the_sequence_on(client: triton.Infere
 
 
 def test_the_asyncio_client_works_as_it_comes(server: Server) -> None:
-    """Many at once share batches with each other; nobody's answer depends on it."""
+    """Many requests at once share batches; no answer may depend on that."""
     rows = [random(1, steps, 6, seed=steps) for steps in range(1, 33)]
 
     async def ask() -> None:
@@ -318,7 +318,7 @@ def test_the_asyncio_client_works_as_it_comes(server: Server) -> None:
 
 @pytest.mark.parametrize("name", [TICKS, SCORES])
 def test_tensors_are_those_of_the_graph(client: triton.InferenceServerClient, model_dir: Path, name: str) -> None:
-    """In its own layout: what ONNX Runtime makes of the same tensors is what comes back."""
+    """Tensors keep the graph's own layout: the answer is what ONNX Runtime gives for the same tensors."""
     shape = (7, 3, graphs.FEATURES) if name == TICKS else (3, 7, graphs.FEATURES)
     feeds = {"x": random(*shape), "h": random(1, 3, graphs.HIDDEN)}
     expected = graphs.answer(model_dir / name / "1" / "model.onnx", feeds)
@@ -332,7 +332,7 @@ def test_tensors_are_those_of_the_graph(client: triton.InferenceServerClient, mo
 
 
 def test_a_stepwise_graph_is_driven_step_by_step(client: triton.InferenceServerClient, model_dir: Path) -> None:
-    """A request is one step, with both its states given; and in a sequence the service keeps them."""
+    """A request is one step, with both states given or, in a sequence, kept by the service."""
     steps = random(6, 1, graphs.FEATURES)
     a, b = np.zeros((1, graphs.HIDDEN), np.float32), np.zeros((1, graphs.HIDDEN), np.float32)
     for index, x in enumerate(steps):
@@ -348,7 +348,7 @@ def test_a_stepwise_graph_is_driven_step_by_step(client: triton.InferenceServerC
 
 @pytest.mark.parametrize("id", [77, "wrist-7"])
 def test_a_sequence_in_pieces_is_the_whole(client: triton.InferenceServerClient, id: int | str) -> None:
-    """Fifty requests, of one or more steps, to either process: as if it had never been cut."""
+    """Fifty requests of one or more steps, to either process, are answered as if the sequence had never been cut."""
     whole = random(1, 100, 6)
     expected = client.infer(GYRO, [given("input", whole)]).as_numpy("output")
     cuts = [0, *sorted(np.random.default_rng(0).choice(np.arange(1, 100), 49, replace=False).tolist()), 100]
@@ -359,12 +359,12 @@ def test_a_sequence_in_pieces_is_the_whole(client: triton.InferenceServerClient,
         found.append(answer.as_numpy("output"))
     assert len(found) == 50
     assert close(np.concatenate(found, axis=1), expected)
-    with pytest.raises(InferenceServerException, match="sequence_start"):  # it has ended
+    with pytest.raises(InferenceServerException, match="sequence_start"):  # the sequence has ended
         client.infer(GYRO, [given("input", whole[:, :1])], sequence_id=id)
 
 
 def test_a_sequence_that_starts_again_begins_anew(client: triton.InferenceServerClient) -> None:
-    """Its old state must not reach into the new one; a request that is refused does not start it."""
+    """The old state must not reach into the new sequence; a refused request does not start one."""
     steps = random(1, 5, 6)
     first = client.infer(GYRO, [given("input", steps)], sequence_id=9, sequence_start=True).as_numpy("output")
     onward = client.infer(GYRO, [given("input", steps)], sequence_id=9).as_numpy("output")
@@ -378,7 +378,7 @@ def test_a_sequence_that_starts_again_begins_anew(client: triton.InferenceServer
 
 
 def test_sequences_that_start_at_once_under_one_id_are_answered_one_by_one(http: httpx.Client) -> None:
-    """In two processes: each from zero and none refused, and what goes on is one of them; to start is no two steps apart."""
+    """In two processes, each start is one atomic step: each is answered from a zero state, none refused, and one of them stays."""
     starts = [random(1, length, 6, seed=length) for length in range(1, 9)]
 
     def start(steps: Array) -> httpx.Response:
@@ -399,7 +399,7 @@ def test_sequences_that_start_at_once_under_one_id_are_answered_one_by_one(http:
 
 
 def test_a_start_that_is_too_late_leaves_the_sequence_before_it(http: httpx.Client) -> None:
-    """It was asked for and did not happen."""
+    """A start that fails must not change anything."""
     assert infer(http, plain(STEP, parameters={"sequence_id": 22, "sequence_start": True})).status_code == 200
     late = plain(STEP, parameters={"sequence_id": 22, "sequence_start": True, "timeout": 1})
     assert "deadline" in refusal(infer(http, late), 504)
@@ -412,7 +412,7 @@ def test_a_start_that_is_too_late_leaves_the_sequence_before_it(http: httpx.Clie
 
 
 def test_a_model_that_needs_the_whole_keeps_no_sequence(http: httpx.Client) -> None:
-    """It is said in terms of the protocol, and another model's of the same id goes on."""
+    """The error is in the protocol's terms, and another model's sequence of the same id continues."""
     assert infer(http, plain(STEP, parameters={"sequence_id": 23, "sequence_start": True})).status_code == 200
     start = plain(random(1, 2, graphs.FEATURES), parameters={"sequence_id": 23, "sequence_start": True})
     said = refusal(infer(http, start, WHOLE), 400)
@@ -421,7 +421,7 @@ def test_a_model_that_needs_the_whole_keeps_no_sequence(http: httpx.Client) -> N
 
 
 def test_a_sequence_goes_on_in_the_terms_of_the_version_it_began_with(tmp_path: Path) -> None:
-    """The next version has other tensors altogether; whoever is in the middle need not know, and may name his own."""
+    """The next version has entirely different tensors; a client in the middle of a sequence keeps using the old ones' names."""
     state = StateSpec(input="h", output="h_out", shape=(1, graphs.HIDDEN), batch_axis=1)
     older = (OutputSpec(name="scores", shape=(graphs.WIDTH,)), OutputSpec(name="summary", shape=(2,), time_axis=None))
     adopt(tmp_path, "m", graphs.several_outputs, input=InputSpec(name="x"), states=(state,), outputs=older)
@@ -460,13 +460,13 @@ def test_a_sequence_goes_on_in_the_terms_of_the_version_it_began_with(tmp_path: 
         assert close(np.concatenate([each["scores"] for each in outputs], axis=1), expected["scores"])
         assert close(outputs[-1]["summary"], expected["summary"])
         assert [list(each) for each in outputs[-2:]] == [["scores"], ["summary", "scores"]]
-        refusal(ask(whole, "m/versions/1", sequence_start=True), 404)  # it is for those only who are in the middle
+        refusal(ask(whole, "m/versions/1", sequence_start=True), 404)  # only clients in the middle of a sequence may still use it
         begun = ask(whole.swapaxes(0, 1), outputs=["y"], sequence_start=True)
         assert (begun.json()["model_version"], begun.json()["outputs"][0]["shape"]) == ("2", [7, 1, graphs.WIDTH])
 
 
 def test_each_model_has_sequences_of_its_own(client: triton.InferenceServerClient) -> None:
-    """Under one id, as with Triton, whose scheduler is the model's: a sensor may be followed by several models."""
+    """As in Triton, where each model has its own scheduler, several models may follow one sensor under the same id."""
     whole, ticks = random(1, 4, 6), random(2, 1, graphs.FEATURES)
     expected = client.infer(GYRO, [given("input", whole)]).as_numpy("output")
     pieces = [client.infer(GYRO, [given("input", whole[:, :2])], sequence_id=12, sequence_start=True)]
@@ -481,7 +481,7 @@ def test_each_model_has_sequences_of_its_own(client: triton.InferenceServerClien
 
 
 def test_a_sequence_is_a_stream_like_any_other(client: triton.InferenceServerClient, http: httpx.Client) -> None:
-    """Begun here, seen and gone on with there."""
+    """It can be begun with this protocol, and then seen and continued under /streams."""
     client.infer(GYRO, [given("input", random(1, 2, 6))], sequence_id=13, sequence_start=True)
     stream = f"/streams/{GYRO}:13"
     assert http.get(stream).json()["steps"] == 2
@@ -493,7 +493,7 @@ def test_a_sequence_is_a_stream_like_any_other(client: triton.InferenceServerCli
 
 
 def test_no_stream_that_is_begun_over_http_is_taken_for_a_sequence(http: httpx.Client) -> None:
-    """Nor can one take a sequence's id."""
+    """A stream cannot take the id of a sequence either."""
     assert http.post("/streams", json={"id": f"{GYRO}:14"}).status_code == 422
     assert http.post("/streams", json={"id": "14"}).status_code == 201
     assert "no sequence 14" in refusal(infer(http, plain(STEP, parameters={"sequence_id": 14})), 400)
@@ -520,12 +520,12 @@ STEP = random(1, 1, 6)
     ],
 )
 def test_whatever_the_client_does_wrong_is_400(http: httpx.Client, body: Any, headers: dict[str, str], says: str) -> None:
-    """Also where it is another status elsewhere in this service: the protocol knows no other."""
+    """This holds even where other routes of the service give another status: the protocol knows no other."""
     assert says in refusal(infer(http, body, **headers), 400)
 
 
 def test_other_errors_keep_their_status(http: httpx.Client) -> None:
-    """What is not there is 404, and which methods there are stands in Allow."""
+    """What does not exist is 404, and the header Allow lists the methods."""
     assert "There is no model 'nobody'" in refusal(infer(http, plain(STEP), "nobody"), 404)
     assert "Version '9'" in refusal(http.get(f"/v2/models/{GYRO}/versions/9"), 404)
     assert refusal(http.get("/v2/models"), 404)
@@ -535,7 +535,7 @@ def test_other_errors_keep_their_status(http: httpx.Client) -> None:
 
 
 def test_a_timeout_in_microseconds_is_the_deadline(http: httpx.Client) -> None:
-    """One that is over before the body is read is 504, of a sequence too, which stays where it was."""
+    """A deadline that passes before the body is read gives 504; a sequence then stays where it was."""
     assert "deadline" in refusal(infer(http, plain(STEP, parameters={"timeout": 1})), 504)
     assert infer(http, plain(STEP, parameters={"timeout": 20_000_000})).status_code == 200
     assert infer(http, plain(STEP, parameters={"sequence_id": 5, "sequence_start": True})).status_code == 200
@@ -544,7 +544,7 @@ def test_a_timeout_in_microseconds_is_the_deadline(http: httpx.Client) -> None:
 
 
 def test_orders_need_an_administrator(server: Server) -> None:
-    """Who may ask for answers may not decide what is served; everyone may ask whether it is."""
+    """Clients that may ask for predictions may not decide what is served; everyone may ask whether the service is ready."""
     with httpx.Client(base_url=server.url) as stranger:
         assert "key" in refusal(stranger.post(f"/v2/repository/models/{GYRO}/unload"), 401)
         assert "key" in refusal(stranger.post(f"/v2/models/{GYRO}/infer"), 401)
@@ -552,7 +552,7 @@ def test_orders_need_an_administrator(server: Server) -> None:
 
 
 def test_a_version_may_be_named(http: httpx.Client) -> None:
-    """In the path of everything that is asked of a model."""
+    """Every path of a model can name a version."""
     for path in ("", "/ready", "/config", "/stats"):
         assert http.get(f"/v2/models/{GYRO}/versions/2{path}").status_code == 200
         assert http.get(f"/v2/models/{GYRO}/versions/1{path}").status_code == 404
@@ -561,7 +561,7 @@ def test_a_version_may_be_named(http: httpx.Client) -> None:
 
 
 def test_statistics_count_what_all_processes_did(client: triton.InferenceServerClient, http: httpx.Client) -> None:
-    """Instances, batches, requests and failures; two processes answer, and whichever is asked tells of both."""
+    """They count instances, batches, requests and failures; either of the two processes reports the work of both."""
     before = client.get_inference_statistics(SCORES, "1")["model_stats"][0]
     rows, requests = 3, 20
     for _ in range(requests):
@@ -569,7 +569,7 @@ def test_statistics_count_what_all_processes_did(client: triton.InferenceServerC
             body = {"inputs": [{"name": "x", "shape": [rows, 2, 4], "datatype": "FP32", "data": [0.5] * rows * 8}]}
             assert infer(one, body, SCORES).status_code == 200
     assert infer(http, {"inputs": []}, SCORES).status_code == 400
-    for _ in range(MOST_LOOKS):  # a request is counted once its answer is sent
+    for _ in range(MOST_LOOKS):  # a request is counted only after its answer was sent
         after = client.get_inference_statistics(SCORES)["model_stats"][0]
         if after["inference_stats"]["fail"]["count"] - before["inference_stats"]["fail"]["count"] == 1:
             break
@@ -602,7 +602,7 @@ def test_statistics_count_what_all_processes_did(client: triton.InferenceServerC
 
 
 def test_requests_are_counted_under_one_route(http: httpx.Client) -> None:
-    """Names of models are not labels of routes: a stranger could make as many as he likes."""
+    """Model names must not become labels of routes: a stranger could create any number of them."""
     infer(http, plain(STEP), "a-name-that-nobody-has")
     text = http.get("/metrics").text
     assert 'route="/v2/models/{model}/infer"' in text
@@ -610,7 +610,7 @@ def test_requests_are_counted_under_one_route(http: httpx.Client) -> None:
 
 
 def everywhere(server: Server, path: str) -> set[int]:
-    """The statuses that a path has, over so many connections that every process is asked."""
+    """The statuses of a path, over enough connections to reach every process."""
     statuses = set()
     for _ in range(24):
         with httpx.Client(base_url=server.url, headers=AUTHORIZATION) as one:
@@ -619,7 +619,7 @@ def everywhere(server: Server, path: str) -> set[int]:
 
 
 def test_models_are_unloaded_and_loaded(server: Server, client: triton.InferenceServerClient) -> None:
-    """When the answer comes it is so in all processes."""
+    """When the answer arrives, the change has been made in all processes."""
     entry = {"name": CELLS, "version": "1", "state": "READY", "reason": ""}
     assert entry in client.get_model_repository_index()
     client.unload_model(CELLS)
@@ -633,7 +633,7 @@ def test_models_are_unloaded_and_loaded(server: Server, client: triton.Inference
 
 
 def test_without_its_default_model_the_service_says_so_and_goes_on_with_the_others(http: httpx.Client) -> None:
-    """It is ready: whoever names a model is answered."""
+    """The service is still ready: requests that name a model are answered."""
     assert http.get("/health").json()["default_trouble"] is None
     assert http.get("/models").json()["default"] == GYRO
     http.post(f"/v2/repository/models/{GYRO}/unload").raise_for_status()
@@ -687,14 +687,14 @@ def test_versions_are_served_side_by_side_when_that_is_ordered(server: Server, c
 def test_an_order_that_cannot_be_carried_out_is_refused(
     server: Server, http: httpx.Client, name: str, order: Any, status: int, says: str
 ) -> None:
-    """With the reason, and what was served goes on."""
+    """The error gives the reason, and what was served before still is."""
     assert says in refusal(http.post(f"/v2/repository/models/{name}", json=order), status)
     assert everywhere(server, f"/v2/models/{GYRO}/versions/2/ready") == {200}
     http.post(f"/v2/repository/models/{GYRO}/load").raise_for_status()
 
 
 def test_the_index_may_list_only_what_is_served(http: httpx.Client) -> None:
-    """An older version is there, and says why it is not served."""
+    """An older version is in the index, with the reason why it is not served."""
     every = http.post("/v2/repository/index").json()
     assert {"name": GYRO, "version": "1", "state": "UNAVAILABLE", "reason": "not loaded"} in every
     served = http.post("/v2/repository/index", json={"ready": True}).json()
@@ -703,7 +703,7 @@ def test_the_index_may_list_only_what_is_served(http: httpx.Client) -> None:
 
 
 class Disk(Repository):
-    """Knows which threads have looked at it."""
+    """A repository that records which threads list its models."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -715,7 +715,7 @@ class Disk(Repository):
 
 
 class Files(Metrics):
-    """Knows which threads have read its counts."""
+    """Metrics that record which threads read the counts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -727,7 +727,7 @@ class Files(Metrics):
 
 
 def test_what_reads_many_files_leaves_the_event_loop_to_others(repository: Path) -> None:
-    """The repository may lie on a network, and every process leaves files of counts."""
+    """The repository may be on a network file system, and every process leaves files of counts."""
 
     async def main() -> None:
         disk, files = Disk(repository), Files()

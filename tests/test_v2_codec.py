@@ -85,7 +85,7 @@ def prediction(seed: int, steps: int, spec: ModelSpec) -> Prediction:
 
 
 def answered(predictions: list[Prediction], request: v2.InferRequest, spec: ModelSpec) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of an answer, read as the protocol says."""
+    """The tensors of an answer, decoded as the protocol says."""
     encoded = v2.encode(predictions, request, spec)
     head = json.loads(encoded.body[: encoded.header_length])
     at, found = encoded.header_length or len(encoded.body), {}
@@ -102,7 +102,7 @@ def answered(predictions: list[Prediction], request: v2.InferRequest, spec: Mode
 
 
 def test_each_row_is_an_instance_cut_to_its_length() -> None:
-    """What lies beyond a length is padding: the model must not see it."""
+    """Values beyond a row's length are padding, which the model must not see."""
     request = decode(body(INPUT, tensor("lengths", [2], [3, 2], "INT64")))
     assert [each.steps.tolist() for each in request.instances] == [ROWS[0], ROWS[1][:2]]
     assert [each.state for each in request.instances] == [None, None]
@@ -115,7 +115,7 @@ def test_data_may_be_nested_or_flat(data: Any) -> None:
 
 
 def test_binary_and_json_tensors_are_the_same_numbers() -> None:
-    """The two ways may be mixed in one request; bytes follow in the order of the inputs."""
+    """Both formats may be mixed in one request; the bytes follow in the order of the inputs."""
     array = np.random.default_rng(0).standard_normal((2, 3, 2)).astype("<f4")
     lengths = np.array([1, 3], "<i4")
     inputs = [
@@ -136,7 +136,7 @@ def test_binary_and_json_tensors_are_the_same_numbers() -> None:
 
 
 def test_a_graph_that_is_time_major_stays_so() -> None:
-    """Tensors have the graph's own layout, in and out, states and outputs of the whole sequence too."""
+    """All tensors keep the graph's own layout: inputs, outputs, states, and outputs of the whole sequence."""
     x = np.arange(12.0).reshape(3, 2, 2)
     request = decode(
         body(tensor("x", [3, 2, 2], x.tolist()), tensor("c", [2, 4], np.arange(8.0).tolist()), outputs=None), TIME_MAJOR
@@ -152,7 +152,7 @@ def test_a_graph_that_is_time_major_stays_so() -> None:
 
 
 def test_a_stepwise_graph_takes_a_step_in_each_row() -> None:
-    """Its tensors have no time axis."""
+    """The tensors of such a graph have no time axis."""
     request = decode(body(tensor("x", [2, 2], [1, 2, 3, 4])), STEPWISE)
     assert [each.steps.tolist() for each in request.instances] == [[[1, 2]], [[3, 4]]]
     predictions = [prediction(seed, 1, STEPWISE) for seed in (1, 2)]
@@ -160,7 +160,7 @@ def test_a_stepwise_graph_takes_a_step_in_each_row() -> None:
 
 
 def test_rows_of_different_lengths_are_filled_up_with_zeros() -> None:
-    """A tensor has one length; what is beyond a row's is 0, as in the graph's own answer."""
+    """A tensor has one length; values beyond a row's own length are 0, as in the graph's own answer."""
     request = decode(body(INPUT, tensor("lengths", [2], [3, 2], "INT32"), outputs=[{"name": "sum"}, {"name": "hn"}]))
     predictions = [prediction(1, 3, PAIR), prediction(2, 2, PAIR)]
     found = answered(predictions, request, PAIR)
@@ -172,14 +172,14 @@ def test_rows_of_different_lengths_are_filled_up_with_zeros() -> None:
 @pytest.mark.parametrize("every", [True, False])
 @pytest.mark.parametrize("own", [True, False, None])
 def test_an_output_comes_back_as_it_is_asked_for(every: bool, own: bool | None) -> None:
-    """binary_data of one output goes before binary_data_output of all."""
+    """binary_data of one output takes precedence over binary_data_output of all."""
     parameters = {} if own is None else {"binary_data": own}
     request = decode(body(INPUT, outputs=[{"name": "sum", "parameters": parameters}], parameters={"binary_data_output": every}))
     assert [each.binary for each in request.wanted] == [every if own is None else own]
 
 
 def test_a_constant_may_be_given_and_must_be_what_it_is() -> None:
-    """A client that sends every input of the graph is right to; one that sends another value must not be answered as if not."""
+    """A client may send every input of the graph, but another value than the constant must not be ignored."""
     x = tensor("x", [1, 1, 2], [1, 2])
     for shape in ([], [1]):
         assert decode(body(x, tensor("rate", shape, [16000], "INT64"), tensor("gain", [2], [0.5, 2])), TIME_MAJOR)
@@ -188,14 +188,14 @@ def test_a_constant_may_be_given_and_must_be_what_it_is() -> None:
 
 
 def test_unknown_members_and_parameters_are_passed_over() -> None:
-    """So a client of a later protocol still works, as with Triton."""
+    """A client of a later version of the protocol then still works, as with Triton."""
     strange = {"name": "sum", "colon:ed": "a:b", "parameters": {"classification": 3}}
     request = decode(body(INPUT, outputs=[strange], parameters={"priority": 3, "x:y": {"data": [":"]}}, note="a: \\u003a"))
     assert [each.name for each in request.wanted] == ["sum"]
 
 
 def memory(work: Callable[[], object]) -> int:
-    """The most bytes that it has at once."""
+    """The peak memory of `work`, in bytes."""
     tracemalloc.start()
     try:
         with suppress(InvalidRequest, MalformedBody):
@@ -207,7 +207,7 @@ def memory(work: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("ends", [b'{"a": 1}', b'{"a": 1, "a": 2}'])
 def test_a_member_that_stands_there_twice_is_looked_for_without_making_objects_of_all_once_more(ends: bytes) -> None:
-    """Objects take twenty times the bytes of what they come of, so those that are needed must do."""
+    """Objects take twenty times the memory of their text, so the search must not build all of them a second time."""
     text = b'{"data": [":", ' + b"[]," * 2**17 + ends + b"]}"
     assert text.count(b":") > 2
     assert memory(lambda: read_object(text)) < memory(lambda: orjson.loads(text)) + 3 * len(text)
@@ -220,7 +220,7 @@ def test_a_member_that_stands_there_twice_is_looked_for_without_making_objects_o
 
 @pytest.mark.parametrize("each", [b'{"a":1},', b"{},"])
 def test_more_members_than_any_request_has_are_refused_before_they_are_made(each: bytes) -> None:
-    """A body of objects takes forty times its bytes, and a thousandth of them as it is sent."""
+    """Parsed, a body of objects takes forty times its size; compressed, it is sent as a thousandth of it."""
     text = b'{"inputs":[' + each * (MOST_MEMBERS // max(1, 2 * each.count(b":"))) + b"{}]}"
     assert memory(lambda: read_object(text)) < 2 * len(text)
     with pytest.raises(InvalidRequest, match="too many to look through"):
@@ -228,7 +228,7 @@ def test_more_members_than_any_request_has_are_refused_before_they_are_made(each
 
 
 def test_text_of_many_braces_and_colons_is_no_object() -> None:
-    """What only looks like members is none of them."""
+    """Text that only looks like members must not count as members."""
     text = json.dumps({"id": "{:" * MOST_MEMBERS, "inputs": []}).encode()
     assert read_object(text)["inputs"] == []
 
@@ -241,7 +241,7 @@ def test_text_of_many_braces_and_colons_is_no_object() -> None:
         (b"[]", "expected an object"),
         (b'{"inputs": [], "inputs": []}', "inputs is in one object twice"),
         (b'{"inputs": [{"name": "a", "n\\u0061me": "a"}]}', "name is in one object twice"),
-        (b'{"id": "\\u003a", "inputs": [], "inputs": []}', "inputs is in one object twice"),  # as many colons as with one
+        (b'{"id": "\\u003a", "inputs": [], "inputs": []}', "inputs is in one object twice"),  # as many colons as with one `inputs`
         (b'{"inputs": []}', "the input input is missing"),
         (b'{"x": ' + b"[" * 1100 + b"]" * 1100 + b"}", "JSON"),
         (b'{"x": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", "nested too deeply"),
@@ -297,7 +297,7 @@ def test_text_of_many_braces_and_colons_is_no_object() -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_place(text: bytes, says: str) -> None:
-    """Whoever wrote the client has to find it."""
+    """The author of the client must be able to find the mistake."""
     assert says.lower() in refused(text).lower()
 
 
@@ -327,13 +327,13 @@ def test_what_is_wrong_is_said_with_its_place(text: bytes, says: str) -> None:
     ],
 )
 def test_sizes_must_add_up(header: bytes | None, inputs: list[Any], extra: bytes, says: str) -> None:
-    """What is claimed is checked against what came, before anything is made of it."""
+    """Claimed sizes are checked against the bytes received before anything is built from them."""
     head = body(*inputs)
     assert says in refused(head + extra, header=b"%d" % len(head) if header == b"all" else header)
 
 
 def test_numbers_that_are_not_finite_are_refused_unless_they_are_padding() -> None:
-    """Padding makes no difference, whatever it is; a state has none."""
+    """Padding makes no difference, whatever it holds; a state has no padding."""
     array = np.ones((2, 3, 2), "<f4")
     array[1, 2, 1] = np.nan
     given = {"name": "input", "shape": [2, 3, 2], "datatype": "FP32", "parameters": {"binary_data_size": 48}}
@@ -347,7 +347,7 @@ def test_numbers_that_are_not_finite_are_refused_unless_they_are_padding() -> No
 
 
 def test_fixed_axes_are_what_they_are() -> None:
-    """A graph whose axes are fixed takes nothing else, and its metadata says so."""
+    """A graph with fixed axes accepts nothing else, and its metadata says so."""
     assert v2_model.metadata(FIXED, ["3"])["inputs"][0]["shape"] == [1, 3, 2]
     assert "expected the shape [1, 3, 2]" in refused(body(INPUT), FIXED)
     short = tensor("lengths", [1], [2], "INT32")
@@ -356,13 +356,13 @@ def test_fixed_axes_are_what_they_are() -> None:
 
 @pytest.mark.parametrize(("id", "kept"), [(7, "7"), (2**64 - 1, str(2**64 - 1)), ("wrist-7", "wrist-7"), (0, None), ("", None)])
 def test_a_sequence_is_a_stream_of_this_id(id: Any, kept: str | None) -> None:
-    """A number is kept under its decimal digits; 0 and the empty string are no sequence at all."""
+    """A number is stored as its decimal digits; 0 and the empty string mean no sequence."""
     asked = v2.read(body(INPUT, parameters={"sequence_id": id, "sequence_end": kept is not None}), None)
     assert asked.sequence == (v2.SequenceFlags(kept, start=False, end=True) if kept else None)
 
 
 def test_states_are_not_for_a_sequence() -> None:
-    """The service keeps them: two truths would be one too many."""
+    """The service keeps the states of a sequence; states from the client would contradict them."""
     one, turn = tensor("input", [1, 1, 2], [1, 2]), {"sequence_id": 1}
     assert "h0: it is a state" in refused(body(one, tensor("h0", [1, 1, 4], [0] * 4), parameters=turn))
     assert "hn is a state" in refused(body(one, outputs=[{"name": "hn"}], parameters=turn))
@@ -391,7 +391,7 @@ INPUTS = st.fixed_dictionaries(
     st.sampled_from([PAIR, TIME_MAJOR, STEPWISE, FIXED, ACAUSAL]),
 )
 def test_whatever_comes_is_decoded_or_refused(inputs: Any, parameters: Any, extra: bytes, spec: ModelSpec) -> None:
-    """Never a crash, and what is decoded is of the model and within the limits."""
+    """Decoding never crashes, and what it returns fits the model and the limits."""
     head = json.dumps({"inputs": inputs, "parameters": parameters}).encode()
     with suppress(MalformedBody, InvalidRequest, TooLarge):
         request = decode(head + extra, spec, header=b"%d" % len(head))
@@ -403,7 +403,7 @@ def test_whatever_comes_is_decoded_or_refused(inputs: Any, parameters: Any, extr
 
 
 def test_the_configuration_has_the_layout_that_tritons_tools_expect() -> None:
-    """The batch axis is left out only where it stands in front of sequences and outputs; states need not be sent."""
+    """The batch axis is left out only if it comes first in sequences and outputs; state inputs are optional."""
     serving = v2_model.Serving(versions=["3", "2"], max_instances=64, lanes=2, gpu=True, graph="model.onnx", idle_seconds=600)
     config = v2_model.config(PAIR, serving)
     assert config["max_batch_size"] == 64
@@ -424,7 +424,7 @@ def test_the_configuration_has_the_layout_that_tritons_tools_expect() -> None:
 
 
 def test_metadata_lists_the_graphs_own_tensors() -> None:
-    """A client learns from it what to send; a lengths tensor of int64 is said to be one."""
+    """Clients learn from the metadata what to send, for example that a lengths tensor is int64."""
     found = v2_model.metadata(TIME_MAJOR, ["3"])
     assert [(each["name"], each["shape"]) for each in found["inputs"]] == [("x", [-1, -1, 2]), ("c", [-1, 4])]
     assert [(each["name"], each["shape"]) for each in found["outputs"]] == [("y", [-1, 1, -1, 5]), ("last", [-1]), ("c2", [-1, 4])]
@@ -442,7 +442,7 @@ def test_metadata_lists_the_graphs_own_tensors() -> None:
     ],
 )
 def test_a_load_may_say_which_versions(config: Any, policy: VersionPolicy | None) -> None:
-    """In the words of Triton's ModelConfig, as JSON text."""
+    """The policy is written as in Triton's ModelConfig, as JSON text."""
     assert v2_model.policy_in({"parameters": {"config": json.dumps(config)}}) == policy
 
 
@@ -461,14 +461,14 @@ def test_a_load_may_say_which_versions(config: Any, policy: VersionPolicy | None
     ],
 )
 def test_a_load_that_asks_for_more_is_told_so(parameters: Any, says: str) -> None:
-    """Passing over what was ordered would be worse than to refuse it."""
+    """To ignore a part of the order would be worse than to refuse it."""
     with pytest.raises(InvalidRequest, match=says):
         v2_model.policy_in({"parameters": parameters})
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_a_packed_body_is_never_unpacked_beyond_its_limit(coding: compression.Coding) -> None:
-    """A small body may hold gigabytes."""
+    """A small compressed body may expand to gigabytes."""
     packed = compression.deflate(bytes(10_000), coding)
     assert compression.inflate(packed, 10_000, coding) == bytes(10_000)
     with pytest.raises(TooLarge):
@@ -480,7 +480,7 @@ def test_a_packed_body_is_never_unpacked_beyond_its_limit(coding: compression.Co
 
 
 def test_deflate_may_come_without_the_head_of_zlib() -> None:
-    """Some senders write it so; nothing may follow it."""
+    """Some clients send raw deflate, without zlib's header; no bytes may follow it."""
     packed = compression.deflate(b"recurrent" * 9, "deflate")
     assert compression.inflate(packed[2:-4], 100, "deflate") == b"recurrent" * 9
     with pytest.raises(MalformedBody, match="goes on after the end"):

@@ -1,4 +1,4 @@
-"""The connection under a WebSocket: what it reads itself is what the library would have read."""
+"""The connection under a WebSocket: what it parses itself is what the library would have read."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ NO_TEXT_TOLD = Frame(Opcode.CLOSE, b"\x03\xef" + WHY.encode()).serialize(mask=Fa
 
 
 class Transport(asyncio.Transport):
-    """Remembers what is written, and whether it is to be read from."""
+    """Records what is written, and whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Counting(WebSocket):
 
 
 class Peer:
-    """A server's end of a connection, an application that does what it is told, and a client's protocol."""
+    """A server's end of a connection, an application that a test controls, and a client's protocol."""
 
     def __init__(self, kind: type[WebSocketsSansIOProtocol], *, room: int = 2**30) -> None:
         self.terms = terms(room=room)
@@ -140,7 +140,7 @@ async def hear(kind: type[WebSocketsSansIOProtocol], parts: Sequence[bytes]) -> 
     for part in parts:
         if not peer.transport.closed:
             peer.server.data_received(part)
-    for _ in range(len(b"".join(parts)) // FRAMES // 6 + 1):  # turns that the smallest frames could take
+    for _ in range(len(b"".join(parts)) // FRAMES // 6 + 1):  # as many turns as the smallest frames could take
         await asyncio.sleep(0)
     heard = peer.heard()
     await peer.close()
@@ -153,9 +153,9 @@ async def hear(kind: type[WebSocketsSansIOProtocol], parts: Sequence[bytes]) -> 
 @example([Frame(Opcode.BINARY, b"a", False), *[Frame(Opcode.CONT, b"b", False)] * PARTS * 3, Frame(Opcode.CONT, b"c")], [], True)
 @example([Frame(Opcode.PING, b"")] * FRAMES * 3 + [Frame(Opcode.CLOSE, b"")], [7] * FRAMES, True)
 def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[Frame], sizes: list[int], masked: bool) -> None:
-    """Short and long, fragmented, pings between, too large, unmasked, and cut anywhere: also within a head.
+    """Frames are short and long, fragmented, with pings between, too large, unmasked, and cut anywhere, even within a header.
 
-    The library is given one frame at a time: it forgets those that came together with a bad one.
+    The library gets one frame at a time: it drops frames that arrive together with a bad one.
     """
     written = [each.serialize(mask=masked) for each in sent]
     whole = b"".join(written)
@@ -170,7 +170,7 @@ def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[
     ours, theirs = asyncio.run(both())
     if theirs[1].endswith(NO_TEXT):
         theirs = [[*theirs[0][:-1], {**theirs[0][-1], "reason": WHY}], theirs[1].removesuffix(NO_TEXT) + NO_TEXT_TOLD, theirs[2]]
-    assert [str(each)[:300] for each in ours] == [str(each)[:300] for each in theirs]  # first, in short
+    assert [str(each)[:300] for each in ours] == [str(each)[:300] for each in theirs]  # short forms first, for a readable failure
     assert ours == theirs
 
 
@@ -178,7 +178,7 @@ def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(sent: list[
 def test_a_text_that_is_none_closes_the_connection_and_says_nothing_in_the_log(
     parts: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Anybody can send one: a traceback each time would fill the log, and look like a defect."""
+    """Anybody can send such text: a traceback each time would fill the log, and look like a defect."""
     sent = [Frame(Opcode.CONT if at else Opcode.TEXT, part, part is parts[-1]) for at, part in enumerate(parts)]
     messages, written, closed = asyncio.run(hear(WebSocket, [each.serialize(mask=True) for each in sent]))
     assert [each["code"] for each in messages] == [1007]
@@ -202,7 +202,7 @@ def test_what_is_sent_is_read_by_a_client_whatever_its_length() -> None:
 
 
 def test_a_sender_that_is_ahead_is_held_back_by_number_and_by_bytes_and_let_go_on() -> None:
-    """However small its messages are, and however large."""
+    """This holds however small or large its messages are."""
 
     async def main() -> None:
         for size, most in ((8, MOST), (60_000, MOST_BYTES // 60_000 + 1)):
@@ -224,7 +224,7 @@ def test_a_sender_that_is_ahead_is_held_back_by_number_and_by_bytes_and_let_go_o
 
 
 def test_what_waits_takes_room_until_it_is_answered() -> None:
-    """As bodies do, in whole and in part: thousands of large messages at once are more than there is memory."""
+    """Messages take room as bodies do, even while incomplete: thousands of large ones at once would not fit into memory."""
 
     async def main() -> None:
         first, second = Peer(WebSocket, room=2 * LONGEST), Peer(WebSocket)
@@ -239,7 +239,7 @@ def test_what_waits_takes_room_until_it_is_answered() -> None:
             await first.receive()
         assert room.left == 2 * LONGEST
         first.server.data_received(large[:-1])
-        assert room.left == LONGEST + 1 - 200  # of the small ones the last is not answered yet
+        assert room.left == LONGEST + 1 - 200  # the last of the small messages is not answered yet
         first.server.data_received(large[-1:])
         waits = asyncio.ensure_future(first.receive())
         await asyncio.sleep(0)
@@ -260,7 +260,7 @@ def test_what_waits_takes_room_until_it_is_answered() -> None:
 
 
 def test_who_answers_no_ping_is_cut_off_unless_the_answer_may_stand_behind_messages_that_wait() -> None:
-    """A caller who reads nothing would keep what was written to it for ever; one who is ahead of a slow model is a good one."""
+    """What was written to a client that reads nothing would be kept for ever; a client ahead of a slow model behaves well."""
 
     async def main() -> None:
         stuck, ahead = Peer(WebSocket), Peer(WebSocket)
@@ -283,7 +283,7 @@ def test_who_answers_no_ping_is_cut_off_unless_the_answer_may_stand_behind_messa
 
 
 def test_pings_of_a_caller_who_does_not_read_do_not_fill_the_memory() -> None:
-    """The last of them is answered when he reads again."""
+    """Only the last of them is answered, once the client reads again."""
 
     async def main() -> None:
         peer = Peer(WebSocket)
@@ -310,9 +310,9 @@ TINY = {
 
 @pytest.mark.parametrize("kind", TINY)
 def test_one_connection_does_not_take_the_whole_turn_of_the_event_loop(kind: str) -> None:
-    """Frames of no bytes are the cheapest way to keep a worker busy: 43,000 of them fit in what is read at once.
+    """Empty frames are the cheapest way to keep a worker busy: 43,000 of them fit into one read.
 
-    However they are cut, a turn handles so many of one connection, and no more is read before they are done. None is lost.
+    However they are cut, a turn handles only so many frames of one connection, and no more is read until then. None is lost.
     """
     count = 5 * FRAMES
     begun = Frame(Opcode.BINARY, b"", False).serialize(mask=True) if TINY[kind].opcode is Opcode.CONT else b""
@@ -340,7 +340,7 @@ def test_one_connection_does_not_take_the_whole_turn_of_the_event_loop(kind: str
 
 
 def test_messages_that_were_sent_at_once_are_taken_in_order_as_far_ahead_as_others() -> None:
-    """Also where they came in one read: what is beyond waits as bytes, and goes on when the application has caught up."""
+    """This holds even if they came in one read: messages beyond the limit wait as bytes until the application has caught up."""
     count = 300
 
     async def main() -> None:
@@ -359,7 +359,7 @@ def test_messages_that_were_sent_at_once_are_taken_in_order_as_far_ahead_as_othe
 
 @pytest.mark.parametrize("cut", [1, 3, 20])
 def test_what_comes_before_the_handshake_is_answered_is_read_after_it(cut: int) -> None:
-    """The library would read it at once, all of it, and the beginning of a frame so that its end is not known as such."""
+    """The library would parse it at once, and not recognise the end of a frame that has come only in part."""
     sent = b"".join(Frame(Opcode.BINARY, b"%d" % number).serialize(mask=True) for number in range(3))
 
     async def main() -> None:
@@ -382,7 +382,7 @@ def test_what_comes_before_the_handshake_is_answered_is_read_after_it(cut: int) 
 
 
 def test_a_handshake_that_is_under_way_as_the_service_stops_is_answered() -> None:
-    """The library would say 500, a defect, where the stream can be found a moment later."""
+    """The library would answer 500, as for a defect, though the stream can be reached a moment later."""
 
     async def main() -> None:
         peer = Peer(WebSocket)
@@ -403,7 +403,7 @@ def test_a_handshake_that_is_under_way_as_the_service_stops_is_answered() -> Non
 
 
 def test_who_answers_no_close_is_cut_off_and_who_reads_is_not_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk may take longer as the service stops; who reads nothing would keep it from stopping."""
+    """While the service stops, a slow chunk may take longer, but a client that reads nothing must not keep it from stopping."""
     monkeypatch.setattr("app.http.websocket.CLOSING", 0.0)
 
     async def main() -> None:
@@ -424,7 +424,7 @@ def test_who_answers_no_close_is_cut_off_and_who_reads_is_not_before_it(monkeypa
 
 
 def test_the_answer_to_a_close_is_found_behind_what_was_sent_before_it() -> None:
-    """Turn by turn, too: the application has left."""
+    """It is found turn by turn, too, though the application has left."""
     sent = (TINY["pings"].serialize(mask=True) + TINY["empty messages"].serialize(mask=True)) * FRAMES
 
     async def main() -> None:
@@ -446,7 +446,7 @@ def test_the_answer_to_a_close_is_found_behind_what_was_sent_before_it() -> None
 
 
 def test_the_parts_of_a_message_are_joined_before_they_are_many() -> None:
-    """A part of one byte takes forty as an object."""
+    """As an object, a part of one byte takes forty."""
     count = 10 * PARTS
 
     async def main() -> None:
@@ -465,7 +465,7 @@ def test_the_parts_of_a_message_are_joined_before_they_are_many() -> None:
 
 
 def test_nothing_is_read_on_when_the_connection_is_lost() -> None:
-    """Not by what waits for its next turn, either."""
+    """Frames that wait for their next turn are not read either."""
 
     async def main() -> None:
         peer = Peer(WebSocket)
