@@ -47,12 +47,12 @@ def rates():
 
 
 def settled(rates):
-    """The same, after a long time at its first value: what starting in steady state means."""
+    """`rates` with its first value held for a long time before it, which a filter that starts in steady state assumes."""
     return np.concatenate([np.repeat(rates[:, :1], LONG_AGO, axis=1), rates], axis=1)
 
 
 def kalman_by_the_book(signal, density):
-    """Predictions, their variances and estimates (time,) of one axis (time,): predict, update, covariance and all."""
+    """Predictions, their variances and estimates (time,) of one axis (time,), by the full predict and update equations."""
     chain = np.diag([1.0, 1.0], 1)
     # Van Loan's integral of the process noise, not the closed form that the filter uses
     block = expm(np.block([[-chain, np.diag([0.0, 0.0, density])], [np.zeros((3, 3)), chain.T]]) / RATE)
@@ -73,7 +73,7 @@ def kalman_by_the_book(signal, density):
 
 
 def test_moving_average_is_the_mean_of_the_last_samples(rates):
-    """The cumulative sums are a short cut for this loop."""
+    """The filter takes differences of cumulative sums, as a short cut for this loop."""
     before = settled(rates)
     expected = [before[:, LONG_AGO + t - 6 : LONG_AGO + t + 1].mean(axis=1) for t in range(200)]
     np.testing.assert_allclose(MovingAverage(7)(rates), np.stack(expected, axis=1), rtol=1e-12)
@@ -89,7 +89,7 @@ def test_exponential_average_is_its_recursion(rates):
 
 
 def test_butterworth_is_its_difference_equation(rates):
-    """Direct form, run long enough on the first value to have settled."""
+    """Direct form, after its first value was held long enough to settle."""
     b, a = butter(2, 8.0, fs=RATE)
     x = settled(rates)
     y = np.copy(x)
@@ -100,13 +100,13 @@ def test_butterworth_is_its_difference_equation(rates):
 
 @pytest.mark.parametrize("density", [1e2, 1e6, 1e12])
 def test_kalman_filter_is_the_textbook_filter_once_its_gain_has_settled(rates, density):
-    """The steady gain, its transfer function and its start are three short cuts at once."""
+    """The filter takes three short cuts: a steady gain, its transfer function and a start in steady state."""
     _, _, expected = kalman_by_the_book(settled(rates)[1, :, 2], density)
     np.testing.assert_allclose(Kalman(density, VARIANCE, RATE)(rates)[1, :, 2], expected[LONG_AGO:], rtol=1e-6)
 
 
 def test_kalman_bank_weighs_textbook_filters_by_their_fading_likelihoods():
-    """Likelihoods from the innovations of full Kalman filters, all three axes, remembered by a loop."""
+    """The slower truth: likelihoods from the innovations of full Kalman filters on all three axes, summed with fading in a loop."""
     rng = np.random.default_rng(1)
     rates = np.concatenate([np.zeros(40), 30 * np.sin(np.arange(80) / 5)])[None, :, None] + 0.1 * rng.standard_normal((1, 120, 3))
     log_likelihoods, estimates = np.zeros((len(BANK), 120)), np.zeros((len(BANK), 120, 3))
@@ -125,7 +125,7 @@ def test_kalman_bank_weighs_textbook_filters_by_their_fading_likelihoods():
 
 @pytest.mark.parametrize("filter", FILTERS, ids=IDS)
 def test_filter_starts_without_a_transient(filter):
-    """A transient from zero would be charged to the filter, not to the way it was started."""
+    """The error of such a transient would be counted against the filter, though only its start is to blame."""
     np.testing.assert_allclose(filter(np.full((1, 300, 3), 123.4)), 123.4, rtol=1e-9)
 
 
@@ -139,7 +139,7 @@ def test_filter_does_not_see_the_future(filter, rates):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_tuning_can_choose_hardly_any_filtering(family):
-    """Fast motion punishes lag: a grid that had to smooth would lose to doing nothing."""
+    """Smoothing lags behind fast motion, so a grid that always smooths would do worse than no filter."""
     times = np.arange(2000)[None, :, None] / RATE
     truth = 300 * np.sin(2 * np.pi * np.array([5.0, 6.0, 7.0]) * times)
     rates = truth + 0.1 * np.random.default_rng(2).standard_normal(truth.shape)
@@ -148,21 +148,21 @@ def test_tuning_can_choose_hardly_any_filtering(family):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_tuning_smooths_what_hardly_moves(family):
-    """And a grid that could not smooth would make a straw man of the filter."""
+    """A grid that could not smooth would make the filter too weak a baseline."""
     truth = np.full((2, 2000, 3), 5.0)
     rates = truth + 0.1 * np.random.default_rng(3).standard_normal(truth.shape)
     assert rmse(tune(family, rates, truth)(rates), truth) < 0.4 * rmse(rates, truth)
 
 
 def test_tuning_is_at_least_as_good_as_the_grid(rates):
-    """The finer search must not lose what the grid had found."""
+    """The finer search must not lose the best value that the grid found."""
     truth, family = rates - 0.1, FAMILIES["EMA"]
     best = min(rmse(family.make(value)(rates), truth) for value in family.grid)
     assert rmse(tune(family, rates, truth)(rates), truth) <= best
 
 
 def test_calibration_finds_the_matrix_whatever_the_biases():
-    """Each recording has its own bias and gravity points one way: neither may leak into the matrix."""
+    """Each recording has its own bias and all see the same gravity: neither may leak into the matrix."""
     rng = np.random.default_rng(4)
     matrix = np.eye(3) + 0.01 * rng.standard_normal((3, 3))
     truth = 50 * rng.standard_normal((4, 500, 3))
@@ -178,7 +178,7 @@ ZERO_RATE = ZeroRate(window=20, threshold=1.5, gyro=0.01, accelerometer=0.0004, 
 
 
 def resting_and_turning():
-    """Rates and forces (2, 600, 3): still with a bias, then turning, then still again."""
+    """Rates and forces (2, 600, 3), at rest with a bias, then turning, then at rest again; and the bias."""
     rng = np.random.default_rng(5)
     moving = ((np.arange(600) >= 200) & (np.arange(600) < 400))[None, :, None]
     bias = np.array([0.4, -0.7, 0.1]) * np.array([1.0, -1.0])[:, None, None]
@@ -188,7 +188,7 @@ def resting_and_turning():
 
 
 def test_bias_and_stillness_are_those_of_plain_loops():
-    """A window's variances, then a scalar Kalman filter on the sample at the window's far end."""
+    """The loops take each window's variances, and update a scalar Kalman filter with the window's oldest sample."""
     rates, forces, _ = resting_and_turning()
     known, still = ZERO_RATE(rates, forces)
     for index in range(2):
@@ -207,7 +207,7 @@ def test_bias_and_stillness_are_those_of_plain_loops():
 
 
 def test_bias_is_learned_at_rest_and_kept_in_motion():
-    """What turns is not bias."""
+    """A rate that was measured in motion must not be taken for bias."""
     rates, forces, bias = resting_and_turning()
     known, still = ZERO_RATE(rates, forces)
     assert not still[:, 205:400].any()
@@ -216,7 +216,7 @@ def test_bias_is_learned_at_rest_and_kept_in_motion():
 
 
 class TrainingOnly(Gyro):
-    """A device that refuses to give away what must stay unseen."""
+    """A device that raises an error when anything but training recordings is asked for."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -243,13 +243,13 @@ def tuned():
 
 
 def test_baselines_are_tuned_on_training_recordings_only(tuned):
-    """A number found on the test set would flatter the filters."""
+    """A parameter that was tuned on the test set would flatter the filters."""
     gyro, _ = tuned
     assert gyro.epochs == [4]
 
 
 def test_no_test_recording_is_a_training_recording():
-    """The sets are drawn from different seeds; equal ones would make the test a rehearsal."""
+    """The sets are drawn from different seeds; with equal ones the test set would have been seen in training."""
     gyro = Gyro(replace(Config(), recordings=2, recording_seconds=5.0))
     training, test = gyro.training(gyro.config.epochs - 1), gyro.test(count=2, seconds=5.0)
     assert isinstance(test, Recordings)
@@ -259,14 +259,14 @@ def test_no_test_recording_is_a_training_recording():
 
 
 def test_every_filter_stands_with_and_without_calibration(tuned):
-    """A reader must be able to tell what calibration gives from what the filter adds."""
+    """A reader must be able to tell what calibration gains from what the filter adds."""
     names = [method.name for method in tuned[1]]
     kinds = [f", {name}" for name in FAMILIES]
     assert names == [RAW, *(RAW + kind for kind in kinds), CALIBRATED, *(CALIBRATED + kind for kind in kinds), SMOOTHED, EXPERT]
 
 
 def test_no_baseline_sees_the_future(tuned):
-    """The network does not either."""
+    """The network does not see it either, so the comparison is fair."""
     features = Gyro(replace(Config(), seed=7)).test(count=2, seconds=6.0).features.astype(np.float64)
     other = features.copy()
     other[:, 300:] += 5.0
@@ -275,7 +275,7 @@ def test_no_baseline_sees_the_future(tuned):
 
 
 def test_raw_is_what_the_device_reports(tuned):
-    """The first line of the table is the measurement itself."""
+    """The first line of the table is the uncorrected measurement."""
     features = np.random.default_rng(6).standard_normal((1, 50, 6))
     np.testing.assert_allclose(tuned[1][0].run(features), features[..., :3], atol=1e-12)
     assert isinstance(tuned[1][0].run, Filtered)

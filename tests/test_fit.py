@@ -1,4 +1,4 @@
-"""The training loop: repeatable to the bit, stoppable at any moment, and minimising what it says it minimises."""
+"""The training loop: repeatable to the bit, able to resume after an interruption, and minimising the loss that it documents."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +23,11 @@ from tests.fakes import OneEpoch, ShortGyro, interruption
 
 SMALL = Config(hidden=4, layers=2, recordings=3, recording_seconds=3.2, batch=2, chunk=64, epochs=4)
 CHUNKS = 5  # in a recording
-UPDATES = 2 * CHUNKS  # an epoch: two recordings first, then the third
+UPDATES = 2 * CHUNKS  # per epoch: two recordings in the first batch, the third in another
 
 
 def train(config: Config, run: Path, *, interrupt_after: int | None = None) -> tuple[Checkpoint, str]:
-    """A new run as scripts.train begins it, to its end or until it is interrupted; what is then on disk, and why."""
+    """Begin and train a run as scripts.train does, to its end or its interruption. Returns its checkpoint, and why it ended."""
     run.mkdir()
     problem = Denoising(ShortGyro(config))
     network, checkpoint = fit.start(problem)
@@ -46,7 +46,7 @@ def loaded(run: Path) -> Checkpoint:
 
 
 def resume(run: Path) -> Checkpoint:
-    """Go on as scripts.train --resume does."""
+    """Resume as scripts.train --resume does."""
     checkpoint = loaded(run)
     assert isinstance(checkpoint.config, Config)
     problem = Denoising(ShortGyro(checkpoint.config))
@@ -57,7 +57,7 @@ def resume(run: Path) -> Checkpoint:
 
 
 def assert_same(one: Any, other: Any) -> None:
-    """Equal to the last bit, however deep."""
+    """Assert equality to the last bit, also in nested containers."""
     assert type(one) is type(other)
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other)
@@ -78,14 +78,14 @@ def assert_same(one: Any, other: Any) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """The run of SMALL that nothing interrupted; not to be written to."""
+    """The uninterrupted run of SMALL; do not write to it."""
     checkpoint, reason = train(SMALL, tmp_path_factory.mktemp("whole") / "run")
     assert reason == "all 4 epochs are done"
     return checkpoint
 
 
 def test_same_seed_same_weights(whole: Checkpoint, tmp_path: Path) -> None:
-    """A result can be had again, to the last bit; and the seed is what it hangs on."""
+    """A result can be reproduced to the last bit, and it depends on the seed."""
     again, _ = train(SMALL, tmp_path / "again")
     assert_same(again, whole)
     other, _ = train(Config(**{**SMALL.to_dict(), "seed": 1, "epochs": 1}), tmp_path / "other")
@@ -94,7 +94,7 @@ def test_same_seed_same_weights(whole: Checkpoint, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epochs", [0, 1, 3])
 def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(whole: Checkpoint, tmp_path: Path, epochs: int) -> None:
-    """Ctrl-C costs the epoch it falls into and nothing else: weights, optimizer and history are the same to the bit."""
+    """Ctrl-C costs only the epoch it interrupts: weights, optimizer and history are the same to the bit."""
     stopped, _ = train(SMALL, tmp_path / "run", interrupt_after=epochs * (UPDATES + 1) + 3)
     assert stopped.epoch == epochs == len(stopped.history)
     assert_same(stopped.history, whole.history[:epochs])
@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(whole: Checkpoint
 
 
 def test_the_seconds_of_a_run_are_those_of_all_its_sittings(tmp_path: Path) -> None:
-    """Of what it is compared with by its time, the last sitting would be a lie."""
+    """Runs are compared by their training time; the time of the last session alone would be wrong."""
     stopped, _ = train(SMALL, tmp_path / "run", interrupt_after=2 * (UPDATES + 1) + 3)
     assert stopped.seconds > 0
     stopped.seconds = 1000.0
@@ -113,7 +113,7 @@ def test_the_seconds_of_a_run_are_those_of_all_its_sittings(tmp_path: Path) -> N
 
 
 def test_the_bar_names_no_best_loss_before_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`best inf` tells nobody anything."""
+    """`best inf` is of no use to the user."""
     train(SMALL, tmp_path / "first", interrupt_after=3)
     shown = capsys.readouterr().err
     assert "epoch 1, loss " in shown
@@ -123,7 +123,7 @@ def test_the_bar_names_no_best_loss_before_there_is_one(tmp_path: Path, capsys: 
 
 
 def curves_of(losses: list[float]) -> Figure:
-    """The picture of a run with these losses."""
+    """The picture of a run with these validation losses."""
     checkpoint = artifacts.checkpoint()
     checkpoint.history = [
         {"epoch": epoch, "training_loss": loss, "validation_loss": loss, "validation_rmse": 0.5}
@@ -135,14 +135,14 @@ def curves_of(losses: list[float]) -> Figure:
 
 
 def test_curves_within_a_decade_are_not_drawn_on_powers_of_ten() -> None:
-    """There is one to read on such an axis, or none, and numbers such as 6 x 10^-1 about it."""
+    """A logarithmic axis would show one power of ten or none, and labels such as 6 x 10^-1 between them."""
     loss, rmse = curves_of([0.83, 0.4, 0.21]).axes
     assert loss.get_yscale() == rmse.get_yscale() == "linear"
     assert "0.4" in "".join(label.get_text() for label in loss.get_yticklabels())
 
 
 def test_curves_of_several_decades_have_plain_numbers_at_their_axis() -> None:
-    """A loss that falls to a thousandth would be a line along the axis on any other scale; NaN is left out."""
+    """A loss that falls to a thousandth would lie flat along a linear axis; NaN is left out."""
     loss, _ = curves_of([0.9, float("nan"), 0.2, 0.05]).axes
     assert loss.get_yscale() == "log"
     assert {"0.1", "0.2", "0.5"} <= {label.get_text() for label in loss.get_yticklabels()}
@@ -151,7 +151,7 @@ def test_curves_of_several_decades_have_plain_numbers_at_their_axis() -> None:
 
 
 def test_training_learns_a_recording_by_heart(tmp_path: Path) -> None:
-    """The least that a loop must do that minimises anything: see the same few seconds until their bias is known."""
+    """The least to expect of a training loop: shown the same few seconds each epoch, it halves their loss."""
     config = Config(**{**SMALL.to_dict(), "hidden": 8, "layers": 1, "recordings": 2, "epochs": 20, "learning_rate": 0.05})
     problem = Denoising(OneEpoch(config))
     network, checkpoint = fit.start(problem)
@@ -163,7 +163,7 @@ def test_training_learns_a_recording_by_heart(tmp_path: Path) -> None:
 
 
 def test_best_network_is_the_one_of_the_lowest_validation_loss(whole: Checkpoint) -> None:
-    """It is what is exported: its loss must be the one that was recorded for it."""
+    """The best network is exported: its loss must be the one that was recorded for it."""
     losses = [row["validation_loss"] for row in whole.history]
     assert whole.best_epoch == 1 + int(np.argmin(losses))
     network = Denoiser(SMALL)
@@ -174,7 +174,7 @@ def test_best_network_is_the_one_of_the_lowest_validation_loss(whole: Checkpoint
 
 
 def test_a_run_that_gets_no_better_ends_and_says_why(tmp_path: Path) -> None:
-    """Steps too small for float32 change nothing: epoch 1 is the best, and two more are waited for."""
+    """Steps too small for float32 change nothing: epoch 1 stays the best, and patience allows two more epochs."""
     config = Config(**{**SMALL.to_dict(), "epochs": 50, "patience": 2, "learning_rate": 1e-30})
     checkpoint, reason = train(config, tmp_path / "run")
     assert reason == "no better validation loss in 2 epochs"
@@ -182,7 +182,7 @@ def test_a_run_that_gets_no_better_ends_and_says_why(tmp_path: Path) -> None:
 
 
 class Diverging(Denoising):
-    """Its second epoch has a loss that is no number, or its validation has."""
+    """A problem whose second epoch has a loss that is not finite, in training or in validation."""
 
     def __init__(self, gyro: ShortGyro, *, part: str) -> None:
         super().__init__(gyro)
@@ -200,7 +200,7 @@ class Diverging(Denoising):
 
 @pytest.mark.parametrize(("part", "loss"), [("training", "nan"), ("validation", "inf")])
 def test_a_run_ends_with_the_first_loss_that_is_not_finite(whole: Checkpoint, tmp_path: Path, part: str, loss: str) -> None:
-    """No update leads back from weights that are not numbers; those of the epoch before are kept."""
+    """No update recovers weights that are NaN; the weights of the epoch before are kept."""
     problem = Diverging(ShortGyro(SMALL), part=part)
     network, checkpoint = fit.start(problem)
     end = fit.fit(network, problem, checkpoint, tmp_path, device="cpu")
@@ -213,7 +213,7 @@ def test_a_run_ends_with_the_first_loss_that_is_not_finite(whole: Checkpoint, tm
 
 
 def test_a_run_that_has_ended_stays_as_it_is_when_resumed(tmp_path: Path) -> None:
-    """A run that is resumed equals the run that never stopped: there is nothing left to do."""
+    """A resumed run equals a run that never stopped, so a run that has ended has nothing left to do."""
     config = Config(**{**SMALL.to_dict(), "epochs": 50, "patience": 2, "learning_rate": 1e-30})
     ended, _ = train(config, tmp_path / "run")
     assert_same(resume(tmp_path / "run"), ended)
@@ -221,7 +221,7 @@ def test_a_run_that_has_ended_stays_as_it_is_when_resumed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("cell", ["reset_before", "lstm,reset_before"])
 def test_state_is_carried_from_chunk_to_chunk_and_its_gradient_is_not(cell: str, tmp_path: Path) -> None:
-    """A bias is learned over minutes, in memory of seconds; and a recording begins from nothing."""
+    """A bias is learned over minutes with gradients over seconds; and each recording begins from zeros."""
     config = Config(**{**SMALL.to_dict(), "epochs": 1, "cell": cell})
     problem = Denoising(ShortGyro(config))
     network, checkpoint = fit.start(problem)
@@ -248,7 +248,7 @@ def huber(error: NDArray[np.float64]) -> float:
 
 @pytest.mark.parametrize("steps", [32, 64, 100])
 def test_loss_is_what_its_words_say(steps: int) -> None:
-    """Errors in units of 0.05 deg/s, square below one and straight above; the same for what they add up to, at half the weight."""
+    """Errors in units of 0.05 deg/s, quadratic below one and linear above; their sums over windows likewise, at half the weight."""
     rng = np.random.default_rng(0)
     rates, truth = rng.standard_normal((2, 3, steps, 3)) * 0.08
     errors = (rates - truth) / 0.05
@@ -261,13 +261,13 @@ def test_loss_is_what_its_words_say(steps: int) -> None:
 
 
 def test_a_chunk_too_short_for_the_loss_is_refused() -> None:
-    """A run whose loss is NaN from the start is a waste of its hours."""
+    """Otherwise its loss would be NaN from the start, and hours of training wasted."""
     with pytest.raises(ValueError, match="chunk"):
         Config(chunk=31)
 
 
 def test_learning_rate_warms_up_then_falls_to_a_hundredth() -> None:
-    """Half a cosine: without the warm-up Adam's first steps are wild, without the fall the last ones are."""
+    """Half a cosine: without the warm-up Adam's first steps are wild; without the fall its last steps are."""
     config, updates = Config(learning_rate=0.004), 1000
     rates = np.array([fit.learning_rate(config, update, updates) for update in range(updates)])
     peak = int(rates.argmax())
@@ -281,13 +281,13 @@ def test_learning_rate_warms_up_then_falls_to_a_hundredth() -> None:
 
 
 def test_a_run_follows_its_schedule_to_the_end(whole: Checkpoint) -> None:
-    """Updates are counted through all epochs: a schedule that began anew with each would never come down."""
+    """Updates are counted over all epochs: a schedule that restarted with each epoch would never reach its end."""
     last = SMALL.epochs * UPDATES - 1
     assert whole.optimizer["param_groups"][0]["lr"] == fit.learning_rate(SMALL, last, last + 1)
 
 
 def test_a_new_network_gives_nearly_the_calibrated_measurement(whole: Checkpoint) -> None:
-    """Training starts from what least squares can do, not from noise; hardly anything is taken for rest."""
+    """Training starts from the least-squares calibration, not from noise; hardly any rate is treated as rest."""
     gyro = ShortGyro(SMALL)
     network, checkpoint = fit.start(Denoising(gyro))
     assert checkpoint.epoch == 0
@@ -298,18 +298,18 @@ def test_a_new_network_gives_nearly_the_calibrated_measurement(whole: Checkpoint
     calibrated = x[..., :3] + x @ network.calibration.double().numpy().T
     expected = calibrated - calibrated.clip(-model.MOST_AT_REST, model.MOST_AT_REST) / (1 + np.exp(model.MOVING))
     np.testing.assert_allclose(rates, expected, rtol=1e-6, atol=1e-5)
-    assert_same(whole.network["calibration"], checkpoint.network["calibration"])  # it is fitted once and not trained
+    assert_same(whole.network["calibration"], checkpoint.network["calibration"])  # fitted once, not trained
 
 
 def test_recordings_that_are_shorter_than_a_chunk_are_trained_on_whole(tmp_path: Path) -> None:
-    """At a low sample rate a minute has few steps."""
+    """At a low sample rate, a recording of a minute has few steps."""
     checkpoint, _ = train(Config(**{**SMALL.to_dict(), "epochs": 1, "chunk": 1000}), tmp_path / "run")
     assert Denoising(ShortGyro(checkpoint.config)).updates_per_epoch == 2
     assert not torch.equal(checkpoint.network["head.weight"], torch.zeros(6, SMALL.hidden))
 
 
 def test_calibration_is_the_least_squares_fit() -> None:
-    """A device with known linear errors and nothing else is corrected exactly."""
+    """A device that has known linear errors and no others is corrected exactly."""
     rng = np.random.default_rng(1)
     errors, rates, forces = rng.uniform(-0.02, 0.02, (3, 6)), rng.uniform(-300, 300, (4, 200, 3)), rng.uniform(-20, 20, (4, 200, 3))
     x = np.concatenate([rates, forces], axis=2)
@@ -319,7 +319,7 @@ def test_calibration_is_the_least_squares_fit() -> None:
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    """Bit for bit: a run goes on from it."""
+    """Bit for bit, because a resumed run continues from it."""
     saved = artifacts.checkpoint(seed=3)
     saved.save(tmp_path)
     assert_same(loaded(tmp_path), saved)
@@ -327,7 +327,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A full disk in the middle of a save must not cost the epochs before."""
+    """A full disk in the middle of a save must not lose the epochs before."""
     good, bad = artifacts.checkpoint(seed=1), artifacts.checkpoint(seed=2)
     good.save(tmp_path)
     bad.history.append({"epoch": lambda: 2})  # type: ignore[dict-item]  # cannot be pickled: the save fails half-way
@@ -337,7 +337,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 class Harmful:
-    """What a pickle can do: call anything when it is loaded."""
+    """An object that, like any pickle, can call a function when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -347,17 +347,17 @@ class Harmful:
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
-    """A checkpoint from elsewhere can be wrong, not harmful."""
+    """A checkpoint from an untrusted source may be wrong, but must not run code."""
     torch.save({"config": Harmful(tmp_path / "harm")}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
         loaded(tmp_path)
     assert not (tmp_path / "harm").exists()
     torch.load(tmp_path / "checkpoint.pt", weights_only=False)
-    assert (tmp_path / "harm").exists()  # it would have done harm
+    assert (tmp_path / "harm").exists()  # an unrestricted load runs the code
 
 
 def test_a_checkpoint_of_another_version_names_what_it_does_not_know() -> None:
-    """Trained with a choice that this version lacks, a run cannot be gone on with in silence."""
+    """A run that was trained with an option this version lacks must not be resumed silently without it."""
     values = SMALL.to_dict()
     with pytest.raises(ValueError, match="dropout"):
         Config.from_dict({**values, "dropout": 0.1})
@@ -365,7 +365,7 @@ def test_a_checkpoint_of_another_version_names_what_it_does_not_know() -> None:
 
 
 def test_a_run_from_before_there_was_a_choice_goes_on_as_it_began() -> None:
-    """All recordings were in each update then, and moved to the full extent, and the head had no rows for rest."""
+    """Before these options, all recordings were in each update, motion had its full extent, and the head had no rows for rest."""
     values = SMALL.to_dict()
     del values["least_motion"], values["zero_rate"], values["batch"]
     before = {"least_motion": 1.0, "zero_rate": False, "batch": SMALL.recordings}
@@ -386,6 +386,6 @@ def test_a_run_from_before_there_was_a_choice_goes_on_as_it_began() -> None:
     ids=lambda choice: next(iter(choice)),
 )
 def test_a_choice_that_makes_no_sense_is_refused(choice: dict[str, Any]) -> None:
-    """Before hours of training, and by name."""
+    """The error comes before hours of training, and names the option."""
     with pytest.raises(ValueError, match=r"recording|" + next(iter(choice))):
         Config(**choice)

@@ -1,4 +1,4 @@
-"""The choices of a run, from a command line or a file: what was said, and what is said back when it cannot be."""
+"""The options of a run, from the command line or a file: how they are read, and which error a wrong one gives."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -18,13 +18,13 @@ def config_of(line: str | list[str]) -> GyroConfig | SeriesConfig:
 
 
 def test_without_data_a_gyroscope_is_simulated() -> None:
-    """The command of the first minute needs nothing."""
+    """The first command that a new user runs needs no arguments."""
     assert config_of("") == GyroConfig()
     assert config_of("--part MPU-6050 --hidden 8") == GyroConfig(part="MPU-6050", hidden=8)
 
 
 def test_the_task_follows_from_what_is_given() -> None:
-    """With targets something is predicted from the other columns, without any the future of them all."""
+    """With targets, the model predicts them from the other columns; without any, it forecasts the future of all columns."""
     assert config_of("--data a.csv").task == "forecast"
     assert config_of("--data a.csv --targets y").task == "regress"
     assert config_of("--data a.csv --targets y --task denoise").task == "denoise"
@@ -35,19 +35,19 @@ def test_the_task_follows_from_what_is_given() -> None:
     [("load.csv", "load-forecast"), ("my data (1).csv.gz", "my-data-1-forecast"), ("*.csv", "series-forecast")],
 )
 def test_a_model_is_named_after_its_file(file: str, name: str) -> None:
-    """The name is a folder's and part of a URL."""
+    """The name becomes a folder and part of a URL, so only safe characters may be in it."""
     assert config_of(["--data", file]).name == name
 
 
 def test_names_may_hold_commas() -> None:
-    """Columns are named by others."""
+    """The user often cannot choose the names of the columns."""
     config = config_of(["--data", "a.csv", "--features", 'speed,"x, y",z'])
     assert isinstance(config, SeriesConfig)
     assert config.features == ("speed", "x, y", "z")
 
 
 def test_a_cell_for_each_layer_says_how_many_there_are() -> None:
-    """And a number that says otherwise is a mistake."""
+    """A number of layers that contradicts it is an error."""
     assert config_of("--cell lstm,reset_before,rnn").layers == 3
     with pytest.raises(ValueError, match="names 2 layers, and layers is 3"):
         config_of("--cell lstm,rnn --layers 3")
@@ -72,7 +72,7 @@ def test_a_cell_for_each_layer_says_how_many_there_are() -> None:
     ],
 )
 def test_what_cannot_be_is_told(line: str, says: str) -> None:
-    """Before anything is read or written."""
+    """The error comes before anything is read or written."""
     with pytest.raises(ValueError, match=says):
         config_of(line)
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_is_told(line: str, says: str) -> None:
     ],
 )
 def test_a_config_comes_back_from_its_file(tmp_path: Path, line: str) -> None:
-    """The choices of a run can be had again, and changed one by one: what is said on the line stands."""
+    """The options of a run can be reused and changed one by one: a flag on the command line overrides the file."""
     config = config_of(line)
     (tmp_path / "config.toml").write_text(flags.to_toml(config))
     assert config_of(f"--config {tmp_path / 'config.toml'}") == config
@@ -104,14 +104,14 @@ def test_a_config_comes_back_from_its_file(tmp_path: Path, line: str) -> None:
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, says: str) -> None:
-    """A choice that is not known would be ignored in silence, and the run be another."""
+    """If an unknown option were ignored, the run would silently differ from the one asked for."""
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(ValueError, match=says):
         config_of(f"--config {tmp_path / 'config.toml'}")
 
 
 def test_dashes_and_whole_numbers_are_taken_in_a_file(tmp_path: Path) -> None:
-    """A file is written by hand, by the names of the flags."""
+    """People write the file by hand and use the names of the flags."""
     (tmp_path / "config.toml").write_text('learning-rate = 1\ndata = ["a.csv"]\nsplit = [100, 20, 20]\nna = [-999]\n')
     config: Any = config_of(f"--config {tmp_path / 'config.toml'}")
     assert config.na == (-999.0,)
