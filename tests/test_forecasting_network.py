@@ -1,4 +1,4 @@
-"""A forecast's network: what it must not care about, and that its equations, torch and ONNX Runtime are one function."""
+"""A forecaster's network: which changes of its input must not matter, and that the equations, torch and ONNX Runtime agree."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -33,13 +33,13 @@ def network(data_targets: tuple[str, ...] = NAMES, **changes: object) -> Network
     return shaken(config(**changes), dataset(seasons(), data_targets))[0]
 
 
-# -- what it must not care about --------------------------------------------------------------------------------------
+# -- what must not matter ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("normalise", ["last", "instance"])
 @pytest.mark.parametrize("channels", ["independent", "joint"])
 def test_what_is_added_to_a_window_is_added_to_its_forecast(normalise: str, channels: str) -> None:
-    """A series that has drifted away from where it was in training is forecast as well as before."""
+    """A series that has drifted away from its level in training is forecast as well as before."""
     found = network(normalise=normalise, channels=channels, quantiles=(0.1, 0.9))
     shift = torch.tensor([1000.0, -50.0, 8.0])
     with torch.inference_mode():
@@ -50,7 +50,7 @@ def test_what_is_added_to_a_window_is_added_to_its_forecast(normalise: str, chan
 
 
 def test_without_normalisation_the_level_counts() -> None:
-    """Else the test above would hold for any network."""
+    """Otherwise the test above would hold for any network."""
     found = network(normalise="none")
     with torch.inference_mode():
         apart = found(contexts() + 1000)[0] - found(contexts())[0] - 1000
@@ -58,7 +58,7 @@ def test_without_normalisation_the_level_counts() -> None:
 
 
 def test_a_window_that_is_scaled_is_forecast_scaled_by_instance() -> None:
-    """Reversible instance normalisation knows shapes only."""
+    """Reversible instance normalisation makes the forecast scale with its window."""
     found = network(normalise="instance")
     with torch.inference_mode():
         once, twice = found(contexts())[0], found(3 * contexts())[0]
@@ -68,7 +68,7 @@ def test_a_window_that_is_scaled_is_forecast_scaled_by_instance() -> None:
 @pytest.mark.parametrize("normalise", ["last", "instance", "none"])
 @pytest.mark.parametrize("value", [0.0, 7.5, -1e9])
 def test_a_window_of_one_value_has_a_finite_forecast(normalise: str, value: float) -> None:
-    """A sensor that is stuck has no spread to divide by."""
+    """A stuck sensor has no spread to divide by."""
     with torch.inference_mode():
         answers = network(normalise=normalise, quantiles=(0.5,))(torch.full((2, CONTEXT, 3), value))
     assert all(torch.isfinite(answer).all() for answer in answers)
@@ -76,7 +76,7 @@ def test_a_window_of_one_value_has_a_finite_forecast(normalise: str, value: floa
 
 @pytest.mark.parametrize("normalise", ["last", "instance", "none"])
 def test_a_constant_column_of_training_has_a_finite_forecast(normalise: str) -> None:
-    """Its deviation is 0; what it does later is not for training to know."""
+    """Its deviation in training is 0, but it may change later."""
     rows = seasons()
     rows[:, 1] = 3.25
     found, _ = shaken(config(normalise=normalise), dataset(rows))
@@ -86,7 +86,7 @@ def test_a_constant_column_of_training_has_a_finite_forecast(normalise: str) -> 
 
 
 def test_channels_do_not_see_each_other_where_they_are_independent() -> None:
-    """And do where they are taken together."""
+    """They do see each other where channels are joint."""
     changed = contexts()
     changed[..., 2] += torch.linspace(0, 100, CONTEXT)
     for channels in ("independent", "joint"):
@@ -97,7 +97,7 @@ def test_channels_do_not_see_each_other_where_they_are_independent() -> None:
 
 
 def test_a_column_that_is_not_forecast_is_seen_by_its_level() -> None:
-    """How warm it is tells how much is heated: its last value must not be taken from it."""
+    """The temperature tells how much is heated: its level must not be subtracted from it."""
     found = network(("load",))
     changed = contexts()
     changed[..., 2] += 100
@@ -108,7 +108,7 @@ def test_a_column_that_is_not_forecast_is_seen_by_its_level() -> None:
 @pytest.mark.parametrize("channels", ["independent", "joint"])
 @pytest.mark.parametrize("levels", [(0.1, 0.5, 0.9), (0.01, 0.02, 0.3, 0.99)])
 def test_quantiles_never_cross(channels: str, levels: tuple[float, ...]) -> None:
-    """By construction: whatever the weights and the window are."""
+    """By construction, for any weights and any window."""
     found = network(channels=channels, quantiles=levels)
     with torch.no_grad():
         assert found.levels is not None
@@ -119,7 +119,7 @@ def test_quantiles_never_cross(channels: str, levels: tuple[float, ...]) -> None
 
 
 def test_asking_for_quantiles_does_not_move_the_forecast() -> None:
-    """Their loss reaches the recurrence, and not the numbers that they are laid around."""
+    """The loss of the quantiles trains the recurrence, but not the forecast that the quantiles are laid around."""
     found = network(quantiles=(0.1, 0.9))
     answer = found.answer(contexts())
     assert answer.levels is not None
@@ -127,13 +127,13 @@ def test_asking_for_quantiles_does_not_move_the_forecast() -> None:
     assert found.head.weight.grad is None
 
 
-# -- the beginning ----------------------------------------------------------------------------------------------------
+# -- the start of training --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("normalise", ["last", "instance", "none"])
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
 def test_the_first_forecast_is_linear(normalise: str, targets: tuple[str, ...]) -> None:
-    """Training starts from the best line, from all features where they are read together: so does a target that is none."""
+    """Training starts from the best line. With joint channels it reads all features, also for a target that is none of them."""
     found, _ = fit.start(Forecasting(config(normalise=normalise), dataset(seasons(), targets)))
     assert isinstance(found, Network)
     found.eval()
@@ -152,7 +152,7 @@ def test_the_first_forecast_is_linear(normalise: str, targets: tuple[str, ...]) 
 
 
 def test_the_first_quantiles_are_those_of_the_line() -> None:
-    """Of its errors in training: 0.1 to 0.9 hold four fifths of them from the start."""
+    """They come from the line's errors in training: four fifths of the truth lie between 0.1 and 0.9 from the start."""
     data = dataset(seasons(noise=4.0))
     found, _ = fit.start(Forecasting(config(quantiles=(0.1, 0.9)), data))
     windows = Windows(data.training, context=CONTEXT, horizon=HORIZON, part="training")
@@ -170,7 +170,7 @@ def test_the_first_quantiles_are_those_of_the_line() -> None:
 @pytest.mark.parametrize("channels", ["independent", "joint"])
 @pytest.mark.parametrize("normalise", ["last", "instance", "none"])
 def test_equations_are_torch_are_the_graph(cell: str, channels: str, normalise: str, tmp_path: Path) -> None:
-    """Alone and in a batch; which targets there are and which quantiles takes turns."""
+    """Alone and in a batch; the cells take turns with the choices of targets and quantiles."""
     turn = KINDS.index(cell)
     targets = [*TARGETS.values()][turn % 3]
     quantiles: tuple[float, ...] = ((0.1, 0.5, 0.9), (), (0.3,))[turn % 3]
@@ -188,7 +188,7 @@ def test_equations_are_torch_are_the_graph(cell: str, channels: str, normalise: 
 
 
 def test_prediction_does_not_depend_on_its_batch(tmp_path: Path) -> None:
-    """Windows of different places, in any company."""
+    """Windows from different places, in batches of different sizes."""
     artifact = forecaster(config(quantiles=(0.1, 0.9)), dataset(seasons()))
     artifact.write_graphs(tmp_path)
     artifact.golden().save(tmp_path, outputs=artifact.outputs, states=())
@@ -201,7 +201,7 @@ def test_prediction_does_not_depend_on_its_batch(tmp_path: Path) -> None:
 
 
 def test_a_defect_of_a_thousandth_is_beyond_the_tolerance(tmp_path: Path) -> None:
-    """A tolerance that lets everything pass is none."""
+    """A tolerance that lets a wrong graph pass is useless."""
     artifact = forecaster(config(), dataset(seasons()))
     artifact.write_graphs(tmp_path)
     golden = artifact.golden()
@@ -216,7 +216,7 @@ def test_a_defect_of_a_thousandth_is_beyond_the_tolerance(tmp_path: Path) -> Non
 
 
 def test_the_manifest_says_that_it_takes_whole_contexts(tmp_path: Path) -> None:
-    """So the service refuses streams and contexts of another length, and tells columns, levels and units."""
+    """So the service can refuse streams and contexts of another length, and report columns, levels and units."""
     data = dataset(seasons())
     artifact = forecaster(config(quantiles=(0.1, 0.9), cell="lstm"), data)
     artifact.write_graphs(tmp_path)
@@ -236,7 +236,7 @@ def test_the_manifest_says_that_it_takes_whole_contexts(tmp_path: Path) -> None:
 
 
 def test_a_period_that_is_not_known_is_not_made_up(tmp_path: Path) -> None:
-    """And the paper's cell has a graph for the CPU only: this one has no lengths to be run in chunks."""
+    """Also, reset_before has a graph for the CPU only here: without lengths, it cannot run in chunks."""
     artifact = forecaster(config(), dataset(seasons(), period=None))
     artifact.write_graphs(tmp_path)
     artifact.golden().save(tmp_path, outputs=artifact.outputs, states=())
@@ -246,7 +246,7 @@ def test_a_period_that_is_not_known_is_not_made_up(tmp_path: Path) -> None:
 
 
 def test_the_golden_sample_is_spread_and_lively() -> None:
-    """Six contexts of the test part, the first and the last among them; and of the training part those where most happens."""
+    """Six contexts spread over the test part, its first and last among them, and three of the training part where most happens."""
     data = dataset(seasons())
     instances = forecaster(config(), data).golden().instances
     (test,) = data.test
@@ -257,7 +257,7 @@ def test_the_golden_sample_is_spread_and_lively() -> None:
 
 
 def test_a_golden_sample_shows_what_the_recurrence_does_though_the_test_part_stands_still() -> None:
-    """A sensor that was switched off: with such windows alone, a graph with other gates would pass for the right one."""
+    """The test part may come from a sensor that was switched off: with only its windows, a graph with wrong gates would pass."""
     data = dataset(seasons())
     still = tuple(replace(each, features=np.zeros_like(each.features), targets=np.zeros_like(each.targets)) for each in data.test)
     spreads = [each.steps.std(axis=0) for each in forecaster(config(), replace(data, test=still)).golden().instances]

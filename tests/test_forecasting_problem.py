@@ -1,4 +1,4 @@
-"""Learning a forecast: better than those that anybody could make, and the same when it is stopped and gone on with."""
+"""Training a forecaster: it beats the simple baselines, and a resumed run gives the same result as one that never stopped."""
 
 import math
 from pathlib import Path
@@ -32,7 +32,7 @@ def trained(choices: Config, rows: NDArray[np.float32], run: Path) -> tuple[Fore
 
 
 def heights(rows: int = 1200) -> NDArray[np.float32]:
-    """Pieces of 6 rows, the height of each 1 - 2 h^2 of the one before: such heights are uncorrelated, no line foretells them."""
+    """Pieces of 6 rows; each height is 1 - 2 h^2 of the one before. Such heights are uncorrelated: a line cannot predict them."""
     height, found = 0.3, []
     for _ in range(rows // 6):
         height = 1 - 2 * height**2
@@ -41,7 +41,7 @@ def heights(rows: int = 1200) -> NDArray[np.float32]:
 
 
 def test_a_tiny_run_beats_the_simple_forecasts_on_a_noisy_season(tmp_path: Path) -> None:
-    """From the table that a user sees: all on the same windows, the first metric is the one that decides."""
+    """The scores of the table that users see: all on the same windows, and the first metric decides."""
     problem, network, _ = trained(config(learning_rate=1e-3), seasons(600, noise=3.0), tmp_path)
     scores = problem.scores(network, "cpu")
     by_name = {row.name: row.values for row in scores.rows}
@@ -53,7 +53,7 @@ def test_a_tiny_run_beats_the_simple_forecasts_on_a_noisy_season(tmp_path: Path)
 
 
 def test_what_no_line_can_tell_the_recurrence_learns(tmp_path: Path) -> None:
-    """Else it would be a costly way to write a matrix."""
+    """Otherwise the recurrence would be a costly way to write a matrix."""
     choices = config(context=24, horizon=6, segment=6, layers=1, hidden=32, epochs=8, batch=32, learning_rate=1e-2)
     problem, network, _ = trained(choices, heights(), tmp_path)
     *_, line, model = problem.scores(network, "cpu").rows
@@ -62,7 +62,7 @@ def test_what_no_line_can_tell_the_recurrence_learns(tmp_path: Path) -> None:
 
 
 def driven(rows: int = 900) -> NDArray[np.float32]:
-    """A column that follows another, seven rows later: what its own past cannot tell."""
+    """A column that follows another column seven rows later, so its own past cannot predict it."""
     rng = np.random.default_rng(5)
     driver = rng.normal(size=rows + HORIZON)
     return np.column_stack([driver[:rows] + 0.1 * rng.normal(size=rows), driver[HORIZON:]]).astype(np.float32)
@@ -70,7 +70,7 @@ def driven(rows: int = 900) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("normalise", ["last", "instance", "none"])
 def test_the_linear_baseline_and_the_start_of_the_network_read_all_that_it_reads(normalise: str) -> None:
-    """Else a network would seem better than the best line, which sees the driver too."""
+    """Otherwise a network would seem better than the best line, which can read the driving column too."""
     problem = Forecasting(config(normalise=normalise), dataset(driven(), ("load",)))
     network, _ = fit.start(problem)
     scores = problem.scores(network, "cpu")
@@ -78,7 +78,7 @@ def test_the_linear_baseline_and_the_start_of_the_network_read_all_that_it_reads
     assert (own.name, line.name) == ("linear (ridge), own past", "linear (ridge)")
     assert line.values[0] < 0.1 < 0.5 < own.values[0]
     assert model.values[0] < 0.2
-    if normalise == "last":  # the very same line
+    if normalise == "last":  # the very same line is fitted
         assert model.values[0] == pytest.approx(line.values[0], rel=1e-3)
     network.line.zero_()  # type: ignore[operator]  # a buffer
     assert any("does not beat linear (ridge):" in warning for warning in problem.scores(network, "cpu").warnings())
@@ -88,7 +88,7 @@ def test_the_linear_baseline_and_the_start_of_the_network_read_all_that_it_reads
 def test_a_line_from_all_columns_that_would_be_too_large_reads_the_own_past(
     limit: str, value: int, most: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And its name says so, and how large it may be."""
+    """Its name says so, and the message says how large it may be."""
     monkeypatch.setattr(framing, limit, value)
     problem = Forecasting(config(), dataset(driven(), ("load",)))
     network, _ = fit.start(problem)
@@ -98,7 +98,7 @@ def test_a_line_from_all_columns_that_would_be_too_large_reads_the_own_past(
 
 
 def test_scores_are_those_of_a_loop_over_all_windows(tmp_path: Path) -> None:
-    """Window by window in NumPy, in units of the deviation in training."""
+    """The loop goes window by window in NumPy, in units of the deviation in training."""
     rows = seasons(400)
     problem, network, _ = trained(config(), rows, tmp_path)
     scores = problem.scores(network, "cpu")
@@ -121,7 +121,7 @@ def test_scores_are_those_of_a_loop_over_all_windows(tmp_path: Path) -> None:
 
 
 def test_quantiles_are_scored_by_how_often_they_hold(tmp_path: Path) -> None:
-    """The simple forecasts have none; four fifths of the truth lie between 0.1 and 0.9, about."""
+    """About four fifths of the truth lie between 0.1 and 0.9; the simple forecasts have no quantiles."""
     problem, network, _ = trained(config(quantiles=(0.1, 0.9)), seasons(600, noise=3.0), tmp_path)
     scores = problem.scores(network, "cpu")
     assert [str(metric) for metric in scores.metrics][2:] == ["pinball, standardised", "truth from 0.1 to 0.9"]
@@ -131,7 +131,7 @@ def test_quantiles_are_scored_by_how_often_they_hold(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
-    """To the last bit, dropout and the order of the windows too."""
+    """To the last bit, also with dropout and shuffled windows."""
     choices, rows = config(epochs=2, quantiles=(0.1, 0.9)), seasons(250)
     (whole, halves) = (tmp_path / name for name in ("whole", "halves"))
     whole.mkdir()
@@ -144,7 +144,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
         pass
 
     class Stopped(Forecasting):
-        """Fails in its second epoch."""
+        """A problem that fails in its second epoch."""
 
         def losses(self, network: torch.nn.Module, prepared: NDArray[np.int64], device: str):  # type: ignore[no-untyped-def]  # as the base class's
             if checkpoint.epoch == 1:
@@ -163,7 +163,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 
 
 def test_an_epoch_trains_on_every_window_once_where_there_is_time_for_all() -> None:
-    """And in an order that is a function of the seed and the epoch."""
+    """The order of the windows is a function of the seed and the epoch."""
     problem = Forecasting(config(seed=5), dataset(seasons(400)))
     first, again, other = problem.prepare(0), problem.prepare(0), problem.prepare(1)
     assert sorted(first) == list(range(280 - CONTEXT - HORIZON + 1))
@@ -175,7 +175,7 @@ def test_an_epoch_trains_on_every_window_once_where_there_is_time_for_all() -> N
 
 
 def test_long_series_are_drawn_from() -> None:
-    """An epoch of ten million windows would never end: patience could not be used up."""
+    """An epoch of ten million windows would never end, so patience would never run out."""
     problem = Forecasting(config(batch=2, context=12, segment=6), dataset(seasons(3000), lead=12))
     assert problem.updates_per_epoch == 200
     assert len(problem.prepare(0)) == 400
@@ -183,18 +183,18 @@ def test_long_series_are_drawn_from() -> None:
 
 
 def test_validation_leaves_the_network_in_training() -> None:
-    """Else dropout would end after the first epoch."""
+    """Otherwise dropout would end after the first epoch."""
     problem = Forecasting(config(quantiles=(0.2, 0.8)), dataset(seasons()))
     network, _ = fit.start(problem)
     found = problem.validate(network, "cpu")
     assert network.training
-    assert found == problem.validate(network, "cpu")  # without dropout
+    assert found == problem.validate(network, "cpu")  # so dropout is off
     assert found["loss"] == pytest.approx(found["mse"] + found["pinball"])
     assert 0 <= found["coverage"] <= 1
 
 
 def test_the_loss_of_an_update_is_the_metric_that_decides() -> None:
-    """In units of the deviation in training, whatever the window is relative to."""
+    """In units of the deviation in training, whatever the windows are normalised by."""
     for normalise in ("last", "instance", "none"):
         problem = Forecasting(config(normalise=normalise, batch=512), dataset(seasons()))
         network, _ = fit.start(problem)
@@ -210,7 +210,7 @@ def test_the_loss_of_an_update_is_the_metric_that_decides() -> None:
 
 
 def test_a_recurrence_that_adds_chance_is_hardly_trusted() -> None:
-    """The forecast is then that of the line, and never a worse one on validation."""
+    """The forecast is then nearly the line's, and never worse than it on validation."""
     problem = Forecasting(config(), dataset(seasons(600, noise=3.0)))
     network, _ = fit.start(problem)
     assert isinstance(network, Network)
@@ -222,7 +222,7 @@ def test_a_recurrence_that_adds_chance_is_hardly_trusted() -> None:
 
 
 def test_trust_is_the_best_share_less_its_standard_error() -> None:
-    """By brute force: the share of least error on a fine grid, and the error of a ratio over stretches of time."""
+    """Brute force: the share of least error on a fine grid, and the error of a ratio over stretches of time."""
     rng = np.random.default_rng(0)
     added = rng.normal(size=(400, 5))
     missing = 0.6 * added + rng.normal(size=(400, 5))
@@ -236,7 +236,7 @@ def test_trust_is_the_best_share_less_its_standard_error() -> None:
 
 @pytest.mark.parametrize(("missing", "share"), [(1.0, 1.0), (3.0, 1.0), (0.4, 0.4), (-1.0, 0.0)])
 def test_what_is_surely_right_is_trusted(missing: float, share: float) -> None:
-    """Without doubt there is no error to subtract; more than all of it, or less than nothing, is never added."""
+    """With no doubt there is no error to subtract; the share stays between 0 and 1."""
     added = np.linspace(1, 2, 20)
     assert trust.share(missing * added, added) == pytest.approx(share)
     assert trust.share(missing * added[:1], added[:1]) == pytest.approx(share)
@@ -244,7 +244,7 @@ def test_what_is_surely_right_is_trusted(missing: float, share: float) -> None:
 
 
 def test_trust_makes_no_difference_to_training() -> None:
-    """The recurrence learns what the line leaves, however little of it was believed an epoch ago."""
+    """The recurrence learns the residual of the line, however little it was trusted an epoch ago."""
     problem = Forecasting(config(), dataset(seasons()))
     network, _ = fit.start(problem)
     assert isinstance(network, Network)
@@ -259,19 +259,19 @@ def test_trust_makes_no_difference_to_training() -> None:
 
 
 def test_a_part_that_is_too_short_is_an_error_that_names_it() -> None:
-    """Before anything has been trained."""
+    """The error comes before anything has been trained."""
     with pytest.raises(DataError, match="The test part has no window"):
         Forecasting(config(), dataset(seasons(), cuts=(280, 396)))
 
 
 def test_the_user_is_told_why_columns_are_taken_together(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is another network than was asked for."""
+    """The network is then another one than the user asked for."""
     Forecasting(config(), dataset(seasons(), ("load",)))
     assert "flow, heat are read, and not forecast. So all columns are read together" in capsys.readouterr().out
 
 
 def test_a_target_of_other_columns_is_learned(tmp_path: Path) -> None:
-    """What its past was is not among the features: the model sees the others only."""
+    """The target's own past is not among the features: the model sees only other columns."""
     problem = Forecasting(config(epochs=3, learning_rate=1e-2), dataset(seasons(600), ("sum",)))
     network, checkpoint = fit.start(problem)
     assert isinstance(network, Network)
@@ -290,7 +290,7 @@ def test_a_handful_of_windows_is_told_to_tell_little() -> None:
 
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:
-    """PNG files, with a band of quantiles and without, of few windows and many."""
+    """PNG files, with quantile bands and without them."""
     for name, choices in {"points": config(), "bands": config(quantiles=(0.1, 0.9))}.items():
         problem = Forecasting(choices, dataset(seasons()))
         network, _ = fit.start(problem)
@@ -302,7 +302,7 @@ def test_pictures_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_run_becomes_an_artifact_without_its_data(tmp_path: Path) -> None:
-    """From the checkpoint on disk alone: the files of the data may be gone by then."""
+    """From the checkpoint on disk alone: the data files may be gone by then."""
     _, network, checkpoint = trained(config(quantiles=(0.5,)), seasons(), tmp_path)
     checkpoint.facts["scores"] = {"data": "the test part"}
     checkpoint.save(tmp_path)

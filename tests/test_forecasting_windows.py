@@ -1,4 +1,4 @@
-"""Which windows there are, and the forecasts that anybody could make of them."""
+"""Which windows a recording gives, and the baseline forecasts of them."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from scripts.tables.recording import Column, DataError, Recording
 
 
 def recording(begin: int, end: int, *, lead: int = 0) -> Recording:
-    """Its values are the numbers of its rows."""
+    """A recording whose values are the numbers of its rows; the second feature is their negative."""
     rows = np.arange(begin, end, dtype=np.float32)[:, None]
     return Recording("rows", np.concatenate([rows, -rows], axis=1), rows, lead=lead)
 
@@ -36,7 +36,7 @@ def everything(found: Windows) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def test_every_window_is_found_once() -> None:
-    """Of 20 rows there are as many windows as there are places for 5 + 3 rows in them; each is what a slice would be."""
+    """20 rows hold 20 - 8 + 1 windows of 5 + 3 rows; each equals a slice of the rows."""
     found = windows(recording(100, 120))
     context, past, truth = everything(found)
     assert len(found) == 20 - 8 + 1
@@ -48,7 +48,7 @@ def test_every_window_is_found_once() -> None:
 
 @pytest.mark.parametrize("lead", [0, 2, 5, 9])
 def test_rows_that_lead_into_a_part_are_never_forecast(lead: int) -> None:
-    """They are the truth of the part before; but a context may begin as far back as they go."""
+    """They are the truth of the part before. A context, though, may begin as far back as they go."""
     _, past, truth = everything(windows(recording(0, 30, lead=lead)))
     assert truth.min() == max(lead, 5)
     assert past.min() == max(0, lead - 5)
@@ -56,8 +56,8 @@ def test_rows_that_lead_into_a_part_are_never_forecast(lead: int) -> None:
 
 
 def test_no_window_reaches_from_one_recording_into_the_next() -> None:
-    """What lies between two recordings was not measured."""
-    found = windows(recording(0, 10), recording(50, 55), recording(100, 109))  # the second is too short
+    """The rows between two recordings were not measured."""
+    found = windows(recording(0, 10), recording(50, 55), recording(100, 109))  # the second is too short for a window
     _, past, truth = everything(found)
     assert len(found) == 3 + 0 + 2
     assert found.recordings == 2
@@ -66,7 +66,7 @@ def test_no_window_reaches_from_one_recording_into_the_next() -> None:
 
 
 def test_no_row_of_validation_or_test_is_in_training() -> None:
-    """And none of validation's truth in the test part's: what is measured has never been seen."""
+    """Nor is validation's truth in the test part's: a score must be of rows that were never seen."""
     data = dataset(np.arange(400, dtype=np.float32)[:, None])
     rows = []
     for part in (data.training, data.validation, data.test):
@@ -75,12 +75,12 @@ def test_no_row_of_validation_or_test_is_in_training() -> None:
     (seen, told), (_, validated), (_, tested) = rows
     assert not (seen | told) & (validated | tested)
     assert not validated & tested
-    assert validated == set(range(280, 340))  # all of the part
+    assert validated == set(range(280, 340))  # the whole part
     assert tested == set(range(340, 400))
 
 
 def test_a_part_without_a_window_is_an_error_that_says_how_long_it_must_be() -> None:
-    """The user can shorten the horizon only if told what does not fit."""
+    """The user can shorten the horizon or context only if told how many rows are needed."""
     says = "The training part has no window: a forecast of 3 rows from 5 needs 8 rows.*At most --context 4 fits"
     with pytest.raises(DataError, match=says):
         windows(recording(0, 7), recording(0, 6))
@@ -89,7 +89,7 @@ def test_a_part_without_a_window_is_an_error_that_says_how_long_it_must_be() -> 
 
 
 def test_batches_are_bounded_and_miss_none() -> None:
-    """The arrays of 100,000 windows of many columns would not fit into memory."""
+    """The arrays of 100,000 windows of many columns would not fit in memory."""
     wide = Recording("wide", np.zeros((3000, 100), np.float32), np.zeros((3000, 100), np.float32))
     found = windows(wide, context=500, horizon=100)
     batches = list(found.batches(np.arange(len(found))))
@@ -98,14 +98,14 @@ def test_batches_are_bounded_and_miss_none() -> None:
 
 
 def test_some_windows_are_spread_over_all() -> None:
-    """The first few would be one season of the year."""
+    """The first few windows might all be of one season of the year."""
     found = windows(recording(0, 1007))
     assert found.evenly(5).tolist() == [0, 250, 500, 749, 999]
     assert found.evenly(5000).tolist() == list(range(1000))
 
 
 def test_no_window_forecasts_a_row_that_was_filled() -> None:
-    """Its context may hold such rows; each of the others is there, and how many are left out is known."""
+    """Its context may hold such rows. All other windows are kept, and those left out are counted."""
     rng = np.random.default_rng(0)
     recordings = [replace(recording(begin, begin + 60, lead=9), filled=rng.random(60) < 0.08) for begin in (0, 100)]
     recordings.append(recording(200, 240))
@@ -120,14 +120,14 @@ def test_no_window_forecasts_a_row_that_was_filled() -> None:
 
 
 def test_a_part_of_filled_rows_only_is_an_error_that_says_so() -> None:
-    """More data would not help."""
+    """The message must not ask for more data, which would not help."""
     filled = np.arange(30) % 3 == 0
     with pytest.raises(DataError, match="no window whose truth is whole: each of its 23 forecasts rows of which a target"):
         windows(replace(recording(0, 30), filled=filled))
 
 
 def test_filled_rows_do_not_count_in_what_a_window_is_measured_by(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither in the mean and spread of training nor in any score; and what it costs is said."""
+    """They count neither in training's mean and spread nor in any score; and the user is told how many windows are lost."""
     values = seasons(400)
     data = dataset(values)
     filled = np.zeros(280, bool)
@@ -163,7 +163,7 @@ def test_filled_rows_do_not_count_in_what_a_window_is_measured_by(capsys: pytest
 def test_columns_that_are_not_both_read_and_forecast_are_taken_together(
     targets: tuple[str, ...], sources: tuple[int | None, ...], channels: str, said: str
 ) -> None:
-    """A network for one channel at a time has no use for a column that is not forecast; the user is told so."""
+    """A network that reads one channel at a time cannot use a column that is not forecast; the user is told so."""
     framing, note = framing_of(config(), dataset(seasons(), targets))
     assert (framing.sources, framing.channels) == (sources, channels)
     assert said in note
@@ -175,18 +175,18 @@ def test_columns_that_are_not_both_read_and_forecast_are_taken_together(
     [(0, 3600.0, 24), (0, 1800.0, 48), (0, 7000.0, 24), (0, None, 24), (0, 60.0, 24), (12, 3600.0, 12)],
 )
 def test_a_season_is_a_day_where_that_is_a_number_of_rows(season: int, period: float | None, rows: int) -> None:
-    """And 24 rows where it is not, or where a day is longer than the context."""
+    """It is 24 rows where a day is not a whole number of rows, or longer than the context."""
     assert season_of(config(season=season), period) == rows
 
 
 @pytest.mark.parametrize(("days", "rows"), [(1, 7), (7, 52), (28, 12), (30.5, 12), (31, 12), (91, 4), (10, 24), (365, 24)])
 def test_a_season_of_slow_rows_is_a_week_or_a_year(days: float, rows: int) -> None:
-    """24 months are a season too, but a poorer forecast than twelve: the model would look better beside it."""
+    """24 months are a season too, but a poorer forecast than 12: the model would look better than it is."""
     assert season_of(config(context=96), days * 86_400.0) == rows
 
 
 def test_a_season_that_no_context_reaches_back_to_is_none_or_refused() -> None:
-    """Nobody asked for a day; who asks for one is told."""
+    """A default season that is too long is dropped; one that the user asked for is an error."""
     assert season_of(config(context=12), 3600.0) is None
     with pytest.raises(DataError, match="A season of 49 rows is longer than the context of 48 rows"):
         season_of(config(season=49), 3600.0)
@@ -196,7 +196,7 @@ def test_a_season_that_no_context_reaches_back_to_is_none_or_refused() -> None:
 
 
 def test_repeat_seasonal_and_mean_answer_what_a_loop_would() -> None:
-    """Brute force over single values."""
+    """The slower truth is brute force over single values."""
     past = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 12, 2)).astype(np.float32))
     level = torch.tensor([3.0, -1.0])
     repeat, seasonal, mean = (
@@ -210,11 +210,11 @@ def test_repeat_seasonal_and_mean_answer_what_a_loop_would() -> None:
                 assert mean[window, ahead, target] == level[target]
 
 
-Data = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # numbers, wanted, spread: as of linear.Pairs
+Data = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # numbers, wanted, spread: as in linear.Pairs
 
 
 def lines(count: int, *, targets: int, apart: float, seed: int) -> Data:
-    """Windows of targets whose true lines are so far apart, with noise; to seven digits, as float32 has them."""
+    """Windows of targets whose true lines differ by `apart`, with noise; rounded to float32, as the fitted data are."""
     rng = np.random.default_rng(seed)
     context, horizon = 6, 3
     true = np.linspace(-1, 1, context * horizon).reshape(context, horizon)
@@ -232,7 +232,7 @@ def batches(data: Data) -> list[linear.Pairs]:
 
 
 def solved(data: Data, which: list[int], penalty: float, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(X'X / n + penalty) d = X'(y - X start) / n of these targets' windows, by itself; start + d (context + 1, horizon)."""
+    """Solve (X'X / n + penalty) d = X'(y - X start) / n directly for these targets' windows; start + d (context + 1, horizon)."""
     x, y, spread = data
     rows = np.concatenate([np.column_stack([x[..., t], np.ones(len(x))]) * spread[..., t] for t in which])
     wanted = np.concatenate([y[..., t] * spread[..., t] for t in which]) - rows @ start
@@ -248,7 +248,7 @@ def error(data: Data, solutions: list[NDArray[np.float64]]) -> float:
 @pytest.mark.parametrize("targets", [1, 2, 40], ids=["one target", "two", "more than may have their own"])
 @pytest.mark.parametrize("apart", [0.0, 0.3, 3.0], ids=["alike", "similar", "different"])
 def test_ridge_is_the_textbooks(targets: int, apart: float) -> None:
-    """Solved by itself for every penalty, with the ones that are best on validation: of the line of all, then of what differs."""
+    """Solved directly for every penalty, for the shared line and then for differences from it; the best on validation counts."""
     training, validation = (lines(count, targets=targets, apart=apart, seed=count) for count in (40, 30))
     found = linear.fit(batches(training), batches(validation), own=True)
     everyone = [*range(targets)]
@@ -273,14 +273,14 @@ def test_ridge_is_the_textbooks(targets: int, apart: float) -> None:
 
 
 def test_targets_that_differ_have_lines_of_their_own() -> None:
-    """And only where they may: the baseline is one line for all."""
+    """Only where it is allowed: the baseline has one line for all."""
     training, validation = (batches(lines(count, targets=2, apart=3.0, seed=count)) for count in (40, 30))
     assert len(linear.fit(training, validation, own=True).weight) == 2
     assert len(linear.fit(training, validation, own=False).weight) == 1
 
 
 def test_the_linear_baseline_is_relative_to_the_last_value() -> None:
-    """A level that training has not seen is no trouble for it."""
+    """So it can forecast at a level that training has not seen."""
     line = linear.Linear(torch.randn(1, 6, 3), torch.randn(1, 3), 0.1)
     method = baselines.linear(line, torch.tensor([2.0, 5.0]))
     past = torch.randn(4, 6, 2)
@@ -292,9 +292,9 @@ def test_the_linear_baseline_is_relative_to_the_last_value() -> None:
 @pytest.mark.parametrize("targets", [(0,), (1, None), (2, 0, None)], ids=["one", "one outside", "three"])
 @pytest.mark.parametrize("weighed", [False, True], ids=["alike", "weighed"])
 def test_the_line_from_all_features_is_the_textbooks(targets: tuple[int | None, ...], weighed: bool) -> None:
-    """Solved by itself for each target and penalty, from nothing and from the own pasts' lines: the best on validation."""
+    """Solved directly for each target and penalty, from zero and from the lines of own pasts; the best on validation is taken."""
     rng = np.random.default_rng(len(targets))
-    true = rng.normal(size=(12, 2, len(targets)))  # of 4 rows of 3 features
+    true = rng.normal(size=(12, 2, len(targets)))  # for 4 rows of 3 features
 
     def made(count: int) -> linear.Pairs:
         x = rng.normal(size=(count, 4, 3))
@@ -328,7 +328,7 @@ def test_the_line_from_all_features_is_the_textbooks(targets: tuple[int | None, 
 
 
 def test_the_line_from_all_features_is_the_own_pasts_where_the_rest_tells_nothing() -> None:
-    """What is noise on validation must not worsen it."""
+    """Features that are noise on validation must not make it worse."""
     rng = np.random.default_rng(4)
     x, own = torch.from_numpy(rng.normal(size=(16, 6, 2))).float(), linear.Linear(torch.ones(1, 6, 2), torch.zeros(1, 2), 1.0)
     y = (x[..., 1] @ own.weight[0])[..., None]
@@ -340,7 +340,7 @@ def test_the_line_from_all_features_is_the_own_pasts_where_the_rest_tells_nothin
 
 
 def test_errors_are_those_of_all_windows_at_once() -> None:
-    """In batches of any size, in units of the deviation, and by row ahead."""
+    """In batches of any size, in units of the deviation, and for each row ahead."""
     rng = np.random.default_rng(2)
     forecast, truth = rng.normal(size=(2, 9, 4, 3))
     scale = np.array([1.0, 2.0, 10.0])
@@ -355,7 +355,7 @@ def test_errors_are_those_of_all_windows_at_once() -> None:
 
 
 def test_coverage_counts_the_truth_between_the_outer_levels() -> None:
-    """And pinball is the mean of the textbook's two lines."""
+    """And pinball is the mean of the textbook's piecewise linear loss."""
     rng = np.random.default_rng(3)
     truth = rng.normal(size=(50, 4, 2))
     quantiles = np.sort(rng.normal(size=(50, 4, 2, 3)), axis=-1)
@@ -371,7 +371,7 @@ def test_coverage_counts_the_truth_between_the_outer_levels() -> None:
 
 
 def test_pinball_is_least_at_the_quantile() -> None:
-    """Which is why a network that is trained on it finds one."""
+    """That is why a network that is trained on this loss finds the quantile."""
     values = torch.arange(101, dtype=torch.float64)
     losses_at = [float(losses.pinball((values - guess)[:, None], (0.9,))) for guess in range(101)]
     assert int(np.argmin(losses_at)) == 90
@@ -381,12 +381,12 @@ def test_pinball_is_least_at_the_quantile() -> None:
     ("units", "unit"), [(("kW", "kW"), "kW"), (("kW", "°C"), None), (("", ""), None), (("",), ""), (("kW", ""), None)]
 )
 def test_raw_units_are_told_where_there_is_one(units: tuple[str, ...], unit: str | None) -> None:
-    """The mean of kilowatts and degrees is nothing."""
+    """A mean of kilowatts and degrees means nothing."""
     assert unit_of([Column(str(index), each) for index, each in enumerate(units)]) == unit
 
 
 def test_moments_are_those_of_all_rows() -> None:
-    """And what float32 makes of a constant is one: its deviation is rounding, to divide by it would be absurd."""
+    """A constant gets the scale 1: its deviation in float32 is only rounding error, and must not be a divisor."""
     rng = np.random.default_rng(4)
     arrays = [rng.normal(5, 3, (n, 3)).astype(np.float32) for n in (10, 70_000)]
     for array in arrays:
