@@ -1,4 +1,4 @@
-"""The folders of a service: gone when it ends, swept when it was killed, and never taken from one that lives."""
+"""The temporary folders of a service: removed when it ends, swept after it was killed, and never taken from a live process."""
 
 import asyncio
 import fcntl
@@ -49,7 +49,7 @@ with folders.alone(Path(sys.argv[1])):
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where folders are made and swept: not where those of other tests are."""
+    """Make and sweep folders here, away from those of other tests."""
     monkeypatch.setattr(folders, "MEMORY", tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
@@ -83,7 +83,7 @@ def test_a_folder_is_gone_at_the_end_and_no_sweep_takes_it_before(place: Path) -
 
 
 def test_what_a_killed_service_has_left_is_swept(place: Path) -> None:
-    """Streams are in it, perhaps, and it is memory that nobody would give back before the next boot."""
+    """It may hold streams, and it takes memory that nothing else would free before the next boot."""
     with killed(place, "alone") as dead:
         assert dead.wait(timeout=30) == -signal.SIGKILL
         (left,) = place.iterdir()
@@ -92,7 +92,7 @@ def test_what_a_killed_service_has_left_is_swept(place: Path) -> None:
 
 
 def test_what_a_worker_still_uses_is_not_swept(place: Path) -> None:
-    """It outlives a supervisor that was killed, until it has answered what it had accepted."""
+    """A worker outlives a supervisor that was killed, until it has answered the requests it had accepted."""
     with killed(place, "with a worker") as dead:
         assert dead.stdout is not None
         assert dead.stdin is not None
@@ -106,7 +106,7 @@ def test_what_a_worker_still_uses_is_not_swept(place: Path) -> None:
 
 
 def test_what_is_another_users_or_only_called_so_is_not_swept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may remove everybody's."""
+    """Root has the rights to remove everybody's folders, so the owner must be checked."""
     (place / "elsewhere").mkdir()
     for name in ("test-dir", "test-link"):
         (place / f"{folders.PREFIX}{name}").symlink_to(place / "elsewhere")
@@ -122,7 +122,7 @@ def test_what_is_another_users_or_only_called_so_is_not_swept(place: Path, monke
 
 
 def test_a_folder_that_is_swept_while_it_is_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before its lock is held, it looks like one that was left."""
+    """Before its lock is held, a new folder looks like an abandoned one."""
     made: list[str] = []
 
     def making(**where: str) -> str:
@@ -138,7 +138,7 @@ def test_a_folder_that_is_swept_while_it_is_made_is_made_again(monkeypatch: pyte
 
 
 def test_a_folder_is_made_again_that_a_sweep_holds_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It must not be used in the moment before it is removed."""
+    """The new folder must not be used in the moment before the sweep removes it."""
     made: list[str] = []
     sweeps: list[int] = []
     begun = threading.Event()
@@ -166,7 +166,7 @@ def test_a_folder_is_made_again_that_a_sweep_holds_already(monkeypatch: pytest.M
 
 
 def test_a_folder_is_where_there_is_room(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In memory if it can be; and nobody should have to find out how much is needed."""
+    """In memory if it fits, else on disk; and the error says how much room is needed, so nobody has to find it out."""
     disk = tmp_path / "disk"
     disk.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
@@ -181,7 +181,7 @@ def test_a_folder_is_where_there_is_room(place: Path, tmp_path: Path, monkeypatc
 
 
 def test_streams_in_memory_leave_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full /dev/shm is trouble for all who use it; a store that is full is a 503 that says so."""
+    """A full /dev/shm harms every program that uses it; a full store only answers 503 and says so."""
     (tmp_path / "no-folder").touch()
     with small_disk(tmp_path / "disk"):
         monkeypatch.setattr(folders, "MEMORY", tmp_path / "disk")
@@ -203,7 +203,7 @@ def test_streams_in_memory_leave_room_for_others(tmp_path: Path, monkeypatch: py
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see what is open")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_service_sweeps_what_one_that_was_killed_has_left(repository: Path, tmp_path: Path, workers: str) -> None:
-    """Its streams, kept in memory because there was no folder for them, and what its workers shared."""
+    """Both its streams, which were in memory because the data folder was unusable, and what its workers shared."""
     (tmp_path / "no-folder").touch()
     with serve(repository, "--workers", workers, "--data-dir", str(tmp_path / "no-folder")) as server:
         pid = server.process.pid
@@ -219,5 +219,5 @@ def test_a_service_sweeps_what_one_that_was_killed_has_left(repository: Path, tm
             wait_for_end(worker)
         until = monotonic() + 30
         with serve(repository, "--workers", "1"):
-            while any(folder.exists() for folder in used):  # the service of another test may have begun with it
+            while any(folder.exists() for folder in used):  # the service of another test may be sweeping it already
                 assert monotonic() < until

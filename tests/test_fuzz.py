@@ -1,7 +1,7 @@
-"""Bytes that nobody meant, for everything that reads them: whatever comes has an answer, soon, and in little memory.
+"""Malformed bytes for everything that reads input: whatever arrives is answered soon, and in little memory.
 
-The answer is a request that fits the model and the limits, or one of our errors with a status below 500 that can be told in
-JSON. About 20 s here, the same examples each time; `FUZZ_EXAMPLES=20000 pytest tests/test_fuzz.py` takes others, so many a test.
+The answer is a request that fits the model and the limits, or one of our errors with a status below 500 that can be written as
+JSON. About 20 s, with the same examples each time; `FUZZ_EXAMPLES=20000 pytest tests/test_fuzz.py` tries 20,000 other ones a test.
 """
 
 import gzip
@@ -41,11 +41,11 @@ from tests.test_v2_codec import prediction
 T = TypeVar("T")
 
 MORE = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-SECONDS = 2.0  # of a processor for one body
-MEMORY = 4 * 2**20  # bytes, and as many as FACTOR of the body
-FACTOR = 200  # a Python object for each character, where the exact decoder looks
+SECONDS = 2.0  # of CPU time for one body
+MEMORY = 4 * 2**20  # bytes, plus FACTOR times the size of the body
+FACTOR = 200  # the exact decoder makes a Python object for each character
 TOKENS = Tokens([b"a secret of the tests"])
-# read anew: what a spec has computed once goes into the copies that other tests make of it
+# built anew: a spec caches values that model_copy would pass on to the copies that other tests make
 SPEC, *OTHER_KINDS = (
     ModelSpec.model_construct(**dict(each)) for each in (test_json_codec.SPEC, *test_json_codec.OTHER_KINDS.values())
 )
@@ -56,12 +56,12 @@ PAIR, *OTHER_LAYOUTS = (
 LIMITS = Limits(max_instances=4, max_steps=6)
 STATE = tuple(np.arange(np.prod(each.shape), dtype=np.float32).reshape(each.shape) for each in SPEC.states)
 TOKEN = TOKENS.encode(STATE, SPEC)
-KINDS = [SPEC, *OTHER_KINDS, SPEC.model_copy(update={"features": SPEC.features[:1]})]  # the same states
+KINDS = [SPEC, *OTHER_KINDS, SPEC.model_copy(update={"features": SPEC.features[:1]})]  # the last has the same states
 V2_KINDS = [PAIR, *OTHER_LAYOUTS]
 
 
 def fuzz(examples: int, *, slow: int = 1) -> settings:
-    """So many examples of a test, unless the environment asks for another number of others; that many times fewer where slow."""
+    """`examples` for each test, unless FUZZ_EXAMPLES asks for another number of random ones, divided by `slow`."""
     return settings(
         max_examples=ceil(MORE / slow) or examples,
         derandomize=not MORE,
@@ -72,7 +72,7 @@ def fuzz(examples: int, *, slow: int = 1) -> settings:
 
 
 def peak(work: Callable[[], T]) -> tuple[T, int]:
-    """What work gives, and the most bytes that it held."""
+    """The result of `work`, and the most bytes that it held."""
     tracemalloc.start()
     try:
         return work(), tracemalloc.get_traced_memory()[1]
@@ -88,7 +88,7 @@ def attempt(work: Callable[[], T]) -> T | RecurveError:
 
 
 def answer(work: Callable[[], T], size: int) -> T | RecurveError:
-    """What work on so many bytes gives, or the error it raises; any other exception is the test's."""
+    """The result of `work` on a body of `size` bytes, or the error it raises; any other exception fails the test."""
     begin = thread_time()
     found, memory = peak(lambda: attempt(work))
     assert thread_time() - begin < SECONDS
@@ -96,13 +96,13 @@ def answer(work: Callable[[], T], size: int) -> T | RecurveError:
     if isinstance(found, RecurveError):
         assert 400 <= found.status < 500, found
         wrong = getattr(found, "violations", ())
-        told = orjson.dumps([found.detail, *((each.pointer, each.detail) for each in wrong)])  # as an answer tells it
+        told = orjson.dumps([found.detail, *((each.pointer, each.detail) for each in wrong)])  # as in an answer
         assert len(told) < 20_000
         assert len(wrong) <= 10
     return found
 
 
-# -- bytes that are nearly right ---------------------------------------------------------------------------------------
+# -- bytes that are nearly valid ---------------------------------------------------------------------------------------
 
 PIECES = [
     *(b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b" ", b"\n", b"\0", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xc3\xa9"),
@@ -121,7 +121,7 @@ edits = st.lists(
 
 
 def edited(body: bytes, changes: list[tuple[str, int, int, bytes]]) -> bytes:
-    """A body that somebody's serializer, network or malice has changed."""
+    """A body that a faulty serializer, the network or an attacker has changed."""
     for kind, place, length, piece in changes:
         at = place % (len(body) + 1)
         before, middle, after = body[:at], body[at : at + length], body[at + length :]
@@ -142,13 +142,13 @@ def edited(body: bytes, changes: list[tuple[str, int, int, bytes]]) -> bytes:
 
 
 def texts(*values: Any) -> st.SearchStrategy[bytes]:
-    """JSON of one of these, changed."""
+    """JSON of one of these values, edited."""
     written = [json.dumps(each).encode() for each in values]
     return st.builds(edited, st.sampled_from(written), edits)
 
 
 def check_instances(instances: list[Instance], spec: ModelSpec) -> None:
-    """They fit the model and the limits."""
+    """Assert that they fit the model and the limits."""
     assert 1 <= len(instances) <= LIMITS.max_instances
     for each in instances:
         check_steps(each.steps, spec)
@@ -189,7 +189,7 @@ kinds = st.sampled_from(KINDS)
 
 
 def same(found: Any, exact: Any) -> bool:
-    """Whether two decoders say the same."""
+    """Whether two decoders gave the same result or error."""
     if isinstance(found, RecurveError) or isinstance(exact, RecurveError):
         return type(found) is type(exact) and vars(found) == vars(exact)
     return bool(told(found) == told(exact))
@@ -207,7 +207,7 @@ def told(decoded: PredictRequest | Chunk) -> Any:
 @example(b'{"instances": [[[1, 2]]], "timeout_ms": 5e-324}', SPEC)
 @example(b'{"instances": [[[1, ' + b"9" * 5000 + b"]]]}", SPEC)
 def test_no_json_body_of_a_prediction_is_a_defect(body: bytes, spec: ModelSpec) -> None:
-    """And the fast decoder says of it what the exact one says."""
+    """The fast decoder gives the same result as the exact one."""
     found = answer(lambda: Decoder(LIMITS, TOKENS).decode(body, lambda *_: spec), len(body))
     exact = answer(lambda: plain.decode(body, LIMITS, lambda *_: spec, TOKENS), len(body))
     assert same(found, exact)
@@ -222,7 +222,7 @@ def test_no_json_body_of_a_prediction_is_a_defect(body: bytes, spec: ModelSpec) 
 @fuzz(500)
 @given(chunks, kinds)
 def test_no_json_chunk_is_a_defect(body: bytes, spec: ModelSpec) -> None:
-    """A message of a WebSocket is the same."""
+    """A WebSocket message is such a chunk."""
     found = answer(lambda: Decoder(LIMITS, TOKENS).decode_chunk(body, spec), len(body))
     assert same(found, answer(lambda: plain.decode_chunk(body, LIMITS, spec), len(body)))
     if isinstance(found, Chunk):
@@ -285,7 +285,7 @@ tokens = st.none() | st.just(TOKEN) | st.builds(edited, st.just(TOKEN.encode()),
 @example(np.array([3e38, 3e38], "<f4").tobytes(), [("timeout_ms", "5e-324")], None, SPEC)
 @example(np.array([3e38, 3e38], "<f4").tobytes(), [], None, SPEC)
 def test_no_octets_are_a_defect(body: bytes, query: list[tuple[str, str]], token: str | None, spec: ModelSpec) -> None:
-    """Whatever the query and the header say."""
+    """Also with any query and any token header."""
     found = answer(lambda: octets.decode(body, query, LIMITS, lambda *_: spec, token=token, tokens=TOKENS), len(body))
     if isinstance(found, PredictRequest):
         check_instances(found.instances, spec)
@@ -299,7 +299,7 @@ def test_no_octets_are_a_defect(body: bytes, query: list[tuple[str, str]], token
 @fuzz(300)
 @given(tokens, st.text(max_size=60), kinds)
 def test_no_token_is_a_defect(token: str | None, text: str, spec: ModelSpec) -> None:
-    """It is the one that was written, or none; only bits that nobody reads may differ."""
+    """A token that is accepted is one that was written; only the unused bits of its last character may differ."""
     for each in (token or "", text):
         try:
             state = TOKENS.decode(each, spec)
@@ -344,7 +344,7 @@ v2_kinds = st.sampled_from(V2_KINDS)
 @given(inferences, numbers | st.just(np.arange(6, dtype="<f4").tobytes()), lengths, v2_kinds)
 @example(b'{"inputs": [{"name": "lengths", "shape": [0, 36893488147419103232], "datatype": "INT64", "data": []}]}', b"", None, PAIR)
 def test_no_inference_is_a_defect(text: bytes, rest: bytes, length: bytes | None, spec: ModelSpec) -> None:
-    """Nor is the answer to one that is good."""
+    """Nor is the answer to a valid inference."""
     body = text if length is None else text + rest
     header = b"%d" % len(text) if length == b"fit" else length
     found = answer(lambda: v2.fit(v2.read(body, header), spec, LIMITS), len(body))
@@ -380,7 +380,7 @@ contents = st.lists(st.binary(max_size=200) | st.sampled_from([b"", bytes(LIMIT 
 @fuzz(300)
 @given(contents, st.sampled_from([*CODERS]), edits, st.sampled_from([b"", b"\0\0", b"\0x", b"\x1f\x8b"]))
 def test_no_packed_body_is_a_defect(parts: list[bytes], coding: compression.Coding, changes: Any, tail: bytes) -> None:
-    """Several gzip members, one after the other, are one body; what is unpacked is what was packed, and within the limit."""
+    """Several gzip members in a row are one body; what is unpacked equals what was packed, and stays within the limit."""
     whole = b"".join(map(CODERS[coding], parts)) + tail
     body = edited(whole, changes)
     found = answer(lambda: compression.inflate(body, LIMIT, coding), len(body))
@@ -394,7 +394,7 @@ def test_no_packed_body_is_a_defect(parts: list[bytes], coding: compression.Codi
 @pytest.mark.parametrize("coding", CODERS)
 @pytest.mark.parametrize("twice", [False, True], ids=["one stream", "many streams"])
 def test_a_bomb_stops_at_the_limit(coding: compression.Coding, *, twice: bool) -> None:
-    """64 MiB of zeros in 64 KiB: what is unpacked of it is what is taken, and no byte more."""
+    """64 MiB of zeros in 64 KiB: no byte is unpacked beyond the limit."""
     pack = CODERS[coding]
     bomb = pack(bytes(2**20)) * 64 if twice else pack(bytes(2**26))
     limit = 2**20 + 1 if twice else 2**20
@@ -434,7 +434,7 @@ def frame(first: int, payload: bytes) -> bytes:
 @fuzz(100, slow=20)
 @given(sent, edits)
 def test_no_message_of_a_websocket_is_a_defect(server: Server, frames: list[tuple[int, bytes]], changes: Any) -> None:
-    """Broken messages in whole frames, and broken frames: the caller is told or cut off, and nobody else notices."""
+    """Broken messages in whole frames, and broken frames: the client gets an error or is cut off, and nobody else is affected."""
     address = httpx.URL(server.url)
     with socket.create_connection((address.host, address.port or 80), timeout=30) as caller:
         whole = b"".join(frame(first, payload[:60_000]) for first, payload in frames)
@@ -449,5 +449,5 @@ def test_no_message_of_a_websocket_is_a_defect(server: Server, frames: list[tupl
             pass
         assert not heard or heard.startswith(b"HTTP/1.1 101"), heard[:300]
         assert b'"status": 5' not in heard
-        assert b"\x03\xf3" not in heard  # 1011: the service failed on this
+        assert b"\x03\xf3" not in heard  # 1011: the service failed on this message
     assert httpx.get(f"{server.url}/health/live").status_code == 200
