@@ -1,4 +1,4 @@
-"""A connection whose head is the same as before is served without parsing it again, and nobody can tell by the answers."""
+"""A request whose head is the same as the one before is served without parsing it again, and its answer does not show it."""
 
 import asyncio
 import re
@@ -54,11 +54,11 @@ class Sent(asyncio.Transport):
         return 0
 
     def set_protocol(self, _: Any) -> None:
-        self.closed = True  # for the one before
+        self.closed = True  # the protocol before must not write any more
 
 
 class Connection:
-    """One connection, whose requests are answered with what they were; must be made inside a running event loop."""
+    """One connection that answers each request with its contents; make it inside a running event loop."""
 
     def __init__(self, **keeps: int) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -81,9 +81,9 @@ class Connection:
         for name, value in keeps.items():
             assert hasattr(self.calls, name)
             setattr(self.calls, name, value)
-        self.parsed = self.fed = 0  # pieces that went to the parser; and in all
+        self.parsed = self.fed = 0  # pieces that went to the parser, and all pieces
         self._begin_again = self.calls.begin_again
-        self.calls.begin_again = self._counted  # type: ignore[method-assign]  # it is still called
+        self.calls.begin_again = self._counted  # type: ignore[method-assign]  # wraps the original
 
     def _counted(self, data: bytes) -> bool:
         begun = self._begin_again(data)
@@ -106,7 +106,7 @@ class Connection:
         return 200, [(b"content-length", b"%d" % len(told))], told
 
     async def take(self, pieces: Sequence[bytes], *, rounds: int = 8) -> bytes:
-        """What is sent when these come, with so many rounds of the loop between them."""
+        """What is sent in answer to these pieces, with `rounds` turns of the event loop after each."""
         before = len(self.transport.sent)
         for piece in pieces:
             if not self.transport.closed:
@@ -121,7 +121,7 @@ class Connection:
 
 
 async def parsed(*requests: bytes) -> list[int]:
-    """How often the parser was asked until after each of these, one sent when the one before is answered."""
+    """How many pieces had been parsed after each of these requests; each is sent when the one before is answered."""
     connection = Connection()
     found = []
     for each in requests:
@@ -184,7 +184,7 @@ def test_the_last_answer_says_so_though_the_head_is_known() -> None:
 
 
 def test_what_follows_the_rest_of_a_refused_body_is_not_taken_for_a_head() -> None:
-    """Else a caller could have another's request, on a connection that a proxy shares among them, taken for a part of his."""
+    """Otherwise, on a connection that a proxy shares between clients, one could make another's request part of its own."""
 
     async def run() -> None:
         connection = Connection()
@@ -306,7 +306,7 @@ REQUESTS = st.one_of(
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
-    """What comes, in the pieces in which it comes: most requests are pieces of their own."""
+    """What a client sends, in pieces; most requests are one piece."""
     whole = draw(st.lists(REQUESTS, min_size=1, max_size=8))
     pieces: list[bytes] = []
     rest = b""
@@ -333,7 +333,7 @@ def test_the_answers_are_those_of_a_connection_that_parses_all(pieces: list[byte
 
 
 class Parts:
-    """What a parser finds."""
+    """Collects what a parser finds."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []

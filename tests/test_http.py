@@ -96,7 +96,7 @@ def test_an_answer_says_which_model_gave_it_and_where(client: httpx.Client) -> N
 
 
 def test_64_callers_at_once_each_get_their_own_answer(client: httpx.Client, spec: manifest.ModelSpec) -> None:
-    """Batches are shared, answers are not; and the bad requests among them harm nobody."""
+    """Requests share batches, not answers; and the bad requests among them affect no others."""
     network = artifacts.network()
     zero = [np.zeros((2, 8))]
 
@@ -150,7 +150,7 @@ def test_what_is_wrong_is_told_with_the_value_and_the_limit(
 
 
 def test_a_body_without_a_declared_length_is_cut_off_at_the_limit(client: httpx.Client) -> None:
-    """Who streams for ever must not fill the memory."""
+    """A client that sends without end must not fill the memory."""
 
     def endless() -> Iterator[bytes]:
         for _ in range(300):
@@ -235,7 +235,7 @@ def test_a_forged_token_is_refused_and_nothing_runs(client: httpx.Client) -> Non
 
 
 def test_the_same_key_makes_one_service_of_many(repository: Path, tmp_path: Path) -> None:
-    """Callers that carry their state need no affinity, if the replicas share their key, here from a file."""
+    """Clients that carry their state can use any replica if all replicas share a key, which is read from a file here."""
     key = tmp_path / "key"
     key.write_text("a key that all replicas have\n")
     body: dict[str, Any] = {"instances": [[STEP] * 5], "return_state": True}
@@ -253,7 +253,7 @@ def test_the_same_key_makes_one_service_of_many(repository: Path, tmp_path: Path
 
 
 def test_gzip_is_taken_and_given(client: httpx.Client) -> None:
-    """Numbers in JSON shrink to a third."""
+    """Numbers in JSON compress to a third of their size."""
     content = gzip.compress(b'{"instances": [') + gzip.compress(json.dumps(steps(200)).encode() + b"]}") + bytes(9)
     sent = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     packed = client.post("/predict", content=content, headers=sent | {"Accept-Encoding": "br, gzip;q=0.5"})
@@ -265,13 +265,13 @@ def test_gzip_is_taken_and_given(client: httpx.Client) -> None:
 
 
 def test_metrics_are_those_of_all_workers(repository: Path) -> None:
-    """A scrape meets one worker, by chance: it must tell of the others too, and of those that have died."""
+    """A scrape reaches one worker, by chance: it must report the other workers too, and those that have died."""
     with serve(repository, "--workers", "2") as server:
-        for _ in range(8):  # a new connection each: to either worker
+        for _ in range(8):  # a new connection each, so to either worker
             answer = httpx.post(f"{server.url}/predict", json={"instances": [[STEP] * 3, [STEP]]})
             assert answer.status_code == 200
         httpx.post(f"{server.url}/predict", content=b"{", headers={"Content-Type": "application/json"})
-        for _ in range(4):  # by either worker: what it answered before is counted then
+        for _ in range(4):  # to either worker: by then, it has counted what it answered before
             assert httpx.get(f"{server.url}/health/live").status_code == 200
         os.kill(min(children(server.process.pid)), signal.SIGKILL)
         server.wait_for("Loaded", times=3)
@@ -301,7 +301,7 @@ def test_a_deadline_that_cannot_be_kept_is_a_504(client: httpx.Client) -> None:
 
 
 def test_the_callers_request_id_comes_back_if_it_is_safe(client: httpx.Client) -> None:
-    """It ends up in logs: a line break in it would forge one."""
+    """It is written to logs, where a line break in it could forge a line."""
     assert client.get("/health", headers={"X-Request-ID": "trace-7"}).headers["x-request-id"] == "trace-7"
     made = client.get("/health", headers={"X-Request-ID": "a" * 200}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", made)
@@ -328,7 +328,7 @@ def test_health_says_what_runs_where(client: httpx.Client) -> None:
 
 
 def test_the_documentation_works_offline(client: httpx.Client) -> None:
-    """A page that loads its scripts from elsewhere is blank where the sensors are."""
+    """A page that loads its scripts from the internet stays blank on an isolated network."""
     page = client.get("/docs").text
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert loaded
@@ -348,7 +348,7 @@ def test_the_openapi_document_is_whole_and_its_example_works(client: httpx.Clien
 
 
 def test_the_openapi_document_makes_clients_that_can_read_the_answers(client: httpx.Client) -> None:
-    """A generator takes an integer for 32 bits, a default for a member that is always there, and anyOf of lists for nothing."""
+    """Code generators take an integer for 32 bits and a member with a default as always present, and drop an anyOf of lists."""
     document = client.get("/openapi.json").json()
     schemas = list(parts(document["components"]["schemas"])) + list(parts(document["paths"]))
     assert {each["format"] for each in schemas if each.get("type") == "integer"} == {"int64"}
@@ -361,7 +361,7 @@ def test_the_openapi_document_makes_clients_that_can_read_the_answers(client: ht
 
 
 def parts(document: Any) -> Iterator[dict[str, Any]]:
-    """A JSON document's objects."""
+    """All objects in a JSON document."""
     if isinstance(document, dict):
         yield document
     for each in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
@@ -369,7 +369,7 @@ def parts(document: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_operation_is_described_and_has_a_name_for_a_method(client: httpx.Client) -> None:
-    """Of what a framework makes of paths, nobody would call one: predict_streams__id__predict_post."""
+    """A framework derives names from paths that nobody would choose: predict_streams__id__predict_post."""
     operations = [each for path in client.get("/openapi.json").json()["paths"].values() for each in path.values()]
     assert all(each["tags"] and each["summary"] and each["description"] for each in operations)
     names = {each["operationId"] for each in operations}
@@ -386,7 +386,7 @@ def test_every_operation_is_described_and_has_a_name_for_a_method(client: httpx.
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_stops_it_cleanly(repository: Path, name: str, workers: str) -> None:
     """`docker stop`, Ctrl-C and a closed terminal are ordinary ends, not failures; a keep-alive connection must not delay them."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, and it would be inherited
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, and the service would inherit it
     try:
         with serve(repository, "--workers", workers, module="app") as server, httpx.Client(base_url=server.url) as http:
             assert http.get("/health").status_code == 200
@@ -398,7 +398,7 @@ def test_a_signal_stops_it_cleanly(repository: Path, name: str, workers: str) ->
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_under_nohup_it_outlives_its_terminal(repository: Path, workers: str) -> None:
-    """Who ignores SIGHUP for it means that."""
+    """A user who makes the service ignore SIGHUP wants it to go on."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as it is from nohup
     try:
         with serve(repository, "--workers", workers) as server:
@@ -426,7 +426,7 @@ def test_a_taken_port_is_told(repository: Path) -> None:
 
 
 def test_wrong_settings_end_with_2_and_are_all_named() -> None:
-    """One start per mistake is no way to configure."""
+    """Otherwise the user would need one start for each mistake."""
     command = [sys.executable, "-m", "app", "--port", "99999", "--lanes", "none", "--max-padding-waste", "1"]
     environment = os.environ | {"RECURVE_MAX_BATCHSIZE": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -440,7 +440,7 @@ def test_wrong_settings_end_with_2_and_are_all_named() -> None:
 
 
 def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path) -> None:
-    """What is printed at a start ends up in logs."""
+    """What is printed at the start ends up in logs."""
     for wrong in ({"RECURVE_STATE_KEY": "hunter2"}, {"RECURVE_STATE_KEY_FILE": str(tmp_path / "none")}):
         result = subprocess.run(
             [sys.executable, "-m", "app"], cwd=ROOT, env=os.environ | wrong, capture_output=True, text=True, check=False
@@ -452,7 +452,7 @@ def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_a_secret_on_the_command_line_is_warned_of(tmp_path: Path) -> None:
-    """Anyone may list what runs, with its flags; a variable is for its user alone."""
+    """Any user of the machine may list processes with their flags; only the service's own user may read its variables."""
     store, told = "redis://somebody:hidden@127.0.0.1:1/0", "can read the secret in --stream-store"
 
     def log(*flags: str, **variables: str) -> str:
@@ -480,13 +480,13 @@ def test_flags_beat_variables(repository: Path) -> None:
 
 
 def test_nothing_of_torch_is_loaded_by_the_service() -> None:
-    """It is not installed where the service runs."""
+    """torch is not installed where the service runs."""
     code = "import sys, app.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_caller_that_goes_away_while_sending_is_no_defect(repository: Path) -> None:
-    """It happens all day: it must neither fill the log with tracebacks nor hold anything up."""
+    """It happens all day: it must not fill the log with tracebacks or delay other clients."""
     with serve(repository) as server:
         address = httpx.URL(server.url)
         with socket.create_connection((address.host, address.port or 80)) as caller:
@@ -502,14 +502,14 @@ def children(pid: int) -> set[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
 def test_a_worker_that_dies_is_replaced_and_nobody_is_refused(repository: Path) -> None:
-    """One process of several is no reason for an outage."""
+    """The loss of one process out of several must not cause an outage."""
     with serve(repository, "--workers", "2") as server:
         before = children(server.process.pid)
         assert len(before) == 2
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
-        wait_for_end(victim)  # what it is given before is lost with it
-        for _ in range(50):  # a new connection each: whoever is alive answers
+        wait_for_end(victim)  # connections it was given before its end are lost
+        for _ in range(50):  # a new connection each: a worker that is alive answers
             assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}).status_code == 200
         server.wait_for("is replaced")
         server.wait_for("Loaded", times=3)
@@ -548,7 +548,7 @@ def test_workers_end_with_their_supervisor(repository: Path) -> None:
 
 
 def wait_for_end(pid: int) -> None:
-    """Until a process that is not our child has ended; a second is plenty."""
+    """Wait until a process that is not our child has ended; a second should be plenty."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -560,7 +560,7 @@ def wait_for_end(pid: int) -> None:
 
 
 def test_a_large_body_is_answered_like_a_small_one(repository: Path, spec: manifest.ModelSpec) -> None:
-    """It is decoded elsewhere, so that it holds nobody up; that must not show."""
+    """It is decoded in another thread, so that it delays nobody; the answer must be the same."""
     sequences = [steps(2000, seed) for seed in range(8)]
     with serve(repository) as server, httpx.Client(base_url=server.url, timeout=30) as http:
         assert len(json.dumps(sequences)) > 2**19
@@ -574,7 +574,7 @@ def test_a_large_body_is_answered_like_a_small_one(repository: Path, spec: manif
     "path", ["/health", "/health/live", "/health/ready", "/metrics", "/models", "/v2", "/openapi.json", "/", "/streams/none"]
 )
 def test_head_is_told_what_get_is_but_the_body(client: httpx.Client, path: str) -> None:
-    """As monitors ask."""
+    """Monitors send HEAD requests."""
     got, told = client.get(path), client.head(path)
     assert (told.status_code, told.content) == (got.status_code, b"")
     for name in ("content-type", "content-length"):
@@ -597,7 +597,7 @@ HEAVY: dict[str, Any] = {"instances": [[STEP] * 5000] * 10, "return_sequences": 
     ],
 )
 def test_options_tells_what_may_be_asked_of_a_path(client: httpx.Client, path: str, allowed: str) -> None:
-    """Of all its routes, and the refusal of another method says the same; nothing is said to pages of other origins."""
+    """The methods of all routes of the path, as a 405 lists them; pages of other origins get no permission."""
     answer = client.options(path, headers={"Origin": "http://elsewhere", "Access-Control-Request-Method": "POST"})
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer.headers["allow"] == allowed
@@ -617,7 +617,7 @@ def test_options_of_nothing_in_particular_is_answered(server: Server, client: ht
 
 
 def test_who_goes_away_is_not_worked_for(repository: Path) -> None:
-    """Callers with short patience and automatic retries would bury a service that works for the dead."""
+    """Otherwise clients with short timeouts and automatic retries would keep the service busy with answers that nobody reads."""
     flags = ("--workers", "1", "--lanes", "1", "--max-batch-size", "1", "--log-level", "debug")
     with serve(repository, *flags) as server:
         address = httpx.URL(server.url)
@@ -626,7 +626,7 @@ def test_who_goes_away_is_not_worked_for(repository: Path) -> None:
         for _ in range(20):
             with socket.create_connection((address.host, address.port or 80)) as caller:
                 caller.sendall(head.encode() + body)
-        server.wait_for("its caller went away", times=10)  # the first ones may be done before anyone looks
+        server.wait_for("its caller went away", times=10)  # the first ones may be done before it is noticed
         assert httpx.post(f"{server.url}/predict", json={"instances": [[STEP]]}, timeout=30).status_code == 200
         assert server.stop() == 0
     assert "Traceback (most recent call last)" not in "".join(line for line in server.log if "ERROR" in line)
@@ -641,7 +641,7 @@ def test_who_leaves_a_pipeline_is_not_worked_for_and_nothing_is_logged(repositor
         for _ in range(8):
             with socket.create_connection((address.host, address.port or 80)) as caller:
                 caller.sendall(head.encode() + long + b"POST /predict HTTP/1.1\r\nHost: x\r\n")
-        server.wait_for("its caller went away", times=3)  # some may be done before their callers leave
+        server.wait_for("its caller went away", times=3)  # some may be done before their clients leave
         assert httpx.get(f"{server.url}/health").status_code == 200
     assert "Traceback" not in "".join(server.log)
 
@@ -655,8 +655,8 @@ def test_who_leaves_a_pipeline_is_not_worked_for_and_nothing_is_logged(repositor
     ],
 )
 def test_what_is_not_finished_is_refused_with_503(flags: tuple[str, ...], signals: int) -> None:
-    """Stopping is bounded and told: everyone who waits gets an answer that says what to do."""
-    body = np.zeros((200_000, 6), "<f4").tobytes()  # a quarter of a second of work for one lane, or more; and there are 24
+    """Stopping takes a bounded time, and every waiting client gets an answer that says what to do."""
+    body = np.zeros((200_000, 6), "<f4").tobytes()  # 0.25 s of work or more for one lane; 24 of them are sent
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {OCTETS}\r\nContent-Length: {len(body)}\r\n"
     with (
         serve(ROOT / "model", "--lanes", "1", "--max-batch-size", "1", "--max-steps", "200000", *flags) as server,
@@ -666,7 +666,7 @@ def test_what_is_not_finished_is_refused_with_503(flags: tuple[str, ...], signal
         callers = [stack.enter_context(socket.create_connection((address.host, address.port or 80))) for _ in range(24)]
         for caller in callers:
             caller.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
-            assert caller.recv(64) == b"HTTP/1.1 100 Continue\r\n\r\n"  # a worker reads it
+            assert caller.recv(64) == b"HTTP/1.1 100 Continue\r\n\r\n"  # so a worker reads it
             caller.sendall(body)
         for _ in range(signals - 1):
             server.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The JSON codec: exact about what is wrong and where, and two decoders that agree."""
+"""The JSON codec: it says exactly what is wrong and where, and its two decoders agree."""
 
 import json
 import tracemalloc
@@ -84,12 +84,12 @@ def test_sequences_of_any_lengths_come_out_as_they_went_in() -> None:
     ],
 )
 def test_an_ordinary_body_takes_the_fast_way(body: bytes) -> None:
-    """Both ways give the same answer: only here would it show that the fast one is never taken."""
+    """Both decoders give the same result, so no other test would notice if the fast one were never used."""
     assert decoder()._decode(body, choose).instances
 
 
 def test_null_is_the_same_as_absent() -> None:
-    """Clients in typed languages write every member they have."""
+    """Clients in typed languages send every member that they have, null or not."""
     body = {"instances": [[[1, 2]]], "model": None, "version": None, "return_sequences": None, "timeout_ms": None}
     assert decode(json.dumps(body).encode()).options == Options()
 
@@ -118,18 +118,18 @@ def test_null_is_the_same_as_absent() -> None:
     ],
 )
 def test_a_wrong_value_is_named_and_pointed_at(sequence: Any, pointer: str, detail: str) -> None:
-    """Somebody has to find this value among thousands."""
+    """The user has to find this value among thousands."""
     assert detail in pointers({"instances": [sequence]})[pointer]
 
 
 def test_wrong_values_of_several_instances_are_told_at_once() -> None:
-    """One round trip per mistake is no way to debug."""
+    """Otherwise the user would need one request for each mistake."""
     found = pointers({"instances": [[[1, 2]], [[1]], [["a", None]]]})
     assert list(found) == ["/instances/1/0", "/instances/2/0/0", "/instances/2/0/1"]
 
 
 def test_the_list_of_wrong_values_is_bounded() -> None:
-    """An answer must not be larger than the question."""
+    """An answer must not be larger than the request."""
     assert len(pointers({"instances": [[[None, None]] * 6] * 4})) == 10
 
 
@@ -150,25 +150,25 @@ def test_the_list_of_wrong_values_is_bounded() -> None:
     ],
 )
 def test_a_wrong_request_is_pointed_at(body: bytes | dict[str, Any], pointer: str) -> None:
-    """A misspelt option that is ignored in silence is a wrong answer."""
+    """If a misspelt option were ignored, the answer would silently be wrong."""
     assert pointer in pointers(body)
 
 
 def test_a_member_that_stands_there_twice_is_refused() -> None:
-    """Every reader takes another of the two."""
+    """JSON readers differ in which of the two they take."""
     assert "version is there twice" in refusal(b'{"instances": [[[1, 2]]], "version": "3", "version": "4"}').detail
     assert "instances is there twice" in refusal(b'{"instances": [[[1, 2]]], "instances": null}').detail
 
 
 def test_many_wrong_members_cost_no_more_than_a_few() -> None:
-    """What is looked at more closely is bounded: a body of a million names must not hold up the service."""
+    """Only a bounded number of members is examined closely: a body of a million names must not hold up the service."""
     body = {f"k{index}": 0 for index in range(50_000)} | {"instances": [[[1, 2]]]}
     assert list(pointers(body)) == [f"/k{index}" for index in range(10)]
 
 
 @pytest.mark.parametrize("name", ["\ud800", "\0", "x" * 100_000])
 def test_a_strange_name_can_be_told(name: str) -> None:
-    """The answer is text, whatever the question was."""
+    """The error must be valid text, whatever the request contains."""
     (pointer,) = pointers({name: 0, "instances": [[[1, 2]]]})
     pointer.encode()
     assert len(pointer) < 100
@@ -188,12 +188,12 @@ def test_a_strange_name_can_be_told(name: str) -> None:
     ],
 )
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
-    """400 means: your serializer is broken; 422 means: your data are."""
+    """400 means that the client's serializer is broken; 422 means that its data are wrong."""
     assert isinstance(refusal(body), MalformedBody)
 
 
 def test_limits_are_refused_by_name() -> None:
-    """Who hits a limit needs to know which, and how far off they are."""
+    """The user needs to know which limit was exceeded, and by how much."""
     assert "5 instances; at most 4" in refusal({"instances": [[[1, 2]]] * 5}).detail
     long = refusal({"instances": [[[1, 2]] * 7]})
     assert isinstance(long, TooLarge)
@@ -201,7 +201,7 @@ def test_limits_are_refused_by_name() -> None:
 
 
 def test_an_unknown_model_is_told_before_its_instances_are_judged() -> None:
-    """Another model's features are no measure for them."""
+    """Instances for an unknown model cannot be checked against another model's features."""
     assert isinstance(refusal({"instances": [[[1, 2, 3]]], "model": "other"}), ModelNotFound)
 
 
@@ -250,13 +250,13 @@ def outcome(decode: Any, body: bytes) -> tuple[Any, ...]:
 @example({"instances": [[[1, 2], 3], [[1, 2], [3]]]})
 @example({"instances": [[[1, 2]]], "model": "["})
 def test_both_decoders_mean_the_same(body: dict[str, Any]) -> None:
-    """The fast one may give up, never guess: what it lets through must be what the exact one lets through."""
+    """The fast decoder may give up but never guess: what it accepts must be what the exact one accepts."""
     encoded = json.dumps(body).encode()
     assert outcome(decode, encoded) == outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS), encoded)
 
 
 def test_text_that_cannot_be_cut_at_its_commas_is_read_in_few_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last comma of any piece stands in a string: tried again for each, a mebibyte would take seconds."""
+    """The last comma of each piece is inside a string: to try each comma again would take seconds for a mebibyte."""
     attempts = []
     cut = reading.Reader._cut
     monkeypatch.setattr(reading.Reader, "_cut", lambda *arguments: attempts.append(1) or cut(*arguments))
@@ -278,7 +278,7 @@ pieces = st.sampled_from([1, 7, 30, 200])
 def test_a_body_that_is_read_piece_by_piece_means_the_same(
     body: dict[str, Any], at_once: int, indent: int, separators: Any, cut: int
 ) -> None:
-    """Long ones are: nothing else could be bounded. Wherever it is cut off, too."""
+    """Long bodies are read in pieces to bound the memory. The result is the same wherever the body is cut off, too."""
     encoded = json.dumps(body, indent=indent or None, separators=separators).encode()[:cut]
     whole = outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=len(encoded) + 1), encoded)
     assert outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=at_once), encoded) == whole
@@ -313,7 +313,7 @@ def test_a_body_that_is_read_piece_by_piece_means_the_same(
     ],
 )
 def test_what_is_wrong_with_a_body_is_said_alike_where_it_is_read_piece_by_piece(body: bytes, at_once: int) -> None:
-    """Line and column, the member that stands there twice, and what comes first of several mistakes."""
+    """The same line and column, the same duplicate member, and the same first of several mistakes."""
     whole = outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=10**7), body)
     assert outcome(lambda raw: plain.decode(raw, LIMITS, choose, TOKENS, at_once=at_once), body) == whole
 
@@ -329,7 +329,7 @@ MEMBERS = b",".join(b'"%x":0' % number for number in range(MOST_SINGLY // 4))
     ],
 )
 def test_more_values_than_can_be_read_one_by_one_are_refused_for_that(elements: bytes) -> None:
-    """Each takes some microseconds: a body of them would keep the one thread that searches for half a minute."""
+    """Each takes some microseconds: a body full of them would keep the one thread that looks for errors busy for half a minute."""
     assert isinstance(error := refusal(b'{"instances": [[[' + elements + b"0]]]}"), InvalidRequest)
     assert "cannot be told" in error.violations[0].detail
 
@@ -352,7 +352,7 @@ STEPS = b"[0,0]," * (MANY // 6)
     ],
 )
 def test_what_is_wrong_with_a_large_body_is_found_in_little_memory(body: bytes, said: str) -> None:
-    """As Python objects it has twenty times its bytes, and a body of zeros is sent in a thousandth of them."""
+    """A body takes twenty times its size as Python objects, and a body of zeros compresses to a thousandth of its size."""
 
     def search() -> str:
         try:
@@ -371,7 +371,7 @@ def test_what_is_wrong_with_a_large_body_is_found_in_little_memory(body: bytes, 
     finally:
         tracemalloc.stop()
     assert said.removeprefix("/instances is ") in found
-    assert most < 6 * len(body)  # the text, a piece of it, and float32
+    assert most < 6 * len(body)  # the text, one piece of it, and float32
 
 
 chunk_bodies = st.fixed_dictionaries(
@@ -393,7 +393,7 @@ def outcome_of_a_chunk(decode: Any, body: bytes) -> tuple[Any, ...]:
 @example({"input": [[[1], 2], [1, 2]]})
 @example({"input": [1, 2]})
 def test_both_decoders_of_a_chunk_mean_the_same(body: dict[str, Any]) -> None:
-    """And both say of every wrong value where it is."""
+    """Both also say where each wrong value is."""
     encoded = json.dumps(body).encode()
     exact = outcome_of_a_chunk(lambda raw: plain.decode_chunk(raw, LIMITS, SPEC), encoded)
     assert outcome_of_a_chunk(lambda raw: decoder().decode_chunk(raw, SPEC), encoded) == exact
@@ -413,7 +413,7 @@ def test_an_ordinary_chunk_takes_the_fast_way() -> None:
     ],
 )
 def test_both_decoders_agree_on_one_feature(body: dict[str, Any]) -> None:
-    """A step of one number is the hardest to tell from what is not one."""
+    """A step of one number is the hardest to tell from a wrong shape."""
     spec = SPEC.model_copy(update={"features": (Signal(name="only"),)})
     encoded = json.dumps(body).encode()
     fast = Decoder(LIMITS, TOKENS)
@@ -441,7 +441,7 @@ kinds = st.one_of(sequences, flat, st.fixed_dictionaries({"input": st.one_of(seq
 @example([[[1, 2], 3], [4, [5]]], False)
 @example([[1], [[2]], [[3], [4]]], False)
 def test_both_decoders_mean_the_same_for_every_kind_of_model(kind: str, given_instances: list[Any], return_state: bool) -> None:
-    """A step may stand alone where the graph takes one a call, and nowhere else."""
+    """A step may stand alone where the graph takes one step per call, and nowhere else."""
     encoded = json.dumps({"instances": given_instances, "return_state": return_state}).encode()
     spec, fast = OTHER_KINDS[kind], Decoder(LIMITS, TOKENS)
     exact = outcome(lambda raw: plain.decode(raw, LIMITS, lambda *_: spec, TOKENS), encoded)
@@ -473,7 +473,7 @@ def test_what_a_model_does_not_take_is_refused_with_the_reason(kind: str, body: 
 
 
 def test_several_outputs_are_told_apart_by_their_names() -> None:
-    """Those of every step obey return_sequences, those of the whole sequence are what they are."""
+    """Outputs for every step obey return_sequences; outputs for the whole sequence do not depend on it."""
     outputs = (OutputSpec(name="each", shape=(2,)), OutputSpec(name="whole", shape=(), time_axis=None))
     spec = SPEC.model_copy(update={"outputs": outputs})
     prediction = Prediction((np.array([[1, 2], [3, 4]], np.float32), np.array([5], np.float32)), ())
@@ -495,19 +495,19 @@ def test_several_outputs_are_told_apart_by_their_names() -> None:
     ],
 )
 def test_a_glance_at_the_timeout_is_right_or_sees_nothing(body: bytes, seconds: float | None) -> None:
-    """Who is turned away by it must not have asked for more time than that."""
+    """A request that is refused early because of the hint must not have asked for more time."""
     assert hinted_timeout(body) == seconds
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}:,"0123456789.eE+-nulltruefalse ', max_size=60).map(str.encode))
 def test_no_body_is_a_defect(body: bytes) -> None:
-    """Whatever comes over the wire has an answer below 500."""
+    """Whatever a client sends is answered with a status below 500."""
     decoded = outcome(decode, body)
     assert isinstance(decoded[0], list) or decoded[0].status < 500
 
 
 def test_an_answer_reads_back_as_the_same_float32() -> None:
-    """No digit is lost, and none is written that means nothing."""
+    """No digit is lost, and no meaningless digit is written."""
     outputs = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32) * np.float32(1e-3)
     body = encode([Prediction(outputs=(outputs,), state=())], Options(), SPEC, "CPUExecutionProvider", TOKENS)
     answer = json.loads(body)
@@ -517,7 +517,7 @@ def test_an_answer_reads_back_as_the_same_float32() -> None:
 
 
 def test_the_last_step_alone_is_a_vector() -> None:
-    """return_sequences=false is Keras' word, and a vector is what it gives there."""
+    """The name return_sequences=false comes from Keras, which returns a vector then."""
     outputs = np.array([[1.0], [2.0]], dtype=np.float32)
     body = encode([Prediction(outputs=(outputs,), state=())], Options(return_sequences=False), SPEC, "CPUExecutionProvider", TOKENS)
     assert json.loads(body)["predictions"] == [[2.0]]

@@ -1,4 +1,4 @@
-"""Keys: who gets in, who may give orders, and that no secret leaks."""
+"""API keys: who gets access, who is an administrator, and that no secret leaks."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_a_key_is_known_by_its_secret_alone() -> None:
 
 
 def test_a_key_may_have_a_rate_of_its_own() -> None:
-    """A secret may hold anything, so the rate stands with the role."""
+    """A secret may contain any character, so the rate is written with the role."""
     keys = Keys.parse(f"a:predict:{READER},b:admin@50:{OPERATOR},c:predict@0:c:sixteen-letters@7,d:predict@0.5:{'d' * 16}", rate=7)
     assert [(key.name, key.role, key.rate) for key in keys] == [
         ("a", "predict", 7.0),
@@ -69,7 +69,7 @@ def test_a_key_may_have_a_rate_of_its_own() -> None:
     ],
 )
 def test_keys_that_cannot_be_meant_are_refused(text: str, message: str) -> None:
-    """A service that starts with half of its keys lets in whom it should not, or nobody."""
+    """A service that started with only half of its keys would let in the wrong clients, or none."""
     with pytest.raises(ValueError, match=message) as refused:
         Keys.parse(text)
     assert not [secret for secret in (OPERATOR, "short-secret") if secret in str(refused.value)]
@@ -99,7 +99,7 @@ def test_with_keys_nothing_but_probes_and_documentation_answers_without_one(repo
 
 
 def test_the_documentation_says_what_needs_a_key_and_how_it_is_sent(repository: Path) -> None:
-    """Or its pages have no place to write one into, and all that they can show is a 401."""
+    """Otherwise the documentation page would have no field for a key and could only show a 401."""
     with serve(repository, RECURVE_API_KEYS=KEYS) as server, httpx.Client(base_url=server.url) as client:
         document = client.get("/openapi.json").json()
         assert {
@@ -110,7 +110,7 @@ def test_the_documentation_says_what_needs_a_key_and_how_it_is_sent(repository: 
         }
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
-                status = client.request(method, path).status_code  # of nothing that there is
+                status = client.request(method, path).status_code  # nothing exists at these paths
                 assert ("security" in operation) == (status == 401), path
     with serve(repository) as server:
         told = httpx.get(f"{server.url}/openapi.json").text
@@ -129,7 +129,7 @@ def test_a_file_without_keys_does_not_open_the_service(repository: Path, tmp_pat
 
 
 def test_keys_in_a_file_are_exchanged_without_a_restart(repository: Path, tmp_path: Path) -> None:
-    """Who has lost one cannot wait until the service may be stopped: it is worth nothing from then on, on open connections too."""
+    """A lost key must stop working at once, without a restart, and also on connections that are open."""
     file = tmp_path / "keys"
 
     def rewrite(text: str) -> None:
@@ -162,14 +162,14 @@ def test_keys_in_a_file_are_exchanged_without_a_restart(repository: Path, tmp_pa
                 assert closed.value.rcvd.code == 4401
             for _ in range(6):
                 assert [answered(server, secret) for secret in (FRESH, OTHER, READER)] == [200, 200, 401]
-            server.wait_for("have changed, and are in use")  # the supervisor has seen it, from which others are forked
+            server.wait_for("have changed, and are in use")  # the supervisor has seen it, too, and forks new workers
             rewrite(f"fresh:predict:{FRESH}, other:everything:{OTHER}")
             server.wait_for("The keys that were read before stay in use: key 2 of RECURVE_API_KEYS has no role")
             os.kill(min(children(server.process.pid)), signal.SIGKILL)
-            server.wait_for("Loaded", times=3)  # the one in its place reads the file when it is wrong
+            server.wait_for("Loaded", times=3)  # its replacement starts while the file is wrong
             for _ in range(6):
                 assert [answered(server, secret) for secret in (FRESH, OTHER, READER)] == [200, 200, 401]
-            with suppress(ConnectionClosed):  # where it was the killed worker's
+            with suppress(ConnectionClosed):  # if it was the killed worker's connection
                 other.send(bytes(24))
                 assert len(other.recv()) == 12
         assert server.stop() == 0
@@ -177,7 +177,7 @@ def test_keys_in_a_file_are_exchanged_without_a_restart(repository: Path, tmp_pa
 
 
 def test_a_file_that_is_gone_while_it_is_read_changes_nothing(tmp_path: Path) -> None:
-    """The look is taken by what must go on: a supervisor, or the loop of a worker."""
+    """The file is checked by what must keep running: a supervisor, or the event loop of a worker."""
     (file := tmp_path / "keys").write_text("first")
     found = Watched([file], lambda: file.read_text(), changed="changed", kept="kept")
     file.unlink()
@@ -189,7 +189,7 @@ def test_a_file_that_is_gone_while_it_is_read_changes_nothing(tmp_path: Path) ->
     assert found.found == "second"
 
 
-ELSEWHERE = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # what a form of another page can send
+ELSEWHERE = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # a form on another site's page can send these
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ ELSEWHERE = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}
     ],
 )
 def test_without_keys_a_page_of_elsewhere_changes_nothing(open_service: httpx.Client, headers: dict[str, str], status: int) -> None:
-    """A browser sends it in its visitor's name, whose machine may be the only one that gets to the service."""
+    """A browser sends such a request for its user, whose machine may be the only one that can reach the service."""
     answer = open_service.post("/streams", headers=headers)
     assert (answer.status_code, "Host header" in answer.text) == (status, status == 403)
     infer = open_service.post("/v2/models/gyro-denoiser/infer", content=b"{}", headers=headers)
@@ -223,14 +223,14 @@ def open_service(repository: Path) -> Iterator[httpx.Client]:
 
 
 def test_with_keys_a_page_of_elsewhere_needs_one(repository: Path) -> None:
-    """Which its visitor has given it: it may do what any holder of the key may."""
+    """A page that its user has given the key may do whatever the key allows."""
     with serve(repository, RECURVE_API_KEYS=KEYS) as server, httpx.Client(base_url=server.url) as client:
         assert client.post("/streams", headers=ELSEWHERE).status_code == 401
         assert client.post("/streams", headers={**ELSEWHERE, **bearer(READER)}).status_code == 201
 
 
 def test_without_keys_nobody_is_an_administrator(repository: Path) -> None:
-    """All else is open, as on the machine of someone who tries the service."""
+    """Everything else is open, for users who try the service on their own machine."""
     with serve(repository) as server, httpx.Client(base_url=server.url) as client:
         refused = client.post("/v2/repository/models/gyro-denoiser/unload")
         assert (refused.status_code, "RECURVE_API_KEYS" in refused.json()["error"]) == (403, True)

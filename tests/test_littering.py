@@ -1,4 +1,4 @@
-"""Whatever callers do, the service leaves nothing to the garbage collector, which runs seldom: cycles would fill the memory."""
+"""Whatever clients do, requests leave no reference cycles: the garbage collector runs seldom, and cycles would fill the memory."""
 
 import json
 import signal
@@ -54,16 +54,16 @@ def connected(server: Server) -> socket.socket:
 
 
 def reset(caller: socket.socket) -> None:
-    """When it is closed, the connection breaks."""
+    """Make the connection reset, not end, when it is closed."""
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def left_by(server: Server, visit: Callable[[], None]) -> str:
-    """What a few visits leave, beyond what is made once."""
+    """What some visits leave behind, after a first one has made what is made only once."""
     for times in (1, TIMES):
         for _ in range(times):
             visit()
-        sleep(0.2)  # the service is to hear of the end
+        sleep(0.2)  # for the service to notice the end
         said = "".join(server.log).count("Left: ")
         server.process.send_signal(signal.SIGUSR1)
         server.wait_for("Left: ", times=said + 1)
@@ -106,7 +106,7 @@ def left_by(server: Server, visit: Callable[[], None]) -> str:
 )
 @pytest.mark.parametrize("leaves", ["in order", "after the answer", "at once"])
 def test_nothing_is_left_to_the_garbage_collector(server: Server, sent: bytes, answer: bytes, leaves: str) -> None:
-    """Neither when a caller gets the answer, nor when the connection breaks before."""
+    """Neither when the client gets the answer, nor when the connection breaks before."""
 
     def visit() -> None:
         with connected(server) as caller:

@@ -1,6 +1,6 @@
-"""What the descriptions promise, asked at random: ours of every route, and the public one of the Open Inference Protocol.
+"""Random requests for all that the API descriptions promise: ours, of every route, and the Open Inference Protocol's public one.
 
-Whatever comes, the service does not fail, and answers only what is written there.
+Whatever is sent, the service does not fail, and answers only as described.
 """
 
 import json
@@ -32,7 +32,7 @@ from tests.test_traces import settings_for
 KEY = "tests-only-secret-of-an-administrator"
 AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
 PUBLIC = Path(__file__).parent / "open_inference_rest.json"
-REAL = {"model": "gyro-denoiser", "version": "1", "id": "asked-at-random"}  # what a path leads to, else to nothing
+REAL = {"model": "gyro-denoiser", "version": "1", "id": "asked-at-random"}  # what exists; other values lead to nothing
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -41,8 +41,8 @@ CHECKS = [
     response_schema_conformance,
 ]
 HEADER_LENGTH = "Inference-Header-Content-Length"
-EXAMPLES = 12  # of an operation in each mode
-PATIENCE = 60.0  # seconds; the clients' own 5 and 10 are too few on a machine that has much else to do
+EXAMPLES = 12  # for each operation in each mode
+PATIENCE = 60.0  # seconds; the clients' defaults of 5 and 10 are too short on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def public() -> Any:
 
 
 def ask(schema: Any, server: Server, session: requests.Session, mode: GenerationMode) -> int:
-    """Ask every operation of a description; how many could be asked so: some take nothing that could be wrong."""
+    """Send random requests to every operation. Returns how many operations allow this mode: some accept any request."""
     asked = 0
     for operation in (each.ok() for each in schema.get_all_operations()):
 
@@ -80,9 +80,9 @@ def ask(schema: Any, server: Server, session: requests.Session, mode: Generation
         )
         @given(operation.as_strategy(generation_mode=mode), st.booleans())
         def call(case: Any, real: bool) -> None:
-            if real and not case.path.endswith(("/unload", "/streams/{id}")):  # what would be gone for all that follow
+            if real and not case.path.endswith(("/unload", "/streams/{id}")):  # these would remove what later requests need
                 case.path_parameters = {name: REAL.get(name, value) for name, value in (case.path_parameters or {}).items()}
-                case.headers.pop(HEADER_LENGTH, None)  # by chance it never fits a body
+                case.headers.pop(HEADER_LENGTH, None)  # a random length never fits the body
             answer = case.call(base_url=server.url, headers=AUTHORIZATION, session=session, timeout=PATIENCE)
             case.validate_response(answer, checks=CHECKS)
 
@@ -102,22 +102,22 @@ def ask(schema: Any, server: Server, session: requests.Session, mode: Generation
     ids=["as described", "not as described"],
 )
 def test_our_own_description_is_kept(server: Server, session: requests.Session, mode: GenerationMode, least: int) -> None:
-    """Of every route: no failure, and no status, type or member that is not in it."""
+    """For every route: no failure, and no status, type or member that is not described."""
     assert ask(ours(server.url), server, session, mode) >= least
 
 
 def test_the_public_description_of_the_protocol_is_kept(server: Server, session: requests.Session) -> None:
-    """A client that was written against it, and against nothing of ours, finds what it says."""
+    """A client that was written for the public description, and knows nothing of ours, gets what it says."""
     assert ask(public(), server, session, GenerationMode.POSITIVE) == 6
     assert ask(public(), server, session, GenerationMode.NEGATIVE) >= 1
 
 
 def test_every_example_is_answered(server: Server) -> None:
-    """Whoever copies one from the documentation must see it work."""
+    """A user who copies an example from the documentation must see it work."""
     answered = set()
     with httpx.Client(base_url=server.url, headers=AUTHORIZATION, timeout=PATIENCE) as http:
         description = http.get("/openapi.json").json()
-        for id in http.get("/streams").json()["ids"]:  # others may be left of what was asked at random
+        for id in http.get("/streams").json()["ids"]:  # the random requests may have left others
             http.delete(f"/streams/{id}")
         http.post("/streams", json={"id": REAL["id"]}).raise_for_status()
         for path, operations in description["paths"].items():
@@ -131,7 +131,7 @@ def test_every_example_is_answered(server: Server) -> None:
 
 
 def test_the_description_is_made_when_it_is_first_asked_for_and_once(repository: Path) -> None:
-    """Every worker of every start would take a twentieth of a second for it."""
+    """Otherwise each worker would spend a twentieth of a second on it at each start."""
     app = create_app(settings_for(repository))
     assert app.openapi_schema is None
     assert app.openapi() is app.openapi()
