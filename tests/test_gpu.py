@@ -1,4 +1,4 @@
-"""What only a GPU can show: that CUDA computes the same, whoever asks, while models come and go, and when its memory is gone."""
+"""What needs a real GPU: CUDA computes the same from any thread, while models come and go, and when its memory runs out."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ def zeros(spec: ModelSpec, *sizes: int) -> list[list[Instance]]:
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Within the block another process has nearly all of the GPU's."""
+    """Within the block, another process holds nearly all memory of the GPU."""
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
@@ -75,7 +75,7 @@ def without_memory() -> Iterator[None]:
 
 
 def test_cuda_computes_what_the_cpu_does(folder: Path, spec: ModelSpec) -> None:
-    """Ragged batches, from states: outputs and final states; of sizes that were made ready and of others."""
+    """Ragged batches that start from states: outputs and final states, for batch sizes that were prepared and for others."""
     engine = Engine(spec, folder, device="cuda")
     engine.warm_up(zeros(spec, 1, 4, 16))
     cpu, cuda = engine.runners
@@ -85,7 +85,7 @@ def test_cuda_computes_what_the_cpu_does(folder: Path, spec: ModelSpec) -> None:
 
 
 def test_any_thread_may_ask_while_another_version_is_loaded(folder: Path, spec: ModelSpec) -> None:
-    """ONNX Runtime records for a thread, and CUDA lets no other work meanwhile: both made wrong answers and errors."""
+    """While ONNX Runtime records a graph for a thread, CUDA allows no other work: calls then gave wrong answers and errors."""
     engine = Engine(spec, folder, device="cuda")
     engine.warm_up(zeros(spec, 1, 8))
     cpu, cuda = engine.runners
@@ -113,7 +113,7 @@ def test_any_thread_may_ask_while_another_version_is_loaded(folder: Path, spec: 
 
 
 def test_without_memory_the_cpu_answers_and_cuda_comes_back(folder: Path, spec: ModelSpec) -> None:
-    """A neighbour on the same GPU takes it all."""
+    """Another process on the same GPU takes all its memory."""
     now = [0.0]
     engine = Engine(spec, folder, device="cuda", clock=lambda: now[0])
     cpu, cuda = engine.runners
@@ -136,12 +136,12 @@ def test_without_memory_the_cpu_answers_and_cuda_comes_back(folder: Path, spec: 
 
 
 def test_what_was_made_ready_takes_no_more_memory(tmp_path: Path) -> None:
-    """A recorded graph has all that it needs."""
+    """A recorded CUDA graph holds all the memory that it needs."""
     folder = artifacts.build(tmp_path)
     spec = manifest.read(folder)
     engine = Engine(spec, folder, device="cuda")
     engine.warm_up(zeros(spec, 1, 64))
-    engine.runners[0].learn(64, 300, 1e6)  # seconds: CUDA is quicker
+    engine.runners[0].learn(64, 300, 1e6)  # in seconds, so that CUDA is faster
     batch = some(spec, *[300] * 64)
     expected = engine.predict_on(engine.runners[0], batch)
     with without_memory():
@@ -152,7 +152,7 @@ def test_what_was_made_ready_takes_no_more_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "auto"])
 def test_the_service_says_that_it_serves_from_the_gpu(folder: Path, spec: ModelSpec, device: str) -> None:
-    batch = some(spec, *[128] * 256)  # of so many no CPU is sooner done
+    batch = some(spec, *[128] * 256)  # so many that no CPU is faster
     expected = Engine(spec, folder, device="cpu").predict([Instance(each.steps) for each in batch])
     with serve(folder.parent.parent, "--device", device) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         health = client.get("/health").json()

@@ -1,4 +1,4 @@
-"""What an operator finds in the log: which process a line is from, and each request that was refused, without what it held."""
+"""What an operator finds in the log: each line's process, and each request that was refused, without its contents."""
 
 import json
 import logging
@@ -15,12 +15,12 @@ from tests.servers import serve
 READER = "reader-0123456789"
 KEYS = {"RECURVE_API_KEYS": f"sensors:predict@0.01:{READER}"}
 STEP = [0.0] * 6
-NONE = [["hunter2"] * 6]  # no sequence of numbers
+NONE = [["hunter2"] * 6]  # not a sequence of numbers
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_every_line_says_which_process_it_is_from(repository: Path, workers: str) -> None:
-    """All of them write to one place."""
+    """All processes write to the same stream."""
     with serve(repository, "--workers", workers, "--log-format", "json") as server:
         lines = [json.loads(line) for line in server.log]
         loaded = [line["process"] for line in lines if line["message"].startswith("Loaded")]
@@ -37,7 +37,7 @@ def test_plain_lines_say_it_where_there_are_several(repository: Path) -> None:
 
 
 def test_who_is_refused_is_found_by_his_request_id(repository: Path) -> None:
-    """The answer has it, and so has the log, with what was asked, by whom, and how it was answered."""
+    """The answer holds the request id; the log holds it too, with the request, the key's name and how it was answered."""
     flags = ("--workers", "1", "--log-level", "debug")
     with serve(repository, *flags, **KEYS) as server, httpx.Client(base_url=server.url) as client:
 
@@ -69,7 +69,7 @@ def test_above_debug_nothing_is_said_of_requests_that_are_refused(repository: Pa
 
 
 def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the collector behind a container hangs: its pipe takes no more, and whoever wrote to it would wait for ever."""
+    """If the collector behind a container hangs, its pipe fills up, and a blocking write would wait for ever."""
     monkeypatch.setattr(logs, "PATIENCE", 0.0)
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", buffering=0) as read, os.fdopen(writer, "w") as stream:
@@ -83,5 +83,5 @@ def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -
     whole = full.count("\n")
     assert 0 < whole < 40
     assert full.startswith("".join(f"{record.msg}\n" for record in records[:whole]))
-    ended = "" if full.endswith("\n") else "\n"  # one that is there in part spoils no other
+    ended = "" if full.endswith("\n") else "\n"  # a line that was cut off must not run into the next
     assert after == f"{ended}Nobody has read the log: {40 - whole} lines are missing here.\n{records[0].msg}\n"

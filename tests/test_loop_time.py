@@ -1,4 +1,4 @@
-"""The event loop's time: work comes after who is there has been heard, and is not put off for ever by those who come."""
+"""The event loop's time: work starts after the input that has arrived was read, and new input cannot delay it for ever."""
 
 import asyncio
 
@@ -9,12 +9,12 @@ from app.loop_time import FAIR, SLICE, LoopTime
 
 
 class Clock:
-    """What a thread has used of its processor, in seconds, and what a clock on the wall shows."""
+    """The CPU time of a thread, and the time of a wall clock, in seconds."""
 
     def __init__(self) -> None:
         self.now = 7.0
         self.waited = 0.0
-        self.asked = 0  # for the processor's
+        self.asked = 0  # how often the CPU time was read
 
     def spent(self) -> float:
         self.asked += 1
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def idle() -> LoopTime:
-    """Whose work is nothing."""
+    """A LoopTime whose work does nothing."""
 
     async def make() -> LoopTime:
         return LoopTime(lambda: None)

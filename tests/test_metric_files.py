@@ -1,4 +1,4 @@
-"""The files that workers count into: what they hold, and that a full disk is no end of a worker."""
+"""The files in which workers count: what they hold, and that a full disk does not end a worker."""
 
 import logging
 import resource
@@ -33,7 +33,7 @@ assert b"recurve_refused_total{" in counts.render()
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """No file of this process may be larger."""
+    """Within the block, no file of this process may grow beyond `size` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -43,14 +43,14 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def fill(disk: Path) -> None:
-    """To the last byte."""
+    """Fill the disk to its last byte."""
     with suppress(OSError), (disk / "rest").open("wb", buffering=0) as rest:
         while rest.write(bytes(4096)):
             pass
 
 
 def kept(path: Path) -> dict[str, float]:
-    """What others read."""
+    """What other processes read from the file."""
     return {key: value for key, value, *_ in MmapedDict.read_all_values_from_file(str(path))}
 
 
@@ -67,7 +67,7 @@ def test_what_is_counted_is_there_and_so_is_its_place_on_the_disk(tmp_path: Path
         assert found.st_blocks * 512 >= found.st_size == counts._capacity
     assert kept(path) == expected
     assert found.st_size >= 4 * LEAST
-    again = Allotted(str(path))  # of a process that has the number of one that is dead
+    again = Allotted(str(path))  # as a new process with the pid of a dead one does
     assert {key: again.read_value(key)[0] for key in expected} == expected
     counts.close()
     again.close()
@@ -76,7 +76,7 @@ def test_what_is_counted_is_there_and_so_is_its_place_on_the_disk(tmp_path: Path
 def test_where_no_file_can_grow_what_is_new_is_not_counted_and_the_rest_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever asks is answered all the same; and it is said, once."""
+    """Requests are answered all the same, and the log says it once."""
     path = tmp_path / "counts.db"
     counts = Allotted(str(path))
     with files_of_at_most(2 * LEAST), caplog.at_level(logging.ERROR):
@@ -93,7 +93,7 @@ def test_where_no_file_can_grow_what_is_new_is_not_counted_and_the_rest_is(
 
 
 def test_where_no_file_can_be_made_nothing_is_left_that_others_would_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An empty one would be an error in whatever worker is asked for metrics."""
+    """An empty file would be an error in the worker that is asked for metrics."""
     disk = tmp_path / "disk"
     with small_disk(disk), caplog.at_level(logging.ERROR):
         fill(disk)
@@ -107,7 +107,7 @@ def test_where_no_file_can_be_made_nothing_is_left_that_others_would_read(tmp_pa
 
 
 def test_a_worker_outlives_that_its_disk_is_full(tmp_path: Path) -> None:
-    """Docker gives /dev/shm 64 MB, and not to this service alone: one byte in a page that is not there would be a SIGBUS."""
+    """Docker gives /dev/shm 64 MB, shared by all programs: a write to a mapped page that has no room there would raise SIGBUS."""
     with small_disk(tmp_path / "disk"):
         worker = subprocess.Popen(
             [sys.executable, "-c", COUNT, str(tmp_path / "disk")],

@@ -1,4 +1,4 @@
-"""True motion obeys physics: what the network learns from it, it will meet again in the world."""
+"""The simulated motion obeys physics, so that what the network learns from it holds in the real world."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ def simulate(seed: int, *, count: int = 4, steps: int = 3000) -> Motion:
 
 @pytest.fixture(scope="module")
 def simulated() -> Motion:
-    """Many sections of every activity; not to be written to."""
+    """Many sections of every activity; do not write to it."""
     return simulate(1, count=32)
 
 
@@ -31,7 +31,7 @@ def runs(flags: NDArray[np.bool_]) -> list[slice]:
 
 
 def test_a_body_at_rest_neither_turns_nor_feels_more_than_gravity(simulated: Motion) -> None:
-    """Rest is where a bias can be seen: a trace of motion in it would be learned as bias."""
+    """The bias can be seen at rest: any motion in it would be learned as bias."""
     rest = simulated.activity == Activity.REST
     assert rest.mean() > 0.1
     assert np.count_nonzero(simulated.rate[rest]) == 0
@@ -39,7 +39,7 @@ def test_a_body_at_rest_neither_turns_nor_feels_more_than_gravity(simulated: Mot
 
 
 def test_a_body_in_motion_moves_as_its_activity_says(simulated: Motion) -> None:
-    """Scores are told by activity; the labels must mean what they say."""
+    """Scores are reported by activity, so the labels must be right."""
     rms = {kind: np.sqrt(np.square(simulated.rate[simulated.activity == kind]).mean()) for kind in (Activity.SWAY, Activity.FAST)}
     low, high = motion.MOVING[Activity.SWAY].rate
     assert low < rms[Activity.SWAY] < high
@@ -48,9 +48,9 @@ def test_a_body_in_motion_moves_as_its_activity_says(simulated: Motion) -> None:
 
 
 def test_fast_motion_never_reaches_the_largest_rate(simulated: Motion) -> None:
-    """A sensor of +-1000 deg/s must see all of it: what clips cannot be cleaned."""
+    """A sensor of +-1000 deg/s must see all of it: clipped motion cannot be restored."""
     largest = np.abs(simulated.rate).max()
-    assert 1000 * np.tanh(1) < largest < 1000  # without its limit, this motion would have passed 1000
+    assert 1000 * np.tanh(1) < largest < 1000  # without the limit, this motion would exceed 1000
 
 
 def test_same_seed_same_motion_and_other_seed_other_motion() -> None:
@@ -62,14 +62,14 @@ def test_same_seed_same_motion_and_other_seed_other_motion() -> None:
 
 
 def test_recordings_of_one_draw_are_different() -> None:
-    """A batch of copies teaches one recording."""
+    """A batch of copies would teach one recording only."""
     drawn = simulate(5)
     assert np.unique(drawn.force[:, 0], axis=0).shape == (4, 3)
     assert np.unique(drawn.rate.std(axis=1), axis=0).shape == (4, 3)
 
 
 def test_a_recording_moves_to_an_extent_of_its_own() -> None:
-    """Who has seen nothing but large motion takes a small one for rest."""
+    """A model that has seen only large motion would take small motion for rest."""
     whole = simulate(5, count=32, steps=500)
     some = motion.simulate(np.random.default_rng(5), count=32, steps=500, sample_rate=RATE, least=0.01)
     np.testing.assert_array_equal(some.activity, whole.activity)
@@ -82,12 +82,12 @@ def test_a_recording_moves_to_an_extent_of_its_own() -> None:
 
 
 def test_a_recording_may_be_a_single_sample() -> None:
-    """The shortest there is has a force like any other, and no rate to integrate."""
+    """The shortest recording has a force like any other, but no rate to integrate."""
     assert simulate(5, steps=1).force.shape == (4, 1, 3)
 
 
 def test_gravity_at_rest_is_where_the_rates_have_turned_it(simulated: Motion) -> None:
-    """Rates and forces must tell one story: from one rest to the next, gravity turns against the body, by scipy's account."""
+    """Rates and forces must agree: from one rest to the next, gravity turns against the body, as scipy integrates the rates."""
     seen = 0
     for rate, force, activity in zip(simulated.rate, simulated.force, simulated.activity, strict=True):
         rests = runs(activity == Activity.REST)
@@ -103,7 +103,7 @@ def test_gravity_at_rest_is_where_the_rates_have_turned_it(simulated: Motion) ->
 
 
 def test_gravity_in_the_body_turns_against_the_rate() -> None:
-    """dg/dt = -omega x g in the body frame: integrated attitudes obey the differential equation, to the square of a step."""
+    """dg/dt = -omega x g in the body frame: integrated attitudes obey this equation, up to the square of a step."""
     time = np.arange(400) / RATE
     rate = np.stack([40 * np.sin(3 * time), 25 * np.cos(2 * time), -30 * np.sin(time + 1)], axis=-1)[None]
     start = Rotation.from_euler("xyz", [20, -50, 110], degrees=True).as_matrix()[None]
@@ -129,7 +129,7 @@ def test_a_constant_rate_turns_by_rate_times_time(axis: int) -> None:
 
 @pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6, 0.1, 3.0, np.pi, 7.0])
 def test_rotation_equals_scipy(size: float) -> None:
-    """From no turn at all, where the formula divides zero by zero, to more than a full one."""
+    """From no rotation, where the formula divides zero by zero, to more than a full turn."""
     direction = np.random.default_rng(0).standard_normal((5, 4, 3))
     vectors = size * direction / np.linalg.norm(direction, axis=-1, keepdims=True)
     expected = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(5, 4, 3, 3)
@@ -137,14 +137,14 @@ def test_rotation_equals_scipy(size: float) -> None:
 
 
 def test_a_passage_lies_between_any_two_activities(simulated: Motion) -> None:
-    """Where one activity becomes another, a sample belongs to neither, and scores leave it out."""
+    """A sample between two activities belongs to neither, and scores leave it out."""
     assert set(np.unique(simulated.activity)) == {-1, *Activity}
     now, before = simulated.activity[:, 1:], simulated.activity[:, :-1]
     assert np.all((now == before) | (now == -1) | (before == -1))
 
 
 def test_no_jitter_is_the_identity() -> None:
-    """An ideal clock reads what is there."""
+    """An ideal clock samples the true values."""
     truth = simulate(7)
     same = truth.jittered(np.random.default_rng(0), 0.0)
     np.testing.assert_allclose(same.rate, truth.rate, rtol=0, atol=1e-9)
@@ -152,13 +152,13 @@ def test_no_jitter_is_the_identity() -> None:
 
 
 def test_jitter_moves_a_sample_by_its_slope_times_the_error_of_its_time() -> None:
-    """Rate and force are sampled at one and the same wrong moment, on its own for each sample."""
+    """Rate and force are sampled at the same wrong time, which is drawn for each sample."""
     steps, spread = 3000, 0.3
     ramp = np.arange(steps)[:, None] * np.ones((4, 1, 1))
     slopes, pulls = np.array([2.0, -0.5, 1.0]), np.array([0.1, 0.2, -0.3])
     truth = Motion(rate=ramp * slopes, force=ramp * pulls, activity=np.zeros((4, steps), dtype=np.int8))
     moved = truth.jittered(np.random.default_rng(1), spread)
-    errors = ((moved.rate - truth.rate) / slopes)[:, 5:-5]  # samples; the ends cannot move outwards
+    errors = ((moved.rate - truth.rate) / slopes)[:, 5:-5]  # in samples; those at the ends cannot move outwards
     np.testing.assert_allclose(errors, np.broadcast_to(errors[..., :1], errors.shape), rtol=0, atol=1e-8)
     np.testing.assert_allclose(((moved.force - truth.force) / pulls)[:, 5:-5], errors, rtol=0, atol=1e-8)
     time = errors[..., 0]
