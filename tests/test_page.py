@@ -1,4 +1,4 @@
-"""The live page, as it is served and as a real browser shows it: it streams, survives a cut, predicts, and obeys its own policy."""
+"""The live page, as served and in a real browser: it streams, survives a lost connection, predicts, and obeys its own policy."""
 
 import base64
 import csv
@@ -54,7 +54,7 @@ def server(models: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def keyed(models: Path) -> Iterator[Server]:
-    """The same, with two keys, one of which may not ask often."""
+    """A service of the same models with two keys, one of which has a low rate."""
     with serve(models, "--workers", "1", RECURVE_API_KEYS=f"reader:predict:{READER},slow:predict@10:{SLOW}") as running:
         yield running
 
@@ -72,15 +72,15 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 
 def assets(text: str) -> list[str]:
-    """The addresses of the files that a page names."""
+    """The URLs of the files that a page refers to."""
     return re.findall(r'(?:src|href)="([^"]+)"', text)
 
 
-# -- as it is served ------------------------------------------------------------------------------------------------
+# -- as served --------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_says_what_it_may_do(client: httpx.Client) -> None:
-    """Nothing of another origin, nothing inline: what a text in a model's manifest says stays text."""
+    """Nothing from another origin and nothing inline, so a text in a model's manifest stays text."""
     answer = client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
@@ -92,7 +92,7 @@ def test_the_page_says_what_it_may_do(client: httpx.Client) -> None:
 
 
 def test_every_file_of_the_page_is_there_and_is_kept_for_good(client: httpx.Client) -> None:
-    """By relative addresses only, so that it may stand behind any path; the names change with what they hold."""
+    """All addresses are relative, so the page may be served behind any path; the names change with the contents of the files."""
     text = client.get("/").text
     named = [path for path in assets(text) if path.startswith("assets/")]
     modules = {path.name for path in page.FOLDER.glob("*.js")}
@@ -120,7 +120,7 @@ def test_what_has_not_changed_is_not_sent_again(client: httpx.Client) -> None:
 
 
 def test_the_plots_are_drawn_by_uplot_as_its_authors_published_it(client: httpx.Client) -> None:
-    """Another package brings it: its bytes are those of version 1.6.31 in the registry of npm, and the browser checks them too."""
+    """Another package contains it: its bytes must be those of version 1.6.31 in the npm registry, which the browser checks too."""
     text = client.get("/").text
     published = {
         "uplot.js": "2d27e8ad3d228164525ce213f9dc716f39b4e3aee0cc773fb3491c96cf4921a2",
@@ -137,7 +137,7 @@ def test_the_plots_are_drawn_by_uplot_as_its_authors_published_it(client: httpx.
 def test_a_library_that_is_not_as_it_was_published_is_not_served(
     files: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would run in the page, with the key of whoever looks at it; and the page does without it, and says so."""
+    """A changed library would run in the page with its user's key; the page works without the library, and the log says so."""
     found = page.library() | {"uplot.js": tmp_path / "uplot.iife.min.js"}
     if files == "changed":
         found["uplot.js"].write_bytes(page.library()["uplot.js"].read_bytes() + b" ")
@@ -152,7 +152,7 @@ def test_a_library_that_is_not_as_it_was_published_is_not_served(
 
 
 def test_without_the_library_of_the_plots_the_page_is_served_all_the_same() -> None:
-    """It says what is missing; whoever has an older environment must still be able to start the service."""
+    """A user of an older environment must still be able to start the service; the page says what is missing."""
     site = page.Site({})
     assert b"{{" not in site.page.body
     assert "uplot.js" not in site.files
@@ -160,7 +160,7 @@ def test_without_the_library_of_the_plots_the_page_is_served_all_the_same() -> N
 
 
 def test_the_simulated_device_is_the_one_that_the_model_was_trained_on() -> None:
-    """Its scale factors and misalignment are what the model has learned."""
+    """The model has learned the scale factors and misalignment of this device."""
     told = json.loads(re.search(r"SPECIMEN = (\{.*\});", (page.FOLDER / "specimen.js").read_text(), re.DOTALL)[1])  # type: ignore[index]  # it is there
     specimen = Gyro(Config()).specimen
     assert told["part"] == specimen.part.name
@@ -185,7 +185,7 @@ def test_models_are_told_with_names_and_units(client: httpx.Client) -> None:
     assert (forecaster["time_steps"], forecaster["horizon"]) == (page_models.CONTEXT, page_models.HORIZON)
     assert [(each["name"], each["shape"]) for each in forecaster["outputs"]] == [("output", [24, 2]), ("quantiles", [24, 2, 3])]
     assert gyro["provider"] == "CPUExecutionProvider"
-    assert gyro["truth"] is None  # what was trained on no tables does not say
+    assert gyro["truth"] is None  # a model that was not trained on tables does not say
 
 
 @pytest.mark.parametrize("model", ["gyro-denoiser", "load-forecaster", "activity-classifier"])
@@ -197,11 +197,11 @@ def test_the_example_of_a_model_is_a_sequence_that_it_answers(client: httpx.Clie
     assert client.post("/predict", json=asked).status_code == 200
     assert client.get(f"/models/{model}/example?version=7").status_code == 404
     digits = [number.replace(".", "").lstrip("0") for number in re.findall(r"\d+\.\d+", answer.text)]
-    assert 4 < max(map(len, digits)) <= 9  # as many as tell one float32 from another
+    assert 4 < max(map(len, digits)) <= 9  # as many digits as distinguish float32 values
 
 
 def test_with_keys_the_page_is_open_and_its_websocket_brings_the_key_as_a_subprotocol(keyed: Server) -> None:
-    """A page cannot set headers there; the secret is not sent back."""
+    """A page cannot set the headers of a WebSocket; the answer does not repeat the secret."""
     packed = base64.urlsafe_b64encode(READER.encode()).decode().rstrip("=")
     with httpx.Client(base_url=keyed.url) as client:
         text = client.get("/").text
@@ -218,7 +218,7 @@ def test_with_keys_the_page_is_open_and_its_websocket_brings_the_key_as_a_subpro
         assert not [line for line in keyed.log if READER in line or packed in line]
 
 
-# -- as a browser shows it ------------------------------------------------------------------------------------------
+# -- in a browser -----------------------------------------------------------------------------------------------------
 
 
 def answered(window: Browser, least: int) -> Callable[[], bool]:
@@ -226,7 +226,7 @@ def answered(window: Browser, least: int) -> Callable[[], bool]:
 
 
 def at_rest(window: Browser) -> int:
-    """Pause, and wait for what is under way; how many samples were answered."""
+    """Pause, wait until everything sent is answered, and return how many samples were."""
     window.click("#pause")
     window.wait(lambda: window.text("#answered") == window.text("#measured") != "0", "all that was measured is answered")
     return int(window.number("#answered"))
@@ -239,7 +239,7 @@ def rows_of(text: str) -> tuple[list[str], np.ndarray]:
 
 @needs_chromium
 def test_the_signal_comes_back_with_less_error_than_it_had(window: Browser, server: Server) -> None:
-    """The first thing that anyone sees. The curves move, and the console is silent: no error, nothing that the policy forbids."""
+    """The first thing that users see: the curves move, and the console shows no error and nothing that the policy forbids."""
     window.open(f"{server.url}/?seed=1")
     window.wait(answered(window, 100), "samples are answered")
     before = window.picture()
@@ -255,7 +255,7 @@ def test_the_signal_comes_back_with_less_error_than_it_had(window: Browser, serv
 
 @needs_chromium
 def test_the_simulated_sensor_errs_and_moves_as_the_trainers_does(window: Browser, server: Server) -> None:
-    """Its noise at rest has the datasheet's size, and its accelerometer feels gravity where integrated rates say that it is."""
+    """Its noise at rest is as in the datasheet, and its accelerometer feels gravity where the integrated rates put it."""
     window.open(server.url)
     script = """
         const [noise, bias, motion, count, done] = arguments;
@@ -275,10 +275,10 @@ def test_the_simulated_sensor_errs_and_moves_as_the_trainers_does(window: Browse
     rates, forces = moving[:, 6:], moving[:, 3:6]
     attitudes = motion.integrate(rates[None], sample_rate=100)[0]
     felt = np.einsum("tij,tj->ti", attitudes, forces)
-    assert np.abs(forces[-1] - forces[0]).max() > 1  # it has turned
+    assert np.abs(forces[-1] - forces[0]).max() > 1  # it has turned enough
     np.testing.assert_allclose(np.linalg.norm(felt.mean(axis=0)), motion.GRAVITY, atol=0.4)
     expected = gyro.specimen.gyro @ rates.T
-    np.testing.assert_allclose(moving[:, :3], expected.T, atol=0.021)  # half a count
+    np.testing.assert_allclose(moving[:, :3], expected.T, atol=0.021)  # half a count of the sensor
 
 
 CUT_WITH_THE_NEXT_CHUNK = """
@@ -288,12 +288,12 @@ CUT_WITH_THE_NEXT_CHUNK = """
         this.send(data);
         document.querySelector('#cut').click();
     };
-"""  # so that its answer is lost
+"""  # so that the answer of this chunk is lost
 
 
 @needs_chromium
 def test_a_connection_that_is_cut_goes_on_without_a_jump(window: Browser, server: Server, client: httpx.Client) -> None:
-    """What came back in two connections is what the whole signal gives in one call."""
+    """The answers of both connections equal those for the whole signal in one call."""
     window.open(f"{server.url}/?seed=2")
     window.wait(answered(window, 60), "samples are answered")
     window.note("#status")
@@ -318,7 +318,7 @@ def test_a_connection_that_is_cut_goes_on_without_a_jump(window: Browser, server
 
 @needs_chromium
 def test_a_stream_that_is_gone_begins_anew_and_says_so(window: Browser, server: Server, client: httpx.Client) -> None:
-    """As one does that expired while the page was out of sight."""
+    """A stream may expire while the page is in the background."""
     window.open(server.url)
     window.wait(answered(window, 20), "samples are answered")
     first, before = window.text("#stream-id"), window.number("#answered")
@@ -326,12 +326,12 @@ def test_a_stream_that_is_gone_begins_anew_and_says_so(window: Browser, server: 
     window.wait(lambda: window.text("#stream-id") != first, "there is another stream")
     window.wait(answered(window, int(window.number("#answered")) + 50), "it goes on")
     steps = at_rest(window)
-    assert 0 < client.get(f"/streams/{window.text('#stream-id')}").json()["steps"] <= steps - before  # those were the first one's
+    assert 0 < client.get(f"/streams/{window.text('#stream-id')}").json()["steps"] <= steps - before  # without the first stream's
 
 
 @needs_chromium
 def test_a_stream_goes_on_after_the_server_was_started_again(window: Browser, models: Path, tmp_path: Path) -> None:
-    """With the version that it began with; a new stream begins with the newest, which was published meanwhile."""
+    """The stream keeps the version that it began with; a new stream begins with the newest, which was published meanwhile."""
     flags = ["--workers", "1", "--data-dir", str(tmp_path / "data"), "--port"]
     later = tmp_path / "models/gyro-denoiser"
     for version in ("1", "2"):
@@ -383,11 +383,11 @@ def test_a_recording_is_streamed_by_the_names_of_its_columns(
     np.testing.assert_allclose(rows[:, 1:7], features, rtol=1e-6)
     (whole,) = client.post("/predict", json={"instances": [features.tolist()]}).json()["predictions"]
     np.testing.assert_allclose(rows[:, 7:], whole, rtol=1e-4, atol=1e-4)
-    assert not window.find("#figure-error").is_displayed()  # nobody knows what is true
+    assert not window.find("#figure-error").is_displayed()  # the true values are not known
 
 
 def hourly(folder: Path, *, dated: bool) -> Path:
-    """A month of hourly rows for the regressor, with its truth."""
+    """A month of hourly rows for the regressor, with their true values."""
     names = [*(["date"] if dated else []), *(each.name for each in page_models.LOADS), "oil"]
     times = [str(np.datetime64("2024-02-01T00:00") + index).replace("T", " ") for index in np.arange(0, 43_200, 60)]
     lines = [",".join([*([time] if dated else []), f"{place / 720:.4f},0.1,0.2,0.3,20"]) for place, time in enumerate(times)]
@@ -399,7 +399,7 @@ def hourly(folder: Path, *, dated: bool) -> Path:
 @needs_chromium
 @pytest.mark.parametrize("dated", [True, False], ids=["dates", "no-time"])
 def test_a_slow_recording_is_played_faster_than_it_was_made(window: Browser, server: Server, tmp_path: Path, dated: bool) -> None:
-    """A month of hours within half a minute, at a speed that is told and that the slider of the rate sets."""
+    """A month of hours in half a minute; the page shows the speed, and the rate slider sets it."""
     path = hourly(tmp_path, dated=dated)
     window.open(server.url)
     window.wait(answered(window, 10), "the sensor streams")
@@ -436,7 +436,7 @@ def test_an_axis_of_time_is_marked_in_the_unit_that_suits_it(window: Browser, se
 
 @needs_chromium
 def test_what_another_model_said_is_not_left_standing(window: Browser, server: Server, tmp_path: Path) -> None:
-    """A model without a sensor waits for a recording: no plot, no error and no provider of the one before; columns stand level."""
+    """A model without a sensor waits for a recording, without the plot, error or provider of the one before; columns stay level."""
     window.open(server.url)
     window.wait_for("#provider", "gyro-denoiser")
     window.choose("#live-model", "oil-temperature")
@@ -452,13 +452,13 @@ def test_what_another_model_said_is_not_left_standing(window: Browser, server: S
         assert not window.find(each).is_displayed(), each
     window.find("#load-file").send_keys(str(hourly(tmp_path, dated=True)))
     window.wait(answered(window, 10), "rows are answered")
-    assert not window.find("#figures").is_displayed()  # what it errs by without the model nobody knows
+    assert not window.find("#figures").is_displayed()  # without the model, there is no error to compare with
     assert window.find("#scene").rect["y"] == window.find(".controls").rect["y"]
 
 
 @needs_chromium
 def test_each_model_is_asked_and_its_answer_shown(window: Browser, server: Server, client: httpx.Client) -> None:
-    """And the command beside it gives the same."""
+    """The command beside the answer gives the same."""
     window.open(f"{server.url}/#/predict")
     window.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"], origin=server.url)
     shown = {
@@ -507,12 +507,12 @@ GAPS = {
 
 
 def pasted(window: Browser, server: Server, model: str, texts: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Ask the model for each of these texts: the text, what is to be told, and what is, which holds that."""
+    """Ask the model for each text. Yields the text, the words that the status must contain, and the status."""
     window.open(f"{server.url}/#/predict")
     window.wait(lambda: model in window.text("#predict-model"), "the models are there")
     window.choose("#predict-model", model)
     for text, told in texts.items():
-        window.run("document.querySelector('#predict-status').textContent = ''")  # else it may be the answer before
+        window.run("document.querySelector('#predict-status').textContent = ''")  # otherwise it may still show the answer before
         window.click("#example")
         window.wait_for("#predict-status", f"answered by {model}")
         window.run("document.querySelector('#sequence').value = arguments[0]", text)
@@ -522,7 +522,7 @@ def pasted(window: Browser, server: Server, model: str, texts: Mapping[str, str]
 
 @needs_chromium
 def test_tables_are_read_as_in_training(window: Browser, server: Server) -> None:
-    """Units in the header, decimal commas, and gaps that are filled with the value before where training did so."""
+    """Units in the header, decimal commas, and gaps, which are filled with the value before if training did so."""
     for text, told, said in pasted(window, server, "oil-temperature", GAPS):
         assert ("4 empty cells are filled with the value before, as in training." in said) == ("NA" in text)
         if told == "2 steps answered":
@@ -556,7 +556,7 @@ def test_an_example_that_comes_late_does_not_take_the_place_of_what_was_asked_si
 
 @needs_chromium
 def test_a_file_that_is_no_text_is_told_so(window: Browser, server: Server, tmp_path: Path) -> None:
-    """On both panels; text in another encoding is read."""
+    """On both panels; text in another encoding is read all the same."""
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04\x14\0")
     (tmp_path / "wide.csv").write_text("load,wind,pressure,ambient\n1,2,3,4\n", encoding="utf-16")
@@ -618,7 +618,7 @@ def test_the_tabs_are_worked_with_the_keyboard(window: Browser, server: Server) 
 
 @needs_chromium
 def test_everything_that_is_worked_has_a_name(window: Browser, server: Server) -> None:
-    """For who hears the page."""
+    """Screen readers say these names."""
     window.open(server.url)
     for panel in ("#live", "#predict"):
         window.click(f"#tab-{panel.removeprefix('#')}")
@@ -666,14 +666,14 @@ def test_a_service_with_keys_is_asked_with_one(window: Browser, keyed: Server) -
 
 
 def give(window: Browser, key: str) -> None:
-    """Type a key into the dialog, once it is there."""
+    """Type a key into the dialog when it appears."""
     window.wait(lambda: window.find("#key").is_displayed() and not window.find("#key").get_property("value"), "it asks for a key")
     window.find("#key").send_keys(key, Press.ENTER)
 
 
 @needs_chromium
 def test_a_key_with_a_rate_is_asked_no_more_often_than_it_allows(window: Browser, keyed: Server) -> None:
-    """The chunks become longer instead."""
+    """The page sends longer chunks instead."""
     window.open(keyed.url)
     give(window, SLOW)
     window.wait(answered(window, 250), "samples are answered")

@@ -1,4 +1,4 @@
-"""What callers could make of a parser: requests inside of bodies, headers behind them, crowds, and answers that get lost."""
+"""What clients could do to a parser: requests inside bodies, headers behind them, floods of requests, and lost answers."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ HANDSHAKE = (
 
 
 def answers(*pieces: bytes, rounds: int = 8) -> tuple[list[bytes], bytes, bool]:
-    """The statuses of what is answered when these come, all that is sent, and whether the connection is closed then."""
+    """What a connection sends for these pieces: the statuses, all bytes, and whether it is closed then."""
 
     async def run() -> tuple[list[bytes], bytes, bool]:
         troubles: list[Any] = []
@@ -37,7 +37,7 @@ def answers(*pieces: bytes, rounds: int = 8) -> tuple[list[bytes], bytes, bool]:
 
 
 class Told:
-    """Calls that only listen."""
+    """Stands in for `Calls` and only records."""
 
     waiting = ()
 
@@ -56,9 +56,9 @@ class Told:
 
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 def test_a_parser_tells_the_same_of_what_comes_in_any_pieces(size: int) -> None:
-    """And needs no connection for that."""
+    """A parser needs no connection for this."""
     told = Told()
-    parser = Parser(told, 1000, now=0.0)  # type: ignore[arg-type]  # it listens
+    parser = Parser(told, 1000, now=0.0)  # type: ignore[arg-type]  # `Told` stands in
     sent = request(b"abc", early=OFFERS[0]) + request(b"") + request(b"d", late=b"Connection: close\r\n")[:-1]
     for at in range(0, len(sent), size):
         assert parser.parse(sent[at : at + size]) == b""
@@ -75,14 +75,14 @@ def test_a_parser_tells_the_same_of_what_comes_in_any_pieces(size: int) -> None:
 def test_a_parser_says_what_is_wrong_and_tells_of_no_such_request() -> None:
     told = Told()
     with pytest.raises(RecurveError, match="one Host header"):
-        Parser(told, 1000, now=0.0).parse(b"GET / HTTP/1.1\r\n\r\n")  # type: ignore[arg-type]  # it listens
+        Parser(told, 1000, now=0.0).parse(b"GET / HTTP/1.1\r\n\r\n")  # type: ignore[arg-type]  # `Told` stands in
     assert told.requests == []
 
 
 def test_a_value_is_told_without_the_blanks_around_it() -> None:
-    """RFC 9110, section 5.5: else `Upgrade: websocket ` offers something that is not known."""
+    """RFC 9110, section 5.5; otherwise `Upgrade: websocket ` would be an unknown protocol."""
     told = Told()
-    parser = Parser(told, 1000, now=0.0)  # type: ignore[arg-type]  # it listens
+    parser = Parser(told, 1000, now=0.0)  # type: ignore[arg-type]  # `Told` stands in
     parser.parse(request(early=b"X: \t a b \t\r\nEmpty: \r\n"))
     assert dict(told.requests[0][3]) == {b"host": b"x", b"x": b"a b", b"empty": b"", b"content-length": b"0"}
     parser.parse(HANDSHAKE.replace(b"websocket\r\n", b"websocket \r\n"))
@@ -93,7 +93,7 @@ def test_a_value_is_told_without_the_blanks_around_it() -> None:
 @pytest.mark.parametrize("path", [b"/whole", b"/parts"])
 @pytest.mark.parametrize("cut", [None, -1, -len(SMUGGLED), 20])
 def test_a_body_is_a_body_whatever_else_its_sender_offers_to_speak(offer: bytes, path: bytes, cut: int | None) -> None:
-    """The parser skips it, and takes it for the next request, of which a proxy in between knows nothing."""
+    """The parser library would skip the body and take it for the next request, of which a proxy in between knows nothing."""
     sent = request(SMUGGLED, path=path, early=offer)
     pieces = [sent] if cut is None else [sent[:cut], sent[cut:]]
     statuses, told, closed = answers(*pieces, request(b"the next", path=path))
@@ -147,11 +147,11 @@ def test_a_head_that_means_nothing_is_told_so_and_harms_nobody_before_it(head: b
     ids=["no host", "two", "two, long ago", "a websocket", "an offer", "none, long ago", "an empty one", "gzip", "apart", "chunks"],
 )
 def test_a_head_that_may_mean_something_else_to_a_proxy_is_refused(head: bytes, status: bytes) -> None:
-    """Whose request it is, and where its body ends, is not for two to guess."""
+    """A proxy must not read the host or the end of the body differently than the service does."""
     chunk = b"0\r\n\r\n" if b"Transfer" in head else b""
     statuses, told, closed = answers(head + b"\r\n" + chunk)
     assert (statuses, closed) == ([status], status != b"200" or b"1.0" in head)
-    assert b"is not an HTTP/1.1 request" not in told  # it says which header
+    assert b"is not an HTTP/1.1 request" not in told  # the message names the header
     refused = status != b"200"
     statuses, _, closed = answers(request(b"slow") + head + b"\r\n" + chunk)
     assert (statuses, closed) == ([b"200"] if refused else [b"200"] * 2, refused or b"1.0" in head)
@@ -162,7 +162,7 @@ def test_a_head_that_may_mean_something_else_to_a_proxy_is_refused(head: bytes, 
     [b"a b", b"a,b", b"user@host", b"host/path", b"a:b:c", b"a:80:80", b"[::1", b"::1", b"[::1]x", b"[]", b"\xff", b"%zz", b"a?b"],
 )
 def test_a_host_that_is_none_is_refused(host: bytes) -> None:
-    """Two that read it differently take a request for another's: RFC 9112, section 3.2, asks for a 400."""
+    """A proxy and a service that read it differently choose different hosts for it; RFC 9112, section 3.2, asks for a 400."""
     for version in (b"1.1", b"1.0"):
         statuses, told, closed = answers(b"GET /parts HTTP/%s\r\nHost: %s\r\n\r\n" % (version, host))
         assert (statuses, closed) == ([b"400"], True)
@@ -189,7 +189,7 @@ def test_a_body_that_breaks_off_harms_nobody_before_it() -> None:
 
 
 def test_a_websocket_does_not_overtake_a_request() -> None:
-    """Its first bytes would be those of an answer."""
+    """The handshake's first bytes would be taken for the earlier request's answer."""
     for before in ([request(b"slow")], [request(b"a"), request(b"slow")]):
         statuses, _, closed = answers(*before, HANDSHAKE, rounds=1)
         assert (statuses, closed) == ([b"200"] * len(before), True)
@@ -198,14 +198,14 @@ def test_a_websocket_does_not_overtake_a_request() -> None:
 @pytest.mark.parametrize("path", [b"/whole", b"/parts"])
 @pytest.mark.parametrize(("version", "told"), [(b"1.1", [b"100", b"200"]), (b"1.0", [b"200"])], ids=["HTTP/1.1", "HTTP/1.0"])
 def test_who_speaks_an_older_http_is_not_asked_for_his_body(path: bytes, version: bytes, told: list[bytes]) -> None:
-    """RFC 9110, section 10.1.1: he knows of no answer before the last, and would take the word for it."""
+    """RFC 9110, section 10.1.1: an HTTP/1.0 client knows no interim answer, and would take it for the final one."""
     sent = request(b"abc", path=path, early=b"Expect: 100-Continue \r\n").replace(b"HTTP/1.1", b"HTTP/" + version)
     assert answers(sent[:-3], sent[-3:])[0] == told
 
 
 @pytest.mark.parametrize("coming", [b"Content-Length: 100000\r\n", b"Transfer-Encoding: chunked\r\n"], ids=["length", "chunks"])
 def test_who_is_answered_with_a_large_body_still_to_come_is_told_that_the_connection_ends(coming: bytes) -> None:
-    """A proxy that does not send the rest of it sends somebody's request next: it would be taken for that rest, not answered."""
+    """A proxy that leaves out the rest of the body may send another client's request next, which would be taken for that rest."""
     statuses, told, _ = answers(b"POST /early HTTP/1.1\r\nHost: x\r\n" + coming + b"\r\n", request(b"next"))
     assert statuses == [b"200"]
     assert b"\r\nconnection: close\r\n" in told
@@ -220,7 +220,7 @@ def test_who_is_answered_with_a_little_still_to_come_keeps_his_connection() -> N
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_trailer_is_no_header(apart: bool) -> None:
-    """A key in it would count, after a proxy has looked at the head."""
+    """A key in a trailer must not count: it comes after a proxy has checked the head."""
     head = b"POST /whole HTTP/1.1\r\nHost: x\r\nX-API-Key: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
     trailer = b"X-API-Key: b\r\n\r\n"
     statuses, told, _ = answers(head, trailer) if apart else answers(head + trailer)
@@ -230,7 +230,7 @@ def test_a_trailer_is_no_header(apart: bool) -> None:
 
 
 def test_of_a_crowd_that_is_sent_ahead_only_the_next_become_requests() -> None:
-    """Thousands fit in what is read at once, and each takes a hundred times its size: all are answered, in their order."""
+    """Thousands fit in one read, and each takes a hundred times its size in memory; all are answered, in order."""
 
     async def run() -> None:
         connection = Connection()
@@ -249,24 +249,24 @@ def test_of_a_crowd_that_is_sent_ahead_only_the_next_become_requests() -> None:
 
 CRUMBS = PIECES * 8
 CRUMBLED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * CRUMBS + b"0\r\n\r\n"
-MOST_AT_ONCE = PIECES + SLICE // 6 + 1  # in the slice with which they are enough
+MOST_AT_ONCE = PIECES + SLICE // 6 + 1  # the slice that reaches PIECES may hold this many more
 
 
 @pytest.mark.parametrize("path", [b"/whole", b"/parts"])
 def test_a_body_in_crumbs_leaves_others_their_turn(path: bytes) -> None:
-    """Each costs microseconds, and a megabyte holds many: nobody else would be heard while one sends them."""
+    """Each tiny chunk costs microseconds and a megabyte holds many: other clients would wait while one sends them."""
 
     async def run() -> None:
         connection = Connection()
         protocol, parser, flow = connection.protocol, connection.parser, connection.calls.flow
         protocol.data_received(CRUMBLED % path)
         assert parser.body <= MOST_AT_ONCE
-        protocol.data_received(request(b"next"))  # read before, in the same turn
+        protocol.data_received(request(b"next"))  # in the same turn of the loop
         parsed = 0
         while parser.came != "all":
             assert 0 < parser.body - parsed <= MOST_AT_ONCE
             assert flow.held
-            protocol.check(asyncio.get_running_loop().time() + 61)  # it is not the caller who is slow
+            protocol.check(asyncio.get_running_loop().time() + 61)  # the client must not be closed as too slow
             parsed = parser.body
             await asyncio.sleep(0)
         told = await connection.take([request(b"known")])
@@ -300,7 +300,7 @@ def test_a_body_that_breaks_off_among_crumbs_is_told_so() -> None:
 
 
 def test_every_answer_has_the_date_of_now() -> None:
-    """The objects of a request serve the next one with the same head, but its time is another."""
+    """The objects of a request are reused for the next one with the same head, but the date must be new."""
 
     async def run() -> None:
         connection = Connection()

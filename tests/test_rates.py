@@ -1,4 +1,4 @@
-"""Rates: how much each key may ask, counted by all workers together."""
+"""Rate limits: how often each key may send requests, counted over all workers."""
 
 import os
 from contextlib import suppress
@@ -36,12 +36,12 @@ def granted(rates: Rates, number: int, rate: float, now: float, asked: int) -> i
     ],
 )
 def test_a_second_of_it_may_come_at_once_and_then_as_it_says(rate: float, at_once: int, in_ten_seconds: int) -> None:
-    """Whoever asks rarely may ask together; nobody asks more in the long run."""
+    """A client that is mostly idle may send a burst; in the long run, nobody exceeds the rate."""
     rates = Rates(2)
     assert granted(rates, 1, rate, 100.0, 1000) == at_once
     later = sum(granted(rates, 1, rate, 100.0 + tenth / 10, 100) for tenth in range(1, 101))
     assert later == in_ten_seconds
-    assert granted(rates, 1, rate, 1000.0, 1000) == at_once  # what was not used in the meantime is not saved
+    assert granted(rates, 1, rate, 1000.0, 1000) == at_once  # what was unused meanwhile is not saved up
 
 
 def test_who_is_refused_is_told_when_to_come_back_and_loses_nothing() -> None:
@@ -60,13 +60,13 @@ def test_keys_do_not_share() -> None:
 def test_whoever_gets_the_place_of_a_slower_key_does_not_wait_as_long_as_that_would() -> None:
     """Keys are numbered by their order in a file that may change."""
     rates = Rates(1)
-    assert granted(rates, 0, 0.01, 10.0, 2) == 1  # the next in 100 s
+    assert granted(rates, 0, 0.01, 10.0, 2) == 1  # the next would be allowed in 100 s
     assert rates.take(0, 4.0, 10.0) == pytest.approx(0.25)
     assert rates.take(0, 4.0, 10.25) == 0.0
 
 
 def test_processes_share_one_count() -> None:
-    """A worker has only some of the connections of a key: its share of the rate would not be what was promised."""
+    """A worker has only some connections of a key: with a share of the rate per worker, the key could not use its whole rate."""
     rates = Rates(2)
     for _ in range(3):
         pid = os.fork()
@@ -77,7 +77,7 @@ def test_processes_share_one_count() -> None:
 
 
 def test_a_key_that_asks_too_fast_is_a_429_from_all_workers_together(repository: Path) -> None:
-    """Each request on a connection of its own, and so of either worker; others are not touched by it, probes never."""
+    """Each request has its own connection, and so reaches either worker. Other keys are not limited by it, and probes never are."""
     keys = f"slow:predict@5:{SLOW},fast:predict:{FAST}"
     with serve(repository, "--workers", "2", RECURVE_API_KEYS=keys) as server:
         begin = monotonic()
@@ -101,12 +101,12 @@ def test_a_key_that_asks_too_fast_is_a_429_from_all_workers_together(repository:
 
 
 def test_messages_of_a_websocket_count_too(repository: Path) -> None:
-    """It would be the way around the limit. What was let through is answered, then the connection ends, and its stream stays."""
+    """Otherwise they would evade the limit. Accepted messages are answered, then the connection is closed, and the stream stays."""
     with serve(repository, "--workers", "1", "--rate-limit", "0.1", RECURVE_API_KEYS=f"slow:predict@4:{SLOW}") as server:
         live = f"{server.url.replace('http', 'ws')}/streams/ws"
         with connect(live, additional_headers={"X-API-Key": SLOW}) as caller:
             answers: list[str | bytes] = []
-            with suppress(ConnectionClosed):  # perhaps before all are sent
+            with suppress(ConnectionClosed):  # the connection may close before all are sent
                 for _ in range(20):
                     caller.send(bytes(24))
             with pytest.raises(ConnectionClosed) as closed:
@@ -115,11 +115,11 @@ def test_messages_of_a_websocket_count_too(repository: Path) -> None:
         assert closed.value.rcvd.code == 4429
         assert all(isinstance(answer, bytes) for answer in answers[:-1])
         assert "rate-limited" in answers[-1]
-        assert 3 <= len(answers[:-1]) < 20  # one of the four was the connection's own
+        assert 3 <= len(answers[:-1]) < 20  # the connection itself took one of the four
 
 
 def test_of_messages_that_come_together_as_many_are_worked_on_as_the_rate_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sends them in one piece would have them all for the price of one."""
+    """Otherwise a client that sends many messages at once would pay for only one."""
     monkeypatch.setattr(guard, "monotonic", lambda: 10.0)
     keys = Keys.parse(f"slow:predict@4:{SLOW}")
     lets = Guard(None, lambda: keys)
