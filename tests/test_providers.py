@@ -1,6 +1,6 @@
-"""Which execution provider computes, what is said of it, and that nothing is lost when one fails.
+"""Which execution provider computes, what is reported of it, and that nothing is lost when one fails.
 
-A GPU is not needed: CUDA's graphs run on the CPU, and fail when the test says so.
+No GPU is needed: the graphs for CUDA run on the CPU, and fail when a test says so.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ MEMORY = RuntimeError("Failed to allocate memory for requested\nbuffer of size 2
 
 
 class Clock:
-    """A time that a test sets."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -68,7 +68,7 @@ def cuda() -> FakeCuda:
 
 
 def test_the_event_loop_computes_what_stays_on_the_only_cpu(folder: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While that computes, the loop has nothing to do but wait; while the GPU does, it has."""
+    """While the CPU computes, the loop could only wait; while the GPU does, it can do other work."""
     threads: list[str] = []
     answer = Engine.answer
 
@@ -86,7 +86,7 @@ def test_the_event_loop_computes_what_stays_on_the_only_cpu(folder: Path, spec: 
         cpu, other = model.engine.runners
         for slow, used in ((other, CPU), (cpu, CUDA)):
             other.learn(8, 500, 0.0)
-            slow.learn(8, 500, 1e3)  # seconds
+            slow.learn(8, 500, 1e3)  # in seconds
             assert {each.provider for each in await model.batcher.predict(batch, timeout=60)} == {used}
         await model.let_go()
 
@@ -101,7 +101,7 @@ def engine(folder: Path, spec: ModelSpec, cuda: FakeCuda, clock: Clock) -> Engin
 
 
 def some(spec: ModelSpec, *lengths: int, seed: int = 0) -> list[Instance]:
-    """One of each length; the second from zeros, the others from a random state."""
+    """One instance of each length; the second starts from zeros, the others from a random state."""
     rng = np.random.default_rng(seed)
     shapes = [state.shape for state in spec.states]
     return [
@@ -121,14 +121,14 @@ def providers(engine: Engine, instances: list[Instance]) -> set[str]:
     "lengths", [(1,), (1, 1, 1), (31, 32, 33), (128, 1, 64, 65), (7,) * 5, (200,)], ids=lambda each: "-".join(map(str, each))
 )
 def test_both_providers_answer_alike(engine: Engine, spec: ModelSpec, lengths: tuple[int, ...]) -> None:
-    """Outputs and final states, ragged, from random states: who computes must not show."""
+    """Outputs and final states, ragged, from random states: it must not matter which provider computes."""
     cpu, other = engine.runners
     batch = some(spec, *lengths)
     assert difference(engine.predict_on(other, batch), engine.predict_on(cpu, batch), spec.tolerance) <= 1
 
 
 def test_a_graph_of_fixed_steps_is_used_by_several_threads_at_once(engine: Engine, spec: ModelSpec) -> None:
-    """Its buffers are one batch's at a time."""
+    """Only one batch at a time may use its buffers."""
     cpu, other = engine.runners
     batches = [some(spec, 40, 3, 70, seed=seed) for seed in range(24)]
     expected = [engine.predict_on(cpu, batch) for batch in batches]
@@ -139,10 +139,10 @@ def test_a_graph_of_fixed_steps_is_used_by_several_threads_at_once(engine: Engin
 
 
 def test_a_batch_goes_where_it_is_done_sooner(engine: Engine, spec: ModelSpec) -> None:
-    """One step takes a GPU as long as thirty-two."""
+    """One step takes a GPU as long as thirty-two steps."""
     cpu, other = engine.runners
     other.prepare(4)
-    cpu.learn(1, 1, 1e-9)  # seconds
+    cpu.learn(1, 1, 1e-9)  # in seconds
     cpu.learn(4, 64, 100.0)
     assert providers(engine, some(spec, 1)) == {CPU}
     assert providers(engine, some(spec, 64, 64, 64, 64)) == {CUDA}
@@ -150,11 +150,11 @@ def test_a_batch_goes_where_it_is_done_sooner(engine: Engine, spec: ModelSpec) -
 
 
 def test_a_gpu_that_others_use_too_is_left_to_them(engine: Engine, spec: ModelSpec, cuda: FakeCuda) -> None:
-    """Four workers on one H100: batches of 64 took four times as long as at the start, and longer than on a CPU."""
+    """Measured with four workers on one H100: batches of 64 took four times as long as at the start, and longer than on a CPU."""
     cpu, other = engine.runners
     batch = some(spec, *[64] * 8)
     other.prepare(8)
-    other.learn(8, 64, 0.002)  # seconds
+    other.learn(8, 64, 0.002)  # in seconds
     cpu.learn(8, 64, 0.006)
     assert providers(engine, batch) == {CUDA}
     cuda.delay = 0.02
@@ -164,7 +164,7 @@ def test_a_gpu_that_others_use_too_is_left_to_them(engine: Engine, spec: ModelSp
 
 
 def test_what_surrounds_a_graph_of_fixed_steps_counts_too(engine: Engine) -> None:
-    """Seen on an H100: 256 sequences of one step went to CUDA, where collecting and parting them took as long as the CPU in all."""
+    """Seen on an H100: 256 sequences of one step went to CUDA, where collating and splitting took as long as the CPU in all."""
     _, other = engine.runners
     other.prepare(4)
     one = other.seconds(4, 32)
@@ -175,9 +175,9 @@ def test_what_surrounds_a_graph_of_fixed_steps_counts_too(engine: Engine) -> Non
 
 
 def test_what_cuda_takes_is_found_out_while_no_other_worker_uses_it(engine: Engine, spec: ModelSpec, cuda: FakeCuda) -> None:
-    """Seen on an H100: sixteen workers that started together all found it slow, and from then on gave it nothing."""
+    """Seen on an H100: sixteen workers that started together all measured it as slow, and from then on gave it no work."""
     _, other = engine.runners
-    engine.predict_on(other, some(spec, 32))  # as for the golden sample, beside the others
+    engine.predict_on(other, some(spec, 32))  # as the golden sample does, while other workers run
     runs = [cuda.runs]
 
     @contextmanager
@@ -189,7 +189,7 @@ def test_what_cuda_takes_is_found_out_while_no_other_worker_uses_it(engine: Engi
     engine.warm_up([some(spec, 32)], alone=alone)
     before, entered, left = runs
     assert (entered, left) == (before, cuda.runs)
-    assert left - entered == REPLAYS + 1 + TIMES  # of the graph, then of the batch
+    assert left - entered == REPLAYS + 1 + TIMES  # for the graph, then for the batch
 
 
 def test_a_size_that_is_slow_is_passed_over() -> None:
@@ -201,7 +201,7 @@ def test_a_size_that_is_slow_is_passed_over() -> None:
 
 
 def test_what_cuda_cannot_compute_the_cpu_does(engine: Engine, spec: ModelSpec, cuda: FakeCuda) -> None:
-    """A caller must not notice; an operator must."""
+    """The client must not notice; the operator must."""
     batch = some(spec, 5, 40)
     expected = engine.predict(batch)
     changes = []
@@ -218,7 +218,7 @@ def test_what_cuda_cannot_compute_the_cpu_does(engine: Engine, spec: ModelSpec, 
 
 
 def test_cuda_is_tried_again_ever_more_rarely_until_it_works(engine: Engine, spec: ModelSpec, cuda: FakeCuda, clock: Clock) -> None:
-    """A failing attempt costs everyone in the batch time; giving up for good would cost a restart."""
+    """A failing attempt delays everyone in the batch; giving up for good would make a restart necessary."""
     batch = some(spec, 3)
     cuda.trouble = MEMORY
     engine.predict(batch)
@@ -240,7 +240,7 @@ def test_cuda_is_tried_again_ever_more_rarely_until_it_works(engine: Engine, spe
 
 
 def test_lanes_that_fail_side_by_side_count_as_one_failure(tmp_path: Path) -> None:
-    """They fail for one reason: four lanes must not make eight seconds of one."""
+    """They fail for the same reason: failures in four lanes must not count as four, and make the wait 8 s."""
     every = Barrier(4)
 
     class Together(FakeCuda):
@@ -249,7 +249,7 @@ def test_lanes_that_fail_side_by_side_count_as_one_failure(tmp_path: Path) -> No
             super().step()
 
     cuda = Together()
-    folder = artifacts.build(tmp_path, cell="reset_after")  # whose graph several threads may run at once
+    folder = artifacts.build(tmp_path, cell="reset_after")  # several threads may run this cell's graph at once
     spec = manifest.read(folder)
     engine = Engine(spec, folder, runtime=cuda, clock=Clock())
     changes = []
@@ -263,7 +263,7 @@ def test_lanes_that_fail_side_by_side_count_as_one_failure(tmp_path: Path) -> No
 
 
 def test_what_began_before_a_failure_and_succeeds_is_no_recovery(tmp_path: Path) -> None:
-    """It says nothing of how CUDA is now, and health would say that all is well."""
+    """It says nothing about CUDA now, and health would wrongly report that all is well."""
     begun, go_on = Event(), Event()
 
     class Slow(FakeCuda):
@@ -289,7 +289,7 @@ def test_what_began_before_a_failure_and_succeeds_is_no_recovery(tmp_path: Path)
 
 
 def test_a_device_that_is_lost_for_good_harms_nobody(engine: Engine, spec: ModelSpec, cuda: FakeCuda, clock: Clock) -> None:
-    """After a day of failures, the seconds to wait must still be a number."""
+    """After a day of failures, the wait must still be a finite number of seconds."""
     cuda.trouble = MEMORY
     batch = some(spec, 1)
     for _ in range(1100):
@@ -300,7 +300,7 @@ def test_a_device_that_is_lost_for_good_harms_nobody(engine: Engine, spec: Model
 
 
 def test_a_stream_goes_on_over_a_failure_of_cuda(engine: Engine, spec: ModelSpec, cuda: FakeCuda) -> None:
-    """The state that one provider left is the other's to start from."""
+    """The state that one provider returned is a valid start for the other."""
     (whole,) = some(spec, 90)
     (expected,) = engine.predict([whole])
     outputs, state, used = [], whole.state, set()
@@ -315,7 +315,7 @@ def test_a_stream_goes_on_over_a_failure_of_cuda(engine: Engine, spec: ModelSpec
 
 
 def test_a_bad_batch_is_not_blamed_on_cuda(engine: Engine) -> None:
-    """What no provider computes is an error of the batch."""
+    """What no provider can compute is an error of the batch."""
     with pytest.raises(Exception, match="input"):
         engine.predict([Instance(np.zeros((3, 5), np.float32))])
     assert (engine.provider.in_use, engine.provider.fallback_reason) == (CUDA, None)
@@ -331,13 +331,13 @@ def test_without_cuda_auto_says_why_and_an_order_is_an_order(folder: Path, spec:
 
 
 def test_a_model_without_a_graph_for_cuda_is_not_given_to_it(folder: Path, spec: ModelSpec) -> None:
-    """ONNX Runtime would run its nodes on the CPU, and copy there and back, without saying so."""
+    """ONNX Runtime would silently run its nodes on the CPU, and copy data there and back."""
     alone = spec.model_copy(update={"graphs": {CPU: spec.graphs[CPU]}})
     assert "no graph for CUDA" in str(Engine(alone, folder, runtime=FakeCuda()).provider.fallback_reason)
 
 
 def edited(spec: ModelSpec, other: Path, folder: Path) -> Path:
-    """The version in `folder` with the other's graph for CUDA."""
+    """The version in `folder`, with its graph for CUDA replaced by the one in `other`."""
     copy(other / spec.graphs[CUDA], folder / spec.graphs[CUDA])
     path = folder / manifest.FILE_NAME
     content = json.loads(path.read_text())
@@ -347,7 +347,7 @@ def edited(spec: ModelSpec, other: Path, folder: Path) -> Path:
 
 
 def test_a_provider_must_reproduce_the_golden_sample(tmp_path: Path, spec: ModelSpec) -> None:
-    """A driver, a library or a graph that computes something else is not used, and that is not silent."""
+    """A driver, library or graph that computes something else is not used, and health and the reason say so."""
     other = artifacts.build(tmp_path / "other", seed=1)
     edited(spec, other, artifacts.build(tmp_path / "models"))
 
@@ -365,7 +365,7 @@ def test_a_provider_must_reproduce_the_golden_sample(tmp_path: Path, spec: Model
 
 
 class Short(FakeCuda):
-    """Its memory is enough for the golden sample, and not for what comes then."""
+    """A device with enough memory for the golden sample, but not for what follows."""
 
     def step(self) -> None:
         super().step()
@@ -384,7 +384,7 @@ def test_memory_that_is_short_at_the_start_does_not_stop_the_service(folder: Pat
 
 
 def test_a_model_that_lost_cuda_while_it_was_made_ready_has_the_limits_of_the_cpu(folder: Path, spec: ModelSpec) -> None:
-    """Batches as large as a GPU wants them hold up everyone else on the CPU."""
+    """On the CPU, batches as large as a GPU needs would delay everyone else."""
     metrics = Metrics()
     loader = Loader(
         device="auto", limits=replace(LIMITS, max_batch_size=2), cuda_limits=LIMITS, lanes=1, metrics=metrics, runtime=Short()
@@ -401,7 +401,7 @@ def test_a_model_that_lost_cuda_while_it_was_made_ready_has_the_limits_of_the_cp
 
 
 def test_beside_cuda_the_budget_alone_bounds_the_padding(folder: Path, cuda: FakeCuda) -> None:
-    """Small batches cost what the CPU takes and large ones what CUDA does: what a row adds cannot be told from these."""
+    """Small batches cost what the CPU takes and large ones what CUDA takes, so they do not tell what one more row costs."""
     loader = Loader(device="auto", limits=LIMITS, lanes=1, metrics=Metrics(), runtime=cuda)
     proved = loader._prove(folder)
     assert (proved.engine.provider.in_use, proved.limits.padding) == (CUDA, ANY)
@@ -409,7 +409,7 @@ def test_beside_cuda_the_budget_alone_bounds_the_padding(folder: Path, cuda: Fak
 
 
 def test_the_largest_batch_is_made_ready_though_it_is_no_power_of_two(folder: Path, cuda: FakeCuda) -> None:
-    """What was never timed would go to the CPU for ever."""
+    """A size that was never timed would always go to the CPU."""
     loader = Loader(device="auto", limits=replace(LIMITS, max_batch_size=12), lanes=1, metrics=Metrics(), runtime=cuda)
 
     async def scenario() -> None:
@@ -422,15 +422,15 @@ def test_the_largest_batch_is_made_ready_though_it_is_no_power_of_two(folder: Pa
 
 
 def on_device(cuda: FakeCuda) -> list[bool]:
-    """Of each session that was opened, whether it is still there."""
+    """For each session that was opened, whether it still exists."""
     return [session.raw is not None for session in cuda.sessions]
 
 
 def test_what_is_not_used_on_the_device_is_freed_there(tmp_path: Path, spec: ModelSpec, folder: Path) -> None:
-    """Memory is scarce there; and freed by another thread, while one records, it fails what is recorded."""
+    """Its memory is scarce; and freeing it on another thread, while one records a CUDA graph, makes the recording fail."""
     cuda = FakeCuda()
     engine = Engine(spec, folder, runtime=cuda)
-    assert on_device(cuda) == [False, True]  # the first one was to look at
+    assert on_device(cuda) == [False, True]  # the first one was opened only to inspect the graph
     engine.close()
     assert on_device(cuda) == [False, False]
 
@@ -450,15 +450,15 @@ def test_what_is_not_used_on_the_device_is_freed_there(tmp_path: Path, spec: Mod
 
 
 def test_a_session_that_is_closed_is_gone(folder: Path, spec: ModelSpec) -> None:
-    """ONNX Runtime's descriptions of its inputs keep it, all its memory with it."""
+    """ONNX Runtime's descriptions of its inputs would keep it alive, with all its memory."""
     session = Runtime().cpu(folder / spec.graphs[CPU], threads=1)
-    inside = ref(session.raw._sess)  # what holds the memory; `raw` is a wrapper
+    inside = ref(session.raw._sess)  # holds the memory; `raw` is only a wrapper
     session.close()
     assert inside() is None
 
 
 def test_what_an_error_holds_of_the_device_is_freed_on_its_thread(folder: Path, spec: ModelSpec) -> None:
-    """The error goes to another thread, and with it its frames and their buffers."""
+    """Another thread handles the error, whose traceback holds frames with buffers."""
     where = []
 
     class Buffer:
@@ -476,19 +476,19 @@ def test_what_an_error_holds_of_the_device_is_freed_on_its_thread(folder: Path, 
 
 
 def test_a_session_does_not_change_its_provider_by_itself(folder: Path, spec: ModelSpec) -> None:
-    """ONNX Runtime would go on with the CPU, for good, and what is said of the provider would be wrong."""
+    """Otherwise ONNX Runtime would switch to the CPU for good, and the reported provider would be wrong."""
     session = Runtime().cpu(folder / spec.graphs[CPU], threads=1)
-    assert session.raw._enable_fallback is False  # a run that fails so needs a GPU
+    assert session.raw._enable_fallback is False  # to provoke such a failure would need a GPU
 
 
 def shown_of(metrics: Metrics, name: str) -> dict[str, float]:
-    """What is counted under this name by provider."""
+    """The values of this metric, by provider."""
     lines = (line.rsplit(" ", 1) for line in metrics.render().decode().splitlines() if line.startswith(f"{name}{{"))
     return {labels.split('provider="')[1].split('"')[0]: float(value) for labels, value in lines}
 
 
 def test_files_that_are_loaded_anew_leave_one_provider_in_use() -> None:
-    """The version before them ran on another one, and is not told that it is gone: it is there again."""
+    """The same version ran on another provider before, and nothing tells the metrics that it was unloaded."""
     metrics = Metrics()
     metrics.model("m", "1", lanes=1).runs_on(CUDA, fallback=False)
     metrics.model("m", "1", lanes=1).runs_on(CPU, fallback=True)
@@ -496,7 +496,7 @@ def test_files_that_are_loaded_anew_leave_one_provider_in_use() -> None:
 
 
 def test_a_batch_whose_every_answer_overflows_is_of_no_provider() -> None:
-    """There is no provider without a name."""
+    """Such a batch has no provider's name, and a metric must not have an empty one."""
     metrics = Metrics()
     counts = metrics.model("m", "1", lanes=1)
     batch = Executed(size=1, steps=1, padded=1, seconds=0.1, waited=0.0, provider="")
@@ -505,7 +505,7 @@ def test_a_batch_whose_every_answer_overflows_is_of_no_provider() -> None:
 
 
 def test_health_and_metrics_follow_the_provider(folder: Path, spec: ModelSpec, cuda: FakeCuda) -> None:
-    """What an alert is made of."""
+    """Alerts are built on these."""
     metrics = Metrics()
 
     def shown(name: str, provider: str) -> list[float]:
@@ -513,15 +513,15 @@ def test_health_and_metrics_follow_the_provider(folder: Path, spec: ModelSpec, c
         return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{") and provider in line]
 
     async def counted(provider: str) -> None:
-        """One batch, a little after it was answered."""
-        for _ in range(10):  # rounds of the loop, by way of a thread or not
+        """Assert that one batch is counted, which happens a little after its answer."""
+        for _ in range(10):  # turns of the loop: the batch may have run in a thread
             await asyncio.sleep(0)
         assert shown("recurve_provider_executions_total", provider) == [1]
 
     async def scenario() -> None:
         service = await service_over(folder.parent.parent, device="auto", runtime=cuda, metrics=metrics)
         model = service.model()
-        model.engine.runners[0].learn(1, 40, 100.0)  # seconds: CUDA is quicker
+        model.engine.runners[0].learn(1, 40, 100.0)  # in seconds, so that CUDA is faster
         await model.batcher.predict(some(spec, 40), timeout=10)
         await counted(CUDA)
         assert service.status == "ok"
@@ -547,7 +547,7 @@ def test_health_and_metrics_follow_the_provider(folder: Path, spec: ModelSpec, c
     ],
 )
 def test_the_driver_says_what_is_wrong(driver: Driver, reason: str | None) -> None:
-    """Each of these has another remedy."""
+    """Each of these problems has another remedy."""
     found = gpu.obstacle(13, driver)
     assert found is None if reason is None else reason in str(found)
 
@@ -569,7 +569,7 @@ def test_the_memory_of_a_gpu_is_asked_of_its_driver(library: Any, expected: int 
 
 @pytest.mark.skipif(gpu.has_driver(), reason="this machine has an NVIDIA driver, and may have its libraries")
 def test_a_library_that_is_missing_is_named(folder: Path, spec: ModelSpec) -> None:
-    """What ONNX Runtime says of it is a line in a log and a session on the CPU."""
+    """ONNX Runtime would only log it and create a session on the CPU."""
     with pytest.raises(
         ProviderUnavailable, match=r"(lib\w+\.so\S*: cannot open.*onnxruntime-gpu\[cuda,cudnn\])|built without CUDA"
     ):
@@ -577,17 +577,17 @@ def test_a_library_that_is_missing_is_named(folder: Path, spec: ModelSpec) -> No
 
 
 def test_a_graph_of_fixed_steps_has_batch_and_time_first(folder: Path, spec: ModelSpec) -> None:
-    """The axes of its tensors are where its buffers have them."""
+    """The runner's buffers have their axes in this order."""
     session = Runtime().cpu(folder / spec.graphs[CUDA], threads=1)
     assert isinstance(runner_of(spec, session, CPU), Chunked)
     turned = spec.outputs[0].model_copy(update={"batch_axis": 1, "time_axis": 0})
-    for wrong in ({"outputs": (turned,)}, {"causal": False}):  # what sees the future does not see the next chunk
+    for wrong in ({"outputs": (turned,)}, {"causal": False}):  # a model that is not causal cannot compute a chunk without the next
         with pytest.raises(BadArtifact, match="takes 32 steps a call: for that it needs lengths, batch and time"):
             runner_of(spec.model_copy(update=wrong), session, CPU)
 
 
 def running_sums(path: Path) -> Path:
-    """Four steps a call: the sum so far, and it beside its double. A table grows by the same, its batch axis at the end."""
+    """A graph of four steps a call. Outputs: the running sum; the sum and its double. Both states grow by the sum of the steps."""
     b = Builder()
     steps, lengths = b.input("input", ["batch", 4, 1]), b.input("lengths", ["batch"], INT64)
     table, total = b.input("table", [2, 3, "batch"]), b.input("total", ["batch"])
@@ -607,7 +607,7 @@ def running_sums(path: Path) -> Path:
 
 @pytest.mark.parametrize("lengths", [(1,), (4, 5), (1, 11, 3, 8, 4)], ids=str)
 def test_a_graph_of_fixed_steps_may_have_any_layout(tmp_path: Path, spec: ModelSpec, lengths: Sequence[int]) -> None:
-    """Several states, wherever their batch axes are; several outputs, single numbers among them; lengths of 64 bits."""
+    """Several states with their batch axes anywhere; several outputs, also of single numbers; lengths as int64."""
     session = Runtime().cpu(running_sums(tmp_path / "sums.onnx"), threads=1)
     table = StateSpec(input="table", output="table_end", shape=(2, 3), batch_axis=2)
     changes = {
@@ -621,7 +621,7 @@ def test_a_graph_of_fixed_steps_may_have_any_layout(tmp_path: Path, spec: ModelS
     assert isinstance(runner, Chunked)
     instances = some(other, *lengths)
     batch = Batch.collate(instances, other.states)
-    runner.predict(Batch.collate(some(other, *[9] * 8, seed=1), other.states))  # what it leaves in the buffers is not used
+    runner.predict(Batch.collate(some(other, *[9] * 8, seed=1), other.states))  # what it leaves in the buffers must not be used
     for row, (instance, (answer, state)) in enumerate(
         zip(instances, ((each.outputs, each.state) for each in runner.predict(batch)[0]), strict=True)
     ):
