@@ -1,4 +1,4 @@
-"""What pictures show: everything that was asked for, over axes that can be read."""
+"""What the pictures show: everything that was asked for, with readable axes."""
 
 import numpy as np
 import pytest
@@ -19,20 +19,20 @@ from scripts.training import fit
 
 
 def axes_of(figure: Figure) -> list[Axes]:
-    """As they are drawn."""
+    """The axes of a figure, after drawing."""
     figure.draw_without_rendering()
     return [axes for axes in figure.axes if isinstance(axes, Axes)]
 
 
 def assert_points_are_seen(axes: Axes) -> None:
-    """Whatever is one point has a marker, and rows are counted in whole numbers."""
+    """Assert that single points have markers, and that ticks are whole rows."""
     assert all(len(line.get_xdata()) > 1 or line.get_marker() == "o" for line in axes.lines)
     low, high = axes.get_xlim()
     assert all(float(tick).is_integer() for tick in axes.get_xticks() if low <= tick <= high)
 
 
 def test_a_forecast_of_one_row_is_seen() -> None:
-    """With its truth, its band, some of the past, and a legend that has room."""
+    """With its truth, its band and some of the past; and the legend fits."""
     data = dataset(seasons()[:, :1])
     network, _ = fit.start(Forecasting(config(horizon=1, quantiles=(0.1, 0.9)), data))
     assert isinstance(network, Network)
@@ -74,7 +74,7 @@ def recorded(rows: int, *, begin: float | None = 0.0, period: float = 3600.0, le
 def test_an_axis_tells_time_in_the_unit_that_fits(
     period: float | None, begin: float | None, expected: tuple[tuple[float, float], str]
 ) -> None:
-    """An hourly series has no millions of seconds."""
+    """An hourly series must not be shown in millions of seconds."""
     part = (recorded(500, begin=begin, period=period or 1.0, lead=10),)
     data = Dataset("regress", (), (), (), False, period, training=part, validation=part, test=part)
     across, label = along(Piece(0, 12, 412), data)
@@ -83,7 +83,7 @@ def test_an_axis_tells_time_in_the_unit_that_fits(
 
 @pytest.mark.parametrize("timed", [True, False], ids=["times", "rows"])
 def test_the_pieces_of_a_recording_stand_side_by_side_with_gaps(timed: bool) -> None:
-    """Where rows were dropped no line is drawn; each piece stands where it belongs."""
+    """No line is drawn where rows were dropped, and each piece is shown at its own time or row."""
     pieces = [recorded(20, begin=21 * 3600.0 * place if timed else None, lead=2) for place in range(10)]
     shown = stretch([(each, each.targets + 1) for each in pieces], truth=True, part="the test part of runs.csv")
     assert len(shown.across) == 10 * 18 + 9
@@ -104,7 +104,7 @@ def test_the_pieces_of_a_recording_stand_side_by_side_with_gaps(timed: bool) -> 
 
 
 def test_the_stretch_that_changes_most_is_shown() -> None:
-    """Not one that has few rows, or a gap, in it."""
+    """Not a stretch with few rows, or one with a gap."""
     values = np.full((3 * SHOWN, 1), 5.0)
     values[SHOWN + 10 : SHOWN + 400] = np.nan
     values[2 * SHOWN :, 0] += np.sin(np.arange(SHOWN))

@@ -1,4 +1,4 @@
-"""README.md and docs/ say what the code does: their tables, commands, answers and links are held against it."""
+"""README.md and docs/ say what the code does: their tables, commands, answers and links are compared with it."""
 
 import asyncio
 import importlib
@@ -32,17 +32,17 @@ README, ADOPT, API, OPERATE, TRAIN = (
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-# Whose flags a page names without a command around them; more where a section names other programs.
+# The program whose flags a page names outside of commands; a section may name further programs.
 OWN = {"README.md": "app", "docs/adopt.md": "scripts.adopt", "docs/compare.md": "scripts.compare", "docs/train.md": "scripts.train"}
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The page's examples in that language, in their order."""
+    """The page's code blocks in that language, in order."""
     return [text for name, text in FENCE.findall(page) if name == language]
 
 
 def rows(page: str, pattern: str) -> dict[str, list[str]]:
-    """Rows of the page's tables whose first cell, without backticks, matches: first cell -> the others."""
+    """The page's table rows whose first cell matches, without its backticks: {first cell: the other cells}."""
     found = {}
     for line in page.splitlines():
         if line.startswith("|"):
@@ -54,14 +54,14 @@ def rows(page: str, pattern: str) -> dict[str, list[str]]:
 
 @pytest.fixture
 def committed(tmp_path: Path) -> Path:
-    """A repository with the committed model alone: who has followed the README has others beside it."""
+    """A repository with only the committed model: in a clone whose user has followed the README, there are others beside it."""
     shutil.copytree(ROOT / "model/gyro-denoiser/1", tmp_path / "model/gyro-denoiser/1")
     return tmp_path / "model"
 
 
 def test_every_setting_is_listed_with_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A default that is written down wrong is worse than one that is not."""
-    monkeypatch.chdir(tmp_path)  # where no .env is
+    """A wrong default in the documentation is worse than none."""
+    monkeypatch.chdir(tmp_path)  # no .env is here
     monkeypatch.delenv("PORT", raising=False)
     values = Settings().model_dump(mode="json")
     shown = {float: lambda value: f"{value:g}", type(None): lambda _: "none"}
@@ -73,13 +73,13 @@ def test_every_setting_is_listed_with_its_default(monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_setting_that_is_named_exists() -> None:
-    """In prose too; Compose has variables of its own."""
+    """Also those in prose; Compose has variables of its own."""
     named = {name for page in PAGES.values() for name in re.findall(r"RECURVE_[A-Z_]*[A-Z]", page)}
     assert {name for name in named if not name.startswith("RECURVE_PUBLISH")} <= rows(OPERATE, r"RECURVE_\w+").keys()
 
 
 def test_what_the_examples_write_is_no_change_of_the_clone(tmp_path: Path) -> None:
-    """Who has followed them finds nothing of it in `git status`, but a new version of the committed model."""
+    """A user who follows them sees nothing of it in `git status`, except a new version of the committed model."""
     (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     written = ["load.csv", "body.json", "out.png", "net.py", "net.onnx"]
@@ -96,10 +96,10 @@ def test_every_metric_is_listed() -> None:
 
 
 def test_the_statuses_that_are_listed_are_those_that_errors_have() -> None:
-    """All of them, and no other; and the kinds of the one that has many."""
+    """Exactly these; and for 503, which has many, also the kinds of error."""
     listed = [status for first in rows(API, r"[45]\d\d(, [45]\d\d)*") for status in first.split(", ")]
     kinds = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.RecurveError)]
-    assert sorted(listed) == sorted({*(str(kind.status) for kind in kinds), "405"})  # a wrong method is the framework's to tell
+    assert sorted(listed) == sorted({*(str(kind.status) for kind in kinds), "405"})  # the framework answers 405 itself
     busy = {kind.code for kind in kinds if issubclass(kind, errors.Unavailable)} - {errors.Unavailable.code}
     assert set(re.findall(r"`([a-z-]+)`", "".join(rows(API, "503")["503"]))) == busy, "what tells them apart"
 
@@ -119,7 +119,7 @@ def test_every_route_is_listed() -> None:
 
 
 def assert_as_printed(printed: Any, answer: Any) -> None:
-    """The same members and lengths, numbers to three digits; `...` stands for members, items or characters that are left out."""
+    """The same members and lengths, and numbers to three digits; `...` stands for omitted members, items or characters."""
     match printed:
         case dict():
             assert printed.keys() - {"..."} <= answer.keys() if "..." in printed else printed.keys() == answer.keys()
@@ -140,7 +140,7 @@ def assert_as_printed(printed: Any, answer: Any) -> None:
 
 @pytest.mark.parametrize(("page", "least"), [("README.md", 4), ("docs/api.md", 7)])
 def test_the_curl_commands_give_the_answers_that_are_printed(page: str, least: int, committed: Path) -> None:
-    """The first thing that anyone tries."""
+    """They are what a new user tries first."""
     asked = re.findall(r"^```sh\n((?:(?!^```).)+)^```\n\n```json\n(.+?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
     assert len(asked) >= least
     assert len(asked) == PAGES[page].count("```json")
@@ -153,7 +153,7 @@ def test_the_curl_commands_give_the_answers_that_are_printed(page: str, least: i
 
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
 def test_the_python_examples_print_what_is_printed(page: str, committed: Path) -> None:
-    """A stream is followed; the bias of a device at rest is found and taken off."""
+    """A stream is followed; the bias of a device at rest is found and removed."""
     code, printed = (blocks(PAGES[page], language)[0] for language in ("python", "text"))
     with serve(committed, "--device", "cpu") as server:
         line = [sys.executable, "-c", code.replace("127.0.0.1:8000", server.url.removeprefix("http://"))]
@@ -164,7 +164,7 @@ def test_the_python_examples_print_what_is_printed(page: str, committed: Path) -
 
 
 def test_the_example_of_the_open_inference_protocol_works_as_printed() -> None:
-    """The official client, as anyone would install it."""
+    """It uses the official client, as a user would install it."""
     *_, code = blocks(API, "python")
     with serve(ROOT / "model") as server:
         names: dict[str, Any] = {}
@@ -174,7 +174,7 @@ def test_the_example_of_the_open_inference_protocol_works_as_printed() -> None:
 
 
 def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> None:
-    """Killed in the middle, and started again: the answers are those of the whole signal in one call."""
+    """The server is killed in the middle and started again: the answers equal those for the whole signal in one call."""
     _, code, _ = blocks(API, "python")
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
@@ -208,7 +208,7 @@ def test_the_sensor_example_survives_a_restart_of_the_server(tmp_path: Path) -> 
 
 
 def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None:
-    """Somebody deletes it: that does not pass, and is no reason to begin anew."""
+    """A deleted stream does not come back, and the example must not silently begin a new one."""
     _, code, _ = blocks(API, "python")
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
@@ -230,7 +230,7 @@ def test_the_sensor_example_tells_why_a_stream_has_ended(tmp_path: Path) -> None
 
 
 def test_the_model_that_is_brought_along_is_taken_for_what_is_printed(tmp_path: Path) -> None:
-    """PyTorch's export and what is found out of it, line by line."""
+    """PyTorch's export, and what scripts.adopt reports of it, line by line."""
     (code,) = blocks(ADOPT, "python")
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
     line = [sys.executable, "-m", "scripts.adopt", "net.onnx", "--name", "net"]
@@ -244,7 +244,7 @@ def test_the_model_that_is_brought_along_is_taken_for_what_is_printed(tmp_path: 
 
 
 def code_of(page: str) -> list[str]:
-    """Its lines of shell, and what stands in backticks."""
+    """The page's shell lines, and its spans in backticks."""
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
     return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("", page))]
 
@@ -259,7 +259,7 @@ def test_the_commands_of_make_are_those_that_are_named() -> None:
 
 @cache
 def flags_of(program: str) -> set[str]:
-    """As its --help lists them. The scripts are asked in this process, which has PyTorch loaded once."""
+    """The flags that --help lists. Scripts run in this process, so that PyTorch is loaded only once."""
     shown = io.StringIO()
     if program == "app":
         shown.write(subprocess.check_output([sys.executable, "-m", "app", "--help"], cwd=ROOT, text=True))
@@ -273,7 +273,7 @@ def flags_of(program: str) -> set[str]:
 
 
 def commands_of(code: str) -> list[tuple[str, str]]:
-    """The program of each command in it, and what is passed to it, also through make."""
+    """The program of each command, and its arguments, also those passed through make."""
     found = re.findall(r"\bpython -m (app|scripts\.[\w.]+\w)\b([^&|;#]*)", code)
     makefile = (ROOT / "Makefile").read_text()
     for target, passed in re.findall(r"\bmake ([\w-]+) ARGS=(\".*?\"|\S+)", code):
@@ -283,7 +283,7 @@ def commands_of(code: str) -> list[tuple[str, str]]:
 
 
 def test_the_flags_that_are_named_exist() -> None:
-    """Each is a flag of the command that it stands in; alone, of the page's program or of one that its section names."""
+    """In a command, they are flags of its program; alone, of the page's program or of one that its section names."""
     for page, text in PAGES.items():
         for section in re.split(r"^## ", text, flags=re.MULTILINE):
             code = code_of(section)
@@ -296,7 +296,7 @@ def test_the_flags_that_are_named_exist() -> None:
 
 
 def anchors(page: str) -> set[str]:
-    """Those that GitHub gives to its headings."""
+    """The anchors that GitHub gives to its headings."""
     found: list[str] = []
     for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", page), re.MULTILINE):
         anchor = re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
@@ -318,11 +318,11 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "docs/" in page])
 def test_every_page_is_linked(page: str) -> None:
-    """From the README, which is where people begin."""
+    """The README links to it, because readers start there."""
     assert f"]({page})" in README
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_line_is_too_long(page: str) -> None:
-    """But rows of tables, and what a program printed."""
+    """Except rows of tables, and the output of programs."""
     assert [line for line in FENCE.sub("", PAGES[page]).splitlines() if len(line) > 132 and not line.startswith("|")] == []

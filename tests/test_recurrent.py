@@ -1,4 +1,4 @@
-"""A stack in an ONNX graph equals the stack in torch and the equations, whatever its cells; and what the manifest says of it."""
+"""A stack of any cells computes the same as an ONNX graph, in torch and by the equations; and the manifest describes it."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -26,7 +26,7 @@ each_stack = pytest.mark.parametrize("kinds", STACKS, ids="-".join)
 
 
 def build(kinds: Sequence[str], *, bias: bool = True) -> Stack:
-    """With every weight and bias at random."""
+    """A stack with random weights and biases."""
     torch.manual_seed(len(kinds))
     stack = Stack(FEATURES, HIDDEN, kinds, bias=bias)
     with torch.no_grad():
@@ -36,7 +36,7 @@ def build(kinds: Sequence[str], *, bias: bool = True) -> Stack:
 
 
 def model(stack: Stack, **options: Any) -> onnx.ModelProto:
-    """The stack alone: input (batch, time, features) -> output (batch, time, hidden), with the states that the options leave it."""
+    """The stack alone: input (batch, time, features) -> output (batch, time, hidden), with states if the options keep them."""
     state, lengths, chunk = (options.get(name, default) for name, default in (("state", True), ("lengths", True), ("chunk", None)))
     g = Graph()
     features = g.add("Transpose", ["input"], "time_major", perm=[1, 0, 2])
@@ -56,7 +56,7 @@ def session(proto: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def draw(stack: Stack, lengths: Sequence[int], seed: int = 0) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Input with large numbers behind the ends, and states to start from."""
+    """Input with large numbers as padding, which must not matter, and initial states."""
     rng = np.random.default_rng(seed)
     input = rng.normal(size=(len(lengths), max(lengths), FEATURES)).astype(np.float32)
     for row, length in zip(input, lengths, strict=True):
@@ -94,7 +94,7 @@ def test_graph_equals_torch_and_the_equations(kinds: tuple[str, ...], bias: bool
 
 @each_stack
 def test_without_states_every_sequence_starts_from_zeros(kinds: tuple[str, ...]) -> None:
-    """A graph of whole windows takes the input and nothing else."""
+    """A graph for whole windows has only the input, and lengths if asked for."""
     stack = build(kinds)
     for lengths in (True, False):
         proto = model(stack, state=False, lengths=lengths)
@@ -110,7 +110,7 @@ def test_without_states_every_sequence_starts_from_zeros(kinds: tuple[str, ...])
 
 @each_stack
 def test_without_lengths_the_states_are_those_at_the_end(kinds: tuple[str, ...]) -> None:
-    """All sequences fill their rows."""
+    """All sequences then have the full length."""
     stack = build(kinds)
     input, state = draw(stack, [6, 6])
     feeds = dict(zip((spec.input for spec in recurrent.states_of(kinds, HIDDEN)), state, strict=True))
@@ -121,7 +121,7 @@ def test_without_lengths_the_states_are_those_at_the_end(kinds: tuple[str, ...])
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_in_chunks_the_same_comes_out(layers: int) -> None:
-    """Of the paper's cell: the graph for CUDA takes no others, and a sequence that has ended waits for its neighbours."""
+    """The CUDA graph of reset_before takes chunks only, and a sequence that has ended must keep its state while others go on."""
     stack = build(("reset_before",) * layers)
     chunk, lengths = 4, [9, 1, 4, 12]
     input, (h0,) = draw(stack, lengths)
@@ -138,7 +138,7 @@ def test_in_chunks_the_same_comes_out(layers: int) -> None:
 
 @each_stack
 def test_cuda_is_promised_what_it_runs_and_no_more(kinds: tuple[str, ...]) -> None:
-    """Every node of the graph that is listed for it has a kernel there; and no stack is kept from it that could run whole."""
+    """Every node of a graph listed for CUDA has a kernel there; and every stack that CUDA can run whole is listed."""
     stack = build(kinds)
     runs_whole = placement.misfits(model(stack)) == []
     assert recurrent.graphs_of(kinds) == {CPU: "model.onnx"} | ({CUDA: "model.onnx"} if runs_whole else {})
@@ -156,5 +156,5 @@ def test_cuda_is_promised_what_it_runs_and_no_more(kinds: tuple[str, ...]) -> No
     ids=["one", "two", "mixed"],
 )
 def test_manifest_names_the_cell_of_every_layer(kinds: tuple[str, ...], variant: Any) -> None:
-    """One word where all are alike, as manifests have always had it."""
+    """One word if all layers are alike, as manifests have always had it."""
     assert recurrent.cell_of(kinds, 7, False) == Cell(variant=variant, hidden_size=7, num_layers=len(kinds), bias=False)

@@ -1,4 +1,4 @@
-"""The equations: everything else is compared with them, so they are compared with arithmetic and with torch's own cells."""
+"""The equations are what everything else is compared with, so they are compared with arithmetic and with torch's own cells."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ KINDS = ["reset_before", "reset_after", "lstm", "rnn"]
 
 
 def draw(rng: np.random.Generator, kind: Any = "reset_before", *, inputs: int = INPUTS) -> Any:
-    """Weights at random; without a bias inside the reset where the cell has none."""
+    """Random weights, with a bias inside the reset only for reset_after."""
     matrices = [rng.standard_normal((HIDDEN, HIDDEN + inputs)) for _ in range({"lstm": 4, "rnn": 1}.get(kind, 3))]
     biases = rng.standard_normal((4, HIDDEN))
     pairs = [part for pair in zip(matrices, biases, strict=False) for part in pair]
@@ -30,14 +30,14 @@ def draw(rng: np.random.Generator, kind: Any = "reset_before", *, inputs: int = 
 
 
 def start(rng: np.random.Generator, kinds: Sequence[str]) -> State:
-    """States at random for layers of these kinds, as a run takes them."""
+    """Random states for layers of these kinds, in the form that a run takes."""
     lstms = kinds.count("lstm")
     h, c = rng.uniform(-0.9, 0.9, (len(kinds), HIDDEN)), rng.uniform(-2, 2, (lstms, HIDDEN))
     return (h, c) if lstms else (h,)
 
 
 def by_torch(layers: torch.nn.RNNBase) -> list[Weights]:
-    """torch keeps two biases for each gate; they are one sum, save within the reset."""
+    """torch keeps two biases for each gate; they are added, except inside the reset."""
     found: list[Weights] = []
     for index in range(layers.num_layers):
         U, V, c, b = (
@@ -56,7 +56,7 @@ def by_torch(layers: torch.nn.RNNBase) -> list[Weights]:
 
 
 def test_one_step_is_what_the_paper_says() -> None:
-    """By hand, number by number: two units, one input. The only truth that is not code of ours or torch's."""
+    """By hand, number by number: two units, one input. The only truth that comes neither from our code nor from torch."""
     h, g, x = 0.5, -0.25, 0.8
     weights = GRUWeights(
         "reset_before",
@@ -80,7 +80,7 @@ def test_one_step_is_what_the_paper_says() -> None:
 
 
 def test_one_step_of_an_lstm_is_what_its_authors_say() -> None:
-    """By hand too: one unit, one input, and a cell whose value is beyond what h can be."""
+    """By hand too: one unit, one input, and a cell value that h could never reach."""
     h, c, x = -0.3, 1.7, 0.6
     weights = LSTMWeights(
         W_i=np.array([[0.2, -0.3]]),
@@ -113,7 +113,7 @@ def test_one_step_of_a_plain_rnn_is_a_tanh_of_a_sum() -> None:
     [("reset_before", 50.0, True), ("reset_before", -50.0, False), ("reset_after", 50.0, False), ("reset_after", -50.0, True)],
 )
 def test_update_gate_chooses_between_old_and_new(variant: str, b_z: float, takes_the_new: bool) -> None:
-    """The paper's Z near 1 takes the new, torch's keeps the old: mixed up, a model forgets what it should remember."""
+    """The paper's Z near 1 takes the new value, torch's keeps the old: if mixed up, a model forgets what it should remember."""
     rng = np.random.default_rng(0)
     h_prev, candidate = rng.uniform(-0.9, 0.9, (2, HIDDEN))
     drawn = draw(rng, variant)
@@ -125,7 +125,7 @@ def test_update_gate_chooses_between_old_and_new(variant: str, b_z: float, takes
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("module", [torch.nn.GRU, torch.nn.LSTM, torch.nn.RNN], ids=lambda module: module.__name__)
 def test_other_cells_are_those_of_torch(module: type[torch.nn.RNNBase], layers: int) -> None:
-    """Who trains with torch.nn elsewhere finds the same numbers here."""
+    """A user who trains with torch.nn elsewhere gets the same numbers here."""
     torch.manual_seed(layers)
     made = module(INPUTS, HIDDEN, layers, dtype=torch.float64)
     inputs, count = torch.randn(9, INPUTS, dtype=torch.float64), 2 if module is torch.nn.LSTM else 1
@@ -140,24 +140,24 @@ def test_other_cells_are_those_of_torch(module: type[torch.nn.RNNBase], layers: 
 
 
 def both_variants(weights: GRUWeights, h_prev: Array, x: Array) -> tuple[Array, Array]:
-    """The two cells with the update gate the same way round and no bias within the reset: only the reset differs."""
+    """Both cells with the same convention for the update gate and no bias inside the reset: only the reset differs."""
     turned = replace(weights, W_z=-weights.W_z, b_z=-weights.b_z, b_h=np.zeros(HIDDEN))
     return reference.step_reset_before(weights, h_prev, x), reference.step_reset_after(turned, h_prev, x)
 
 
 def test_reset_before_and_reset_after_are_different_functions() -> None:
-    """No renaming of weights turns one into the other, so a graph must say which one it is."""
+    """No conversion of weights turns one into the other, so a graph must say which one it is."""
     rng = np.random.default_rng(1)
     weights, h_prev, x = draw(rng), rng.uniform(-0.9, 0.9, HIDDEN), rng.standard_normal(INPUTS)
     before, after = both_variants(weights, h_prev, x)
     assert np.abs(before - after).max() > 0.01
     open_reset = replace(weights, b_r=np.full(HIDDEN, 50.0))
-    np.testing.assert_allclose(*both_variants(open_reset, h_prev, x), rtol=0, atol=1e-12)  # it is the reset that differs
+    np.testing.assert_allclose(*both_variants(open_reset, h_prev, x), rtol=0, atol=1e-12)  # with open resets they agree
 
 
 @pytest.mark.parametrize(("lower", "upper"), list(product(KINDS, KINDS)), ids="-".join)
 def test_a_run_is_its_steps_one_after_the_other(lower: str, upper: str) -> None:
-    """Each layer feeds the one above within a step, whatever their cells, and a run may go on from where another ended."""
+    """In each step, a layer feeds the one above, whatever their cells; a run may also start where another ended."""
     rng = np.random.default_rng(2)
     kinds = [lower, upper]
     layers = [draw(rng, lower), draw(rng, upper, inputs=HIDDEN)]
@@ -184,7 +184,7 @@ def test_a_run_is_its_steps_one_after_the_other(lower: str, upper: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_leaves_its_initial_state_alone(kind: str) -> None:
-    """The same state starts several runs: a fork of a stream, the pieces of a check."""
+    """One state may start several runs: forks of a stream, or the pieces of a check."""
     rng = np.random.default_rng(3)
     state = start(rng, [kind])
     kept = [each.copy() for each in state]
@@ -194,7 +194,7 @@ def test_a_run_leaves_its_initial_state_alone(kind: str) -> None:
 
 
 def test_output_is_linear_in_the_state_at_every_step() -> None:
-    """f is the identity: a rate is not squeezed between 0 and 1."""
+    """The output has no activation: a rate must not be squeezed between 0 and 1."""
     h = np.array([[1.0, 2.0], [3.0, -4.0]])
     actual = reference.output(np.array([[10.0, 1.0]]), np.array([0.5]), h)
     np.testing.assert_array_equal(actual, [[12.5], [26.5]])

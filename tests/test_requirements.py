@@ -1,4 +1,4 @@
-"""What is installed: named where it is imported, pinned once, and able to stand together."""
+"""The requirements: each imported package is named, pinned to one version, and compatible with the others."""
 
 import ast
 import sys
@@ -24,19 +24,19 @@ from tests.test_architecture import APP, ROOT, SCRIPTS, imports
 
 FOLDER = ROOT / "requirements"
 SERVICE, TRAINER = {"base.in", "service.in"}, {"base.in", "service.in", "train.in", "torch-pins.in"}
-APART = {"service-cuda.txt", "torch-pins.txt"}  # an image's, and a trainer's: CUDA's libraries of one are not the other's
+APART = {"service-cuda.txt", "torch-pins.txt"}  # one for an image, one for training: their CUDA libraries may differ
 PLATFORMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
 
 
 def required(name: str) -> list[Requirement]:
-    """What stands in a file, but for the files that it names."""
+    """The requirements in a file, without those in the files that it includes."""
     lines = (line.partition(" #")[0].strip() for line in (FOLDER / name).read_text().splitlines())
     return [Requirement(line) for line in lines if line and line[0] not in "#-"]
 
 
 @pytest.mark.parametrize(("modules", "files"), [(APP, SERVICE), (SCRIPTS, TRAINER)], ids=["app", "scripts"])
 def test_what_is_imported_is_named(modules: dict[str, Path], files: set[str]) -> None:
-    """What only comes along with another package goes when that package does without it."""
+    """A package that is installed only as another's dependency is gone when that one stops needing it."""
     named = {canonicalize_name(each.name) for file in files for each in required(file)}
     known = packages_distributions()
     for module, path in modules.items():
@@ -47,7 +47,7 @@ def test_what_is_imported_is_named(modules: dict[str, Path], files: set[str]) ->
 @pytest.mark.parametrize("python", ["3.11.2", "3.11.9", "3.12.4", "3.13.0", "3.14.0"])
 @pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: "-".join(platform[1:]))
 def test_a_package_is_pinned_to_one_version_in_all_files(platform: tuple[str, str, str], python: str) -> None:
-    """Or pip refuses to install two of them together, as extras are installed beside the service or the trainer."""
+    """Otherwise pip could not install two files together, as users do with the extras."""
     place = dict(zip(("sys_platform", "platform_system", "platform_machine"), platform, strict=True))
     python_version = python.rpartition(".")[0]
     environment = place | {"python_full_version": python, "python_version": python_version}
@@ -62,7 +62,7 @@ def test_a_package_is_pinned_to_one_version_in_all_files(platform: tuple[str, st
 
 
 def test_all_that_torch_needs_is_pinned() -> None:
-    """A training environment can be had again; which of these packages there are hangs on the build of torch."""
+    """So a training environment can be reproduced; which of these packages are needed depends on the build of torch."""
     pinned = {each.name for each in required("torch-pins.txt")}
     needed = [Requirement(text) for text in requires("torch") or ()]
     assert {canonicalize_name(each.name) for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})} <= pinned
@@ -70,7 +70,7 @@ def test_all_that_torch_needs_is_pinned() -> None:
 
 
 def of(name: str, kind: type) -> set[str]:
-    """The attributes that a class names of what it calls so."""
+    """The attributes that a class uses of the variable `name`."""
     return {
         node.attr
         for node in ast.walk(ast.parse(dedent(getsource(kind))))
@@ -90,6 +90,6 @@ def of(name: str, kind: type) -> set[str]:
     ids=["WebSocket", "a call", "a request", "flow", "server"],
 )
 def test_what_is_used_of_uvicorn_is_there(ours: type, name: str, theirs: type, new: set[str]) -> None:
-    """It may be renamed without a word: an override would never be called then, and a value be set to no effect."""
+    """uvicorn may rename it without notice: an override would then never be called, and a value that is set have no effect."""
     used = of(name, ours) | ({*vars(ours)} if issubclass(ours, theirs) else set())
     assert {each for each in used if not each.startswith("_")} - new <= of("self", theirs) | {*dir(theirs)}

@@ -1,4 +1,4 @@
-"""A run that is killed, by nobody's leave, and gone on with: the weights are those of a run that nothing happened to."""
+"""A training run that is killed and resumed ends with the same weights as one that nothing happened to."""
 
 import json
 import signal
@@ -23,8 +23,8 @@ TASKS = {
 }
 
 
-# `python -c KILLED RUNS`: trains with the line of each [n, line] of the JSON, in a process of its own, which kills itself when it
-# has learned from n batches; prints how they ended.
+# `python -c KILLED RUNS`: for each [n, line] in the JSON, trains with these arguments in a process that kills itself after n
+# batches; prints each exit code.
 KILLED = """
 import json, os, signal, sys
 import torch
@@ -51,7 +51,7 @@ for batches, line in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two channels with a season, and their sum so far."""
+    """Two channels with a season, and the moving average of their sum."""
     rng = np.random.default_rng(0)
     x = np.sin(np.arange(ROWS)[:, None] * [0.26, 0.5]) + 0.1 * rng.standard_normal((ROWS, 2))
     path = tmp_path_factory.mktemp("data") / "table.csv"
@@ -62,7 +62,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, table: Path) -> dict[str, tuple[Path, Path]]:
-    """Of each task a run that was killed, each time in the middle of the next epoch, and one that was not."""
+    """For each task, a run that was killed several times, each time in the middle of the next epoch, and one that was not."""
     made, killed = {}, []
     for task, options in TASKS.items():
         line = ["--data", str(table), *options, *SIZES]
@@ -86,7 +86,7 @@ def loaded(run: Path) -> Checkpoint:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(runs: dict[str, tuple[Path, Path]], task: str) -> None:
-    """SIGKILL asks nobody and saves nothing: what counts is what was written before."""
+    """SIGKILL gives no chance to save: only what was written before counts."""
     killed, whole = runs[task]
     assert loaded(killed).epoch == KILLS
     assert train.main(["--resume", str(killed)]) == 0
@@ -98,7 +98,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(runs: dict[str, 
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its validation loss would be compared with that of the data before."""
+    """Its validation loss would be compared with the loss on the old data."""
     data = tmp_path / "data.csv"
     data.write_text(table.read_text())
     line = ["--data", str(data), *TASKS["a_stream"], *SIZES, "--epochs=1"]

@@ -1,4 +1,4 @@
-"""The overview of runs: what state each is in, how it stands beside the baselines, and what is said of broken ones."""
+"""The overview of runs: each run's state, how it compares with the baselines, and what is reported of broken runs."""
 
 import json
 import math
@@ -24,7 +24,7 @@ Shown = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of every state: finished, stopped, and broken in three ways; not to be written to."""
+    """Runs of every state: finished, stopped, and broken in three ways; do not write to it."""
     folder = tmp_path_factory.mktemp("runs")
     data = regression(folder / "data.csv", rows=100)
     line = ["--data", str(data), "--features=a,b", "--targets=y", "--hidden=4", "--layers=1", "--epochs=2"]
@@ -47,7 +47,7 @@ def all_runs(folder: Path) -> dict[str, kept.Run]:
 
 
 def test_every_run_has_its_state(all_runs: dict[str, kept.Run]) -> None:
-    """A folder is looked at to see what can be exported, what must go on, and what can be thrown away."""
+    """The user looks here for what can be exported, what must be resumed, and what can be deleted."""
     states = {name: run.state for name, run in all_runs.items()}
     assert states == {"finished": "finished", "stopped": "stopped", "cut-short": "broken", "no-json": "broken", "empty": "broken"}
 
@@ -67,7 +67,7 @@ def test_a_broken_run_is_listed_with_the_reason(name: str, reason: str, folder: 
 
 
 def test_a_run_that_is_being_trained_is_running(folder: Path) -> None:
-    """What trains must not be taken for what was stopped, and resumed beside itself."""
+    """A run in training must not be taken for a stopped one and resumed a second time."""
     with presence.held(folder / "stopped"):
         assert kept.read(folder / "stopped").state == "running"
         with pytest.raises(ValueError, match="trained by another process"), presence.held(folder / "stopped"):
@@ -76,7 +76,7 @@ def test_a_run_that_is_being_trained_is_running(folder: Path) -> None:
 
 
 def test_a_run_whose_process_was_killed_is_stopped(folder: Path) -> None:
-    """Nothing has to be cleaned up by hand: the system lets go of what the process held."""
+    """The user need not clean up: the operating system releases the lock of a dead process."""
     code = (
         "import sys; from pathlib import Path; from scripts.overview import presence\n"
         "with presence.held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -91,7 +91,7 @@ def test_a_run_whose_process_was_killed_is_stopped(folder: Path) -> None:
 
 
 def test_the_table_tells_what_the_result_says(folder: Path, capsys: Shown) -> None:
-    """The test score of the run and its best baseline are those that training printed, and JSON holds them in full."""
+    """The run's test score and its best baseline are those that training printed, and the JSON has them in full."""
     assert runs.main([str(folder), "--json", str(folder / "runs.json")]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("finished "))
     result = json.loads((folder / "finished" / "result.json").read_bytes())
@@ -123,7 +123,7 @@ def test_one_run_is_shown_in_full(folder: Path, capsys: Shown) -> None:
 
 
 def test_a_broken_run_is_shown_in_full_too(folder: Path, capsys: Shown) -> None:
-    """What is wrong and which files there are is all that is known of it."""
+    """It shows all that is known: what is wrong, and which files there are."""
     assert runs.main([str(folder / "cut-short")]) == 0
     told = capsys.readouterr().out
     assert "broken" in told
@@ -132,7 +132,7 @@ def test_a_broken_run_is_shown_in_full_too(folder: Path, capsys: Shown) -> None:
 
 @pytest.mark.parametrize("column", [column.name for column in shown.COLUMNS])
 def test_runs_are_sorted_by_any_column(column: str, folder: Path, all_runs: dict[str, kept.Run]) -> None:
-    """Whatever the column: each run stands there once, and those with nothing there come last."""
+    """Each run is listed once, and runs without a value in the column come last."""
     ordered = shown.ordered(list(all_runs.values()), column)
     assert sorted(run.name for run in ordered) == sorted(all_runs)
     texts = [next(each for each in shown.COLUMNS if each.name == column).text(run) for run in ordered]
@@ -142,14 +142,14 @@ def test_runs_are_sorted_by_any_column(column: str, folder: Path, all_runs: dict
 
 
 def test_the_newest_run_comes_last(all_runs: dict[str, kept.Run]) -> None:
-    """The one that was just trained is at the bottom, next to the prompt."""
+    """The run that was just trained is at the bottom, next to the prompt."""
     whens = [run.when for run in shown.ordered(list(all_runs.values()), "when")]
     assert whens == sorted(whens)
 
 
 @pytest.mark.parametrize(("higher", "best"), [(False, "b"), (True, "c")], ids=["less is better", "more is better"])
 def test_the_best_baseline_hangs_on_the_metric(higher: bool, best: str) -> None:
-    """Errors are better small, accuracies large; NaN is the best of nothing, and the model is no baseline."""
+    """Small errors are better, large accuracies are; NaN never wins, and the model is no baseline."""
     rows = (Row("nan", (math.nan,)), Row("b", (1.0,)), Row("c", (2.0,)), Row("model", (0.5,)))
     found = kept.lead(Scores("data", (Metric("m", higher=higher),), rows))
     assert found is not None
@@ -174,13 +174,13 @@ def test_the_best_baseline_hangs_on_the_metric(higher: bool, best: str) -> None:
     ],
 )
 def test_what_is_hardly_apart_is_called_as_good(model: float, baseline: float, higher: bool, verdict: str) -> None:
-    """No verdict may hang on the fifth digit; half of the mistakes are another model, though few are left."""
+    """The fifth digit must not decide; but half as many mistakes make a different model, even if both make few."""
     scores = Scores("the data", (Metric("m", higher=higher),), (Row("x", (baseline,)), Row("the model", (model,))))
     assert scores.warnings() == ([f"The model {verdict}, on the data."] if verdict else [])
 
 
 def test_scores_are_read_as_they_were_written() -> None:
-    """Of what to_dict keeps, nothing is lost; units are known, and that more accuracy is better."""
+    """Nothing that to_dict keeps is lost, such as units, and that more accuracy is better."""
     metrics = Metric("accuracy", higher=True), Metric("log loss"), Metric("RMSE", "deg/s")
     scores = Scores("the test part", metrics, (Row("x", (0.5, 1.0, 3.0)), Row("y", (0.6, 0.9, 2.0))))
     assert Scores.from_dict(scores.to_dict()) == scores
@@ -190,7 +190,7 @@ def test_scores_are_read_as_they_were_written() -> None:
 
 
 def test_a_folder_that_is_none_exits_2(tmp_path: Path, capsys: Shown) -> None:
-    """With the place where runs are, for whoever has not trained yet."""
+    """A user who has not trained yet learns where runs are kept."""
     assert runs.main([str(tmp_path / "nowhere")]) == 2
     assert "is no folder" in capsys.readouterr().err
     assert runs.main([str(tmp_path)]) == 0
@@ -207,7 +207,7 @@ def _curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_shows_every_epoch(tmp_path: Path) -> None:
-    """Training and validation of one metric stand beside each other; written twice, the curves are the same."""
+    """Training and validation of one metric share a chart; an epoch that is written twice is shown once."""
     history = [{"epoch": epoch, "training_loss": 1 / epoch, "validation_loss": 2.0, "validation_rmse": 0.5} for epoch in (1, 2, 3)]
     for _ in range(2):
         with Board(tmp_path) as board:
@@ -219,7 +219,7 @@ def test_tensorboard_shows_every_epoch(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_replaces_what_was_not_saved(tmp_path: Path) -> None:
-    """An epoch that was told and then lost with its process is told again, once."""
+    """An epoch that was shown but lost with its process is replaced when it is trained again."""
     with Board(tmp_path) as board:
         for epoch in (1, 2):
             board.epoch({"epoch": epoch, "training_loss": float(epoch)})
@@ -229,7 +229,7 @@ def test_a_run_that_goes_on_replaces_what_was_not_saved(tmp_path: Path) -> None:
 
 
 def test_a_watched_run_learns_the_same_and_tells_its_history(folder: Path, tmp_path: Path) -> None:
-    """Who listens changes nothing; what is told of an epoch is what the checkpoint keeps of it."""
+    """Watching changes nothing; an epoch is reported exactly as the checkpoint keeps it."""
     alone = problems.checkpoint_of(folder / "finished")
     assert isinstance(alone.config, Config)
     told: list[dict[str, float]] = []
@@ -242,7 +242,7 @@ def test_a_watched_run_learns_the_same_and_tells_its_history(folder: Path, tmp_p
 
 
 def test_what_ends_a_watched_run_does_so_when_its_epoch_is_kept(folder: Path, tmp_path: Path) -> None:
-    """What was learned in it has been paid for, and who goes on begins with the next."""
+    """The epoch's training is not lost, and a resumed run begins with the next one."""
     config = problems.checkpoint_of(folder / "finished").config
     watched = Watched(problems.problem_of(config), lambda _: OverflowError("enough"))
     network, checkpoint = fit.start(watched)
@@ -252,7 +252,7 @@ def test_what_ends_a_watched_run_does_so_when_its_epoch_is_kept(folder: Path, tm
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it() -> None:
-    """What is an extra is missing for most, who need to know only how to get it."""
+    """Most users have not installed the extras, and need to know only how to get them."""
     with pytest.raises(NotInstalled, match=r"--x needs the package no_such_package.*pip install -r requirements/extras\.txt"):
         needed("no_such_package.module", "--x")
     assert needed("json", "--x") is json
