@@ -74,9 +74,9 @@ class Settings(BaseSettings):
     max_padding_waste: float = Field(0.25, ge=0, lt=1, description="share of a batch that may be padding")
     max_queue_delay: float = Field(0.0, ge=0, le=10, description="seconds that a batch which is not full waits for more instances")
     max_queue_size: int = Field(4096, ge=1, description="instances that may wait; an empty queue takes one request of any size")
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body, or of one WebSocket message")
     max_bodies_bytes: int = Field(
-        256 * 2**20, ge=1, description="bytes of all bodies at once, of all workers; each always takes two of the largest"
+        256 * 2**20, ge=1, description="bytes of all bodies and messages at once, of all workers; each takes two of the largest"
     )
     max_head_bytes: int = Field(2**16, ge=4096, le=2**24, description="bytes of one request's head: path and headers")
     max_instances: int = Field(1024, ge=1, description="instances in one request")

@@ -248,13 +248,45 @@ def test_what_waits_takes_room_until_it_is_answered() -> None:
         second.server.data_received(large[: len(large) - LONGEST + FREE + 1])
         assert room.left == LONGEST - FREE - 1
         first.server.data_received(large[: LONGEST // 2])
+        assert room.left == LONGEST - FREE - 1  # it keeps what it had, and nothing of what was refused
         assert (1013).to_bytes(2, "big") in first.heard()[1]
         first.server.connection_lost(None)
         assert room.left == 2 * LONGEST - FREE - 1
         await first.close()
+        second.server.data_received(large[len(large) - LONGEST + FREE + 1 :])  # its first message
+        room.left -= 2_000
+        third = Peer(WebSocket)
+        third.server._ahead = Ahead(room, third.server.conn)
+        await third.open()
+        third.server.data_received(Frame(Opcode.BINARY, bytes(66_000), fin=False).serialize(mask=True))
+        assert room.left == LONGEST - 68_000
+        third.server.data_received(Frame(Opcode.CONT, bytes(3_000), fin=False).serialize(mask=True))
+        assert (1013).to_bytes(2, "big") in third.heard()[1]
+        assert room.left == LONGEST - 2_000  # the parts are dropped
+        room.left += 2_000
+        third.server.connection_lost(None)
+        await third.close()
         second.server.connection_lost(None)
         assert room.left == 2 * LONGEST
         await second.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_goes_on_sending_after_the_end_is_closed_when_there_is_no_room_for_it() -> None:
+    """The close frame has been sent: a second one is an error of the protocol."""
+
+    async def main() -> None:
+        peer = Peer(WebSocket, room=10)
+        await peer.open()
+        await peer.send({"type": "websocket.close", "code": 4422})
+        peer.server.data_received(Frame(Opcode.BINARY, bytes(LONGEST)).serialize(mask=True)[:-1])
+        for _ in range(3):  # turns of the loop
+            await asyncio.sleep(0)
+        assert peer.transport.closed
+        assert peer.terms.room.left == 10
+        peer.server.connection_lost(None)
+        await peer.close()
 
     asyncio.run(main())
 

@@ -53,23 +53,20 @@ class WebSocket(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         """The next message; makes room for another. Uvicorn's own method knows nothing of `_held` and `_ahead`."""
         self._ahead.answered()
-        message = await self.queue.get()
-        self._taken(message)
-        return message
+        return self._taken(await self.queue.get())
 
     def _next_waiting(self) -> Any:
         """The next message, as `receive` would return it, or None if there is none yet."""
         if self.queue.empty():
             return None
-        message = self.queue.get_nowait()
-        self._taken(message)
-        return message
+        return self._taken(self.queue.get_nowait())
 
-    def _taken(self, message: Any) -> None:
+    def _taken(self, message: Any) -> Any:
         self._ahead.take(message)
         if self.read_paused and self.queue.empty():
             self.read_paused = False
             self._read_on()
+        return message
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
@@ -134,7 +131,9 @@ class WebSocket(WebSocketsSansIOProtocol):
                 self.transport.pause_reading()
         if not self._ahead.fit() and not self._ends:
             self._terms.refused(TooManyBytes.code)
-            self.conn.send_close(TRY_AGAIN, "the service has no room left for so many bytes; try again in a moment")
+            self.conn.fail(TRY_AGAIN, "the service has no room left for so many bytes; try again in a moment")
+            self.frames, self.conn.current_size = [], None  # of a message that will not be complete
+            self._ahead.fit()
             self.handle_parser_exception()
         if self._left <= FRAMES - MOST and self._renewal is None:  # not after every message
             self._renewal = self.loop.call_soon(self._renew)
