@@ -196,6 +196,8 @@ def test_octets_are_answered_as_the_same_sequence_in_json(client: httpx.Client) 
         pytest.param(bytes(24), "?return_sequences=maybe", 422, "/return_sequences", id="flag"),
         pytest.param(bytes(24), "?timeout_ms=soon", 422, "/timeout_ms", id="timeout"),
         pytest.param(bytes(24), "?return_states=true", 422, "did you mean return_state?", id="unknown-option"),
+        pytest.param(bytes(24), "?stride=2", 422, "known are: model, version, return_", id="unlike-any-option"),
+        pytest.param(bytes(24), "?instances=2", 422, "unknown member", id="the-body-in-the-query"),
         pytest.param(bytes(24), "?timeout_ms=5000&timeout_ms=9000", 422, "each option once", id="option-twice"),
     ],
 )

@@ -12,6 +12,8 @@ import numpy as np
 
 from app.codecs.plain import Choose, read_state
 from app.codecs.request import (
+    CHUNK_MEMBERS,
+    MEMBERS,
     MOST_VIOLATIONS,
     Limits,
     Options,
@@ -20,6 +22,7 @@ from app.codecs.request import (
     chunk_options_of,
     options_of,
     shown,
+    unknown_members,
     wrong_length,
 )
 from app.errors import InvalidRequest, MalformedBody, Violation
@@ -36,12 +39,7 @@ def decode(
 
     Raises MalformedBody when the size is not a whole number of steps, InvalidRequest, TooLarge, and what `choose` raises.
     """
-    members: dict[str, Any] = {"instances": [body]}
-    for name, text in query:
-        if name in members:
-            raise InvalidRequest.at("", "expected each option once in the query, and the sequence in the body")
-        members[name] = _value(name, text)
-    options = options_of(members)
+    options = options_of({**_options_in(query, MEMBERS), "instances": [body]})
     spec = choose(options.model, options.version)
     check_state_options(spec, given=options.return_state)
     steps = _steps(body, spec, limits)
@@ -56,10 +54,8 @@ def decode_chunk(body: bytes, query: Sequence[tuple[str, str]], limits: Limits, 
     """The chunk in the body of a stream's request; raises MalformedBody, InvalidRequest, TooLarge."""
     if not query:
         return Chunk(_steps(body, spec, limits))
-    members: dict[str, Any] = {name: _value(name, text) for name, text in query}
-    if len(members) < len(query) or "input" in members:
-        raise InvalidRequest.at("", "expected each option once in the query, and the input in the body")
-    return Chunk(_steps(body, spec, limits), **chunk_options_of(members | {"input": body}))
+    options = chunk_options_of({**_options_in(query, CHUNK_MEMBERS), "input": body})
+    return Chunk(_steps(body, spec, limits), **options)
 
 
 def encode(outputs: Sequence[Array], options: Options | Chunk, spec: ModelSpec) -> bytes:
@@ -85,6 +81,18 @@ def _steps(body: bytes, spec: ModelSpec, limits: Limits) -> Array:
         if violations:
             raise InvalidRequest(violations)
     return steps
+
+
+def _options_in(query: Sequence[tuple[str, str]], members: Sequence[str]) -> dict[str, Any]:
+    """The values of the query's parameters, which may be `members` but the first: that is the body. Raises InvalidRequest."""
+    if not query:
+        return {}
+    if unknown := unknown_members((name for name, _ in query), "", members[1:]):
+        raise InvalidRequest(unknown)
+    options = {name: _value(name, text) for name, text in query}
+    if len(options) < len(query):
+        raise InvalidRequest.at("", "expected each option once in the query")
+    return options
 
 
 def _value(name: str, text: str) -> Any:

@@ -141,13 +141,13 @@ def chunk_options_of(members: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def unknown_members(members: Iterable[str], pointer: str, known: tuple[str, ...]) -> list[Violation]:
+def unknown_members(members: Iterable[str], pointer: str, known: Sequence[str]) -> list[Violation]:
     """A violation for each of the first MOST_VIOLATIONS unknown members, with what the client may have meant."""
     unknown = islice((name for name in members if name not in known), MOST_VIOLATIONS)
     return [Violation(f"{pointer}/{escape(name)}", f"unknown member; {_hint(name, known)}") for name in unknown]
 
 
-def _hint(name: str, known: tuple[str, ...]) -> str:
+def _hint(name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name[:MOST_SHOWN], known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
 
