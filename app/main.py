@@ -90,7 +90,12 @@ def create_app(
         tell_default=lambda served: counts.default_missing.set(not served),
     )
     operations = Operations(service, fleet or Fleet())
-    stream_limits = StreamLimits(ttl=settings.stream_ttl, max_streams=settings.max_streams, timeout=settings.request_timeout)
+    stream_limits = StreamLimits(
+        ttl=settings.stream_ttl,
+        max_streams=settings.max_streams,
+        timeout=settings.request_timeout,
+        answers=settings.stream_answers,
+    )
     keeper = Keeper(_store(settings, map_size), stream_limits, counts.streams)
     if map_size is not None:
         keeper.name = "memory"  # shown by `/health` and `/streams`: the store is in a folder that ends with the service

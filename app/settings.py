@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path("data"), description="folder of the embedded store")
     stream_ttl: float = Field(600.0, gt=0, le=LONGEST_TTL, description="idle time of a stream before it expires")
+    stream_answers: int = Field(32, ge=1, le=32, description="answers kept of a stream, for chunks with a number that come again")
     max_streams: int = Field(100_000, ge=1, description="streams at once, of all workers and replicas")
     drain_streams: float = Field(3600.0, ge=0, description="how long streams of an older version go on")
     drain_delay: float = Field(0.0, ge=0, le=3600, description="how long a stopping service takes requests while it is not ready")

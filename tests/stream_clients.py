@@ -95,8 +95,9 @@ class Caller:
     async def say_unheard(self, http: httpx.AsyncClient, address: str, chunks: Sequence[Array]) -> None:
         """Have these chunks done, and abort before their answers are read: `over_http` sends them again."""
         stream = f"/streams/{self.id}"
+        query = f"?seq={len(self.chunks)}"
         self.chunks += chunks
-        async with connect(f"{address.replace('http', 'ws')}{stream}/ws", compression=None) as connection:
+        async with connect(f"{address.replace('http', 'ws')}{stream}/ws{query}", compression=None) as connection:
             for chunk in chunks:
                 await connection.send(chunk.tobytes())
             async with asyncio.timeout(PATIENCE):

@@ -113,13 +113,15 @@ class Reference:
     expires: float
     state: Any = field(default_factory=ZERO.copy)
     chunks: list[tuple[Array, Array]] = field(default_factory=list)  # each with its expected outputs
+    kept: int = 0  # answers of the last chunks: only one after a chunk without a number
 
     @property
     def steps(self) -> int:
         return sum(len(steps) for steps, _ in self.chunks)
 
-    def done(self, steps: Array, now: float) -> Array:
+    def done(self, steps: Array, now: float, *, numbered: bool) -> Array:
         outputs, (self.state,) = NETWORK.equations(steps.astype(np.float64), [self.state])
+        self.kept = min(self.kept + 1, MOST_ANSWERS) if numbered else 1
         self.chunks.append((steps, outputs))
         self.expires = now + self.ttl
         return outputs
@@ -215,11 +217,11 @@ class Machine(RuleBasedStateMachine):
         if known := self.alive(id):
             steps, seq = chunk(length, seed), len(known.chunks)
             answer = self.runner.run(self.ask(process, id, steps, seq if numbered else None))
-            self.check(answer, known.done(steps, self.clock.now), seq=seq + 1, steps=known.steps)
+            self.check(answer, known.done(steps, self.clock.now, numbered=numbered), seq=seq + 1, steps=known.steps)
 
     @rule(id=ids, back=st.integers(1, 4), process=st.integers(0, 1))
     def chunk_again(self, id: str, back: int, process: int) -> None:
-        if (known := self.alive(id)) and back <= min(len(known.chunks), MOST_ANSWERS):
+        if (known := self.alive(id)) and back <= known.kept:
             seq = len(known.chunks) - back
             steps, outputs = known.chunks[seq]
             answer = self.runner.run(self.ask(process, id, steps, seq))
@@ -256,7 +258,7 @@ class Machine(RuleBasedStateMachine):
             mine = [i for i in order if i % 2 == process]
             assert mine == sorted(mine)
         for i in order:
-            outputs = known.done(given[i], self.clock.now)
+            outputs = known.done(given[i], self.clock.now, numbered=False)
             self.check(answers[i], outputs, seq=answers[i].seq, steps=known.steps)
 
     @rule(id=ids, lengths=st.lists(st.integers(1, 100), min_size=2, max_size=6), seed=st.integers(0, 99), back=st.integers(0, 2))
@@ -264,7 +266,7 @@ class Machine(RuleBasedStateMachine):
         """Several chunks over one connection, some of which were done before the previous connection was lost."""
         if (known := self.alive(id)) is None:
             return
-        again = known.chunks[len(known.chunks) - back :] if 0 < back <= len(known.chunks) else []
+        again = known.chunks[len(known.chunks) - back :] if 0 < back <= known.kept else []
         given = [steps for steps, _ in again] + [chunk(length, seed + number) for number, length in enumerate(lengths)]
         begin, got = len(known.chunks) - len(again), []
         while len(got) < len(given):
@@ -272,7 +274,7 @@ class Machine(RuleBasedStateMachine):
             answers, _ = self.runner.run(self.first.predict(id, decoders, Patient(), bookmark=self.bookmarks[0, id]))
             got += [answer for answer, _ in answers]
         for number, (steps, answer) in enumerate(zip(given, got, strict=True)):
-            outputs = again[number][1] if number < len(again) else known.done(steps, self.clock.now)
+            outputs = again[number][1] if number < len(again) else known.done(steps, self.clock.now, numbered=True)
             total = sum(len(each) for each, _ in known.chunks[: begin + number + 1])
             self.check(answer, outputs, seq=begin + number + 1, steps=total)
 
@@ -286,7 +288,7 @@ class Machine(RuleBasedStateMachine):
                 return await asyncio.gather(*(predict(each, id, steps, seq) for each in [*self.services, *self.services]))
 
             answers = self.runner.run(send())
-            outputs = known.done(steps, self.clock.now)
+            outputs = known.done(steps, self.clock.now, numbered=True)
             for answer in answers:
                 self.check(answer, outputs, seq=seq + 1, steps=known.steps)
 
@@ -295,7 +297,7 @@ class Machine(RuleBasedStateMachine):
         """The first chunk replaces whatever is there: a live stream, an expired one or none. With `end` it is also the last."""
         steps, fresh = chunk(length, seed), Reference(LIMITS.ttl, self.clock.now + LIMITS.ttl)
         answer = self.runner.run(self.ask(process, id, steps, begin=self.service.model(), end=end))
-        self.check(answer, fresh.done(steps, self.clock.now), seq=1, steps=length)
+        self.check(answer, fresh.done(steps, self.clock.now, numbered=False), seq=1, steps=length)
         self.reference.pop(id, None)
         if not end:
             self.gone.discard(id)
@@ -313,7 +315,7 @@ class Machine(RuleBasedStateMachine):
         begun = []
         for steps, answer in zip(given, self.runner.run(send()), strict=True):
             begun.append(Reference(LIMITS.ttl, self.clock.now + LIMITS.ttl))
-            self.check(answer, begun[-1].done(steps, self.clock.now), seq=1, steps=len(steps))
+            self.check(answer, begun[-1].done(steps, self.clock.now, numbered=False), seq=1, steps=len(steps))
         stands = self.runner.run(self.first.find(id))
         self.reference[id] = begun[stands.steps - 1]
         self.gone.discard(id)
@@ -323,7 +325,7 @@ class Machine(RuleBasedStateMachine):
         if known := self.alive(id):
             steps = chunk(length, seed)
             answer = self.runner.run(self.ask(process, id, steps, end=True))
-            self.check(answer, known.done(steps, self.clock.now), seq=len(known.chunks), steps=known.steps)
+            self.check(answer, known.done(steps, self.clock.now, numbered=False), seq=len(known.chunks), steps=known.steps)
             del self.reference[id]
             assert self.alive(id) is None
 

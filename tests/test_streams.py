@@ -2,6 +2,7 @@
 
 import multiprocessing
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,11 +51,12 @@ def find(stream: Stream, seq: int | None, steps: Array) -> ChunkAnswer | None:
     return known[0] if known else None
 
 
-def done(lengths: list[int]) -> Stream:
+def done(lengths: list[int], *, numbered: bool = True, most: int = streams.MOST_ANSWERS) -> Stream:
     stream = begun()
-    for seq, length in enumerate(lengths):
-        steps = chunk(length, seq)
-        stream, _ = stream.after(prediction(length, seq), [Chunk(steps)], [digest_of(steps)], now=1001.0 + seq)
+    for number, length in enumerate(lengths):
+        steps = chunk(length, number)
+        chunks, now = [Chunk(steps, number if numbered else None)], 1001.0 + number
+        stream, _ = stream.after(prediction(length, number), chunks, [digest_of(steps)], now, most=most)
     return stream
 
 
@@ -111,6 +113,18 @@ def test_the_answers_that_are_kept_are_bounded_but_the_last_is_kept_however_long
     assert len(last.output) == 100_000
     with pytest.raises(StreamConflict, match="not kept any more"):
         find(long, 0, chunk(5, 0))
+
+
+@pytest.mark.parametrize("options", [{"numbered": False}, {"most": 1}], ids=["not-numbered", "one-is-to-be-kept"])
+def test_only_the_last_answer_is_kept_where_no_more_are_needed(options: dict[str, Any]) -> None:
+    """Every write to the store carries all kept answers, which may be many times as much as the state."""
+    stream = done([3, 4, 5], **options)
+    last = find(stream, 2, chunk(5, 2))
+    assert last is not None
+    np.testing.assert_array_equal(last.output, prediction(5, 2).output)
+    with pytest.raises(StreamConflict, match="not kept any more") as refused:
+        find(stream, 1, chunk(4, 1))
+    assert refused.value.expected == 3
 
 
 @pytest.mark.parametrize("seq", [None, 3])
@@ -182,7 +196,7 @@ def test_every_output_of_a_chunk_is_kept_and_given_again() -> None:
         rng = np.random.default_rng(seq)
         given = tuple(rng.standard_normal(shape).astype(np.float32) for shape in ((2, 2), (length, 3)))
         steps = chunk(length, seq)
-        stream, answers = stream.after(Prediction(given, ()), [Chunk(steps)], [digest_of(steps)], now=1001.0)
+        stream, answers = stream.after(Prediction(given, ()), [Chunk(steps, seq)], [digest_of(steps)], now=1001.0)
         said += answers
     for seq, length in enumerate((3, 1, 5)):
         steps = chunk(length, seq)

@@ -160,7 +160,8 @@ class StreamService:
                     if following == 1:
                         raise
                     following = 1  # a later chunk may have caused it: run the first alone
-        after, answers = stream.after(prediction, first, asked.digests[: len(first)], self.keeper.now())
+        most = self.keeper.limits.answers
+        after, answers = stream.after(prediction, first, asked.digests[: len(first)], self.keeper.now(), most=most)
         return list(zip(answers, first, strict=True)), after
 
     async def _settle(self, asked: _Asked, place: Place, after: Stream, done: int) -> bool:

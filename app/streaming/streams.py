@@ -2,7 +2,8 @@
 
 Owns the format of the record and which chunk is next. Knows nothing of stores, loaded models or clocks: the time is an argument.
 A chunk's number is how many chunks were done before it. The record holds the last answers beside the state, so that a chunk
-that was done lately and is sent again is answered from it.
+that was done lately and is sent again is answered from it: many if chunks are numbered, else only the very last, for who does not
+number chunks cannot send one again.
 """
 
 import os
@@ -21,7 +22,7 @@ from app.manifest import ModelSpec
 from app.tensors import Array, Prediction, State, pack_arrays, state_in, unpack
 
 BEFORE, FORMAT = 2, 3  # format 2 has no weights: its streams stay in it, so that the release that began them can still read them
-MOST_ANSWERS = 32  # kept in the record: a client may have so many chunks in flight
+MOST_ANSWERS = 32  # kept in the record, at most: a client may have so many chunks in flight
 MOST_BYTES = 64 * 2**10  # of the kept answers; the last answer is kept however long it is
 MOST_JOINED = 256  # steps of waiting chunks that run together as one instance
 DIGEST = 8  # bytes
@@ -54,6 +55,7 @@ class StreamLimits:
     ttl: float  # idle time after which a stream expires, unless its client asked for another
     max_streams: int
     timeout: float  # of a chunk, from its arrival
+    answers: int = MOST_ANSWERS  # kept of a stream whose chunks are numbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +160,9 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         return known, following
 
     def after(
-        self, prediction: Prediction, chunks: Sequence[Chunk], digests: Sequence[bytes], now: float
+        self, prediction: Prediction, chunks: Sequence[Chunk], digests: Sequence[bytes], now: float, *, most: int = MOST_ANSWERS
     ) -> tuple[Self, list[ChunkAnswer]]:
-        """The stream after one or more chunks that ran as one instance, and the answer to each of them."""
+        """The stream after one or more chunks that ran as one instance, and the answer to each of them. `most`: answers to keep."""
         parts = [prediction.outputs] if len(chunks) == 1 else _parted(prediction.outputs, _ends(chunks)[:-1])
         done = [
             b"".join((digest, _STEPS.pack(len(chunk.steps)), pack_arrays(outputs)))
@@ -168,8 +170,9 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         ]
         done.reverse()
         answers, sizes = b"".join((*done, self.answers)), (*map(len, done), *self.sizes)
-        if len(answers) > MOST_BYTES or len(sizes) > MOST_ANSWERS:
-            fitting = sum(size <= MOST_BYTES for size in accumulate(sizes[:MOST_ANSWERS]))
+        most = 1 if chunks[-1].seq is None else most
+        if len(answers) > MOST_BYTES or len(sizes) > most:
+            fitting = sum(size <= MOST_BYTES for size in accumulate(sizes[:most]))
             sizes = sizes[: max(1, fitting)]
             answers = answers[: sum(sizes)]
         stream = type(self)(
