@@ -142,6 +142,48 @@ def test_a_stream_is_shown_listed_forked_and_ended(client: httpx.Client) -> None
         assert "There is no stream" in problem(client.get(f"/streams/{id}"), 404)["detail"]
 
 
+def test_a_sensor_that_starts_again_goes_on_with_its_stream(server: Server, client: httpx.Client) -> None:
+    """It need not know whether the service still has its stream: it asks for the same each time."""
+    asked, steps = {"id": "pump-1", "resume": True, "ttl_seconds": 30}, signal_of(20)
+    first = client.post("/streams", json=asked)
+    assert (first.status_code, first.headers["location"], first.json()["seq"]) == (201, "/streams/pump-1", 0)
+    begun = client.post("/streams/pump-1/predict", json={"input": steps[:5].tolist()}).json()["predictions"]
+    again = client.post("/streams", json={**asked, "model": "gyro-denoiser", "version": "1"})
+    assert (again.status_code, again.headers["location"]) == (200, "/streams/pump-1")
+    assert again.json() == client.get("/streams/pump-1").json()
+    for other in ({"model": "gyro-denoiser", "version": "2"}, {"model": "another"}):
+        refused = problem(client.post("/streams", json={**asked, **other}), 409)
+        assert refused["detail"] == "There is a stream pump-1 already, and it is one of gyro-denoiser version 1."
+    with websocket(server, "/streams/ws?id=pump-1&resume=true") as connection:
+        assert connection.response is not None
+        assert connection.response.headers["Recurve-Seq"] == "1"
+        connection.send(steps[5:].tobytes())
+        rest = said(connection.recv(timeout=10))
+    np.testing.assert_allclose(np.concatenate([begun, rest]), whole(client, steps), rtol=1e-5, atol=1e-4)
+    assert client.delete("/streams/pump-1").status_code == 204
+    with websocket(server, "/streams/ws?id=pump-1&resume=true") as connection:
+        assert connection.response is not None
+        assert connection.response.headers["Recurve-Seq"] == "0"
+
+
+def test_a_stream_that_has_expired_begins_anew_where_it_would_be_resumed(client: httpx.Client) -> None:
+    id = begin(client, ttl_seconds=0.2)
+    client.post(f"/streams/{id}/predict", json={"input": [[1] * 6]}).raise_for_status()
+    while client.get(f"/streams/{id}").status_code == 200:
+        pass
+    anew = client.post("/streams", json={"id": id, "resume": True})
+    assert (anew.status_code, anew.json()["seq"]) == (201, 0)
+
+
+def test_of_those_who_resume_a_stream_at_once_one_begins_it(server: Server) -> None:
+    def ask(round: int) -> int:
+        return httpx.post(f"{server.url}/streams", json={"id": f"shared-{round}", "resume": True}).status_code
+
+    for round in range(10):
+        with ThreadPoolExecutor(8) as callers:
+            assert sorted(callers.map(ask, [round] * 8)) == [200] * 7 + [201]
+
+
 def test_a_chunk_that_comes_again_gets_its_answer_again(client: httpx.Client) -> None:
     """The state does not change: what follows is as if the chunk had come once."""
     id, steps = begin(client), signal_of(30)
@@ -243,6 +285,8 @@ def test_what_a_query_holds_that_is_not_known_ends_no_stream(client: httpx.Clien
         ("/streams", {"idd": "a"}, "/idd: unknown member; did you mean id?"),
         ("/streams", {"id": "a b"}, "/id: expected 1 to 128 letters, digits, dots, dashes and underscores, "),
         ("/streams", {"id": 3}, "/id: expected a string, got 3"),
+        ("/streams", {"resume": True}, "/id: resume goes on with the stream of an id, and none is given"),
+        ("/streams", {"resume": "perhaps", "id": "a"}, "/resume: expected true or false, got 'perhaps'"),
         ("/streams", {"ttl_seconds": "soon"}, "/ttl_seconds: expected a number, got 'soon'"),
         ("/streams", {"ttl_seconds": 0}, "/ttl_seconds: expected a number above 0, got 0"),
         ("/streams", {"ttl_seconds": 1e9}, "/ttl_seconds: expected a number up to 2592000, got 1000000000.0"),
@@ -472,9 +516,10 @@ def test_streams_that_find_no_room_are_counted(repository: Path) -> None:
     """The alert is built on this count."""
     flags = ("--workers", "1", "--stream-store", "memory", "--max-streams", "1")
     with serve(repository, *flags) as server, httpx.Client(base_url=server.url) as client:
-        begin(client)
+        begin(client, id="kept")
         for _ in range(2):
             assert problem(client.post("/streams"), 503)["type"].endswith("too-many-streams")
+        assert client.post("/streams", json={"id": "kept", "resume": True}).status_code == 200
         counted = [line for line in client.get("/metrics").text.splitlines() if line.startswith("recurve_refused_total")]
     assert counted == ['recurve_refused_total{reason="too-many-streams"} 2.0']
 

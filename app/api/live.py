@@ -92,7 +92,7 @@ class Live:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             if scope["path"] == NEW:
                 options: schemas.Attach = (opening := schemas.read(schemas.Open, query))
-                stream = await self._opening.create(opening)
+                stream, _ = await self._opening.open(opening)
             else:
                 options = schemas.read(schemas.Attach, query)
                 stream = await self._streams.find(scope["path"].split("/")[2])

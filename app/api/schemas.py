@@ -117,6 +117,7 @@ class Begin(BaseModel):
     model: Annotated[str | None, Field(description="the default model when absent")] = None
     version: Annotated[str | None, Field(description="the newest ready version when absent")] = None
     id: Id = None
+    resume: Annotated[bool, Field(description="true: go on with the stream of this id, if it is alive")] = False
     state: Annotated[str | None, Field(description="a state token to start from; zeros when absent")] = None
     ttl_seconds: Annotated[float | None, Field(gt=0, le=LONGEST_TTL, description="idle time after which it expires")] = None
 

@@ -3,6 +3,7 @@
 Owns how a stream is shown. Its chunks are chunks.py's and live.py's. Knows nothing of how streams are stored.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from app.api import chunks, responses, schemas
 from app.api.bodies import Bodies, check_json, content, misplaced
 from app.api.chunks import Chunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
-from app.errors import InvalidRequest, MalformedBody, UpgradeRequired
+from app.errors import InvalidRequest, MalformedBody, StreamConflict, StreamExpired, StreamNotFound, UpgradeRequired
 from app.service import Service
 from app.streaming.service import StreamService
 from app.streaming.streams import Stream
@@ -46,7 +47,19 @@ class Streams:
             raise MalformedBody(f"The body is not valid JSON: {error}.") from None
         return {} if said is None else said
 
-    async def create(self, begin: schemas.Begin) -> Stream:
+    async def open(self, asked: schemas.Begin) -> tuple[Stream, bool]:
+        """The stream, and whether it is new: with `resume` it may be one that was begun before."""
+        if not asked.resume:
+            return await self._begin(asked), True
+        if asked.id is None:
+            raise InvalidRequest.at("/id", "resume goes on with the stream of an id, and none is given")
+        while True:
+            with suppress(StreamNotFound, StreamExpired):
+                return _of_this_model(await self.streams.find(asked.id), asked), False
+            with suppress(StreamConflict):  # another client has just begun it
+                return await self._begin(asked), True
+
+    async def _begin(self, begin: schemas.Begin) -> Stream:
         spec = self._service.model(begin.model, begin.version).spec
         try:
             state = None if begin.state is None else self._tokens.decode(begin.state, spec)
@@ -68,12 +81,20 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         summary="Begin a stream",
         status_code=201,
         response_model=schemas.Stream,
-        responses={201: BEGUN, **responses.problems(400, 401, 404, 409, 413, 415, 422, 503)},
+        responses={
+            200: {"model": schemas.Stream, "description": "with `resume`: the stream was there already", **BEGUN},
+            201: BEGUN,
+            **responses.problems(400, 401, 404, 409, 413, 415, 422, 503),
+        },
         openapi_extra={"requestBody": {"content": content("Begin")}},
     )
     async def begin(request: Request) -> JSONResponse:
-        """The service keeps its state. Everything in the body may be left out, and so may the body."""
-        return _created(await streams.create(schemas.read(schemas.Begin, await streams.body(request))))
+        """The service keeps its state. Everything in the body may be left out, and so may the body.
+
+        With `resume` a stream of this `id` that is alive goes on as it is, and only where there is none one is begun.
+        """
+        stream, new = await streams.open(schemas.read(schemas.Begin, await streams.body(request)))
+        return _placed(stream, status=201 if new else 200)
 
     @routes.get(
         "",
@@ -140,7 +161,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
     async def fork(id: str, request: Request) -> JSONResponse:
         """Both go on from here, each on its own; the new one counts from 0."""
         asked = schemas.read(schemas.Fork, await streams.body(request))
-        return _created(await service.fork(id, new=asked.id, ttl=asked.ttl_seconds))
+        return _placed(await service.fork(id, new=asked.id, ttl=asked.ttl_seconds))
 
     @routes.post(
         chunks.PATH.removeprefix("/streams"),
@@ -172,8 +193,17 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
     return routes
 
 
-def _created(stream: Stream) -> JSONResponse:
-    return JSONResponse(_shown(stream), status_code=201, headers={"Location": f"/streams/{stream.id}"})
+def _of_this_model(stream: Stream, asked: schemas.Begin) -> Stream:
+    """The stream itself; raises StreamConflict when it is of another model or version than the one that was asked for."""
+    for wanted, has in ((asked.model, stream.model), (asked.version, stream.version)):
+        if wanted not in (None, has):
+            detail = f"There is a stream {stream.id} already, and it is one of {stream.model} version {stream.version}."
+            raise StreamConflict(detail)
+    return stream
+
+
+def _placed(stream: Stream, *, status: int = 201) -> JSONResponse:
+    return JSONResponse(_shown(stream), status_code=status, headers={"Location": f"/streams/{stream.id}"})
 
 
 def _shown(stream: Stream, token: str | None = None) -> dict[str, Any]:
