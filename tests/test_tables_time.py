@@ -51,6 +51,9 @@ def seconds_of(dataset: Dataset) -> list[float]:
         "%m/%d/%Y %I:%M:%S %p",
         "%m/%d/%Y %I:%M %p",
         "%d-%b-%Y %H:%M:%S",
+        "%d %B %Y %H:%M:%S",
+        "%b %-d, %Y %H:%M:%S",
+        "%B-%d-%Y %H:%M",
         "%-m/%-d/%Y %-H:%M",
     ],
 )
@@ -271,7 +274,30 @@ def test_times_with_too_few_digits_are_recognised(tmp_path: Path) -> None:
 def test_a_row_a_month_is_even(tmp_path: Path) -> None:
     """February is shorter, but no row is missing."""
     cells = [f"{year}-{month:02d}" for year in range(1949, 1953) for month in range(1, 13)]
-    assert read(write_times(tmp_path, cells, "Month"), time="Month").period == pytest.approx(30.5 * 86400, rel=0.02)
+    dataset = read(write_times(tmp_path, cells, "Month"), time="Month")
+    assert dataset.period == pytest.approx(30.5 * 86400, rel=0.02)
+    assert noted(dataset, "time in `Month`, one row a month.")
+
+
+MONTHS = [datetime(year, month, 1, tzinfo=UTC) for year in range(1995, 2000) for month in range(1, 13)]
+
+
+@pytest.mark.parametrize("form", ["%Y-%b", "%Y %b", "%b %Y", "%B-%Y", "%b %-d %Y", "%b-%d-%Y", "%-d-%b-%Y"])
+def test_months_with_names_are_months(tmp_path: Path, form: str) -> None:
+    """Statistical offices write `1977-Jan`, `Jan 1977` or `Jan 1 1977`: without the time no season is found, and no gap."""
+    dataset = read(write_times(tmp_path, [month.strftime(form) for month in MONTHS], "Month"))
+    assert noted(dataset, "The time is taken from `Month`")
+    assert seconds_of(dataset) == [(month - MONTHS[0]).total_seconds() for month in MONTHS]
+
+
+@pytest.mark.parametrize("form", ["{} Q{}", "{}Q{}", "{}-Q{}", "{}q{}"])
+def test_quarters_are_quarters(tmp_path: Path, form: str) -> None:
+    """A quarter begins with its first day, as a month does."""
+    quarters = MONTHS[::3]
+    dataset = read(write_times(tmp_path, [form.format(each.year, each.month // 3 + 1) for each in quarters], "period"))
+    assert noted(dataset, "The time is taken from `period`")
+    assert seconds_of(dataset) == [(each - quarters[0]).total_seconds() for each in quarters]
+    assert noted(dataset, "time in `period`, one row a quarter.")
 
 
 def test_years_are_years(tmp_path: Path) -> None:

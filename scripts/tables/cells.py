@@ -24,7 +24,15 @@ _BOOLEANS = ("true", "false")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+|\d+)([eE][+-]?\d+)?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(,\d{3})+(\.\d+)?|(\.\d{3})+(,\d+)?|([' \u00a0\u202f\u2019]\d{3})+([.,]\d+)?)")
-_DATE = r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}-\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[- /][A-Za-z]{3}[- /]\d{4}|\d{8}(?=T))"
+MONTH = (  # in English; Polars reads these and, other than Python, no "Sept"
+    r"(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?|oct(?:ober)?|nov(?:ember)?"
+    r"|dec(?:ember)?)"
+)
+_DATE = (
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}-\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[- /][A-Za-z]{3}[- /]\d{4}|\d{8}(?=T)"
+    rf"|\d{{1,2}}[- /]{MONTH}[- /]\d{{4}}|{MONTH}[- ]\d{{1,2}}(, ?|[- ])\d{{4}}|\d{{4}}[- ]{MONTH}|{MONTH}[- ]\d{{4}}"
+    r"|\d{4}[- ]?[Qq][1-4])"
+)
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
 _TIME = re.compile(_DATE + r"([T ,]+(" + _CLOCK + r"|\d{6}) ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?)?")
 _ONLY_CLOCK = re.compile(_CLOCK + r"|\d{1,2}\.\d{2}\.\d{2}")

@@ -24,7 +24,8 @@ _COUNTED = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanosec
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{2})\.(\d{2})")  # a time of day beside a column of dates
 _LONGEST = 9.2e9  # seconds that fit into 64 bits of nanoseconds
 _FORMATS = (
-    "Times may be ISO 8601 (2020-01-31 12:00:00), DD.MM.YYYY HH:MM:SS, DD/MM/YYYY, MM/DD/YYYY, seconds, or an epoch in s, ms, µs"
+    "Times may be ISO 8601 (2020-01-31 12:00:00), DD.MM.YYYY HH:MM:SS, DD/MM/YYYY, MM/DD/YYYY, with the English name of a month (31"
+    " Jan 2020, Jan 31, 2020), a month (2020-01, Jan 2020), a quarter (2020 Q1), seconds, or an epoch in s, ms, µs"
     f" or ns, of the years {dates.YEARS[0]} to {dates.YEARS[1]}."
 )
 

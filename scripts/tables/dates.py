@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from scripts.tables.cells import MONTH
+
 YEARS = (1678, 2261)  # in which every moment fits into 64 bits of nanoseconds
 _AMBIGUOUS = "{first}{sep}{second}"
 _REST = (
@@ -18,11 +20,18 @@ _REST = (
 _DATES = (
     (re.compile(r"\d{4}(?P<sep>[-/.])\d{1,2}(?P=sep)\d{1,2}" + _REST), "%Y{sep}%m{sep}%d"),
     (re.compile(r"\d{1,2}(?P<sep>[-/.])\d{1,2}(?P=sep)\d{4}" + _REST), _AMBIGUOUS + "{sep}%Y"),
-    (re.compile(r"\d{1,2}(?P<sep>[- /])[A-Za-z]{3}(?P=sep)\d{4}" + _REST), "%d{sep}%b{sep}%Y"),
+    (re.compile(r"\d{1,2}(?P<sep>[- /])[A-Za-z]{3,9}(?P=sep)\d{4}" + _REST), "%d{sep}%B{sep}%Y"),
     (re.compile(r"\d{8}(?P<sep>)(?=T|$)" + _REST), "%Y%m%d"),
     (re.compile(r"\d{14}(?P<sep>)(?P<gap>)(?P<clock>)(?P<second>)(?P<fraction>)(?P<half>)(?P<packed>)(?P<zone>)"), "%Y%m%d%H%M%S"),
 )
-_MONTH = re.compile(r"\d{4}-\d{2}")
+# Dates that tell the first day of a month or of a quarter, or the month before the day; and how they are read: as one of `_DATES`
+_WHOLE = (
+    (r"^(\d{4}-\d{2})$", "${1}-01"),
+    *((rf"^(\d{{4}})[- ]?[Qq]{quarter}$", f"${{1}}-{3 * quarter - 2:02}-01") for quarter in (1, 2, 3, 4)),
+    (rf"^(\d{{4}})[- ]({MONTH})$", "1 ${2} ${1}"),
+    (rf"^({MONTH})[- ](\d{{4}})$", "1 ${1} ${2}"),
+    (rf"^({MONTH})[- ](\d{{1,2}})(?:, ?|[- ])(\d{{4}})\b", "${2} ${1} ${3}"),
+)
 _UTC = r"(Z|UTC|GMT|[+-]00(:?00)?)$"
 _EVEN = 1.2  # the longest step divided by the shortest, up to which steps count as even: months do
 _ROUNDS = 8  # formats that one column may mix
@@ -70,20 +79,26 @@ def parse(texts: pl.Series) -> Dates:
 
 
 def _shape(text: str) -> tuple[re.Match[str] | None, str]:
-    if _MONTH.fullmatch(text):
-        text += "-01"
+    text = str(_whole(pl.Series([text]))[0])
     for pattern, template in _DATES:
         if match := pattern.fullmatch(text):
             return match, template
     return None, ""
 
 
+def _whole(texts: pl.Series) -> pl.Series:
+    """The texts, with those in a format of `_WHOLE` as dates of day, month and year."""
+    for pattern, date in _WHOLE:
+        texts = texts.str.replace(pattern, date)
+    return texts
+
+
 def _parsed(texts: pl.Series, match: re.Match[str], template: str, order: str) -> pl.Series:
     """All texts that have the format of the match, in nanoseconds; null where they have another."""
     first, second = ("%m", "%d") if order == "month first" else ("%d", "%m")
     form = template.format(first=first, second=second, sep=match["sep"])
-    if _MONTH.fullmatch(str(texts[0])):
-        texts = texts + "-01"
+    if _whole(texts[:1])[0] != texts[0]:
+        texts = _whole(texts)
     if not (match["clock"] or match["packed"]):
         if form == "%Y%m%d%H%M%S":
             return _instants(texts, form)

@@ -11,6 +11,8 @@ import numpy as np
 
 NANOSECONDS = 1_000_000_000
 _ALIKE = 24  # characters that two notes of one kind have in common at their beginning
+# Days between rows: the least and the most, as the median of calendar steps comes out
+_CALENDAR = (((30.2, 31), "one row a month"), ((90, 92), "one row a quarter"), ((365, 366), "one row a year"))
 _UNITS = ((86_400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
@@ -73,7 +75,10 @@ def axis(span: float) -> tuple[float, str]:
 
 
 def every(period: float) -> str:
-    """How often rows come: `one row an hour`, `one row every 20 ms (50 Hz)`."""
+    """How often rows come: `one row an hour`, `one row a month`, `one row every 20 ms (50 Hz)`."""
+    for (least, most), words in _CALENDAR:
+        if least <= period / 86_400.0 <= most:
+            return words
     for size, noun in _UNITS:
         if abs(period - size) < 1e-6 * size:
             return f"one row {'an' if noun == 'hour' else 'a'} {noun}"
