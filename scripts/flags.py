@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from scripts.gyro.config import Config as GyroConfig
 from scripts.gyro.sensor import PARTS
-from scripts.series.config import Channels, Normalise
+from scripts.series.config import SEGMENT, Channels, Normalise, segment_of
 from scripts.series.config import Config as SeriesConfig
 from scripts.tables.recording import Irregular, Missing, Task
 from scripts.training.config import Precision, RunConfig
@@ -56,11 +56,7 @@ def add_options(parser: ArgumentParser) -> None:
 
     data = add("your own data (--data; otherwise a gyroscope is simulated)")
     data.add_argument("--data", nargs="+", metavar="FILE", help="CSV and its kin, gzipped too, or Parquet; files or globs")
-    data.add_argument(
-        "--task",
-        choices=get_args(Task),
-        help="what is learned (with --targets alone regress, else forecast)",
-    )
+    data.add_argument("--task", choices=get_args(Task), help="what is learned (with --targets alone regress, else forecast)")
     data.add_argument("--time", metavar="COLUMN", help="the column of time (found by name, if there is one)")
     data.add_argument(
         "--features", type=names, metavar="A,B", help="columns that are read (all numeric ones that are nothing else)"
@@ -81,7 +77,7 @@ def add_options(parser: ArgumentParser) -> None:
     forecast = add("a forecast")
     forecast.add_argument("--context", type=int, help=_of("rows that are read", "context"))
     forecast.add_argument("--horizon", type=int, help=_of("rows that are predicted", "horizon"))
-    forecast.add_argument("--segment", type=int, help=_of("rows that are one step of the recurrence", "segment"))
+    forecast.add_argument("--segment", type=int, help="rows that are one step of the recurrence (24, or what divides the context)")
     forecast.add_argument("--channels", choices=get_args(Channels), help=_of("a network for each, or one for all", "channels"))
     forecast.add_argument("--normalise", choices=get_args(Normalise), help=_of("what is taken off each window", "normalise"))
     forecast.add_argument("--season", type=int, help="rows of a season, for the baseline (a day, a week or a year; else 24)")
@@ -124,6 +120,7 @@ def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
     if foreign := sorted(given.keys() & others):
         raise ValueError(f"{_flags(foreign)}: {told}, and the task is {values['task']}")
     values.setdefault("name", _name_of(values["data"][0], values["task"]))
+    values.setdefault("segment", segment_of(values.get("context", SEGMENT), SEGMENT))
     return SeriesConfig(**values)
 
 

@@ -66,7 +66,10 @@ def test_a_cell_for_each_layer_says_how_many_there_are() -> None:
             "--data a.csv --context 100 --segment 24",
             "segment must divide the context of 100 rows, got 24: --segment 20 would do, or",
         ),
-        ("--data a.csv --context 20000", "--segment 20 would do, or --context 19992; both need recordings that are longer"),
+        (
+            "--data a.csv --context 20000 --segment 24",
+            "--segment 20 would do, or --context 19992; both need recordings that are longer",
+        ),
         ("--data a.csv --quantiles 0.9,0.1", "quantiles must rise"),
         ("--config nowhere.toml", "nowhere.toml cannot be read"),
     ],
@@ -75,6 +78,14 @@ def test_what_cannot_be_is_told(line: str, says: str) -> None:
     """The error comes before anything is read or written."""
     with pytest.raises(ValueError, match=says):
         config_of(line)
+
+
+@pytest.mark.parametrize(("context", "segment"), [(336, 24), (48, 24), (12, 12), (36, 18), (100, 20), (7, 7), (29, 1)])
+def test_the_segment_follows_the_context_that_is_asked_for(context: int, segment: int) -> None:
+    """Whoever asks for a year of months, `--context 12`, need not know of segments."""
+    config = config_of(f"--data a.csv --context {context}")
+    assert isinstance(config, SeriesConfig)
+    assert (config.context, config.segment) == (context, segment)
 
 
 @pytest.mark.parametrize(

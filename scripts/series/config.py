@@ -12,7 +12,13 @@ from scripts.training.config import RunConfig
 Channels = Literal["independent", "joint"]
 Normalise = Literal["last", "instance", "none"]
 
+SEGMENT = 24  # rows that are one step of the recurrence of a forecast, if they divide its context
 WARM_UP = 4096  # rows that a stream takes before its answers count, if there are so many
+
+
+def segment_of(context: int, most: int) -> int:
+    """The longest segment, up to `most` rows, that divides the context."""
+    return next((each for each in range(min(most, context), 0, -1) if not context % each), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Config(RunConfig):
     # the framing of a forecast
     context: int = 336
     horizon: int = 96
-    segment: int = 24  # rows that are one step of the recurrence; divides the context
+    segment: int = SEGMENT  # rows that are one step of the recurrence; divides the context
     channels: Channels = "independent"
     normalise: Normalise = "last"
     season: int = 0  # rows, for the seasonal-naive baseline; 0: see framing.season_of
@@ -56,7 +62,7 @@ class Config(RunConfig):
             raise ValueError(f"split must be three numbers or dates, TRAIN,VAL,TEST, got {','.join(self.split)!r}")
         if self.task == "forecast" and self.context % self.segment:
             fits = max(1, self.context // self.segment) * self.segment
-            divides = next(each for each in range(min(self.segment, self.context), 0, -1) if not self.context % each)
+            divides = segment_of(self.context, self.segment)
             raise ValueError(
                 f"segment must divide the context of {self.context} rows, got {self.segment}: --segment {divides} would do, or"
                 f" --context {fits}; both need recordings that are longer than the context"
