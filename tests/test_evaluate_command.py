@@ -322,6 +322,16 @@ def test_windows_over_what_was_filled_in_are_not_scored(world: Namespace, tmp_pa
     assert [row["date"] for row in rows if row["date"] and not row["load"]] == [date]
 
 
+def test_only_the_test_part_must_be_long_enough_for_its_test(world: Namespace, tmp_path: Path) -> None:
+    """Nothing is trained: how short the training part is does not matter, and nobody can shorten the model's context."""
+    lines = world.files["hours"].read_text().splitlines(keepends=True)
+    short = tmp_path / "few.csv"
+    short.write_text("".join(lines[:121]))
+    line = [str(world.model_dir / "forecast" / "1"), "--data", str(short), "--part", "test", "--split", "0.1,0.3,0.6"]
+    told, _ = ran(line, tmp_path, "short")
+    assert told["data"].endswith("windows")
+
+
 @pytest.mark.parametrize("part", ["all", "test"])
 def test_rows_of_training_are_warned_of(part: str, world: Namespace, capsys: Shown) -> None:
     """Any model is good on data that it has learned by heart."""
@@ -560,7 +570,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
     line: str, code: int, says: str, world: Namespace, tmp_path: Path, capsys: Shown
 ) -> None:
     """The exit status is 2 if other arguments would work and 1 if something failed; there is never a traceback."""
-    short, others = tmp_path / "short.csv", tmp_path / "others.csv"
+    short, others = tmp_path / "few.csv", tmp_path / "others.csv"
     short.write_text("".join(world.files["hours"].read_text().splitlines(keepends=True)[:40]))
     others.write_text(world.files["classes"].read_text().replace("rise", "wave"))
     names = {"models": world.model_dir, "url": world.url, "folder": world.folder, "signal": world.files["regress"]}

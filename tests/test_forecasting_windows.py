@@ -81,7 +81,7 @@ def test_no_row_of_validation_or_test_is_in_training() -> None:
 
 def test_a_part_without_a_window_is_an_error_that_says_how_long_it_must_be() -> None:
     """The user can shorten the horizon or context only if told how many rows are needed."""
-    says = "The training part has no window: a forecast of 3 rows from 5 needs 8 rows.*At most --context 4 fits"
+    says = "The training part has no window: a forecast of 3 rows from 5 needs 8 rows of one recording, and its longest has 7"
     with pytest.raises(DataError, match=says):
         windows(recording(0, 7), recording(0, 6))
     with pytest.raises(DataError, match="its longest has 0"):

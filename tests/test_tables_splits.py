@@ -1,5 +1,6 @@
 """Roles and parts: the role of each column, the rows of training, validation and test, and that no row is in two of them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scripts.forecasting.windows import Windows
 from scripts.tables.dealing import deal
 from scripts.tables.recording import DataError, Dataset
 from tests.tables import everything, hourly, names, noted, read, rows_of, table, write
@@ -102,6 +104,38 @@ def test_parts_too_short_to_predict_in_are_an_error(tmp_path: Path) -> None:
         DataError, match=r"The training part has 60 rows, in pieces of no more than the 80 rows that a prediction reads"
     ):
         read(write_rows(tmp_path), split=("0.6", "0.2", "0.2"), lead=80)
+
+
+@pytest.mark.parametrize(
+    ("rows", "context", "horizon", "says"),
+    [
+        (144, 336, 96, r"training part has 100 rows, too few for a forecast of 96 rows from 336\. --context 36 --horizon 11 would"),
+        (144, 48, 96, r"training part has 100 rows, too few for a forecast of 96 rows from 48\. --context 36 --horizon 11 would"),
+        (144, 60, 24, r"validation part has 22 rows, too few for a forecast of 24 rows from 60\. --context 36 --horizon 11 would"),
+        (60, 336, 1, r"training part has 42 rows, too few for a forecast of 1 row from 336\. --context 20 --horizon 1 would"),
+        (16, 336, 96, r"training part has 11 rows, .* --context 5 --horizon 1 would"),
+        (4, 336, 96, r"too few for a forecast of 96 rows from 336\. Choose another window or another --split, or give more data"),
+    ],
+)
+def test_the_window_that_would_fit_fits(tmp_path: Path, rows: int, context: int, horizon: int, says: str) -> None:
+    """Ten years of months are too few for the usual window, and nobody should have to try what is not."""
+    path = write_rows(tmp_path, rows)
+    with pytest.raises(DataError, match=says) as refused:
+        read(path, lead=context, horizon=horizon)
+    if found := re.search(r"--context (\d+) --horizon (\d+)", str(refused.value)):
+        context, horizon = map(int, found.groups())
+        dataset = read(path, lead=context, horizon=horizon)
+        for each in (dataset.training, dataset.validation, dataset.test):
+            assert len(Windows(each, context=context, horizon=horizon, part="any")) >= 1
+
+
+def test_a_part_with_pieces_is_told_by_its_longest(tmp_path: Path) -> None:
+    """A hundred rows of ten machines hold no window of twenty."""
+    paths = [write_rows(tmp_path, 20, f"run{k}.csv") for k in range(5)]
+    with pytest.raises(
+        DataError, match=r"has 70 rows in pieces of no more than 14, too few for a forecast of 4 rows from 16\. --context 6"
+    ):
+        read(*paths, lead=16, horizon=4)
 
 
 def test_each_recording_is_cut_by_itself(tmp_path: Path) -> None:

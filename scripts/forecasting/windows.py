@@ -42,10 +42,9 @@ class Windows:
             )
         if not len(self._begins):
             longest = max((len(recording.features) for recording in recordings), default=0)
-            fits = f" At most --context {longest - horizon} fits." if part == "training" and longest > horizon else ""
             raise DataError(
                 f"The {part} part has no window: a forecast of {horizon} rows from {context} needs {context + horizon} rows of one "
-                f"recording, and its longest has {longest}. Give more data or another split, or a smaller context or horizon.{fits}"
+                f"recording, and its longest has {longest}. Give more data or another split, or a smaller context or horizon."
             )
         self._features = _joined([recording.features for recording in recordings])
         self._targets = _joined([recording.targets for recording in recordings])

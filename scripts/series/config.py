@@ -91,4 +91,5 @@ class Config(RunConfig):
             irregular=self.irregular,
             period=self.period,
             lead=lead,
+            horizon=self.horizon if self.task == "forecast" else 0,
         )

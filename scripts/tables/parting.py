@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.tables import room
 from scripts.tables.borders import limits
 from scripts.tables.recording import DataError, Recording
 from scripts.tables.splits import PARTS, Split, check_filled
@@ -35,33 +36,38 @@ def whole(tracks: Sequence[Track], places: Places) -> tuple[Recording, ...]:
 
 
 def part(
-    tracks: Sequence[Track], places: Places, split: Split, *, lead: int, needed: int, judged: Sequence[str] = PARTS
+    tracks: Sequence[Track],
+    places: Places,
+    split: Split,
+    *,
+    lead: int,
+    needed: int,
+    horizon: int = 0,
+    judged: Sequence[str] = PARTS,
 ) -> tuple[Parts, list[str]]:
     """The three parts, cut at the tracks' borders, and notes on where each of them lies; DataError if one has no usable row.
 
     split: what the borders were made from. lead: rows before the validation and the test part that may be read. needed: rows
-    that every prediction reads before its own. judged: the parts that need some truth.
+    that every prediction reads before its own. horizon: rows that each of them tells, where every part must have room for one.
+    judged: the parts that need some truth.
     """
     tracks = [track for track in tracks if track.spans]
     parts: list[tuple[Recording, ...]] = []
     notes: list[str] = []
-    for index, name in enumerate(PARTS):
-        inside = [limits(track, index) for track in tracks]
-        pieces = [
-            _recording(track, common, places, lead=min(lead, common[0] - span[0]) if index else 0)
-            for track, limit in zip(tracks, inside, strict=True)
-            for span in track.spans
-            if (common := (max(span[0], limit[0]), min(span[1], limit[1])))[0] < common[1]
-        ]
+    borders = [[limits(track, index) for track in tracks] for index in range(len(PARTS))]
+    every = [_pieces(tracks, inside, places, lead=lead if index else 0) for index, inside in enumerate(borders)]
+    if horizon:
+        room.check(every, context=needed, horizon=horizon)
+    for index, (name, inside, pieces) in enumerate(zip(PARTS, borders, every, strict=True)):
         long = [piece for piece in pieces if len(piece.features) > needed]
         # nothing is learned from training pieces without truth; in validation and test such pieces are at least read
         parts.append(tuple(piece for piece in long if index or needed or name not in judged or piece.told().any()))
         rows, told = _rows(parts[-1]), _told(parts[-1])
         short, silent = _rows(pieces) - _rows(long), _rows(long) - rows
-        if short and not rows:
+        if short and not rows and name in judged:
             raise DataError(
                 f"The {name} part has {count(short, 'row')}, in pieces of no more than the {needed:,} rows that a prediction"
-                f" reads: choose a shorter --context, {_ELSE}"
+                f" reads: choose {_ELSE}"
             )
         if short:
             notes.append(
@@ -77,7 +83,7 @@ def part(
             notes.append(f"{count(silent, 'row')} of the {name} part left out: in pieces without any truth.")
         if rows:
             notes.append(_lies(name, tracks, inside, parts[-1], "" if needed or told == rows else f", {told:,} with a truth,"))
-    check_filled([len(each) for each in parts], tracks, split)
+    check_filled([len(each) if name in judged else 1 for each, name in zip(parts, PARTS, strict=True)], tracks, split)
     if not needed and (read := max(each.lead for each in (*parts[1], *parts[2]))):
         notes.append(
             f"Scored as streams that run already: in each recording up to {count(read, 'row')} before the validation and the test"
@@ -87,6 +93,16 @@ def part(
     if beyond:
         notes.append(f"{count(beyond, 'row')} after the test part not used.")
     return (parts[0], parts[1], parts[2]), notes
+
+
+def _pieces(tracks: Sequence[Track], inside: Sequence[Span], places: Places, *, lead: int) -> list[Recording]:
+    """Every unbroken piece of one part, with up to `lead` rows before it; inside: the rows of the part in each of the tracks."""
+    return [
+        _recording(track, common, places, lead=min(lead, common[0] - span[0]))
+        for track, limit in zip(tracks, inside, strict=True)
+        for span in track.spans
+        if (common := (max(span[0], limit[0]), min(span[1], limit[1])))[0] < common[1]
+    ]
 
 
 def _rows(recordings: Sequence[Recording]) -> int:

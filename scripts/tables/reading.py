@@ -39,7 +39,7 @@ def load(wanted: Wanted) -> Dataset:
     if wanted.task == "denoise":
         notes.append(pair(gathered.features, gathered.targets))
     lead = 0 if cleaned.label_per_recording else wanted.lead  # before a recording that is dealt out whole there is no earlier part
-    parts, said = part(cleaned.tracks, gathered.places, split, lead=lead, needed=wanted.needed)
+    parts, said = part(cleaned.tracks, gathered.places, split, lead=lead, needed=wanted.needed, horizon=wanted.horizon)
     notes += [*cleaned.done, *said, *_still(parts[0], gathered.features), *_unseen(parts, gathered)]
     if wanted.task == "regress":
         notes += [*_switches(parts[0], gathered.targets), *_given_away(parts[0], gathered)]

@@ -39,6 +39,7 @@ class Wanted:
     irregular: Irregular = "error"  # rows that are not evenly spaced in time
     period: float = 0.0  # seconds between rows after resampling; 0: the median of what was found
     lead: int = 0  # rows before their own that validation and test may read
+    horizon: int = 0  # rows that a forecast tells, where windows are drawn from what is read
 
     @property
     def needed(self) -> int:
