@@ -300,6 +300,39 @@ def test_quarters_are_quarters(tmp_path: Path, form: str) -> None:
     assert noted(dataset, "time in `period`, one row a quarter.")
 
 
+def by_calendar(months: int, *, day: int) -> list[datetime]:
+    """Sixty times so many months apart, on this day of the month or, if it is 0, on its last."""
+    begins = [datetime(1990 + k * months // 12, k * months % 12 + 1, 1, tzinfo=UTC) for k in range(61)]
+    return [begin + timedelta(days=day - 1) for begin in (begins[1:] if day == 0 and months == 1 else begins[:60])]
+
+
+@pytest.mark.parametrize(("months", "words"), [(1, "month"), (3, "quarter"), (12, "year")])
+@pytest.mark.parametrize("day", [1, 15, 0], ids=["first", "fifteenth", "last"])
+def test_a_missing_month_is_drawn_in_its_place(tmp_path: Path, months: int, words: str, day: int) -> None:
+    """Months are of 28 to 31 days: on a grid of 31 days each row would be mixed with the next, more with every year."""
+    stamps = by_calendar(months, day=day)
+    cells = [stamp.strftime("%Y-%m-%d") for stamp in stamps]
+    values = [k * k % 97 for k in range(60)]
+    path = write(tmp_path, table({"date": cells[:20] + cells[21:], "a": values[:20] + values[21:]}))
+    with pytest.raises(DataError, match=rf"there is one row a {words}, but 1 gap \(1 row missing\); first at data\.csv, row 22"):
+        read(path)
+    dataset = read(path, irregular="resample")
+    assert noted(dataset, f"Resampled to one row a {words}: 59 rows became 60.")
+    assert seconds_of(dataset) == [(stamp - stamps[0]).total_seconds() for stamp in stamps]
+    expected = [*values[:20], (values[19] + values[21]) / 2, *values[21:]]
+    np.testing.assert_array_equal(everything(dataset)[:, 0], np.float32(expected))
+
+
+def test_months_on_a_grid_of_days_are_told_as_days(tmp_path: Path) -> None:
+    """Who asks for 30 days gets them; so does who has rows on no fixed day."""
+    cells = [stamp.strftime("%Y-%m-%d") for stamp in by_calendar(1, day=1)]
+    dataset = read(write_times(tmp_path, cells), irregular="resample", period=30 * 86400.0)
+    assert noted(dataset, "Resampled to one row every 30 days")
+    odd = [stamp.strftime("%Y-%m-%d") for k, stamp in enumerate(by_calendar(1, day=3)) if k != 20]
+    odd[5] = odd[5][:-2] + "08"
+    assert noted(read(write_times(tmp_path, odd), irregular="resample"), "Resampled to one row every 31 days")
+
+
 def test_years_are_years(tmp_path: Path) -> None:
     """1700 must not be read as a number of seconds."""
     dataset = read(write_times(tmp_path, list(range(1700, 1760)), "Year"), time="Year")

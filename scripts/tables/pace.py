@@ -4,13 +4,14 @@ Owns the measuring, the refusal and the sentences about it. Knows nothing of how
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scripts.tables.mixed import groups, namers
+from scripts.tables.months import Months
 from scripts.tables.recording import DataError, Wanted
-from scripts.tables.resampling import resample
+from scripts.tables.resampling import Resampled, resample
 from scripts.tables.tracks import Track
 from scripts.tables.wording import NANOSECONDS, count, every, few, seconds
 
@@ -18,6 +19,7 @@ TOLERANCE = 0.05  # of the period; below, rows count as even
 _NOTICED = 1e-3  # of the period; below, nothing is said
 _MIXED = 0.1  # of the steps; where more are uneven, the rows may be of several recordings
 _DAY = 86_400 * NANOSECONDS
+_MONTH = 2_629_746 * NANOSECONDS  # a twelfth of the year; any length would do
 _CHOICES = (
     "Choose with --irregular: `keep` takes the rows as they follow each other, `resample` interpolates them onto an even grid"
     " (and cuts the recording at long gaps)."
@@ -49,7 +51,9 @@ def measure(track: Track) -> Pace | None:
     assert period > 0
     if steps.min() >= 28 * _DAY - _DAY // 24 and steps.max() <= 31 * _DAY + _DAY // 24:
         return Pace(period / NANOSECONDS, 0, 0, 0, -1, 0.0)  # one row a month counts as even
-    ratio = steps / period
+    months = Months.of(track)
+    apart = steps if months is None else np.diff(months.counted)
+    ratio = apart / np.median(apart)
     gap = ratio > 1.5
     off = np.abs(ratio - 1)
     uneven = (off > TOLERANCE) & ~gap
@@ -140,14 +144,27 @@ def _trouble(track: Track, pace: Pace, usual: float) -> str:
     )
 
 
+def _by_months(track: Track, months: Months, truth: Sequence[int]) -> Resampled:
+    """A recording whose rows come by the calendar, with a row in each of its months, quarters or years."""
+    apart = max(int(np.median(np.diff(months.counted))), 1)
+    period = apart * _MONTH / NANOSECONDS
+    done = resample(replace(track, nanoseconds=months.counted * _MONTH), period, period, truth)
+    assert done.track.nanoseconds is not None
+    return replace(done, track=replace(done.track, nanoseconds=months.nanoseconds(done.track.nanoseconds // _MONTH)))
+
+
 def _resampled(tracks: Sequence[Track], period: float, usual: float, truth: Sequence[int], notes: list[str]) -> list[Track]:
-    done = [resample(track, period, usual, truth) for track in tracks]
+    months = [Months.of(track) for track in tracks] if abs(period - usual) <= 1e-6 * usual else [None] * len(tracks)
+    done = [
+        resample(track, period, usual, truth) if own is None else _by_months(track, own, truth)
+        for track, own in zip(tracks, months, strict=True)
+    ]
     before, after = sum(map(len, tracks)), sum(len(each.track) for each in done)
     labels = "" if all(track.labels is None for track in tracks) else "; labels are those of the nearer row"
     nearest = f"; one of truth in the nearest, up to {seconds(period / 2)} before or after" if truth or labels else ""
     notes.append(
-        f"Resampled to {every(period)}: {count(before, 'row')} became {after:,}. Numbers lie on straight lines between the two rows"
-        f" around them, so that a row tells something of the next one that was measured{labels}."
+        f"Resampled to {every(period, days=None in months)}: {count(before, 'row')} became {after:,}. Numbers lie on straight lines"
+        f" between the two rows around them, so that a row tells something of the next one that was measured{labels}."
         f" A value whose neighbours are missing stands in the next row, less than {seconds(period)} later{nearest}."
     )
     if period < (1 - TOLERANCE) * usual:

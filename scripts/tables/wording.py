@@ -74,9 +74,9 @@ def axis(span: float) -> tuple[float, str]:
     return size, f"{noun}s"
 
 
-def every(period: float) -> str:
-    """How often rows come: `one row an hour`, `one row a month`, `one row every 20 ms (50 Hz)`."""
-    for (least, most), words in _CALENDAR:
+def every(period: float, *, days: bool = False) -> str:
+    """How often rows come: `one row an hour`, `one row a month`, `one row every 20 ms (50 Hz)`; days: `one row every 31 days`."""
+    for (least, most), words in () if days else _CALENDAR:
         if least <= period / 86_400.0 <= most:
             return words
     for size, noun in _UNITS:
