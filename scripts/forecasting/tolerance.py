@@ -10,7 +10,7 @@ import numpy as np
 from app.manifest import Tolerance
 from app.tensors import Instance
 from scripts.forecasting.network import Network
-from scripts.training.tolerance import Array, nudged, tolerance
+from scripts.training.tolerance import DRAWS, Array, nudged, tolerance
 
 SEED = 37
 ROUNDINGS = 16
@@ -25,7 +25,8 @@ def _answers(network: Network, instances: Sequence[Instance]) -> Iterator[tuple[
     rng = np.random.default_rng(SEED)
     for instance in instances:
         steps = instance.steps.astype(np.float64)
-        moved = network.equations(nudged(rng, steps, np.abs(network.normal.centred(steps))))
-        size = float(network.terms(steps).max())
-        for answer, other in zip(network.equations(steps), moved, strict=True):
-            yield size, answer, other
+        size, answers = float(network.terms(steps).max()), [*network.equations(steps)]
+        for _ in range(DRAWS):
+            moved = network.equations(nudged(rng, steps, np.abs(network.normal.centred(steps))))
+            for answer, other in zip(answers, moved, strict=True):
+                yield size, answer, other

@@ -11,30 +11,32 @@ from app.manifest import Tolerance
 from app.tensors import Instance
 from scripts.streaming.linear import FAR
 from scripts.streaming.network import NEAR, Network
-from scripts.training.tolerance import Array, nudged, tolerance
+from scripts.training.tolerance import DRAWS, Array, nudged, tolerance
 
 SEED = 31
 ROUNDINGS = 32
 
 
-def tolerance_of(network: Network, instances: Sequence[Instance]) -> Tolerance:
+def tolerance_of(network: Network, instances: Sequence[Instance], *, seed: int = SEED) -> Tolerance:
     """The tolerance that these instances, which all have states, need."""
-    return tolerance(_answers(network, instances), roundings=ROUNDINGS)
+    return tolerance(_answers(network, instances, seed), roundings=ROUNDINGS)
 
 
-def _answers(network: Network, instances: Sequence[Instance]) -> Iterator[tuple[float, Array, Array]]:
-    """For the output and the final states of each instance: the size of the terms, the answer, and the one to nudged inputs."""
-    rng = np.random.default_rng(SEED)
+def _answers(network: Network, instances: Sequence[Instance], seed: int) -> Iterator[tuple[float, Array, Array]]:
+    """For the output and the final states of each instance: the size of the terms, the answer, and those to nudged inputs."""
+    rng = np.random.default_rng(seed)
     scale = network.scale.cpu().double().numpy()
     for instance in instances:
         steps = instance.steps.astype(np.float64)
         state = tuple(array.astype(np.float64) for array in instance.state or ())
-        near = nudged(rng, steps, scale * np.maximum(1.0, np.abs(network.scaled(steps))))
         output, end = network.equations(steps, state)
-        output_moved, end_moved = network.equations(near, tuple(nudged(rng, array, 1.0) for array in state))
-        yield _terms(network, steps, state), output, output_moved
-        for array, moved in zip(end, end_moved, strict=True):
-            yield float(np.abs(array).max()), array, moved
+        terms, sizes = _terms(network, steps, state), scale * np.maximum(1.0, np.abs(network.scaled(steps)))
+        for _ in range(DRAWS):
+            near = nudged(rng, steps, sizes)
+            output_moved, end_moved = network.equations(near, tuple(nudged(rng, array, 1.0) for array in state))
+            yield terms, output, output_moved
+            for array, moved in zip(end, end_moved, strict=True):
+                yield float(np.abs(array).max()), array, moved
 
 
 def _terms(network: Network, steps: Array, state: tuple[Array, ...]) -> float:

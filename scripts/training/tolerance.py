@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 LAST_BIT = 2.0**-23
 TINY = float(np.finfo(np.float32).tiny)  # smaller numbers have fewer digits or, on some processors, are 0: the least tolerance
 RELATIVE = 4 * LAST_BIT  # of a number: its last sum is rounded, and so is that of the number it is compared with
+DRAWS = 8  # of the last bits of the inputs: a single one may miss what the network amplifies most, by ten times
 MARGIN = 8  # times the change that the last bit of the inputs makes
 MOST = 1e-4  # of the terms: a network that amplifies the last bit more cannot be told from a defective one
 
