@@ -129,6 +129,18 @@ def test_the_window_that_would_fit_fits(tmp_path: Path, rows: int, context: int,
             assert len(Windows(each, context=context, horizon=horizon, part="any")) >= 1
 
 
+def test_recordings_in_one_file_without_times_are_warned_of(tmp_path: Path) -> None:
+    """Windows would reach from one recording into the next, and nothing else would say so."""
+    values = [k * k % 97 for k in range(60)]
+    runs = [f"run {k // 12}" for k in range(60)]
+    path = write(tmp_path, table({"run": runs, "state": ["on", "off", "off"] * 20, "unit": ["V"] * 60, "a": values}))
+    told = "Warning: all rows of data.csv are taken as one recording, and `run` holds one name after another"
+    assert noted(read(path), told, "add --group run.")
+    assert not noted(read(path, group="run"), "one name after another")
+    timed = write(tmp_path, table({"date": hourly(60), "run": runs, "a": values}), "timed.csv")
+    assert not noted(read(timed), "one name after another")
+
+
 def test_a_part_with_pieces_is_told_by_its_longest(tmp_path: Path) -> None:
     """A hundred rows of ten machines hold no window of twenty."""
     paths = [write_rows(tmp_path, 20, f"run{k}.csv") for k in range(5)]

@@ -1,11 +1,15 @@
-"""Guesses why times repeat or go back: a clock was put back, or one file holds several recordings.
+"""Guesses why times repeat or go back: a clock was put back, or one file holds several recordings; and the latter without times.
 
-Owns the two patterns and the advice. Knows nothing of what is done about such rows.
+Owns the patterns and the advice. Knows nothing of what is done about such rows.
 """
+
+from collections.abc import Collection
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.tables.sheet import Sheet
 from scripts.tables.tracks import Track
 from scripts.tables.wording import NANOSECONDS, listed
 
@@ -50,3 +54,19 @@ def namers(track: Track) -> list[str]:
     """Text columns whose values repeat, as a machine's name does."""
     texts = [each for each in track.sheet.fields.values() if each.kind == "text" and len(set(each.head)) < max(2, len(each.head))]
     return [each.name for each in sorted(texts, key=lambda each: -len(set(each.head)))]
+
+
+def blocks(sheet: Sheet, taken: Collection[str]) -> list[str]:
+    """A note on free columns of text that hold one name after another, each in several rows: without times nothing else tells."""
+    found = []
+    for field in sheet.fields.values():
+        names = [name for name, _ in groupby(field.head)]
+        if field.kind == "text" and field.name not in taken and 2 <= len(names) == len(set(names)) <= len(field.head) / 2:
+            found.append(field.name)
+    if not found:
+        return []
+    hold = "holds" if len(found) == 1 else "hold"
+    return [
+        f"Warning: all rows of {sheet.label} are taken as one recording, and {listed(found)} {hold} one name after another, each in"
+        f" rows that follow each other: if these are recordings, add --group {found[0]}."
+    ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from scripts.tables.cells import is_grouped
 from scripts.tables.columns import grouped
+from scripts.tables.mixed import blocks
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.sheet import Field, Sheet
 from scripts.tables.time_column import find_clock, find_time, unread
@@ -50,7 +51,7 @@ def choose(wanted: Wanted, sheets: Sequence[Sheet]) -> Roles:
         else:
             time = ""
     elif not time:
-        notes += unread(first, taken)
+        notes += [*unread(first, taken), *([] if group else blocks(first, taken))]
     elif clock:
         notes.append(f"`{time}` holds days: the time of day is taken from `{clock}`.")
     _check_targets(wanted, targets, first, {time, clock, group, *features})
