@@ -233,7 +233,9 @@ def test_the_time_is_found_where_nobody_named_it(tmp_path: Path, columns: dict[s
 def test_a_column_that_is_called_a_time_and_is_none_is_noted(tmp_path: Path) -> None:
     """Gaps in it are not noticed, and nothing else says so."""
     path = write(tmp_path, table({"time": [f"2020-01-01T{k:02d}" for k in range(20)], "a": [k * k % 7 for k in range(20)]}))
-    assert noted(read(path), "`time` is not read as a time, since it holds '2020-01-01T00': rows are taken as even.")
+    assert noted(
+        read(path), "`time` is not read as a time, since it holds '2020-01-01T00': rows are taken as even. Written as 2020-01-31"
+    )
 
 
 def test_a_clock_beside_a_column_of_days_is_used(tmp_path: Path) -> None:
@@ -277,6 +279,18 @@ def test_a_row_a_month_is_even(tmp_path: Path) -> None:
     dataset = read(write_times(tmp_path, cells, "Month"), time="Month")
     assert dataset.period == pytest.approx(30.5 * 86400, rel=0.02)
     assert noted(dataset, "time in `Month`, one row a month.")
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
+def test_a_working_day_of_each_month_is_even(tmp_path: Path, order: int) -> None:
+    """Prices are often of a month's last trading day, 26 to 33 days after the one before."""
+    days = [datetime(2005, 1, 1, tzinfo=UTC) + timedelta(days=k) for k in range(3652)]
+    found = {(day.year, day.month): day for day in days[::-order] if day.weekday() < 5}
+    cells = sorted(day.strftime("%Y-%m-%d") for day in found.values())
+    assert len(cells) == 120
+    assert noted(read(write_times(tmp_path, cells)), "one row a month.")
+    with pytest.raises(DataError, match="1 gap"):
+        read(write_times(tmp_path, cells[:30] + cells[31:]))
 
 
 MONTHS = [datetime(year, month, 1, tzinfo=UTC) for year in range(1995, 2000) for month in range(1, 13)]

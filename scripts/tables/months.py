@@ -44,3 +44,11 @@ class Months:
         ends = (months + 1).astype("datetime64[ns]")
         moments = ends - self.after if self.last else np.minimum(months + self.before, ends - _DAY + self.before % _DAY)
         return np.asarray(moments.astype(np.int64))
+
+
+def one_in_each(track: Track) -> bool:
+    """Whether each month from the first to the last has one row, on whatever day."""
+    if track.nanoseconds is None or not track.dated:
+        return False
+    months = track.nanoseconds.astype("datetime64[ns]").astype("datetime64[M]").astype(np.int64)
+    return bool((np.diff(months) == 1).all())

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.tables.mixed import groups, namers
-from scripts.tables.months import Months
+from scripts.tables.months import Months, one_in_each
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.resampling import Resampled, resample
 from scripts.tables.tracks import Track
@@ -19,6 +20,7 @@ TOLERANCE = 0.05  # of the period; below, rows count as even
 _NOTICED = 1e-3  # of the period; below, nothing is said
 _MIXED = 0.1  # of the steps; where more are uneven, the rows may be of several recordings
 _DAY = 86_400 * NANOSECONDS
+_WORKING = (26, 35)  # days from the first or last working day of a month to that of the next
 _MONTH = 2_629_746 * NANOSECONDS  # a twelfth of the year; any length would do
 _CHOICES = (
     "Choose with --irregular: `keep` takes the rows as they follow each other, `resample` interpolates them onto an even grid"
@@ -49,8 +51,8 @@ def measure(track: Track) -> Pace | None:
     steps = np.diff(track.nanoseconds)
     period = float(np.median(steps))
     assert period > 0
-    if steps.min() >= 28 * _DAY - _DAY // 24 and steps.max() <= 31 * _DAY + _DAY // 24:
-        return Pace(period / NANOSECONDS, 0, 0, 0, -1, 0.0)  # one row a month counts as even
+    if _is_monthly(track, steps):
+        return Pace(period / NANOSECONDS, 0, 0, 0, -1, 0.0)
     months = Months.of(track)
     apart = steps if months is None else np.diff(months.counted)
     ratio = apart / np.median(apart)
@@ -66,6 +68,14 @@ def measure(track: Track) -> Pace | None:
         first=int(wrong.argmax()) + 1 if wrong.any() else -1,
         jitter=float(off[~wrong].max(initial=0.0)),
     )
+
+
+def _is_monthly(track: Track, steps: NDArray[np.int64]) -> bool:
+    """Whether there is one row a month, which counts as even: months as long as they are, or one row in each, on its last working
+    day for example."""
+    if steps.min() >= 28 * _DAY - _DAY // 24 and steps.max() <= 31 * _DAY + _DAY // 24:
+        return True
+    return steps.min() >= _WORKING[0] * _DAY and steps.max() <= _WORKING[1] * _DAY and one_in_each(track)
 
 
 def usual_period(tracks: Sequence[Track]) -> float | None:

@@ -60,6 +60,7 @@ def unread(sheet: Sheet, taken: set[str]) -> list[str]:
     found = [each for each in sheet.fields.values() if each.name not in taken and each.kind == "text" and _is_named(each.name)]
     return [
         f"`{each.name}` is not read as a time, since it holds {next(filter(None, each.head))!r}: rows are taken as even."
+        " Written as 2020-01-31 or 2020-01-31 12:00:00 it would be."
         for each in found
     ]
 
