@@ -479,6 +479,15 @@ def test_small_jitter_is_a_note_and_large_jitter_an_error(tmp_path: Path) -> Non
     assert noted(dataset, "They are kept as they are")
 
 
+@pytest.mark.parametrize(("rate", "told"), [(64, "15.625 ms (64 Hz)"), (60, "16.6667 ms (60 Hz)")])
+def test_rates_of_times_in_whole_milliseconds_are_the_true_ones(tmp_path: Path, rate: int, told: str) -> None:
+    """Steps of 15 and 16 ms are 64 Hz in rounded times, not an uneven 62.5 Hz."""
+    times = [f"1970-01-01 00:00:{round(1000 * k / rate) / 1000:06.3f}" for k in range(10 * rate + 1)]
+    dataset = read(write_times(tmp_path, times))
+    assert dataset.period == pytest.approx(1 / rate, rel=1e-3)
+    assert noted(dataset, f"one row every {told}")
+
+
 def test_many_uneven_recordings_are_summed_up(tmp_path: Path) -> None:
     """Thirty notes of one kind would hide the one of another kind."""
     names_ = [f"M{machine}" for machine in range(9) for _ in range(20)]

@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scripts.tables.mixed import groups, namers
-from scripts.tables.months import Months, one_in_each
+from scripts.tables.months import Months
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.resampling import Resampled, resample
+from scripts.tables.steps import GAP, TOLERANCE, is_monthly, usual_step
 from scripts.tables.tracks import Track
 from scripts.tables.wording import NANOSECONDS, count, every, few, seconds
 
-TOLERANCE = 0.05  # of the period; below, rows count as even
 _NOTICED = 1e-3  # of the period; below, nothing is said
 _MIXED = 0.1  # of the steps; where more are uneven, the rows may be of several recordings
-_DAY = 86_400 * NANOSECONDS
-_WORKING = (26, 35)  # days from the first or last working day of a month to that of the next
 _MONTH = 2_629_746 * NANOSECONDS  # a twelfth of the year; any length would do
 _CHOICES = (
     "Choose with --irregular: `keep` takes the rows as they follow each other, `resample` interpolates them onto an even grid"
@@ -32,7 +29,7 @@ _CHOICES = (
 class Pace:
     """The spacing of one recording's rows. The index of a step is that of the row after it."""
 
-    period: float  # seconds; the median
+    period: float  # seconds; see steps.usual_step
     gaps: int  # steps across missing rows
     absent: int  # missing rows
     uneven: int  # other steps that are off by more than the tolerance
@@ -49,14 +46,13 @@ def measure(track: Track) -> Pace | None:
     if track.nanoseconds is None or len(track) < 2:
         return None
     steps = np.diff(track.nanoseconds)
-    period = float(np.median(steps))
+    period = usual_step(steps)
     assert period > 0
-    if _is_monthly(track, steps):
+    if is_monthly(track, steps):
         return Pace(period / NANOSECONDS, 0, 0, 0, -1, 0.0)
     months = Months.of(track)
-    apart = steps if months is None else np.diff(months.counted)
-    ratio = apart / np.median(apart)
-    gap = ratio > 1.5
+    ratio = steps / period if months is None else np.diff(months.counted) / np.median(np.diff(months.counted))
+    gap = ratio > GAP
     off = np.abs(ratio - 1)
     uneven = (off > TOLERANCE) & ~gap
     wrong = gap | uneven
@@ -70,25 +66,17 @@ def measure(track: Track) -> Pace | None:
     )
 
 
-def _is_monthly(track: Track, steps: NDArray[np.int64]) -> bool:
-    """Whether there is one row a month, which counts as even: months as long as they are, or one row in each, on its last working
-    day for example."""
-    if steps.min() >= 28 * _DAY - _DAY // 24 and steps.max() <= 31 * _DAY + _DAY // 24:
-        return True
-    return steps.min() >= _WORKING[0] * _DAY and steps.max() <= _WORKING[1] * _DAY and one_in_each(track)
-
-
 def usual_period(tracks: Sequence[Track]) -> float | None:
-    """The median of the recordings' median steps, in seconds, also if times fall; None if there are no times.
+    """The median of the recordings' usual steps, in seconds, also if times fall; None if there are no times.
 
     If recordings are split, it is the training part's: later rows must not influence the grid that training is resampled to.
     """
     times = [each.nanoseconds for each in tracks if each.nanoseconds is not None]
     first = [each.nanoseconds[: each.borders[0]] for each in tracks if each.nanoseconds is not None and each.borders]
     for some in (first, times):
-        steps = [np.median(np.diff(each)) for each in some if len(each) > 1]
+        steps = [usual_step(np.abs(np.diff(each))) for each in some if len(each) > 1]
         if steps:
-            return abs(float(np.median(steps))) / NANOSECONDS
+            return float(np.median(steps)) / NANOSECONDS
     return None
 
 
