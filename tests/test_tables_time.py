@@ -216,12 +216,13 @@ def test_a_missing_time_is_named(tmp_path: Path, cells: list[Any]) -> None:
         ({"a": VALUES, "When": hourly(40)}, "When"),
         ({"stamp": hourly(40), "Time": hourly(40)}, "Time"),
         ({"timestamp": range(40), "a": VALUES}, "timestamp"),
+        ({"month": ["Jan 2020"] * 20 + ["Feb 2020"] * 20, "t": range(40), "a": VALUES}, "t"),
         ({"T": [20 - k for k in range(40)], "a": VALUES}, ""),
         ({"t": [k % 7 for k in range(40)], "a": VALUES}, ""),
         ({"T (degC)": range(40), "a": VALUES}, ""),
         ({"lifetime": range(40), "a": VALUES}, ""),
     ],
-    ids=["dates", "usual-name", "counter", "temperature", "no-order", "degrees", "another-word"],
+    ids=["dates", "usual-name", "counter", "beside-its-month", "temperature", "no-order", "degrees", "another-word"],
 )
 def test_the_time_is_found_where_nobody_named_it(tmp_path: Path, columns: dict[str, Any], found: str) -> None:
     """Name and content decide; a note says which column is used, and a temperature is not taken for the time."""

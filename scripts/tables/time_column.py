@@ -41,8 +41,9 @@ _FORWARD = 0.98  # share of the steps that go forward in a column of plain numbe
 
 
 def find_time(sheet: Sheet, taken: set[str], group: str = "") -> str:
-    """The column's name, or an empty one: dates with a usual name, then dates, then numbers or times of day with a usual name.
+    """The column's name, or an empty one: dates with a usual name, then other dates, numbers or times of day with a usual name.
 
+    Other dates that repeat from row to row, as the month beside a clock does, come after the numbers.
     group: the column that tells recordings apart; numbers may begin anew in each.
     """
     free = [each for each in sheet.fields.values() if each.name not in taken]
@@ -52,7 +53,8 @@ def find_time(sheet: Sheet, taken: set[str], group: str = "") -> str:
     numbers = [each for each in free if each.kind == "number" and _is_named(each.name) and _unit_fits(each)]
     rising = [each for each in numbers if _rises(each.head, groups, comma=sheet.comma)]
     clocks = [each for each in free if each.kind == "clock" and _is_named(each.name)]
-    return next((each.name for each in (*named, *dates, *rising, *clocks)), "")
+    single = [each for each in dates if all(one != other for one, other in pairwise(each.head))]
+    return next((each.name for each in (*named, *single, *rising, *dates, *clocks)), "")
 
 
 def unread(sheet: Sheet, taken: set[str]) -> list[str]:
