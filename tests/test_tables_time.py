@@ -282,6 +282,16 @@ def test_a_row_a_month_is_even(tmp_path: Path) -> None:
     assert noted(dataset, "time in `Month`, one row a month.")
 
 
+def test_a_week_of_working_days_is_told(tmp_path: Path) -> None:
+    """Of daily rows a season is 7 rows: without weekends that is no week."""
+    days = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=k) for k in range(70)]
+    cells = [day.strftime("%Y-%m-%d") for day in days if day.weekday() < 5]
+    told = "Rows are of 5 days of the week: --season 5 repeats the week before."
+    assert noted(read(write_times(tmp_path, cells), irregular="keep"), told)
+    every = [day.strftime("%Y-%m-%d") for day in days if day.day != 20]
+    assert not noted(read(write_times(tmp_path, every), irregular="keep"), "days of the week")
+
+
 @pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
 def test_a_working_day_of_each_month_is_even(tmp_path: Path, order: int) -> None:
     """Prices are often of a month's last trading day, 26 to 33 days after the one before."""

@@ -12,7 +12,7 @@ from scripts.tables.mixed import groups, namers
 from scripts.tables.months import Months
 from scripts.tables.recording import DataError, Wanted
 from scripts.tables.resampling import Resampled, resample
-from scripts.tables.steps import GAP, TOLERANCE, is_monthly, usual_step
+from scripts.tables.steps import GAP, TOLERANCE, is_monthly, usual_step, working_days
 from scripts.tables.tracks import Track
 from scripts.tables.wording import NANOSECONDS, count, every, few, seconds
 
@@ -117,6 +117,8 @@ def settle(tracks: Sequence[Track], wanted: Wanted, truth: Sequence[int]) -> tup
             " or leave out --period."
         )
     notes += few(f"{text} They are kept as they are." for text in said)
+    if wanted.task == "forecast" and (days := working_days(tracks, usual)):
+        notes.append(f"Rows are of {days} days of the week: --season {days} repeats the week before.")
     worst = max((pace.jitter for _, pace in found), default=0.0)
     if worst > _NOTICED:
         notes.append(f"Times waver by up to {worst:.1%} of the period: the rows are taken as even.")

@@ -3,6 +3,8 @@
 Owns what even means. Knows nothing of what is done about steps that are not.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,3 +40,12 @@ def is_monthly(track: Track, steps: NDArray[np.int64]) -> bool:
     if steps.min() >= 28 * _DAY - _DAY // 24 and steps.max() <= 31 * _DAY + _DAY // 24:
         return True
     return steps.min() >= _WORKING[0] * _DAY and steps.max() <= _WORKING[1] * _DAY and one_in_each(track)
+
+
+def working_days(tracks: Sequence[Track], period: float) -> int:
+    """On how many days of the week there are daily rows; 0 where it is all seven or one, or rows are not daily."""
+    if abs(period * NANOSECONDS - _DAY) > TOLERANCE * _DAY:
+        return 0
+    times = [track.nanoseconds for track in tracks if track.nanoseconds is not None and track.dated]
+    days = {int(day) for each in times for day in np.unique(each // _DAY % 7)}
+    return len(days) if 1 < len(days) < 7 else 0
