@@ -180,11 +180,12 @@ def test_what_is_hardly_apart_is_called_as_good(model: float, baseline: float, h
 
 
 def test_scores_are_read_as_they_were_written() -> None:
-    """Nothing that to_dict keeps is lost, such as units, and that more accuracy is better."""
+    """Nothing is lost, such as units, that more accuracy is better, and that there was too little data to tell."""
     metrics = Metric("accuracy", higher=True), Metric("log loss"), Metric("RMSE", "deg/s")
-    scores = Scores("the test part", metrics, (Row("x", (0.5, 1.0, 3.0)), Row("y", (0.6, 0.9, 2.0))))
+    scores = Scores("the test part", metrics, (Row("x", (0.5, 1.0, 3.0)), Row("y", (0.6, 0.9, 2.0))), 3)
     assert Scores.from_dict(scores.to_dict()) == scores
     assert "RMSE, deg/s" in str(Scores.from_dict(scores.to_dict()))
+    assert any("so few tell hardly anything" in warning for warning in Scores.from_dict(scores.to_dict()).warnings())
     with pytest.raises(ValueError, match="scores cannot be read"):
         Scores.from_dict({"data": "x", "scores": [1]})
 

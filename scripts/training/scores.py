@@ -41,7 +41,7 @@ class Scores:
     data: str  # on what: "the test part, 2,785 windows"
     metrics: tuple[Metric, ...]
     rows: tuple[Row, ...]
-    judged: int = FEW  # how many rows, recordings or windows that is
+    judged: int | None = None  # how many rows, recordings or windows that is, if it is known
 
     @property
     def model(self) -> Row:
@@ -59,7 +59,7 @@ class Scores:
         """A sentence if there was too little data to judge the model, and one for every baseline that it does not beat."""
         metric, own = self.metrics[0], self.model.values[0]
         found = []
-        if self.judged < FEW:
+        if self.judged is not None and self.judged < FEW:
             found.append(
                 f"All this was measured on {self.data}: so few tell hardly anything. Train on more data before you rely on it."
             )
@@ -88,6 +88,7 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         return {
             "data": self.data,
+            "judged": self.judged,
             "units": {metric.name: metric.unit for metric in self.metrics if metric.unit},
             "higher": [metric.name for metric in self.metrics if metric.higher],
             "scores": {
@@ -107,6 +108,7 @@ class Scores:
             units, higher = told.get("units", {}), told["higher"]
             names = next(iter(told["scores"].values()))
             metrics = tuple(Metric(name, str(units.get(name, "")), name in higher) for name in names)
-            return cls(str(told["data"]), metrics, rows)
+            judged = told.get("judged")
+            return cls(str(told["data"]), metrics, rows, None if judged is None else int(judged))
         except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
             raise ValueError(f"its scores cannot be read: {type(error).__name__}: {error}") from error
