@@ -1,18 +1,17 @@
-"""The choices of a run as command-line flags and as a TOML file: one for each field of its config.
+"""The choices of a run as command-line flags: one for each field of its config.
 
 Owns their spelling and their help. Knows nothing of what they do. Flags beat the file, the file beats the defaults.
 """
 
 import csv
-import json
 import re
-import tomllib
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from scripts import config_file
 from scripts.gyro.config import Config as GyroConfig
 from scripts.gyro.sensor import PARTS
 from scripts.series.config import SEGMENT, Channels, Normalise, segment_of
@@ -102,7 +101,7 @@ def chosen(args: Namespace) -> dict[str, Any]:
 def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
     """The config that the flags and the file ask for; raises ValueError if a choice is wrong or does not fit the others."""
     given = chosen(args)
-    values = (from_toml(args.config) if args.config else {}) | given
+    values = (config_file.read(args.config) if args.config else {}) | given
     own, others = (SERIES, GYRO) if "data" in values else (GYRO, SERIES)
     if foreign := sorted(values.keys() & (others - own)):
         needs = "needs --data" if "data" not in values else "is for the simulated gyroscope, without --data"
@@ -122,47 +121,6 @@ def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
     values.setdefault("name", _name_of(values["data"][0], values["task"]))
     values.setdefault("segment", segment_of(values.get("context", SEGMENT), SEGMENT))
     return SeriesConfig(**values)
-
-
-def from_toml(path: Path) -> dict[str, Any]:
-    """The choices in a file, checked by name and kind; ValueError says what is wrong with it."""
-    try:
-        read = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    kinds = {field.name: field for config in (GyroConfig, SeriesConfig) for field in fields(config)}
-    values = {}
-    for spelled, value in read.items():
-        name = spelled.replace("-", "_")
-        if name not in kinds:
-            raise ValueError(f"{path}: there is no choice named {spelled!r}; they are {', '.join(sorted(kinds))}")
-        default, of = kinds[name].default, float if name in NUMBERS else str
-        assert default is not MISSING
-        if isinstance(default, float) and type(value) is int:
-            value = float(value)
-        if isinstance(default, tuple) and isinstance(value, list):
-            value = tuple((of if name in {"split", *NUMBERS} else int)(each) if type(each) is int else each for each in value)
-        if type(value) is not type(default) or (isinstance(value, tuple) and not all(type(each) is of for each in value)):
-            raise ValueError(f"{path}: {spelled} must be {_KINDS[type(default)]}, got {value!r}")
-        values[name] = value
-    return values
-
-
-def to_toml(config: RunConfig) -> str:
-    """All its choices, as `from_toml` reads them."""
-    values = config.to_dict().items()
-    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values)  # TOML spells these values as JSON does
-    return "\n".join(lines) + "\n"
-
-
-NUMBERS = {"quantiles", "na"}  # fields that hold lists of numbers
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    tuple: "a list (of numbers: quantiles, na)",
-}
 
 
 def _of(text: str, name: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from torch import cuda, get_num_threads, nn
 
-from scripts import command, flags, problems, results
+from scripts import command, config_file, flags, problems, results
 from scripts.gyro.config import Config as GyroConfig
 from scripts.overview import kept, presence
 from scripts.overview.extras import NotInstalled
@@ -159,7 +159,7 @@ def _begun(args: Namespace, held: ExitStack) -> tuple[Path, Problem, nn.Module, 
     held.enter_context(presence.held(run))
     network, checkpoint = fit.start(problem)
     try:
-        (run / "config.toml").write_text(flags.to_toml(config))
+        (run / "config.toml").write_text(config_file.text_of(config))
         checkpoint.save(run)  # last: a folder with a checkpoint counts as a run
     except OSError as error:
         with suppress(OSError):  # a folder that holds no run is only in the way

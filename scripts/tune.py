@@ -20,7 +20,7 @@ from time import monotonic
 
 import torch
 
-from scripts import command, flags, results
+from scripts import command, config_file, flags, results
 from scripts.overview.extras import NotInstalled
 from scripts.series.config import Config
 from scripts.tuning import space
@@ -89,11 +89,11 @@ def main(argv: list[str] | None = None) -> int:
     on = f"Go on with the same line and --study {folder}"
     if best is not None and best.config is not None:
         try:
-            (folder / "best.toml").write_text(flags.to_toml(best.config))
+            (folder / "best.toml").write_text(config_file.text_of(best.config))
         except OSError as error:
             unwritten = unwritten or _why(error, folder)
         print(f"\nBest of {_counted(outcomes)}: trial {best.number}, validation loss {best.loss:.6g}.")
-        print(f"\n{flags.to_toml(best.config)}\nTrain with these choices (also in {folder / 'best.toml'}):")
+        print(f"\n{config_file.text_of(best.config)}\nTrain with these choices (also in {folder / 'best.toml'}):")
         print(f"\n{line_of(best.config)}")
         results.write(args.json, _result(folder, names, best, outcomes))
     if stopped:
@@ -116,7 +116,7 @@ def _why(error: Exception, folder: Path) -> str:
 
 def _fixed(args: Namespace) -> set[str]:
     """The choices that were given, on the command line or in a file; a cell for each layer gives their number too."""
-    made = flags.chosen(args) | (flags.from_toml(args.config) if args.config else {})
+    made = flags.chosen(args) | (config_file.read(args.config) if args.config else {})
     return {*made, *(("layers",) if "," in made.get("cell", "") else ())}
 
 

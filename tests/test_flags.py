@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts import flags
+from scripts import config_file, flags
 from scripts.gyro.config import Config as GyroConfig
 from scripts.series.config import Config as SeriesConfig
 
@@ -94,12 +94,13 @@ def test_the_segment_follows_the_context_that_is_asked_for(context: int, segment
         "--part MPU-6050 --no-bias --cell lstm,rnn",
         "--data a.csv b.csv --quantiles 0.1,0.9 --split 2020-01-01,2021-01-01,2022-01-01",
         "--data a.csv --na=-999,9999",
+        "--clip inf",
     ],
 )
 def test_a_config_comes_back_from_its_file(tmp_path: Path, line: str) -> None:
     """The options of a run can be reused and changed one by one: a flag on the command line overrides the file."""
     config = config_of(line)
-    (tmp_path / "config.toml").write_text(flags.to_toml(config))
+    (tmp_path / "config.toml").write_text(config_file.text_of(config))
     assert config_of(f"--config {tmp_path / 'config.toml'}") == config
     assert config_of(f"--config {tmp_path / 'config.toml'} --seed 5").seed == 5
 
@@ -112,6 +113,7 @@ def test_a_config_comes_back_from_its_file(tmp_path: Path, line: str) -> None:
         ("hidden = 8.5", "hidden must be a whole number, got 8.5"),
         ("bias = 1", "bias must be true or false, got 1"),
         ("hidden 8", "cannot be read"),
+        ("data = []", "data names no file"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, says: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any
 
-from scripts import flags
+from scripts import config_file
 from scripts.overview.kept import Learned, Run, lead
 
 Value = str | float | None
@@ -127,7 +127,7 @@ def in_full(run: Run) -> str:
     parts[0] += f", {run.seconds:.0f} s" if run.seconds else ""
     if run.learned is not None:
         learned = run.learned
-        parts.append(f"Config:\n\n{flags.to_toml(learned.config)}")
+        parts.append(f"Config:\n\n{config_file.text_of(learned.config)}")
         if learned.history:
             names = list(learned.history[-1])
             rows = [[f"{row[name]:.4g}" if name in row else "-" for name in names] for row in learned.history]
