@@ -1,4 +1,4 @@
-"""The choices of a run as command-line flags: one for each field of its config.
+"""The choices of a run as command-line flags, one for each field of its config, and the line that gives a config again.
 
 Owns their spelling and their help. Knows nothing of what they do. Flags beat the file, the file beats the defaults.
 """
@@ -8,6 +8,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import fields
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
@@ -121,6 +122,34 @@ def config_of(args: Namespace) -> GyroConfig | SeriesConfig:
     values.setdefault("name", _name_of(values["data"][0], values["task"]))
     values.setdefault("segment", segment_of(values.get("context", SEGMENT), SEGMENT))
     return SeriesConfig(**values)
+
+
+def arguments_of(config: RunConfig) -> list[str]:
+    """The arguments of scripts.train that give this config, without those that are defaults."""
+    words: list[str] = []
+    derived = {"name", "task"} if isinstance(config, SeriesConfig) else set()  # their defaults depend on other choices
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value == field.default and field.name not in derived:
+            continue
+        flag = _flags([field.name])
+        if isinstance(value, bool):
+            words.append(flag.replace("--", "--no-", 1))
+        elif field.name == "data":
+            words += [flag, *value]
+        elif _told(value).startswith("-"):  # as a word of its own it would be taken for a flag
+            words.append(f"{flag}={_told(value)}")
+        else:
+            words += [flag, _told(value)]
+    return words
+
+
+def _told(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    row = StringIO()
+    csv.writer(row, lineterminator="").writerow(value)  # quotes a name that contains a comma
+    return row.getvalue()
 
 
 def _of(text: str, name: str) -> str:

@@ -24,7 +24,6 @@ from scripts import command, config_file, flags, results
 from scripts.overview.extras import NotInstalled
 from scripts.series.config import Config
 from scripts.tuning import space
-from scripts.tuning.command import line_of
 from scripts.tuning.problems import Problems
 from scripts.tuning.study import Outcome, Study
 
@@ -94,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
             unwritten = unwritten or _why(error, folder)
         print(f"\nBest of {_counted(outcomes)}: trial {best.number}, validation loss {best.loss:.6g}.")
         print(f"\n{config_file.text_of(best.config)}\nTrain with these choices (also in {folder / 'best.toml'}):")
-        print(f"\n{line_of(best.config)}")
+        print(f"\n{_line_of(best.config)}")
         results.write(args.json, _result(folder, names, best, outcomes))
     if stopped:
         print(f"\nStopped. {on}", file=sys.stderr)
@@ -156,9 +155,14 @@ def _result(folder: Path, names: Collection[str], best: Outcome, outcomes: Colle
     return {
         "study": str(folder),
         "searched": list(names),
-        "best": {"number": best.number, "loss": best.loss, "config": best.config.to_dict(), "command": line_of(best.config)},
+        "best": {"number": best.number, "loss": best.loss, "config": best.config.to_dict(), "command": _line_of(best.config)},
         "trials": told,
     }
+
+
+def _line_of(config: Config) -> str:
+    """The shell line that trains with this config."""
+    return command.line("scripts.train", *flags.arguments_of(config))
 
 
 def _seconds(text: str) -> float:

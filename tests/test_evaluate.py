@@ -164,11 +164,12 @@ def test_reading_has_the_numbers_of_the_results():
     "choices",
     [
         {"part": "BMI088", "hidden": 32, "bias": False, "learning_rate": 1e-3, "recording_seconds": 30.0},
+        {"zero_rate": False, "jitter": 1e-3},
         {"cell": "lstm,reset_before"},
         {"cell": "rnn,lstm,reset_after", "layers": 3},
         {},
     ],
-    ids=["numbers", "two_cells", "three_cells", "defaults"],
+    ids=["numbers", "no_zero_rate", "two_cells", "three_cells", "defaults"],
 )
 def test_command_in_the_card_trains_the_same_config(choices):
     """A reader who copies the command must get the same model."""

@@ -22,7 +22,6 @@ from scripts.series.config import Config
 from scripts.tables.recording import DataError, Dataset
 from scripts.training.scores import Scores
 from scripts.tuning import space
-from scripts.tuning.command import arguments_of, line_of
 from scripts.tuning.problems import Problems
 from scripts.tuning.study import DATABASE, SPARED, STARTUP, Study
 from tests.series_files import hourly, regression
@@ -433,6 +432,6 @@ def test_the_framing_is_searched_for_forecasts_only() -> None:
 )
 def test_a_config_and_its_line_are_the_same(config: Config) -> None:
     """scripts.train reads the same config back from the line, through a shell too."""
-    assert flags.config_of(train.arguments(arguments_of(config))) == config
-    words = shlex.split(line_of(config))
-    assert words[3:] == arguments_of(config)
+    words = flags.arguments_of(config)
+    assert flags.config_of(train.arguments(words)) == config
+    assert shlex.split(command.line("scripts.train", *words))[3:] == words

@@ -5,11 +5,12 @@ is written down here. Knows nothing of how anything was measured or drawn.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
 from textwrap import fill
 
 from app.manifest import Cell, ModelSpec, Signal
+from scripts.flags import arguments_of
 from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, SMOOTHED
 from scripts.gyro.comparison import COLUMNS, Result, best, filters, named, table
 from scripts.gyro.config import Config
@@ -111,12 +112,7 @@ On test recordings that neither training nor tuning has seen, the model as it is
 
 def command(config: Config) -> str:
     """The command line that trains with this config: what differs from the defaults."""
-    words = ["python -m scripts.train"]
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if value != field.default:
-            words.append("--no-bias" if field.name == "bias" else f"--{field.name.replace('_', '-')} {value}")
-    return " ".join(words)
+    return " ".join(["python -m scripts.train", *arguments_of(config)])
 
 
 def reading(results: Sequence[Result]) -> str:
