@@ -337,6 +337,8 @@ def test_a_file_that_is_not_there_is_answered_with_its_neighbours(tmp_path: Path
         read(tmp_path)
     with pytest.raises(DataError, match="there is no folder"):
         read(tmp_path / "nowhere" / "*.csv")
+    with pytest.raises(DataError, match="cannot be looked up: File name too long"):
+        read(tmp_path / f"{'x' * 300}.csv")
 
 
 def test_files_must_agree_on_columns_and_units(tmp_path: Path) -> None:

@@ -396,8 +396,9 @@ def test_a_class_that_training_lacks_is_an_error(tmp_path: Path) -> None:
         (["True", "False", "True"], ("False", "True")),
         (["-1", "1", "-1"], ("-1", "1")),
         ([" a ", "a", '"b"'], ("a", "b")),
+        (["+-5", "7", "low"], ("7", "+-5", "low")),
     ],
-    ids=["whole", "floats", "natural", "booleans", "signed", "blanks"],
+    ids=["whole", "floats", "natural", "booleans", "signed", "blanks", "two signs"],
 )
 def test_classes_are_named_by_their_labels_in_natural_order(tmp_path: Path, cells: list[str], classes: tuple[str, ...]) -> None:
     """Clients of the model see this order."""

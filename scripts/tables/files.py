@@ -20,8 +20,11 @@ def find(patterns: Sequence[str]) -> tuple[Path, ...]:
         raise DataError("No file was named: give CSV or Parquet files, or a pattern such as 'runs/*.csv', with --data.")
     found: dict[Path, Path] = {}
     for pattern in patterns:
-        for path in _matches(pattern):
-            found.setdefault(path.resolve(), path)
+        try:
+            for path in _matches(pattern):
+                found.setdefault(path.resolve(), path)
+        except OSError as error:  # a name that is too long, or a folder that may not be entered
+            raise DataError(f"{pattern} cannot be looked up: {error.strerror or error}.") from error
     return tuple(found.values())
 
 

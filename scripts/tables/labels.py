@@ -3,6 +3,7 @@
 Owns how labels are spelled and ordered. Knows nothing of recordings.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,8 +57,7 @@ def _spelled(series: pl.Series) -> pl.Series:
 
 
 def _order(label: str) -> tuple[int, float, list[tuple[int, int, str]]]:
-    number = label.lstrip("+-").isdecimal()
-    return (0, float(label), []) if number else (1, 0.0, natural(label))
+    return (0, float(label), []) if re.fullmatch(r"[+-]?\d+", label) else (1, 0.0, natural(label))
 
 
 def _check_whole(every: Sequence[str], spelled: Sequence[pl.Series], sheets: Sequence[Sheet], column: str) -> None:
