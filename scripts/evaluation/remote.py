@@ -22,7 +22,7 @@ from app.tensors import Array
 from scripts.evaluation.card import Card, EvaluationError, Outputs, Progress, WrongUse, pieces
 from scripts.evaluation.connection import Connection, Refused
 from scripts.evaluation.local import joined
-from scripts.tables.wording import listed, nearest, seconds
+from scripts.tables.wording import listed, meant, seconds
 
 CONNECTIONS = 4
 WAITING = 8  # requests for each connection that wait for their turn
@@ -102,11 +102,9 @@ class Remote:
             detail = str(error) if isinstance(error, Refused) else "it is something else"
             raise EvaluationError(f"{self._url} does not tell which models it has, under /models: {detail}.") from error
         if not found:
-            near = nearest(name, [each["name"] for each in models])
-            meant = f" Did you mean {' or '.join(near)}?" if near else ""
             has = listed(dict.fromkeys(each["name"] for each in models)) if models else "none"
             wanted = f"model {name or default}" if name or default else "default model now, so name one with --model"
-            raise WrongUse(f"{self._url} serves no {wanted}; it has {has}.{meant}")
+            raise WrongUse(f"{self._url} serves no {wanted}; it has {has}.{meant(name, [each['name'] for each in models])}")
         if not named:
             has = ", ".join(each["version"] for each in found)
             raise WrongUse(f"{self._url} serves no version {version} of {name or default}; it has {has}.")

@@ -14,7 +14,7 @@ from app.tensors import Array
 from scripts.evaluation.card import Card, Task, WrongUse
 from scripts.streaming.metrics import STANDARDISED, Confusion, Errors, Ruler, decibels
 from scripts.tables.recording import Column
-from scripts.tables.wording import listed, nearest
+from scripts.tables.wording import listed, meant
 from scripts.training.scores import Metric, Row, Scores
 
 RAW = "raw signal"
@@ -103,7 +103,6 @@ def places_of(classes: Sequence[str], known: Sequence[str], column: str) -> NDAr
     """The index of each class of the data among those that the model knows; WrongUse names one that it does not know."""
     for name in classes:
         if name not in known:
-            near = nearest(name, known)
-            meant = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise WrongUse(f"The column {column} holds the class {name!r}, and the model knows {listed(known)} only.{meant}")
+            knows = f"the model knows {listed(known)} only.{meant(name, known)}"
+            raise WrongUse(f"The column {column} holds the class {name!r}, and {knows}")
     return np.array([known.index(name) for name in classes], np.int64)

@@ -8,7 +8,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from scripts.tables.recording import DataError
-from scripts.tables.wording import listed, natural, nearest
+from scripts.tables.wording import listed, meant, natural
 
 
 def find(patterns: Sequence[str]) -> tuple[Path, ...]:
@@ -59,6 +59,4 @@ def _nothing(pattern: str, path: Path) -> str:
     inside = sorted((each.name for each in folder.iterdir() if each.is_file()), key=natural)
     if not inside:
         return f"{pattern} {verb}: the folder {folder.resolve()} holds no files."
-    near = nearest(path.name, inside)
-    meant = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"{pattern} {verb}.{meant} The folder {folder.resolve()} holds {listed(inside)}."
+    return f"{pattern} {verb}.{meant(path.name, inside)} The folder {folder.resolve()} holds {listed(inside)}."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scripts.tables.cells import Kind
 from scripts.tables.headers import Heading
 from scripts.tables.recording import Column, DataError
-from scripts.tables.wording import listed, nearest
+from scripts.tables.wording import listed, meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,8 @@ class Sheet:
             found = [each.name for each in self.fields.values() if same(asked) in {same(each.name), same(each.heading.spelled)}]
             if len(found) == 1 or asked in found:
                 return asked if asked in found else found[0]
-        near = nearest(asked, self.names)
-        meant = f" Did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
-        raise DataError(f"{self.label} has no column `{asked}` ({role}).{meant} It has {listed(self.names, limit=40)}.")
+        hint = meant(asked, self.names, mark="`")
+        raise DataError(f"{self.label} has no column `{asked}` ({role}).{hint} It has {listed(self.names, limit=40)}.")
 
     def read(self, names: Sequence[str], *, texts: Collection[str] = ()) -> pl.DataFrame:
         """These columns of all rows, called by their names; `texts`: those that are wanted as the file spells them."""

@@ -34,12 +34,13 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() and part.isascii() else (1, 0, part.casefold()) for part in parts if part]
 
 
-def nearest(asked: str, names: Sequence[str]) -> list[str]:
-    """Up to three of the names that were perhaps meant."""
+def meant(asked: str, names: Sequence[str], *, mark: str = "") -> str:
+    """` Did you mean run1 or run2?`, up to three of the names, each between two of `mark`; empty if none is near."""
     folded = {name.casefold(): name for name in reversed(names)}
     near = get_close_matches(asked.casefold(), list(folded), n=3, cutoff=0.6)
     within = [name for name in folded if asked.casefold() in name] if asked else []
-    return [folded[name] for name in dict.fromkeys([*near, *within])][:3]
+    found = [f"{mark}{folded[name]}{mark}" for name in dict.fromkeys([*near, *within])][:3]
+    return f" Did you mean {' or '.join(found)}?" if found else ""
 
 
 def few(notes: Iterable[str], *, limit: int = 3) -> list[str]:
