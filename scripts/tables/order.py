@@ -70,7 +70,6 @@ def in_order(track: Track, irregular: Irregular, notes: list[str]) -> Track:
 
 def _advice(track: Track, wrong: NDArray[np.bool_], *, by: int) -> str:
     """What usually causes such times, and what to do; `by`: nanoseconds by which the first goes back."""
-    assert track.nanoseconds is not None
-    if track.dated and mixed.is_clock_put_back(track.nanoseconds, wrong):
+    if track.dated and mixed.is_clock_put_back(track.times, wrong):
         return "This is what the end of daylight saving time looks like: write times in UTC or with their zone."
     return f"{mixed.groups(track)} Else {'sort the rows by time' if by else 'write the times with more digits'}."

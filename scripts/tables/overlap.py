@@ -6,7 +6,6 @@ Owns the comparison, the warnings, and the dates that would split all recordings
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scripts.tables.borders import limits
 from scripts.tables.splits import Split
@@ -22,8 +21,8 @@ def warn(tracks: Sequence[Track], split: Split) -> list[str]:
     held = [track for track in tracks if track.spans]
     if len(held) < 2 or split.dates or not all(track.dated for track in held):
         return []
-    trained = [_times(track)[limits(track, 0)[1] - 1] for track in held if limits(track, 0)[1]]
-    tested = [_times(track)[limits(track, 2)[0]] for track in held if limits(track, 2)[0] < limits(track, 2)[1]]
+    trained = [track.times[limits(track, 0)[1] - 1] for track in held if limits(track, 0)[1]]
+    tested = [track.times[limits(track, 2)[0]] for track in held if limits(track, 2)[0] < limits(track, 2)[1]]
     if not trained or not tested or max(trained) <= min(tested):
         return []
     end, begin = (instant(int(each), dated=True) for each in (max(trained), min(tested)))
@@ -48,15 +47,10 @@ def warn_of_wholes(tracks: Sequence[Track]) -> list[str]:
 
 def _dates(tracks: Sequence[Track], split: Split) -> list[str]:
     """The dates at which the parts would end, so that each has about as many rows as the fractions say."""
-    times = np.sort(np.concatenate([_times(track) for track in tracks]))
+    times = np.sort(np.concatenate([track.times for track in tracks]))
     last = int(times[-1])
     inner = [int(times[min(len(times) - 1, int(len(times) * fraction))]) for fraction in split.fractions[:2]]
     least = min(b - a for a, b in zip([int(times[0]), *inner], [*inner, last], strict=True))
     unit = next((unit for unit in _UNITS if least >= _PARTED * unit), _UNITS[-1])
     ends = [each // unit * unit for each in inner] + [(last // unit + 1) * unit]
     return [instant(each, dated=True).removesuffix(" 00:00").replace(" ", "T") for each in ends]
-
-
-def _times(track: Track) -> NDArray[np.int64]:
-    assert track.nanoseconds is not None
-    return track.nanoseconds

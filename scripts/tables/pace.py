@@ -131,13 +131,12 @@ def _trouble(track: Track, pace: Pace, usual: float) -> str:
         if abs(pace.period - usual) <= TOLERANCE * usual:
             return ""
         return f"{track.name} has {every(pace.period)}, and recordings have {every(usual)} otherwise."
-    assert track.nanoseconds is not None
     parts = []
     if pace.gaps:
         parts.append(f"{count(pace.gaps, 'gap')} ({count(pace.absent, 'row')} missing)")
     if pace.uneven:
         parts.append(f"{count(pace.uneven, 'step')} of another length")
-    step = seconds(float(track.nanoseconds[pace.first] - track.nanoseconds[pace.first - 1]) / NANOSECONDS)
+    step = seconds(float(track.times[pace.first] - track.times[pace.first - 1]) / NANOSECONDS)
     return (
         f"{track.name}: the rows are not even in time: there is {every(pace.period)}, but {' and '.join(parts)}; first at"
         f" {track.at(pace.first)}: {step} from {track.when(pace.first - 1)} to {track.when(pace.first)}."

@@ -126,15 +126,10 @@ def _lies(name: str, tracks: Sequence[Track], inside: Sequence[Span], recordings
         track, start, stop = held[0]
         return f"{text} of {track.name}, from {track.when(start)} to {track.when(stop - 1)}."
     if timed and all(track.dated for track, _, _ in timed):
-        first = min(timed, key=lambda each: int(_times(each[0])[each[1]]))
-        last = max(timed, key=lambda each: int(_times(each[0])[each[2] - 1]))
+        first = min(timed, key=lambda each: int(each[0].times[each[1]]))
+        last = max(timed, key=lambda each: int(each[0].times[each[2] - 1]))
         return f"{text}, from {first[0].when(first[1])} to {last[0].when(last[2] - 1)}."
     return text + "."
-
-
-def _times(track: Track) -> NDArray[np.int64]:
-    assert track.nanoseconds is not None
-    return track.nanoseconds
 
 
 def _recording(track: Track, span: Span, places: Places, *, lead: int = 0) -> Recording:

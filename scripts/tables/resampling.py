@@ -41,8 +41,7 @@ def resample(track: Track, period: float, usual: float, truth: Sequence[int] = (
     either side. A row of the grid belongs to the part of the later of the two rows that it is drawn from. DataError if the grid
     would be huge.
     """
-    times = track.nanoseconds
-    assert times is not None
+    times = track.times
     step = max(round(period * NANOSECONDS), 1)
     longer = max(period, usual) * NANOSECONDS
     wide = np.flatnonzero(np.diff(times) > LONGEST_GAP * longer)

@@ -38,6 +38,12 @@ class Track:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """The nanoseconds of a recording that is known to have them."""
+        assert self.nanoseconds is not None
+        return self.nanoseconds
+
     def taken(self, index: NDArray[np.int64], *, name: str = "") -> "Track":
         """These rows alone, in one piece."""
         return replace(
