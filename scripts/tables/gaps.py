@@ -86,8 +86,7 @@ def _settled(track: Track, holes: Holes) -> Track:
             bad = np.isnan(column)
             if bad.any() and not bad.all():
                 column[:] = _held(column, ~bad) if holes.missing == "hold" else _drawn(column, ~bad, where, borders)
-    read = [column for column in range(track.values.shape[1]) if holes.forecast or column not in holes.truth]
-    return replace(track, spans=runs(~absent(track, read), track.spans), filled=filled)
+    return replace(track, spans=runs(~absent(track, holes.read(track)), track.spans), filled=filled)
 
 
 def _untold(track: Track, holes: Holes) -> NDArray[np.bool_] | None:

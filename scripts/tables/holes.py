@@ -33,11 +33,13 @@ class Holes:
     forecast: bool  # whether targets are read too, in a context
     worst: str  # the column with the most missing cells
 
+    def read(self, track: Track) -> list[int]:
+        """The columns that are read, not only compared with."""
+        return [column for column in range(track.values.shape[1]) if self.forecast or column not in self.truth]
+
     def filled_in(self, track: Track) -> list[int]:
         """The columns that may be filled."""
-        if self.missing not in {"hold", "interpolate"}:
-            return []
-        return [column for column in range(track.values.shape[1]) if self.forecast or column not in self.truth]
+        return self.read(track) if self.missing in {"hold", "interpolate"} else []
 
 
 def find(tracks: Sequence[Track], columns: Sequence[str], truth: Sequence[str], missing: Missing, *, forecast: bool) -> Holes:
@@ -105,8 +107,7 @@ def complete(track: Track) -> NDArray[np.bool_]:
 def _may_stay(track: Track, holes: Holes, *, untold: bool) -> bool:
     """Whether one row has all that is read and not filled in, one has a truth, and columns to be filled have a value at all."""
     filled = holes.filled_in(track)
-    read = [column for column in range(track.values.shape[1]) if holes.forecast or column not in holes.truth]
-    rows = ~absent(track, [column for column in read if column not in filled])
+    rows = ~absent(track, [column for column in holes.read(track) if column not in filled])
     told = ~absent(track, holes.truth) if track.labels is None else track.labels >= 0
     return bool(rows.any() and (untold or holes.forecast or told.any())) and not any(
         np.isnan(track.values[:, column]).all() for column in filled
