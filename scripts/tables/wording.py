@@ -92,4 +92,4 @@ def instant(nanoseconds: int, *, dated: bool) -> str:
     if not dated:
         return f"{nanoseconds / NANOSECONDS:.9g} s"
     text = str(np.datetime64(nanoseconds, "ns")).replace("T", " ").rstrip("0").rstrip(".")
-    return re.sub(r":0?0?$", "", re.sub(r"(?<=:\d\d:\d)$", "0", text))
+    return text.removesuffix(":00")
