@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import shutil
 from argparse import Namespace
 from collections.abc import Iterator
@@ -484,6 +485,22 @@ def test_an_earlier_table_stands_until_the_new_one_is_whole(tmp_path: Path) -> N
     with Table(path) as table:
         table.add({"row": [1, 2], "value": [1.5, float("nan")]})
     assert path.read_text() == "row,value\n1,1.5\n2,\n"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_for_which_there_is_no_room_is_told_and_leaves_nothing(suffix: str, tmp_path: Path) -> None:
+    """The limit on the size of files stands for a disk that is full when the last rows are written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with (
+            pytest.raises(EvaluationError, match=r"table\.\w+ cannot be written: .*File too large"),
+            Table(tmp_path / f"table{suffix}") as table,
+        ):
+            table.add({"row": [*range(1000)]})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_forecast_is_told_row_by_row_and_beyond_the_end(world: Namespace, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
+from polars.exceptions import PolarsError
 
-from scripts.evaluation.card import WrongUse
+from scripts.evaluation.card import EvaluationError, WrongUse
 
 SUFFIXES = (".csv", ".parquet")
 FLUSHED = 100_000  # rows of CSV that wait in memory
@@ -46,13 +47,14 @@ class Table:
         """Put the file in its place; after an exception, delete what was written."""
         if self._file is None or self._path is None or self._begun_as is None:
             return
-        with self._file:
+        try:
+            with self._file:
+                if kind is None:
+                    self._flush()
             if kind is None:
-                self._flush()
-        if kind is None:
-            os.replace(self._begun_as, self._path)
-        else:
-            self._begun_as.unlink()
+                os.replace(self._begun_as, self._path)
+        finally:
+            self._begun_as.unlink(missing_ok=True)
 
     def add(self, columns: Mapping[str, Sequence[Any] | Any]) -> None:
         """Add rows: columns of one length, or single values that are the same in all of these rows."""
@@ -65,13 +67,17 @@ class Table:
             self._flush()
 
     def _flush(self) -> None:
+        """Write what waits; EvaluationError with the reason if that fails."""
         assert self._file is not None
         if self._waiting:
             frame = pl.concat(self._waiting, how="vertical_relaxed").fill_nan(None)
-            if self._parquet:
-                frame.write_parquet(self._file)
-            else:
-                frame.write_csv(self._file, include_header=not self._begun)
+            try:
+                if self._parquet:
+                    frame.write_parquet(self._file)
+                else:
+                    frame.write_csv(self._file, include_header=not self._begun)
+            except (OSError, PolarsError) as error:
+                raise EvaluationError(f"{self._path} cannot be written: {str(error).rstrip('.')}.") from error
             self._begun = True
         self._waiting.clear()
         self._rows = 0
