@@ -476,15 +476,22 @@ def test_an_earlier_table_stands_until_the_new_one_is_whole(tmp_path: Path) -> N
     path = tmp_path / "table.csv"
     path.write_text("old")
     with suppress(EvaluationError), Table(path) as table:
-        table.add({"row": [1, 2]})
+        table.add([("row", [1, 2])])
         raise EvaluationError("The service is gone.")
     assert [each.name for each in tmp_path.iterdir()] == ["table.csv"]
     assert path.read_text() == "old"
     with pytest.raises(WrongUse, match="cannot be written: No such file"):
         Table(tmp_path / "gone" / "table.csv")
     with Table(path) as table:
-        table.add({"row": [1, 2], "value": [1.5, float("nan")]})
+        table.add([("row", [1, 2]), ("value", [1.5, float("nan")])])
     assert path.read_text() == "row,value\n1,1.5\n2,\n"
+
+
+def test_no_column_of_a_table_takes_the_place_of_another(tmp_path: Path) -> None:
+    """A file may hold a column that is called as a prediction is: that of another model, say."""
+    with Table(tmp_path / "table.csv") as table:
+        table.add([("row", [1]), ("load", [2.0]), ("load_predicted", [3.0]), ("load_predicted", [4.0]), ("row", [5])])
+    assert (tmp_path / "table.csv").read_text() == "row,load,load_predicted,load_predicted_2,row_2\n1,2.0,3.0,4.0,5\n"
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -497,7 +504,7 @@ def test_a_table_for_which_there_is_no_room_is_told_and_leaves_nothing(suffix: s
             pytest.raises(EvaluationError, match=r"table\.\w+ cannot be written: .*File too large"),
             Table(tmp_path / f"table{suffix}") as table,
         ):
-            table.add({"row": [*range(1000)]})
+            table.add([("row", [*range(1000)])])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not [*tmp_path.iterdir()]

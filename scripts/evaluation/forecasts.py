@@ -150,17 +150,16 @@ def _write(written: Table, card: Card, material: Material, window: Window, outpu
     if recording.filled is not None:
         truth[: len(known)][recording.filled[window.origin : end]] = np.nan
     columns = material.names_of(window.recording, horizon)
-    columns[f"{times.name}_of_last_row_read"] = [times.values[window.origin - 1]] * horizon
-    columns["step"] = np.arange(1, horizon + 1)
-    columns[times.name] = times.values[window.origin : end] + [None] * (horizon - len(known))
+    columns.append((f"{times.name}_of_last_row_read", [times.values[window.origin - 1]] * horizon))
+    columns.append(("step", np.arange(1, horizon + 1)))
+    columns.append((times.name, times.values[window.origin : end] + [None] * (horizon - len(known))))
     forecast = outputs[0].reshape(truth.shape)
     for index, target in enumerate(material.targets):
-        columns[target.name] = truth[:, index]
-        columns[f"{target.name}_predicted"] = forecast[:, index]
+        columns += [(target.name, truth[:, index]), (f"{target.name}_predicted", forecast[:, index])]
     for output, array in zip(card.outputs[1:], outputs[1:], strict=True):
         if output.width[0] == horizon:
             flat = array.reshape(horizon, -1)
-            columns |= dict(zip(_further(card, material, output.name, flat.shape[1]), flat.T, strict=True))
+            columns += zip(_further(card, material, output.name, flat.shape[1]), flat.T, strict=True)
     written.add(columns)
 
 

@@ -93,9 +93,9 @@ class Material:
             notes=tuple(dict.fromkeys([*notes, *units_of(card, features, sheets[0])])),
         )
 
-    def names_of(self, index: int, rows: int) -> dict[str, Any]:
+    def names_of(self, index: int, rows: int) -> list[tuple[str, Any]]:
         """A column with the recording's name in each of so many rows, if there are several recordings."""
-        return {"recording": [self.recordings[index].name] * rows} if len(self.recordings) > 1 else {}
+        return [("recording", [self.recordings[index].name] * rows)] if len(self.recordings) > 1 else []
 
 
 def _named(sheets: Sequence[Sheet]) -> str:

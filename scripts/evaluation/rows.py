@@ -22,7 +22,7 @@ from scripts.evaluation.pictures import MODEL, RAW, TRUTH, Line, Panel, draw
 from scripts.evaluation.scoring import RAW as RAW_SIGNAL
 from scripts.evaluation.scoring import OfClasses, OfNumbers, deviations_of, places_of
 from scripts.evaluation.stretch import Piece, Stretch, stretch
-from scripts.evaluation.written import Table
+from scripts.evaluation.written import Columns, Table
 from scripts.streaming.confusion import draw_confusion
 from scripts.tables.recording import Recording
 from scripts.tables.wording import count
@@ -92,41 +92,39 @@ def _write(table: Table, model: Model, material: Material, index: int, placed: P
     recording, times = material.recordings[index], material.times[index]
     own = slice(recording.lead, None)
     placed = tuple(array[own] for array in placed)
-    columns: dict[str, object] = material.names_of(index, len(recording.features) - recording.lead)
-    columns[times.name] = times.values[own]
+    columns = [*material.names_of(index, len(recording.features) - recording.lead), (times.name, times.values[own])]
     if material.task == "classify":
-        columns |= _of_classes(material, None if recording.labels is None else recording.labels[own], placed[0])
+        columns += _of_classes(material, None if recording.labels is None else recording.labels[own], placed[0])
     elif material.truth:
-        columns |= {target.name: recording.targets[own, place] for place, target in enumerate(material.targets)}
-    table.add(columns | _answers(model, material, placed))
+        columns += [(target.name, recording.targets[own, place]) for place, target in enumerate(material.targets)]
+    table.add(columns + _answers(model, material, placed))
 
 
-def _of_classes(material: Material, labels: NDArray[np.int64] | None, probabilities: Array) -> dict[str, object]:
+def _of_classes(material: Material, labels: NDArray[np.int64] | None, probabilities: Array) -> Columns:
     """The right class of each row, where it is known, and the one that the model finds most likely."""
-    columns: dict[str, object] = {}
-    if labels is not None:
-        columns[material.targets[0].name] = [material.classes[label] if label >= 0 else None for label in labels]
     name = material.targets[0].name if material.targets else "class"
-    columns[f"{name}_predicted"] = [_most_likely(row, material.known_classes) for row in probabilities]
-    return columns
+    predicted = (f"{name}_predicted", [_most_likely(row, material.known_classes) for row in probabilities])
+    return (
+        [predicted] if labels is None else [(name, [material.classes[each] if each >= 0 else None for each in labels]), predicted]
+    )
 
 
-def _answers(model: Model, material: Material, placed: Placed) -> dict[str, object]:
+def _answers(model: Model, material: Material, placed: Placed) -> Columns:
     """The numbers of each output."""
-    columns: dict[str, object] = {}
+    columns: Columns = []
     for output, array in zip(model.card.outputs, placed, strict=True):
         ending = "_probability" if material.task == "classify" and output is model.card.outputs[0] else "_predicted"
-        columns |= {f"{name}{ending}": array[:, place] for place, name in enumerate(names_of(output))}
+        columns += [(f"{name}{ending}", array[:, place]) for place, name in enumerate(names_of(output))]
     return columns
 
 
 def _write_recording(table: Table, model: Model, material: Material, index: int, told: Sequence[Array]) -> None:
     """Write one line for the recording. told: of each output the row that counts, or no row if none has an answer."""
     recording = material.recordings[index]
-    columns: dict[str, object] = {"recording": [recording.name], "rows": len(recording.features)}
+    columns: Columns = [("recording", [recording.name]), ("rows", len(recording.features))]
     last = tuple(array if len(array) else np.full((1, array.shape[1]), np.nan, np.float32) for array in told)
     labels = None if recording.labels is None else np.append(-1, recording.labels[recording.told()])[-1:]
-    table.add(columns | _of_classes(material, labels, last[0]) | _answers(model, material, last))
+    table.add(columns + _of_classes(material, labels, last[0]) + _answers(model, material, last))
 
 
 def _most_likely(probabilities: Array, classes: Sequence[str]) -> str | None:

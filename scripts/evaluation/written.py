@@ -5,7 +5,6 @@ is kept until the new one is complete. Knows nothing of what the columns mean.
 """
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +12,9 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from scripts.evaluation.card import EvaluationError, WrongUse
+from scripts.tables.headers import distinct
+
+Columns = list[tuple[str, Any]]  # names, and the values below each
 
 SUFFIXES = (".csv", ".parquet")
 FLUSHED = 100_000  # rows of CSV that wait in memory
@@ -56,11 +58,15 @@ class Table:
         finally:
             self._begun_as.unlink(missing_ok=True)
 
-    def add(self, columns: Mapping[str, Sequence[Any] | Any]) -> None:
-        """Add rows: columns of one length, or single values that are the same in all of these rows."""
+    def add(self, columns: Columns) -> None:
+        """Add rows: columns of one length, or single values that are the same in all of these rows.
+
+        A column that is called as one before it, as a file's `load_predicted` is beside the forecast of `load`, gets a number.
+        """
         if self._file is None:
             return
-        frame = pl.DataFrame(columns, strict=False)
+        names = distinct([name for name, _ in columns])
+        frame = pl.DataFrame({name: values for name, (_, values) in zip(names, columns, strict=True)}, strict=False)
         self._waiting.append(frame)
         self._rows += len(frame)
         if self._rows >= FLUSHED and not self._parquet:

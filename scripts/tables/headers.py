@@ -5,7 +5,7 @@ Owns how names are cleaned and made unique, and where units are found. Knows not
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from scripts.tables.recording import Column
@@ -30,15 +30,20 @@ def headings(names: Sequence[str], units: Sequence[str] = ()) -> tuple[Heading, 
     # brackets stay in the names of columns that would have the same name without them
     alone = Counter(name for name, _ in parts)
     short = [name if alone[name] == 1 else whole for (name, _), whole in zip(parts, spelled, strict=True)]
-    unique: dict[str, None] = {}
-    for index, name in enumerate(short):
-        wanted = name or f"column_{index + 1}"
-        again = 2
-        candidate = wanted
-        while candidate in unique or (candidate != wanted and candidate in alone):
-            candidate, again = f"{wanted}_{again}", again + 1
-        unique[candidate] = None
-    return tuple(Heading(Column(name, unit), whole) for name, (_, unit), whole in zip(unique, parts, spelled, strict=True))
+    called = distinct([name or f"column_{index + 1}" for index, name in enumerate(short)], beside=alone)
+    return tuple(Heading(Column(name, unit), whole) for name, (_, unit), whole in zip(called, parts, spelled, strict=True))
+
+
+def distinct(names: Sequence[str], *, beside: Container[str] = ()) -> list[str]:
+    """The names, each that was there before with a number behind it, so that it is none of these nor of those `beside`."""
+    given = frozenset(names)
+    found: dict[str, None] = {}
+    for name in names:
+        candidate, again = name, 2
+        while candidate in found or (candidate != name and (candidate in given or candidate in beside)):
+            candidate, again = f"{name}_{again}", again + 1
+        found[candidate] = None
+    return list(found)
 
 
 def renamed(found: Sequence[Heading]) -> list[str]:
