@@ -186,6 +186,23 @@ def test_a_model_that_cannot_be_streamed_is_asked_about_whole_recordings(world: 
         assert first == pytest.approx(expected.output.reshape(40, -1), abs=1e-5)
 
 
+def test_a_forecaster_of_one_target_may_answer_without_an_axis_for_it(world: Namespace, tmp_path: Path) -> None:
+    """Others' forecasters of one series mostly answer (batch, horizon); the file names the target, or nothing is scored."""
+    graph = graphs.forecaster(tmp_path / "next.onnx")
+    assert adopt.main([str(graph), "--name", "next", "--model-dir", str(tmp_path / "model")]) == 0
+    folder = tmp_path / "model" / "next" / "1"
+    line = [str(folder), *lines_of(world, "one"), "--task", "forecast", "--features", "load,heat", "--every", "6"]
+    told, rows = ran([*line, "--targets", "load"], tmp_path, "scored")
+    assert "the model" in told["scores"]
+    source = table_of(world.files["hours"])
+    context = np.array([[float(row["load"]), float(row["heat"])] for row in source[:24]], np.float32)
+    (expected,) = Engine(manifest.read(folder), folder, device="cpu").predict([Instance(context)])
+    assert [float(row["load_predicted"]) for row in rows[:6]] == pytest.approx(expected.output.tolist(), abs=1e-5)
+    assert [float(row["load"]) for row in rows[:6]] == pytest.approx([float(row["load"]) for row in source[24:30]], abs=1e-5)
+    told, _ = ran(line, tmp_path, "unscored")
+    assert "scores" not in told
+
+
 # -- the scores are training's ------------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,11 @@ class Card:
         """Rows that a forecast looks ahead."""
         return self.outputs[0].width[0]
 
+    @property
+    def targets(self) -> int:
+        """How many numbers a forecast has for each row; one if its answer has no other axis than the horizon's."""
+        return prod(self.outputs[0].width[1:])
+
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
 

@@ -55,8 +55,8 @@ def features_of(card: Card, wish: Wish) -> tuple[str, ...]:
 def targets_of(card: Card, task: Task | None, wish: Wish, sheets: Sequence[Sheet]) -> tuple[tuple[str, ...], list[str]]:
     """The columns with the truth, or none if the files do not have all of them; and notes."""
     output = card.outputs[0]
-    names: tuple[str, ...] = tuple(signal.name for signal in output.signals)
-    expected = output.width[-1] if task == "forecast" else output.numbers
+    expected = card.targets if task == "forecast" else output.numbers
+    names: tuple[str, ...] = tuple(signal.name for signal in output.signals) if len(output.signals) == expected else ()
     if task == "classify":
         expected, names = 1, (card.label,) if card.label else ()
     if wish.targets:
@@ -77,8 +77,9 @@ def targets_without_truth(card: Card, task: Task | None) -> tuple[Column, ...]:
     output = card.outputs[0]
     if task != "forecast":
         return ()
-    signals = output.signals or [None] * output.width[-1]
-    return tuple(Column(signal.name, signal.unit) if signal else Column(f"{output.name}_{i}") for i, signal in enumerate(signals))
+    if len(output.signals) == card.targets:
+        return tuple(Column(signal.name, signal.unit) for signal in output.signals)
+    return tuple(Column(f"{output.name}_{index}") for index in range(card.targets))
 
 
 def classes_of(card: Card) -> tuple[str, ...]:
