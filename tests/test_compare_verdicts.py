@@ -1,5 +1,6 @@
 """The verdicts on made-up numbers: which claims hold, which do not and which are undecided; and the page that shows them."""
 
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -244,6 +245,25 @@ def test_the_page_tells_every_rule_and_every_verdict() -> None:
     assert "1 or 2 trials at" in " ".join(page.split())
     assert "| 1 of 1, 0.01 |" in page
     assert all(len(line) <= 132 or line.startswith("|") for line in page.splitlines())
+
+
+@pytest.mark.parametrize(("others", "busy"), [(1.0, False), (2.0, True), (None, False)], ids=["idle", "busy", "all diverged"])
+def test_trials_that_diverged_do_not_make_the_machine_look_busy(others: float | None, busy: bool) -> None:
+    """Their curves end before their last updates do, so that their processor seconds are not known."""
+    made = Made().add(SHORT, "lstm", seconds=0.02 / (others or 1.0)).add(SHORT, "rnn")
+    for job, outcome in made.outcomes.items():
+        if job.cell == "rnn" or others is None:
+            made.outcomes[job] = replace(outcome, diverged=True, solved=None, curve=(), wall_seconds=100.0)
+    about = report.About(
+        budget=Budget("mini", 8, SEEDS, (1,), (0.01,), (SHORT,)),
+        seeds=SEEDS,
+        rates={},
+        jobs=[2],
+        machine={"cpu": "a processor", "cpus": 2, "packages": {}},
+        command="python -m scripts.compare",
+        pictures={},
+    )
+    assert ("The machine had other work" in report.markdown(made.results(), [], about)) == busy
 
 
 def test_rates_that_hang_on_one_seed_are_named() -> None:

@@ -144,8 +144,10 @@ def _done(results: Results, about: About) -> list[str]:
 
 def _beside(results: Results) -> list[str]:
     """A note if the machine had other work."""
-    trials = [outcome for group in results.groups for outcome in group.outcomes]
-    slower = sum(trial.wall_seconds for trial in trials) / sum(trial.curve[-1].seconds for trial in trials if trial.curve)
+    # of a trial that diverged, the curve ends before its last updates
+    trials = [outcome for group in results.groups for outcome in group.outcomes if not outcome.diverged]
+    processor = sum(trial.curve[-1].seconds for trial in trials)
+    slower = sum(trial.wall_seconds for trial in trials) / processor if processor else 0.0
     if slower < BUSY:
         return []
     return [
