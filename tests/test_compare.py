@@ -1,6 +1,7 @@
 """The comparison of cells: its data are as described, sizes match, trials repeat, and finished trials do not run again."""
 
 import json
+import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -271,6 +272,21 @@ def test_a_killed_run_goes_on_after_its_last_whole_line(tmp_path: Path) -> None:
     assert second.jobs == [1, 4]
     second.add(outcome(jobs[2]))
     assert store(tmp_path).missing(jobs) == []
+
+
+def test_settings_stand_until_the_new_ones_are_whole(tmp_path: Path) -> None:
+    """They are written whenever a run goes on; without them an hour of outcomes could not be used. The limit is a full disk."""
+    store(tmp_path)
+    before, limits = (tmp_path / "settings.json").read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store(tmp_path, jobs=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [each.name for each in tmp_path.iterdir()] == ["settings.json"]
+    assert (tmp_path / "settings.json").read_text() == before
+    assert store(tmp_path, jobs=4).jobs == [1, 4]
 
 
 def test_a_run_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Keeps outcomes in a folder: a file with the settings, and one with a line for every trial that is done.
 
-Owns the two files, and which run may be resumed in a folder. A killed run leaves at most one broken line, which is left out.
+Owns the two files, and which run may be resumed in a folder. A killed run leaves at most one broken line, which is cut off.
 Knows nothing of how a trial runs.
 """
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from scripts.compare.budget import Budget
 from scripts.compare.task import Task
 from scripts.compare.trial import Job, Outcome
+from scripts.files import write_whole
 
 
 class Store:
@@ -37,18 +39,17 @@ class Store:
         self.outcomes: dict[Job, Outcome] = {}
         folder.mkdir(parents=True, exist_ok=True)
         found |= {"settings": found["settings"] | settings, "jobs": self.jobs}
-        self._settings.write_text(json.dumps(found, indent=2) + "\n")
+        write_whole(self._settings, (json.dumps(found, indent=2) + "\n").encode())
         if self._lines.exists():
             self._read()
 
     def _read(self) -> None:
-        text = self._lines.read_text()
-        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        for line in whole:
+        content = self._lines.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        for line in whole.splitlines():
             outcome = Outcome.from_dict(json.loads(line))
             self.outcomes[outcome.job] = outcome
-        if sum(map(len, whole)) < len(text):
-            self._lines.write_text("".join(whole))
+        os.truncate(self._lines, len(whole))
 
     def add(self, outcome: Outcome) -> None:
         self.outcomes[outcome.job] = outcome

@@ -4,7 +4,6 @@ Owns the file and that it is never half-written. Knows nothing of how a run is t
 pickle runs no code: a checkpoint from elsewhere can be wrong, but not harmful.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -15,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from scripts.files import write_whole
 from scripts.training.config import RunConfig
 
 FILE_NAME = "checkpoint.pt"
@@ -47,14 +47,9 @@ class Checkpoint:
         Raises OSError if it cannot be written; then nothing of the new one is left.
         """
         content = {name: getattr(self, name) for name in self.__slots__} | {"config": self.config.to_dict()}
-        temporary = run / f".{FILE_NAME}.tmp"
         whole = BytesIO()
         torch.save(content, whole)  # not into the file: on a full disk torch raises a RuntimeError without the reason
-        try:
-            temporary.write_bytes(whole.getbuffer())
-            os.replace(temporary, run / FILE_NAME)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(run / FILE_NAME, whole.getbuffer())
 
     @classmethod
     def load(cls, run: Path, config_of: Callable[[dict[str, Any]], RunConfig]) -> Self:
