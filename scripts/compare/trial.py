@@ -17,7 +17,7 @@ from torch import nn
 
 from scripts.compare import cells
 from scripts.compare.task import Task
-from scripts.training import fit
+from scripts.training import fit, threads
 from scripts.training.config import RunConfig
 
 CLIP = 1.0  # norm of the gradient, as in the training of this project
@@ -83,12 +83,8 @@ class Outcome:
 
 def run(job: Job, task: Task) -> Outcome:
     """Train from the seed to the end, in one thread; the same job has the same outcome, except for the seconds."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads.limited(1):
         return _run(job, task)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(job: Job, task: Task) -> Outcome:
