@@ -71,27 +71,16 @@ class OfNumbers:
         return Scores(data, tuple(metrics), tuple(rows))
 
 
-class OfClasses:
+class OfClasses(Confusion):
     """Scores probabilities (rows, classes) by labels (rows,)."""
-
-    def __init__(self, classes: int) -> None:
-        self._confusion = Confusion(classes)
-
-    def add(self, answers: Array, labels: NDArray[np.int64]) -> None:
-        """Rows, one or more."""
-        self._confusion.add(answers, labels)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """How often each class (first axis) was taken for each."""
-        return self._confusion.counts
 
     def scores(self, data: str) -> Scores:
         """The model's scores, beside those of always answering with the frequencies that the classes have here."""
         present = self.counts.sum(axis=1)
         majority = Confusion(len(present))
-        majority.add(np.tile(present / present.sum(), (int(present.sum()), 1)), np.repeat(np.arange(len(present)), present))
-        rows = [_row("majority class of these rows", majority), _row(MODEL, self._confusion)]
+        alike = np.broadcast_to(present / present.sum(), (int(present.sum()), len(present)))  # no copy for each row
+        majority.add(alike, np.repeat(np.arange(len(present)), present))
+        rows = [_row("majority class of these rows", majority), _row(MODEL, self)]
         return Scores(data, (Metric("accuracy", higher=True), Metric("macro F1", higher=True), Metric("log loss")), tuple(rows))
 
 
