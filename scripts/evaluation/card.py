@@ -6,13 +6,13 @@ Owns the types, and the interface `Model` that both kinds implement. Knows nothi
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Literal, Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from app.manifest import ModelSpec, Signal
 from app.tensors import Array
 from scripts.evaluation.training import Training
+from scripts.tables.recording import Task
 
-Task = Literal["denoise", "regress", "classify", "forecast"]
 Outputs = tuple[Array, ...]  # one array per output of the model: (time, *width) or (*width,)
 Progress = Callable[[int], Any]  # called with the number of steps that were just done
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from scripts.evaluation.card import Card, Task, WrongUse
-from scripts.tables.recording import Column, Irregular, Missing
+from scripts.evaluation.card import Card, WrongUse
+from scripts.tables.recording import Column, Irregular, Missing, Task
 from scripts.tables.sheet import Sheet
 from scripts.tables.wording import count, listed
 

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from scripts.evaluation.card import Card, Task
+from scripts.evaluation.card import Card
 from scripts.evaluation.choice import Wish, classes_of, features_of, targets_of, targets_without_truth, task_of, units_of
 from scripts.evaluation.times import Clock, Times
 from scripts.series.config import WARM_UP
 from scripts.tables.cleaning import Cleaned, clean, opened
 from scripts.tables.parting import part, whole
-from scripts.tables.recording import Column, NoTruth, Recording, Wanted
+from scripts.tables.recording import Column, NoTruth, Recording, Task, Wanted
 from scripts.tables.sheet import Sheet
 from scripts.tables.splits import PARTS, Split, parse_split
 from scripts.tables.wording import count

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from scripts import command, flags, results
-from scripts.evaluation.card import Task
 from scripts.evaluation.choice import Part
 from scripts.evaluation.written import SUFFIXES
-from scripts.tables.recording import Irregular, Missing
+from scripts.tables.recording import Irregular, Missing, Task
 
 KEY = "EVALUATE_KEY"  # not RECURVE_...: the service reads such variables as settings
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.tensors import Array
-from scripts.evaluation.card import Card, Task, WrongUse
+from scripts.evaluation.card import Card, WrongUse
 from scripts.streaming.metrics import STANDARDISED, Confusion, Errors, Ruler, decibels
-from scripts.tables.recording import Column
+from scripts.tables.recording import Column, Task
 from scripts.tables.wording import listed, meant
 from scripts.training.scores import Metric, Row, Scores
 
