@@ -9,12 +9,12 @@ from forecasts import CONTEXT, HORIZON, NAMES, config, dataset, seasons
 from numpy.typing import NDArray
 
 from scripts.forecasting import baselines, linear, losses, whole
-from scripts.forecasting.errors import Coverage, Errors, unit_of
+from scripts.forecasting.errors import Coverage, Errors
 from scripts.forecasting.framing import framing_of, season_of
 from scripts.forecasting.normal import Normal, moments
 from scripts.forecasting.problem import Forecasting
 from scripts.forecasting.windows import Windows
-from scripts.tables.recording import Column, DataError, Recording
+from scripts.tables.recording import Column, DataError, Recording, unit_of
 
 
 def recording(begin: int, end: int, *, lead: int = 0) -> Recording:

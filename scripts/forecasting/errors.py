@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scripts.forecasting.losses import pinball
-from scripts.tables.recording import Column
 
 Array = NDArray[np.float64]
 
@@ -80,9 +79,3 @@ class Coverage:
     @property
     def pinball(self) -> float:
         return self._loss / self._count
-
-
-def unit_of(targets: Sequence[Column]) -> str | None:
-    """The unit that all targets share; None if there is none."""
-    units = {column.unit for column in targets}
-    return units.pop() if len(units) == 1 and (len(targets) == 1 or "" not in units) else None

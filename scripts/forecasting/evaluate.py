@@ -10,10 +10,10 @@ import torch
 from tqdm import tqdm
 
 from scripts.forecasting.baselines import Method
-from scripts.forecasting.errors import Coverage, Errors, unit_of
+from scripts.forecasting.errors import Coverage, Errors
 from scripts.forecasting.network import Network
 from scripts.forecasting.windows import Places, Windows
-from scripts.tables.recording import Column
+from scripts.tables.recording import Column, unit_of
 from scripts.training.scores import Metric, Row, Scores
 
 MODEL = "the model"

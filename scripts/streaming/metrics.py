@@ -10,7 +10,7 @@ from math import log10, nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.tables.recording import Column
+from scripts.tables.recording import Column, unit_of
 
 Array = NDArray[np.float64]
 
@@ -27,10 +27,8 @@ class Ruler:
 
     @classmethod
     def of(cls, targets: tuple[Column, ...], deviations: Array) -> "Ruler":
-        units = {column.unit for column in targets}
-        if len(targets) == 1 or (len(units) == 1 and units != {""}):
-            return cls(np.ones(len(targets)), targets[0].unit)
-        return cls(deviations, STANDARDISED)
+        unit = unit_of(targets)
+        return cls(deviations, STANDARDISED) if unit is None else cls(np.ones(len(targets)), unit)
 
 
 class Errors:

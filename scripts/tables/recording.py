@@ -3,6 +3,7 @@
 Owns the shapes. Knows nothing of files or of what is learned.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Literal
@@ -56,6 +57,12 @@ class Column:
 
     def __str__(self) -> str:
         return f"{self.name}, {self.unit}" if self.unit else self.name
+
+
+def unit_of(columns: Sequence[Column]) -> str | None:
+    """The unit that all columns share; None if there is none."""
+    units = {column.unit for column in columns}
+    return units.pop() if len(units) == 1 and (len(columns) == 1 or "" not in units) else None
 
 
 @dataclass(frozen=True, slots=True)
