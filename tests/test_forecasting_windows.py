@@ -60,7 +60,6 @@ def test_no_window_reaches_from_one_recording_into_the_next() -> None:
     found = windows(recording(0, 10), recording(50, 55), recording(100, 109))  # the second is too short for a window
     _, past, truth = everything(found)
     assert len(found) == 3 + 0 + 2
-    assert found.recordings == 2
     whole = np.concatenate([past, truth], axis=1)[..., 0]
     assert np.all(np.diff(whole, axis=1) == 1)
 
@@ -250,7 +249,7 @@ def error(data: Data, solutions: list[NDArray[np.float64]]) -> float:
 def test_ridge_is_the_textbooks(targets: int, apart: float) -> None:
     """Solved directly for every penalty, for the shared line and then for differences from it; the best on validation counts."""
     training, validation = (lines(count, targets=targets, apart=apart, seed=count) for count in (40, 30))
-    found = linear.fit(batches(training), batches(validation), own=True)
+    found = linear.fit(batches(training), batches(validation))
     everyone = [*range(targets)]
     zero = np.zeros((7, 3))
     shared = {penalty: solved(training, everyone, penalty, zero) for penalty in linear.PENALTIES}
@@ -275,8 +274,7 @@ def test_ridge_is_the_textbooks(targets: int, apart: float) -> None:
 def test_targets_that_differ_have_lines_of_their_own() -> None:
     """Only where it is allowed: the baseline has one line for all."""
     training, validation = (batches(lines(count, targets=2, apart=3.0, seed=count)) for count in (40, 30))
-    assert len(linear.fit(training, validation, own=True).weight) == 2
-    assert len(linear.fit(training, validation, own=False).weight) == 1
+    assert len(linear.fit(training, validation).weight) == 2
 
 
 def test_the_linear_baseline_is_relative_to_the_last_value() -> None:

@@ -53,14 +53,14 @@ def applied(weight: Tensor, offset: Tensor, numbers: Tensor) -> Tensor:
     return numbers @ weight + offset[:, None]
 
 
-def fit(training: Iterable[Pairs], validation: Iterable[Pairs], *, own: bool) -> Linear:
-    """The lines with the least squared error on validation, weighted by the spread. `own`: whether targets may have their own."""
+def fit(training: Iterable[Pairs], validation: Iterable[Pairs]) -> Linear:
+    """The lines with the least squared error on validation, weighted by the spread."""
     sums, judge = _sums(training), _sums(validation)
     targets = len(sums.products)
     shared = _solutions(sums.products.mean(dim=0, keepdim=True), sums.wanted.mean(dim=0, keepdim=True))
     penalty = min(shared, key=lambda each: judge.error(shared[each].expand(targets, -1, -1)))
     best, of_own = shared[penalty].expand(targets, -1, -1), None
-    if own and targets > 1:
+    if targets > 1:
         differing = _solutions(sums.products, sums.wanted - sums.products @ best)
         least = min(differing, key=lambda each: judge.error(best + differing[each]))
         if judge.error(best + differing[least]) < judge.error(best):

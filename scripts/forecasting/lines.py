@@ -49,7 +49,7 @@ def of_pasts(scale: Tensor, targets: int, training: Windows, validation: Windows
             yield (past - last) / scale, (truth - last) / scale, torch.ones_like(last)
 
     most = max(1, FITTED // targets)
-    return linear.fit(pairs(training, training.evenly(most)), pairs(validation, validation.evenly(CHOSEN)), own=True)
+    return linear.fit(pairs(training, training.evenly(most)), pairs(validation, validation.evenly(CHOSEN)))
 
 
 def _own(normal: Normal, framing: Framing, training: Windows, validation: Windows) -> Linear:
@@ -64,4 +64,4 @@ def _own(normal: Normal, framing: Framing, training: Windows, validation: Window
             yield seen[..., sources], frame.numbers(truth)[..., known], weight[..., known]
 
     most = max(1, FITTED // framing.targets)
-    return linear.fit(pairs(training, training.evenly(most)), pairs(validation, validation.evenly(CHOSEN)), own=True)
+    return linear.fit(pairs(training, training.evenly(most)), pairs(validation, validation.evenly(CHOSEN)))

@@ -34,7 +34,6 @@ class Windows:
             begins.append(before + kept)
             before += len(recording.features)
         self._begins = np.concatenate(begins) if begins else np.zeros(0, dtype=np.int64)
-        self.recordings = sum(len(each) > 0 for each in begins)  # that have a window
         if not len(self._begins) and self.untrue:
             raise DataError(
                 f"The {part} part has no window whose truth is whole: each of its {self.untrue:,} forecasts rows of which a target"
