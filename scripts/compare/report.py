@@ -13,7 +13,8 @@ from scripts.compare.budget import Budget
 from scripts.compare.markdown import paragraph, table
 from scripts.compare.plan import Rates
 from scripts.compare.summary import MOST, Results
-from scripts.compare.verdicts import FAILED, HELD, RULES, Verdict
+from scripts.compare.verdicts import RULES, Finding, Verdict
+from scripts.tables.wording import count
 from scripts.training import fit
 
 BUSY = 1.2  # wall-clock time over processor time, from which on the machine was busy with other work
@@ -41,7 +42,7 @@ def markdown(results: Results, verdicts: Sequence[Verdict], about: About) -> str
             "The claims for the GRU in Han, Meng, Zhang and Yan, *Hybrid Deep Recurrent Neural Networks for Noise",
             "Reduction of MEMS-IMU",
             f"with Static and Dynamic Conditions*, each judged by a rule on {len(results.tasks)} tasks with",
-            f"{_counted(about.seeds, 'seed')}, at",
+            f"{count(about.seeds, 'seed')}, at",
             f"equal hidden size ({about.budget.hidden}) and at an equal number of parameters. Written by `{about.command}`, which",
             "computes every verdict from the trials; the rules stand below.",
         ),
@@ -76,7 +77,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
 def comparison_table(verdicts: Sequence[Verdict]) -> str:
     """The ratios behind the verdicts on the paper's cell; below 1 it has less."""
     mine = [verdict for verdict in verdicts if verdict.cell == PAPER and verdict.comparisons]
-    marks = {HELD: " (for)", FAILED: " (against)"}
+    marks: dict[Finding, str] = {"held": " (for)", "did not hold": " (against)"}
     lines = [["task", "size", *(verdict.claim for verdict in mine)]]
     for task, mode in dict.fromkeys((each.task, each.mode) for verdict in mine for each in verdict.comparisons):
         line = [task, mode]
@@ -123,7 +124,7 @@ def _done(results: Results, about: About) -> list[str]:
             f"Adam, gradients cut to a norm of 1, a warm-up of {fit.WARM_UP} updates; then the learning rate stays",
             "where trials end when solved, and falls along half a cosine elsewhere.",
             f"Rates were chosen from {grid} on {tuned}, at equal hidden size, with",
-            f"{_counted(len(about.budget.tuning_seeds), 'other seed')}: by the fewest updates where trials end",
+            f"{count(len(about.budget.tuning_seeds), 'other seed')}: by the fewest updates where trials end",
             "when solved, by the smallest last error elsewhere.",
             "A cell that solved such a task at no rate is not tried on longer ones of its kind.",
             "Solved in those trials, over the whole grid, and the rate that was chosen:",
@@ -135,7 +136,7 @@ def _done(results: Results, about: About) -> list[str]:
             "All cells begin with uniform weights and biases as torch's own do, the LSTM with a forget bias of 1.",
             "Parameters are counted as they are trained: torch's cells have two bias vectors where one would do.",
             "An equal number is the LSTM's at the equal hidden size.",
-            f"Medians are of {_counted(about.seeds, 'seed')}, with the range in brackets; a dash stands for what did not",
+            f"Medians are of {count(about.seeds, 'seed')}, with the range in brackets; a dash stands for what did not",
             "happen within the budget.",
             "Small networks, few seeds and short budgets: what is not decided here may be with more of them.",
         ),
@@ -154,7 +155,3 @@ def _beside(results: Results) -> list[str]:
         f"The machine had other work: during these updates the clock on the wall went {slower:.1f} times as far as the",
         "processor's, so that times of an update are rough; `python -m scripts.compare.speed` measures the cells taking turns.",
     ]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

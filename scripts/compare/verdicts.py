@@ -20,7 +20,6 @@ GATE = 0.8  # three gates instead of four are 0.75; the margin is for the rest o
 POINTS = 0.05  # a smaller difference in shares of all trials is no difference
 
 Finding = Literal["held", "did not hold", "not decided"]
-HELD, FAILED, OPEN = "held", "did not hold", "not decided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def _over(
         found = ratios(values(one), values(other))
         comparisons.append(Comparison(one.task.name, one.entry.mode, rule(found), median(found)))
     finding = together([each.finding for each in comparisons])
-    counts = [sum(each.finding == which for each in comparisons) for which in (HELD, FAILED)]
+    counts = [sum(each.finding == which for each in comparisons) for which in ("held", "did not hold")]
     evidence = f"{counts[0]} for, {counts[1]} against, of {len(comparisons)}"
     return Verdict(claim, cell, rival, finding, evidence, tuple(comparisons))
 
