@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from scripts.compare.summary import Group
 from scripts.compare.task import Task
-
-Array = NDArray[np.float64]
 
 COLOURS = {
     "reset_before": "#c8553d",
@@ -58,12 +55,8 @@ def _band(axes: Axes, group: Group, colour: str, *, seconds: bool) -> None:
         return
     ends = [point.seconds if seconds else point.update for curve in curves for point in curve]
     places = np.linspace(min(ends), max(ends), POINTS)
-    rows = [read(places, [p.seconds if seconds else p.update for p in curve], [p.error for p in curve]) for curve in curves]
+    # after its end, a curve keeps its last error
+    rows = [np.interp(places, [p.seconds if seconds else p.update for p in curve], [p.error for p in curve]) for curve in curves]
     errors = np.stack(rows)
     axes.fill_between(places, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=0.15, linewidth=0)
     axes.plot(places, np.median(errors, axis=0), color=colour, linewidth=1.4, label=group.entry.cell.title)
-
-
-def read(places: Array, at: Sequence[float], errors: Sequence[float]) -> Array:
-    """The errors of a curve at `places`; after its end, its last error."""
-    return np.asarray(np.interp(places, at, errors))
