@@ -42,7 +42,7 @@ def assign(graph: Graph, wishes: Wishes, wiring: Wiring) -> Roles:
     sequence = _sequence(graph, rest, floats, wishes, wiring, reasons)
     states = tuple(tensor for tensor in floats if tensor is not sequence)
     others = [tensor for tensor in rest if tensor is not sequence and tensor not in states]
-    orphans = [state for state in states if not any(_comes_back(state, output) for output in graph.outputs)]
+    orphans = [state for state in states if not _any_back(state, graph)]
     ask([*others, *orphans], unnumbered(sequence) if wishes.features is None else "")
     return Roles(sequence, lengths, constants, states, reasons)
 
