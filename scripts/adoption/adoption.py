@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.engine import Engine
+from app.golden import Golden
 from app.manifest import ModelSpec
 from scripts.adoption import artifact, inspection, relaxing, report, sample
 from scripts.adoption.hypotheses import GRAPH_NAME, Asked, hypotheses
@@ -24,7 +25,7 @@ from scripts.adoption.sample import Sample
 from scripts.adoption.wiring import Wiring
 from scripts.adoption.wishes import Wishes
 from scripts.training import exactness, publish
-from scripts.training.exactness import Measure
+from scripts.training.apart import compare
 from scripts.training.packages import installed
 from scripts.training.verify import Check, verify
 
@@ -84,7 +85,7 @@ def adopt(path: Path, folder: Path, wishes: Wishes, *, name: str, sample: Path |
     spec = spec.model_copy(update={"tolerance": exact.tolerance})
     print(report.measured(spec, exact, typical.source))
     fixed = proposal.chosen.reading.batch is not None
-    graph, spec, relaxed = _relaxed(graph, spec, folder, typical, exact.difference, fixed=fixed, wanted=relax)
+    graph, spec, relaxed = _relaxed(graph, spec, folder, typical, golden, fixed=fixed, wanted=relax)
     with _running():
         checks = [*relaxed, *verify(Engine(spec, folder, device="cpu"), golden)]
     for check in checks:
@@ -144,7 +145,7 @@ def _typical(path: Path | None, features: Sequence[str], time_steps: int | None)
 
 
 def _relaxed(
-    graph: Graph, spec: ModelSpec, folder: Path, typical: Sample, apart: Measure, *, fixed: bool, wanted: bool
+    graph: Graph, spec: ModelSpec, folder: Path, typical: Sample, golden: Golden, *, fixed: bool, wanted: bool
 ) -> tuple[Graph, ModelSpec, list[Check]]:
     """The graph as it is published, its manifest, and with --relax the check that it equals the original."""
     if not fixed:
@@ -155,7 +156,7 @@ def _relaxed(
         return graph, spec, []
     original = Engine(spec, folder, device="cpu")
     try:
-        found = relaxing.relax(graph, spec, original, typical.steps, apart)
+        found = relaxing.relax(graph, spec, original, typical.steps, compare(original, golden))
     except Refused as error:
         if wanted:
             raise

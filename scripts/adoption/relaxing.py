@@ -28,7 +28,7 @@ from scripts.adoption.refusal import Refused
 from scripts.adoption.roles import assign
 from scripts.adoption.wiring import Wiring
 from scripts.adoption.wishes import Wishes
-from scripts.training.exactness import Measure
+from scripts.training.apart import Compare
 from scripts.training.verify import reached
 
 BATCH = "batch"
@@ -48,10 +48,10 @@ class Relaxed:
     worst: float
 
 
-def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: Measure) -> Relaxed:
+def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: Compare) -> Relaxed:
     """Free the batch axis of `graph`, whose manifest is `spec`; Refused with the reason if every change alters its answers.
 
-    original: the graph as it is, running. steps: typical input (time, features). apart: the difference, in units of the tolerance.
+    original: the graph as it is, running. steps: typical input (time, features). apart: compares answers.
     """
     rows = reached(original, steps, _lengths(spec), np.random.default_rng(SEED))
     expected = [original.predict([row])[0] for row in rows]
@@ -63,7 +63,7 @@ def relax(graph: Graph, spec: ModelSpec, original: Engine, steps: Array, apart: 
                 folder = Path(name)
                 artifact.write_graph(changed, folder)
                 found = _read(changed, spec, folder)
-                worst = apart(Engine(found, folder, device="cpu").predict(rows), expected)
+                worst = max(each.share for each in apart(Engine(found, folder, device="cpu").predict(rows), expected))
         except Exception as error:  # a wrongly changed graph may fail with any error
             reason = f"a batch of several does not run ({shortened(error)})"
             continue

@@ -9,7 +9,7 @@ graph that amplifies rounding, as long recurrences may, cannot be reproduced bet
 measured how far a tensor moves if every input and state moves by its last bit, and eight times that is allowed if it is more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +17,13 @@ import numpy as np
 from app.engine import Engine
 from app.manifest import Tolerance
 from app.tensors import Array, Instance, Prediction
-from scripts.training.tolerance import TINY
+from scripts.training.tolerance import LAST_BIT, TINY
 
 SEED = 23
 RELATIVE = 1e-5
-LAST_BIT = 2.0**-23
 MARGIN = 8
 MOST_AMPLIFIED = 1e-2  # of the largest number: a larger tolerance would mean nothing
 LEAST = 2.0**-18  # of the largest number in all tensors: small results of a large tensor carry its rounding
-
-Measure = Callable[[Sequence[Prediction], Sequence[Prediction]], float]  # actual, expected -> difference; up to 1 is equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +47,6 @@ class Exactness:
         smallest = min((size for size in self.largest if size), default=0.0)
         atol = max(RELATIVE * smallest, LEAST * most, min(self.beyond, MOST_AMPLIFIED * most), TINY)
         return Tolerance(rtol=RELATIVE, atol=float(f"{atol:.2g}"))
-
-    def difference(self, actual: Sequence[Prediction], expected: Sequence[Prediction]) -> float:
-        """The largest, in units of what its tensor allows: up to 1 counts as equal; infinite for NaN or another shape."""
-        worst = 0.0
-        for a, b in zip(actual, expected, strict=True):
-            for x, y, least in zip(tensors(a), tensors(b), self.allowed, strict=True):
-                if x.shape != y.shape or not np.isfinite(x).all() or not np.isfinite(y).all():
-                    return float("inf")
-                worst = max(worst, _apart(x, y) / max(least, RELATIVE * size_of(y)))
-        return worst
 
 
 def measured(engine: Engine, instances: Sequence[Instance]) -> Exactness:
