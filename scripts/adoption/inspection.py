@@ -4,7 +4,7 @@ Owns reading and checking the file, external data included. Knows nothing of whi
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import file_digest
@@ -15,6 +15,7 @@ from onnx.external_data_helper import load_external_data_for_model
 
 from scripts.adoption import external_data
 from scripts.adoption.refusal import Refused
+from scripts.training.placement import with_subgraphs
 
 _NAMES = {"float": "float32", "double": "float64"}  # ONNX's names -> NumPy's; the others are the same
 _TOO_NEW = re.compile(r"[^.]*(?:model IR version|ir_version|opset \d+|is till opset)[^\n]*", re.IGNORECASE)
@@ -88,7 +89,7 @@ class Graph:
     def nodes(self) -> tuple[onnx.NodeProto, ...]:
         """Every node, those of subgraphs and functions too."""
         functions = [node for function in self.proto.functions for node in function.node]
-        return tuple(_nodes([*self.proto.graph.node, *functions]))
+        return tuple(with_subgraphs([*self.proto.graph.node, *functions]))
 
 
 def read(path: Path) -> Graph:
@@ -152,14 +153,6 @@ def unopenable(path: Path, error: Exception) -> str:
 
 def _size(proto: onnx.ModelProto) -> int:
     return sum(len(tensor.raw_data) for tensor in proto.graph.initializer)  # in large models, the rest is negligible
-
-
-def _nodes(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes([*attribute.g.node])
 
 
 def _check_types(proto: onnx.ModelProto) -> None:

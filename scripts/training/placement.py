@@ -76,7 +76,7 @@ def _of(
 ) -> list[Misfit]:
     opset = next((each.version for each in imports if each.domain in _ONNX), 1)
     found = []
-    for node in _with_subgraphs(nodes):
+    for node in with_subgraphs(nodes):
         if (node.domain, node.op_type) in functions:
             continue
         name = f"{node.op_type} {node.name or next(iter(node.output), '')}".rstrip()
@@ -90,12 +90,13 @@ def _of(
     return found
 
 
-def _with_subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def with_subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """These nodes, each with those of its subgraphs behind it."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):  # an attribute of another kind has an empty graph
-                yield from _with_subgraphs(graph.node)
+                yield from with_subgraphs(graph.node)
 
 
 def _without_kernel(node: onnx.NodeProto, opset: int) -> str | None:
