@@ -1,16 +1,20 @@
-"""The problems that a run can learn: a simulated gyroscope, and series in files.
+"""The problems that a run can learn: a simulated gyroscope, and series in files, of which streams are followed or forecast.
 
-Owns how to tell which of the two a run is. Knows nothing of what they are.
+Owns how to tell which of the three a run is. Knows nothing of what they are.
 """
 
 from pathlib import Path
 from typing import Any
 
 from scripts.command import line
+from scripts.forecasting.artifact import Forecaster
+from scripts.forecasting.problem import Forecasting
 from scripts.gyro.config import Config as GyroConfig
-from scripts.series.artifact import artifact_of as series_artifact
 from scripts.series.config import Config as SeriesConfig
-from scripts.series.problem import problem_of as series_problem
+from scripts.streaming.artifact import Follower
+from scripts.streaming.problem import Following
+from scripts.tables.reading import load
+from scripts.tables.recording import Dataset
 from scripts.training.checkpoint import FILE_NAME, Checkpoint
 from scripts.training.config import RunConfig
 from scripts.training.problem import Artifact, Problem
@@ -30,9 +34,12 @@ def checkpoint_of(run: Path) -> Checkpoint:
 
 
 def problem_of(config: RunConfig) -> Problem:
-    """The problem that a run with this config learns; raises DataError if its data cannot be used."""
+    """The problem that a run with this config learns; raises DataError if its data cannot be used. Prints the reader's notes."""
     if isinstance(config, SeriesConfig):
-        return series_problem(config)
+        dataset = load(config.wanted())
+        for note in dataset.notes:
+            print(note)
+        return problem_over(config, dataset)
     assert isinstance(config, GyroConfig)
     from scripts.gyro.data import Gyro  # here: SciPy takes a second to load, and the user's own data do not need it
     from scripts.gyro.problem import Denoising
@@ -40,10 +47,16 @@ def problem_of(config: RunConfig) -> Problem:
     return Denoising(Gyro(config))
 
 
+def problem_over(config: SeriesConfig, dataset: Dataset) -> Problem:
+    """The problem of a config, over data that were read for it."""
+    return Forecasting(config, dataset) if config.task == "forecast" else Following(config, dataset)
+
+
 def artifact_of(checkpoint: Checkpoint) -> Artifact:
     """The best weights of a run, ready to be published."""
-    if isinstance(checkpoint.config, SeriesConfig):
-        return series_artifact(checkpoint)
+    config = checkpoint.config
+    if isinstance(config, SeriesConfig):
+        return Forecaster(config, checkpoint) if config.task == "forecast" else Follower(config, checkpoint)
     from scripts.gyro.artifact import Denoised  # likewise
 
     return Denoised(checkpoint)

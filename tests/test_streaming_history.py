@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from scripts import evaluate
 from scripts.evaluation.scoring import OfClasses, OfNumbers
+from scripts.problems import problem_over
 from scripts.series.config import WARM_UP, Config
-from scripts.series.problem import problem_over
 from scripts.streaming import linear
 from scripts.streaming.linear import Goal, Scaling
 from scripts.streaming.network import Network

@@ -3,8 +3,8 @@
 Owns what is kept in memory: one dataset, however many contexts are tried. Knows nothing of trials.
 """
 
+from scripts.problems import problem_over
 from scripts.series.config import Config
-from scripts.series.problem import problem_over
 from scripts.tables.reading import load
 from scripts.tables.recording import Dataset, Wanted
 from scripts.training.problem import Problem
