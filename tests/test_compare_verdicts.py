@@ -8,12 +8,12 @@ import pytest
 from scripts.compare import cells, plan, report, report_tasks, verdicts
 from scripts.compare.adding import Adding
 from scripts.compare.budget import Budget
-from scripts.compare.markdown import table
 from scripts.compare.plan import EQUAL_HIDDEN, EQUAL_PARAMETERS, MODES, Entry
 from scripts.compare.summary import Results, Spread
 from scripts.compare.task import Task
 from scripts.compare.trial import Job, Outcome, Point
 from scripts.compare.verdicts import Finding, Verdict
+from scripts.markdown import table
 
 SEEDS = 5
 SHORT, LONG = (Adding(steps=steps, epochs=4, batch=8, tunes=steps == 10) for steps in (10, 20))

@@ -10,10 +10,10 @@ from typing import Any
 
 from scripts.compare import cells, report_rates, report_tasks
 from scripts.compare.budget import Budget
-from scripts.compare.markdown import paragraph, table
 from scripts.compare.plan import Rates
 from scripts.compare.summary import MOST, Results
 from scripts.compare.verdicts import RULES, Finding, Verdict
+from scripts.markdown import paragraph, table
 from scripts.tables.wording import count
 from scripts.training import fit
 

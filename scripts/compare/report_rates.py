@@ -5,9 +5,9 @@ Owns the words and the table. Knows nothing of how they are chosen.
 
 from scripts.compare import cells
 from scripts.compare.budget import Budget
-from scripts.compare.markdown import paragraph, table
 from scripts.compare.plan import Rates, rates
 from scripts.compare.summary import Results
+from scripts.markdown import paragraph, table
 
 
 def at_an_end(budget: Budget, chosen: Rates) -> list[str]:

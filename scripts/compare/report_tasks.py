@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from statistics import median
 
 from scripts.compare import cells
-from scripts.compare.markdown import paragraph, table
 from scripts.compare.plan import MODES
 from scripts.compare.summary import Group, Results, Spread
 from scripts.compare.task import Task
 from scripts.compare.verdicts import SEEDS, ratios
+from scripts.markdown import paragraph, table
 
 HEADING = ("cell", "hidden", "parameters", "rate", "solved", "updates until solved", "seconds until solved", "ms an update")
 DIGITS = {"angle, degrees": 2}  # decimals; every other measure has 3

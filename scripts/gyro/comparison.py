@@ -7,6 +7,7 @@ Knows nothing of how a number was measured or of the words around the table.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from scripts import markdown
 from scripts.gyro.baselines import CALIBRATED, EXPERT, RAW, Method
 from scripts.gyro.evaluate import SETTLE_SECONDS, WINDOW_SECONDS, Scores
 
@@ -71,12 +72,7 @@ def table(results: Sequence[Result]) -> str:
             text = column.text(result.scores)
             cells.append(f"**{text}**" if result in ahead else text)
         lines.append([name, result.method.detail, *cells])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    lines.insert(1, ["-" * width if i < 2 else "-" * (width - 1) + ":" for i, width in enumerate(widths)])
-    return "\n".join(
-        "| " + " | ".join(f"{c:<{w}}" if i < 2 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(line, widths, strict=True))) + " |"
-        for line in lines
-    )
+    return markdown.table(lines, left=2)
 
 
 def best(column: Column, results: Sequence[Result]) -> list[Result]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import isclose, isfinite, nan
 from typing import Any, Literal, Self
 
+from scripts.markdown import table
+
 MARGIN = 0.01  # of an error: smaller differences count as equal. A convention: the errors' uncertainty is not measured
 
 Stand = Literal["ahead", "level", "behind"]
@@ -75,15 +77,8 @@ class Scores:
 
     def __str__(self) -> str:
         """A table in text, for a terminal and for Markdown."""
-        lines = [["", *map(str, self.metrics)]]
-        lines += [[row.name, *(f"{value:.4g}" if isfinite(value) else "-" for value in row.values)] for row in self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-        lines.insert(1, rule)
-        aligned = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-        for cells in aligned:
-            cells[0] = cells[0].strip().ljust(widths[0])
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in aligned)
+        lines = [[row.name, *(f"{value:.4g}" if isfinite(value) else "-" for value in row.values)] for row in self.rows]
+        return table([["", *map(str, self.metrics)], *lines], left=1)
 
     def to_dict(self) -> dict[str, Any]:
         return {
