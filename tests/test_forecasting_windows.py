@@ -8,8 +8,8 @@ import torch
 from forecasts import CONTEXT, HORIZON, NAMES, config, dataset, seasons
 from numpy.typing import NDArray
 
-from scripts.forecasting import baselines, linear, losses, whole
-from scripts.forecasting.errors import Coverage, Errors
+from scripts.forecasting import baselines, linear, whole
+from scripts.forecasting.errors import Coverage, Errors, pinball
 from scripts.forecasting.framing import framing_of, season_of
 from scripts.forecasting.normal import Normal, moments
 from scripts.forecasting.problem import Forecasting
@@ -371,7 +371,7 @@ def test_coverage_counts_the_truth_between_the_outer_levels() -> None:
 def test_pinball_is_least_at_the_quantile() -> None:
     """That is why a network that is trained on this loss finds the quantile."""
     values = torch.arange(101, dtype=torch.float64)
-    losses_at = [float(losses.pinball((values - guess)[:, None], (0.9,))) for guess in range(101)]
+    losses_at = [float(pinball((values - guess)[:, None], (0.9,))) for guess in range(101)]
     assert int(np.argmin(losses_at)) == 90
 
 

@@ -1,7 +1,8 @@
 """How far forecasts are from the truth, over any number of windows, in bounded memory.
 
 Owns the sums and the metrics made of them. Errors are in units of each target's standard deviation in training, as in the
-literature; only the RMSE is in raw units. Knows nothing of the methods.
+literature; only the RMSE is in raw units. Knows nothing of the methods. Source of the pinball loss, which is learned by too:
+Koenker & Bassett, "Regression quantiles", 1978.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scripts.forecasting.losses import pinball
-
 Array = NDArray[np.float64]
+
+
+def pinball(errors: Tensor, levels: Sequence[float]) -> Tensor:
+    """The mean pinball loss of errors (..., levels), truth minus quantile."""
+    level = torch.tensor(levels, dtype=errors.dtype, device=errors.device)
+    return torch.maximum(level * errors, (level - 1) * errors).mean()
 
 
 class Errors:

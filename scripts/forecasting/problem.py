@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scripts.forecasting import baselines, evaluate, lines, losses, pictures, trust
+from scripts.forecasting import baselines, evaluate, lines, pictures, trust
 from scripts.forecasting.baselines import Method
+from scripts.forecasting.errors import pinball
 from scripts.forecasting.framing import Framing, framing_of, season_of
 from scripts.forecasting.linear import Linear
 from scripts.forecasting.network import Network
@@ -103,9 +104,9 @@ class Forecasting:
         answer = network.answer(context)
         wanted = answer.frame.numbers(truth)
         weight = answer.frame.spread / network.normal.target_scale  # errors count in units of training, not of the window
-        found = [losses.squared((answer.numbers - wanted) * weight)]
+        found = [((answer.numbers - wanted) * weight).square().mean()]
         if answer.levels is not None:
-            found.append(losses.pinball((wanted[..., None] - answer.levels) * weight[..., None], self._framing.quantiles))
+            found.append(pinball((wanted[..., None] - answer.levels) * weight[..., None], self._framing.quantiles))
         return found
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
