@@ -14,14 +14,19 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from app import cpus
 from scripts import command
 from scripts import results as result_files
-from scripts.compare import cells, comparison, machine, plan, report
+from scripts.compare import cells, comparison, plan, report
 from scripts.compare.budget import BUDGETS, FAMILIES
 from scripts.compare.cells import Cell
 from scripts.compare.store import Store
+from scripts.training import processor
+from scripts.training.packages import installed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     seeds = args.seeds or budget.seeds
     folder = args.resume or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
     try:
-        store = Store(folder, budget, tasks, jobs=args.jobs, machine=machine.facts())
+        store = Store(folder, budget, tasks, jobs=args.jobs, machine=_machine())
     except (OSError, ValueError) as error:
         print(f"python -m scripts.compare: {error}", file=sys.stderr)
         return 2
@@ -74,6 +79,16 @@ def arguments(argv: list[str] | None) -> Namespace:
     if args.markdown is not None and (args.markdown.is_dir() or not args.markdown.parent.is_dir()):
         parser.error(f"{args.markdown} cannot be written: its folder must exist")
     return args
+
+
+def _machine() -> dict[str, Any]:
+    """What the trials run on, and the packages that they use."""
+    packages = {name: number for name, number in installed().items() if name in ("python", "torch", "numpy")}
+    return {
+        "cpu": processor.name() or "an unknown processor",
+        "cpus": cpus.available(),
+        "packages": packages | {"scikit-learn": version("scikit-learn")},
+    }
 
 
 def _without_resume(argv: Sequence[str]) -> list[str]:
