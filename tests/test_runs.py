@@ -24,18 +24,19 @@ Shown = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of every state: finished, stopped, and broken in three ways; do not write to it."""
+    """Runs of every state: finished, stopped, and broken in four ways; do not write to it."""
     folder = tmp_path_factory.mktemp("runs")
     data = regression(folder / "data.csv", rows=100)
     line = ["--data", str(data), "--features=a,b", "--targets=y", "--hidden=4", "--layers=1", "--epochs=2"]
     assert train.main([*line, "--chunk=4", "--run", str(folder / "finished")]) == 0
     learned = problems.checkpoint_of(folder / "finished")
-    for name in ("stopped", "cut-short", "no-json"):
+    for name in ("stopped", "cut-short", "cut-late", "no-json"):
         (folder / name).mkdir()
         learned.facts = {}
         learned.save(folder / name)
-    cut = folder / "cut-short" / "checkpoint.pt"
-    cut.write_bytes(cut.read_bytes()[:500])
+    for name, end in (("cut-short", 500), ("cut-late", -100)):
+        cut = folder / name / "checkpoint.pt"
+        cut.write_bytes(cut.read_bytes()[:end])
     (folder / "no-json" / "result.json").write_text('{"reason": ')
     (folder / "empty").mkdir()
     return folder
@@ -49,12 +50,18 @@ def all_runs(folder: Path) -> dict[str, kept.Run]:
 def test_every_run_has_its_state(all_runs: dict[str, kept.Run]) -> None:
     """The user looks here for what can be exported, what must be resumed, and what can be deleted."""
     states = {name: run.state for name, run in all_runs.items()}
-    assert states == {"finished": "finished", "stopped": "stopped", "cut-short": "broken", "no-json": "broken", "empty": "broken"}
+    broken = dict.fromkeys(("cut-short", "cut-late", "no-json", "empty"), "broken")
+    assert states == {"finished": "finished", "stopped": "stopped", **broken}
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("empty", "holds no checkpoint.pt"), ("cut-short", "is broken or not a checkpoint"), ("no-json", "is not JSON")],
+    [
+        ("empty", "holds no checkpoint.pt"),
+        ("cut-short", "is broken or not a checkpoint"),
+        ("cut-late", "is broken or not a checkpoint: it is cut short"),
+        ("no-json", "is not JSON"),
+    ],
 )
 def test_a_broken_run_is_listed_with_the_reason(name: str, reason: str, folder: Path, capsys: Shown) -> None:
     """One bad folder must not hide the others, and must not pass for a good one."""

@@ -6,6 +6,7 @@ pickle runs no code: a checkpoint from elsewhere can be wrong, but not harmful.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from errno import EINVAL
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -60,5 +61,9 @@ class Checkpoint:
         try:
             content = torch.load(run / FILE_NAME, weights_only=True, map_location="cpu")
             return cls(**content | {"config": config_of(content["config"])})
-        except (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
+        except OSError as error:
+            if error.errno != EINVAL:  # torch has looked for the end of the file before its beginning
+                raise
+            raise ValueError(f"{run / FILE_NAME} is broken or not a checkpoint: it is cut short") from error
+        except (AttributeError, EOFError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
             raise ValueError(f"{run / FILE_NAME} is broken or not a checkpoint: {error}") from error
