@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = problems.checkpoint_of(args.run)
         if args.name:
             checkpoint.config = replace(checkpoint.config, name=args.name)
+        artifact = problems.artifact_of(checkpoint)
     except (OSError, ValueError) as error:
         print(f"{args.run} cannot be exported: {error}", file=sys.stderr)
         return 2
@@ -40,7 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     if checkpoint.best is None:
         print(f"{args.run} {lacks}: go on with {command.line('scripts.train', '--resume', args.run)}", file=sys.stderr)
         return 2
-    artifact = problems.artifact_of(checkpoint)
     if "scores" not in checkpoint.facts:
         print(f"The run has not ended: it stands at epoch {checkpoint.epoch} of {checkpoint.config.epochs}, and has no test score.")
 

@@ -53,10 +53,13 @@ def problem_over(config: SeriesConfig, dataset: Dataset) -> Problem:
 
 
 def artifact_of(checkpoint: Checkpoint) -> Artifact:
-    """The best weights of a run, ready to be published."""
+    """The best weights of a run, ready to be published; raises ValueError if they are of another version."""
     config = checkpoint.config
-    if isinstance(config, SeriesConfig):
-        return Forecaster(config, checkpoint) if config.task == "forecast" else Follower(config, checkpoint)
-    from scripts.gyro.artifact import Denoised  # likewise
+    try:
+        if isinstance(config, SeriesConfig):
+            return Forecaster(config, checkpoint) if config.task == "forecast" else Follower(config, checkpoint)
+        from scripts.gyro.artifact import Denoised  # likewise
 
-    return Denoised(checkpoint)
+        return Denoised(checkpoint)
+    except RuntimeError as error:  # torch's own for weights that are not the network's
+        raise ValueError("its network is not one of this version: train it anew.") from error

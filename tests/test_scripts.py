@@ -168,6 +168,15 @@ def test_export_under_a_name_that_is_no_name_exits_2(run: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_of_another_version_s_network_are_not_exported(run: Path, tmp_path: Path, capsys: Shown) -> None:
+    """Resuming such a run is refused in the same words."""
+    checkpoint = problems.checkpoint_of(run)
+    checkpoint.best_network = {f"old_{name}": tensor for name, tensor in checkpoint.best_network.items()}
+    checkpoint.save(tmp_path)
+    assert export.main([str(tmp_path), "--model-dir", str(tmp_path / "model")]) == 2
+    assert "cannot be exported: its network is not one of this version" in capsys.readouterr().err
+
+
 def test_a_repository_that_cannot_be_written_is_told(run: Path, tmp_path: Path, capsys: Shown) -> None:
     (tmp_path / "file").write_text("")
     assert export.main([str(run), "--model-dir", str(tmp_path / "file" / "model")]) == 1
