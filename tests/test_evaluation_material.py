@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.manifest import Signal
-from scripts.evaluation.card import Card, Output
+from scripts.evaluation.card import Card, Output, WrongUse
 from scripts.evaluation.choice import Wish, measured
 from scripts.evaluation.material import Material
 from scripts.evaluation.training import READING, Training
@@ -67,6 +67,18 @@ def test_other_units_than_the_models_are_warned_of_and_stand_in_the_header(tmp_p
     found = material(card, same, features=("load",), targets=("load",))
     assert not any("Warning" in note for note in found.notes)
     assert [column.unit for column in measured(card, found.targets)] == ["MW"]
+
+
+@pytest.mark.parametrize("targets", ["y,z", "y,z,w"], ids=["for one feature", "for two"])
+def test_answers_to_fewer_features_are_no_clean_versions_of_them(targets: str, tmp_path: Path) -> None:
+    """Each target is compared with the raw signal of its own feature; with fewer of them, some would be with another's, or none."""
+    names = targets.split(",")
+    output = Output("output", (len(names),), every_step=True, signals=signals(names))
+    card = replace(regressor(), task=None, features=signals(["x", "v"][: len(names) - 1]), outputs=(output,))
+    path = write(tmp_path, table({name: [k * k % 17 for k in range(60)] for name in ("x", "v", *names)}))
+    assert material(card, path, task="regress").truth
+    with pytest.raises(WrongUse, match="judge it by --task regress"):
+        material(card, path, task="denoise")
 
 
 def test_numbers_that_mean_a_missing_value_are_read_as_in_training(tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ def task_of(card: Card, wish: Wish) -> Task | None:
     task = card.task or wish.task
     if task == "forecast" and (card.time_steps is None or card.outputs[0].every_step):
         raise WrongUse(f"{card} is no forecaster: it does not answer a context of a fixed length as a whole.")
+    if task == "denoise" and card.outputs[0].numbers > len(card.features):
+        answers = f"{count(card.outputs[0].numbers, 'number')} to {count(len(card.features), 'feature')}"
+        raise WrongUse(f"{card} answers {answers}, so that not each is the clean version of one: judge it by --task regress.")
     return task
 
 
