@@ -21,6 +21,7 @@ from scripts.streaming.sample import sample_of
 from scripts.streaming.targets import Targets
 from scripts.streaming.wholes import Wholes
 from scripts.tables.recording import DataError, Dataset, Recording
+from scripts.tables.splits import PARTS
 from scripts.training.scores import Scores
 
 
@@ -84,9 +85,6 @@ class Following:
 
     def pictures(self, network: nn.Module, device: str, folder: Path) -> list[Path]:
         return pictures.draw(cast("Network", network), self._dataset, self._known, device, folder)
-
-
-PARTS = ("training", "validation", "test")
 
 
 def _check(config: Config, data: Dataset) -> None:
