@@ -3,7 +3,7 @@
 Owns those about data, task and framing. Knows nothing of files, command lines or torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from scripts.tables.recording import Irregular, Missing, Task, Wanted
@@ -77,19 +77,6 @@ class Config(RunConfig):
 
     def wanted(self) -> Wanted:
         """What to read from the files for this run."""
-        lead = self.context if self.task == "forecast" else WARM_UP
-        return Wanted(
-            task=self.task,
-            data=self.data,
-            time=self.time,
-            features=self.features,
-            targets=self.targets,
-            group=self.group,
-            split=self.split,
-            missing=self.missing,
-            na=self.na,
-            irregular=self.irregular,
-            period=self.period,
-            lead=lead,
-            horizon=self.horizon if self.task == "forecast" else 0,
-        )
+        lead, horizon = (self.context, self.horizon) if self.task == "forecast" else (WARM_UP, 0)
+        same = {field.name: getattr(self, field.name) for field in fields(Wanted) if field.name not in ("lead", "horizon")}
+        return Wanted(**same, lead=lead, horizon=horizon)
