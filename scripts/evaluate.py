@@ -14,9 +14,7 @@ Exits 0 when measured, 1 when the model or the service failed, 2 on wrong use, 1
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from scripts import command, results
 from scripts.evaluation import forecasts, options, rows
@@ -43,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         reading, notes = model.card.training.settled(vars(args), parted=args.part == "test")
         for note in notes:
             print(note)
-        material = _material(model, args, reading)
+        season = reading.pop("season")
+        wish = Wish(tuple(args.data), task=args.task, features=args.features, targets=args.targets, part=args.part, **reading)
+        material = Material.read(model.card, wish)
         for path in (args.csv, args.picture, args.json):
             if path is not None and path.resolve() in {each.resolve() for each in material.paths}:
                 raise WrongUse(f"{path} is read: what is written needs another name.")
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
         # -- predict, and compare -------------------------------------------------------------------------------------
         with Table(args.csv) as table:
-            found = _found(model, material, table, args, season=reading["season"])
+            found = _found(model, material, table, args, season=season)
     except (DataError, EvaluationError) as error:
         return _refused(error)
     finally:
@@ -91,24 +91,6 @@ def _model(args: Namespace) -> Model:
     if options.is_url(args.model):
         return Remote(args.model, args.name, args.version, key=args.key, chunk=args.chunk)
     return Local(Path(args.model))
-
-
-def _material(model: Model, args: Namespace, reading: Mapping[str, Any]) -> Material:
-    wish = Wish(
-        data=tuple(args.data),
-        task=args.task,
-        time=reading["time"],
-        features=args.features,
-        targets=args.targets,
-        group=reading["group"],
-        missing=reading["missing"],
-        na=reading["na"],
-        irregular=reading["irregular"],
-        period=reading["period"],
-        part=args.part,
-        split=reading["split"],
-    )
-    return Material.read(model.card, wish)
 
 
 def _found(model: Model, material: Material, table: Table, args: Namespace, *, season: int) -> Found:
