@@ -27,7 +27,6 @@ from scripts.gyro.config import Config as GyroConfig
 from scripts.overview import kept, presence
 from scripts.overview.extras import NotInstalled
 from scripts.overview.tensorboard import Board
-from scripts.overview.watched import Watched
 from scripts.series.config import Config as SeriesConfig
 from scripts.training import curves, fit, threads
 from scripts.training.checkpoint import FILE_NAME, Checkpoint
@@ -72,8 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         again = command.line(MODULE, "--resume", run)
         try:
             board = held.enter_context(Board(run / "tensorboard", after=checkpoint.epoch)) if args.tensorboard else None
-            watched = Watched(problem, board.epoch, epoch=checkpoint.epoch) if board else problem
-            end = fit.fit(network, watched, checkpoint, run, device=device)
+            told = board.epoch if board else lambda _: None
+            end = fit.fit(network, problem, checkpoint, run, device=device, told=told)
         except KeyboardInterrupt:
             return _stopped(f"after epoch {checkpoint.epoch}. Go on with: {again}")
         except NotInstalled as error:

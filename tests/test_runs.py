@@ -13,7 +13,6 @@ from scripts import problems, runs, train
 from scripts.overview import kept, presence, shown
 from scripts.overview.extras import NotInstalled, needed
 from scripts.overview.tensorboard import Board
-from scripts.overview.watched import Watched
 from scripts.series.config import Config
 from scripts.training import fit
 from scripts.training.scores import Metric, Row, Scores
@@ -241,9 +240,9 @@ def test_a_watched_run_learns_the_same_and_tells_its_history(folder: Path, tmp_p
     alone = problems.checkpoint_of(folder / "finished")
     assert isinstance(alone.config, Config)
     told: list[dict[str, float]] = []
-    watched = Watched(problems.problem_of(alone.config), told.append)
-    network, checkpoint = fit.start(watched)
-    fit.fit(network, watched, checkpoint, tmp_path, device="cpu")
+    problem = problems.problem_of(alone.config)
+    network, checkpoint = fit.start(problem)
+    fit.fit(network, problem, checkpoint, tmp_path, device="cpu", told=told.append)
     assert told == checkpoint.history
     assert checkpoint.best_loss == alone.best_loss
     assert all((checkpoint.best_network[name] == alone.best_network[name]).all() for name in alone.best_network)
@@ -252,10 +251,10 @@ def test_a_watched_run_learns_the_same_and_tells_its_history(folder: Path, tmp_p
 def test_what_ends_a_watched_run_does_so_when_its_epoch_is_kept(folder: Path, tmp_path: Path) -> None:
     """The epoch's training is not lost, and a resumed run begins with the next one."""
     config = problems.checkpoint_of(folder / "finished").config
-    watched = Watched(problems.problem_of(config), lambda _: OverflowError("enough"))
-    network, checkpoint = fit.start(watched)
+    problem = problems.problem_of(config)
+    network, checkpoint = fit.start(problem)
     with pytest.raises(OverflowError, match="enough"):
-        fit.fit(network, watched, checkpoint, tmp_path, device="cpu")
+        fit.fit(network, problem, checkpoint, tmp_path, device="cpu", told=lambda _: OverflowError("enough"))
     assert problems.checkpoint_of(tmp_path).epoch == len(checkpoint.history) == 1
 
 

@@ -4,7 +4,7 @@ Owns how a network is trained, whatever it learns. Knows nothing of data, losses
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import cos, isfinite, pi
@@ -21,6 +21,8 @@ from scripts.training.config import RunConfig
 from scripts.training.problem import Problem
 
 WARM_UP = 50  # updates
+
+Told = Callable[[dict[str, float]], Exception | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,15 @@ def start(problem: Problem) -> tuple[nn.Module, Checkpoint]:
     return network, checkpoint
 
 
-def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path, *, device: str) -> End:
-    """Train from `checkpoint` on, and save it into `run` after every epoch. An epoch that diverges is not saved."""
+def fit(
+    network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path, *, device: str, told: Told = lambda _: None
+) -> End:
+    """Train from `checkpoint` on, and save it into `run` after every epoch. An epoch that diverges is not saved.
+
+    `told` gets the history's row of every epoch that is saved; an exception that it returns is raised before the next begins.
+    """
     config = checkpoint.config
+    stop: Exception | None = None
     network.to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))  # few updates: a shorter memory
     if checkpoint.optimizer:
@@ -79,6 +87,8 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
         while checkpoint.epoch < config.epochs:
             if checkpoint.epoch - checkpoint.best_epoch >= config.patience:
                 return End(f"no better validation loss in {config.patience} epochs")
+            if stop is not None:
+                raise stop
             prepared = upcoming.result()
             if checkpoint.epoch + 1 < config.epochs:
                 upcoming = ahead.submit(problem.prepare, checkpoint.epoch + 1)  # while this epoch trains
@@ -106,6 +116,7 @@ def fit(network: nn.Module, problem: Problem, checkpoint: Checkpoint, run: Path,
             now = perf_counter()
             checkpoint.seconds, since = checkpoint.seconds + now - since, now
             checkpoint.save(run)
+            stop = told(checkpoint.history[-1])
     return End(f"all {config.epochs} epochs are done")
 
 

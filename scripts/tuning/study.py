@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 from scripts import results
 from scripts.overview import presence
 from scripts.overview.extras import needed
-from scripts.overview.watched import Watched
 from scripts.series.config import Config
 from scripts.tables.recording import DataError
 from scripts.training import fit, threads
@@ -151,12 +150,12 @@ class Study:
 
         run = self._run_of(trial.number)
         with threads.limited(config.threads):
-            problem = Watched(problem_of(config), told)
+            problem = problem_of(config)
             network, checkpoint = fit.start(problem)
             run.mkdir(exist_ok=True)
             with presence.held(run):
                 checkpoint.save(run)
-                return checkpoint, fit.fit(network, problem, checkpoint, run, device=device).reason
+                return checkpoint, fit.fit(network, problem, checkpoint, run, device=device, told=told).reason
 
     def _run_of(self, number: int) -> Path:
         return self.folder / f"trial-{number:04d}"
