@@ -24,7 +24,6 @@ from scripts.evaluation.scoring import OfClasses, OfNumbers, deviations_of, plac
 from scripts.evaluation.stretch import Piece, Stretch, stretch
 from scripts.evaluation.written import Columns, Table
 from scripts.streaming.confusion import draw_confusion
-from scripts.tables.recording import Recording
 from scripts.tables.wording import count
 
 
@@ -139,17 +138,15 @@ def _draw(path: Path, model: Model, material: Material, judge: OfNumbers | OfCla
         return
     shown = stretch(pieces, truth=material.truth, part=material.part)
     panels = [
-        Panel(_title(pieces[0][0], name, unit), tuple(_lines(material, shown, place)))
-        for place, (name, unit) in enumerate(_named(model, material))
+        Panel(f"{pieces[0][0].name}: {name}", tuple(_lines(material, shown, place)))
+        for place, name in enumerate(_named(model, material))
     ]
     draw(panels, path, label=shown.label)
 
 
-def _named(model: Model, material: Material) -> Sequence[tuple[str, str]]:
-    """Names and units of what is drawn: the targets, or if there is no truth the numbers of the first output."""
-    if material.truth:
-        return [(target.name, target.unit) for target in material.targets]
-    return [(name, "") for name in names_of(model.card.outputs[0])]
+def _named(model: Model, material: Material) -> Sequence[str]:
+    """What is drawn: the targets, with their units, or if there is no truth the numbers of the first output."""
+    return [*map(str, material.targets)] if material.truth else names_of(model.card.outputs[0])
 
 
 def _lines(material: Material, shown: Stretch, place: int) -> list[Line]:
@@ -160,7 +157,3 @@ def _lines(material: Material, shown: Stretch, place: int) -> list[Line]:
         lines.append(Line("truth", shown.targets[:, place], TRUTH, shown.across))
     lines.append(Line("model", shown.answers[:, place], MODEL, shown.across))
     return lines
-
-
-def _title(recording: Recording, name: str, unit: str) -> str:
-    return f"{recording.name}: {name}{f', {unit}' if unit else ''}"
