@@ -53,7 +53,6 @@ class Denoising:
         self._gyro = gyro
         self._steps = round(self.config.recording_seconds * self.config.sample_rate)  # in a recording
         self._chunk = min(self.config.chunk, self._steps)
-        self._validation: Recordings | None = None
 
     @property
     def config(self) -> Config:
@@ -90,8 +89,6 @@ class Denoising:
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
         """Loss and RMSE (deg/s) over whole recordings, each from the zero state."""
-        if self._validation is None:
-            self._validation = self._gyro.validation()
         with torch.inference_mode():
             truth = torch.from_numpy(self._validation.targets).to(device)
             rates, _ = network(torch.from_numpy(self._validation.features).to(device))
@@ -119,6 +116,10 @@ class Denoising:
         path = folder / "motion.png"
         plots.draw_motion(truth[moment], errors, self.config.sample_rate, path)
         return [path]
+
+    @cached_property
+    def _validation(self) -> Recordings:
+        return self._gyro.validation()
 
     @cached_property
     def _test(self) -> Recordings:
