@@ -214,6 +214,14 @@ def test_a_study_does_not_go_into_a_run(line: list[str], tmp_path: Path, capsys:
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
 
 
+def test_a_study_whose_database_is_none_is_told(line: list[str], tmp_path: Path, capsys: Shown) -> None:
+    """A file that was copied in part, say: it is left as it is."""
+    (tmp_path / DATABASE).write_bytes(b"no database" * 100)
+    assert tune.main([*line, "--study", str(tmp_path)]) == 2
+    assert f"{tmp_path / DATABASE} cannot be used: file is not a database. Give another folder" in capsys.readouterr().err
+    assert (tmp_path / DATABASE).read_bytes() == b"no database" * 100
+
+
 def test_a_study_where_nothing_can_be_written_is_told_with_the_remedy(line: list[str], tmp_path: Path, capsys: Shown) -> None:
     """The message shows neither an errno nor the database's words."""
     (tmp_path / "file").touch()

@@ -46,7 +46,7 @@ class OutOfTime(Exception):
 
 
 class Study:
-    """The study in `folder`, new or continued; raises ValueError if the folder holds a run, or a study of other choices."""
+    """The study in `folder`, new or continued; raises ValueError if it holds a run, a broken study or one of other choices."""
 
     def __init__(self, folder: Path, base: Config, *, searched: tuple[str, ...], clock: Callable[[], float] = monotonic) -> None:
         self._optuna = needed("optuna", "scripts.tune")
@@ -56,7 +56,10 @@ class Study:
         presence.made(folder)
         self.folder = folder
         self._clock = clock
-        self._storage = self._optuna.storages.RDBStorage(f"sqlite:///{(folder / DATABASE).resolve()}")
+        try:
+            self._storage = self._optuna.storages.RDBStorage(f"sqlite:///{(folder / DATABASE).resolve()}")
+        except needed("sqlalchemy.exc", "scripts.tune").DatabaseError as error:
+            raise ValueError(f"{folder / DATABASE} cannot be used: {error.orig}. Give another folder with --study.") from error
         try:
             self._study: Any = self._optuna.create_study(storage=self._storage, study_name="recurve", load_if_exists=True)
             self._check(base, searched)
@@ -152,7 +155,6 @@ class Study:
         with threads.limited(config.threads):
             problem = problem_of(config)
             network, checkpoint = fit.start(problem)
-            run.mkdir(exist_ok=True)
             with presence.held(run):
                 checkpoint.save(run)
                 return checkpoint, fit.fit(network, problem, checkpoint, run, device=device, told=told).reason
