@@ -1,1 +1,1 @@
-"""Learning from recordings in files: denoising, regression and classification step by step, and forecasting."""
+"""What all runs on the user's own data have in common: their choices, and what a manifest says of them."""
