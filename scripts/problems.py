@@ -1,4 +1,4 @@
-"""The problems that a run can learn: a simulated gyroscope, and series in files, of which streams are followed or forecast.
+"""The problems that a run can learn: a simulated gyroscope; and series in files, which are followed step by step or forecast.
 
 Owns how to tell which of the three a run is. Knows nothing of what they are.
 """

@@ -35,7 +35,7 @@ def headings(names: Sequence[str], units: Sequence[str] = ()) -> tuple[Heading, 
 
 
 def distinct(names: Sequence[str], *, beside: Container[str] = ()) -> list[str]:
-    """The names, each that was there before with a number behind it, so that it is none of these nor of those `beside`."""
+    """The names; one that was there before gets a number, by which it differs from all of them and from those in `beside`."""
     given = frozenset(names)
     found: dict[str, None] = {}
     for name in names:
