@@ -87,7 +87,10 @@ def trained_with(spec: ModelSpec) -> Config:
         raise ValueError(
             "it is no gyro denoiser of scripts.train, and the card is of nothing else; scripts.verify checks any model."
         )
-    return Config.from_dict(values)
+    try:
+        return Config.from_dict(values)
+    except TypeError as error:
+        raise ValueError(f"its config is none of scripts.train: {error}.") from error
 
 
 def served(engine: Engine, features: Array) -> Array:

@@ -246,6 +246,12 @@ def test_missing_version_is_a_message_and_exit_status_1(tmp_path, capsys):
     assert "cannot be measured" in capsys.readouterr().err
 
 
+def test_a_config_that_others_wrote_is_a_message_too(spec):
+    """A manifest may hold anything of how a model was made."""
+    with pytest.raises(ValueError, match="its config is none of"):
+        script.trained_with(spec.model_copy(update={"provenance": {"config": {"name": 3}}}))
+
+
 def test_wrong_use_is_exit_status_2():
     """argparse uses the same status."""
     with pytest.raises(SystemExit, match="2"):
