@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.client import ClientProtocol
@@ -183,6 +184,37 @@ def test_a_text_that_is_none_closes_the_connection_and_says_nothing_in_the_log(
     messages, written, closed = asyncio.run(hear(WebSocket, [each.serialize(mask=True) for each in sent]))
     assert [each["code"] for each in messages] == [1007]
     assert (written, closed) == (NO_TEXT_TOLD, True)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("kind", ["bytes", "text"])
+@pytest.mark.parametrize("bad", [Frame(Opcode.TEXT, b"\xff"), Frame(Opcode.CONT, b""), Frame(Opcode.BINARY, bytes(LONGEST + 1))])
+@pytest.mark.parametrize("reads", [True, False])
+def test_an_answer_that_comes_after_an_error_of_its_caller_is_dropped_and_says_nothing_in_the_log(
+    kind: str, bad: Frame, reads: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such an error closes the connection, and the answer to an earlier message may still be under way, which is no defect."""
+
+    async def main() -> None:
+        peer = Peer(WebSocket)
+        await peer.open()
+        peer.server.data_received(Frame(Opcode.BINARY, b"a").serialize(mask=True))
+        assert (await peer.receive())["bytes"] == b"a"
+        if not reads:
+            peer.server.pause_writing()
+        answer = {"bytes": b"b"} if kind == "bytes" else {"text": "b"}
+        sending = asyncio.ensure_future(peer.send({"type": "websocket.send", **answer})) if not reads else None
+        await asyncio.sleep(0)
+        peer.server.data_received(bad.serialize(mask=True))
+        written = peer.transport.written
+        assert written[0] == 0x88
+        peer.server.resume_writing()
+        with pytest.raises(ClientDisconnected):
+            await (sending or peer.send({"type": "websocket.send", **answer}))
+        assert peer.transport.written == written
+        await peer.close()
+
+    asyncio.run(main())
     assert caplog.records == []
 
 

@@ -149,16 +149,17 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         payload = message.get("bytes")
-        if payload is None or not self.handshake_complete or self.close_sent or not self.writable.is_set():
-            await super().send(message)
-            if self.close_sent:
-                self.loop.call_later(CLOSING, self.transport.abort)  # nothing more is sent
-            if self._held and self.handshake_complete:
-                self._read_on()  # bytes from before the handshake was answered; or the answer to the close
-        elif self.conn.state is OPEN and not self.disconnected:
-            self.transport.write(frames.head(len(payload)) + payload)
-        else:
+        await self.writable.wait()
+        if self.conn.close_sent is not None:  # after an error, of which the application does not know yet
             raise ClientDisconnected
+        if payload is not None and self.conn.state is OPEN and not self.disconnected:
+            self.transport.write(frames.head(len(payload)) + payload)
+            return
+        await super().send(message)
+        if self.close_sent:
+            self.loop.call_later(CLOSING, self.transport.abort)  # nothing more is sent
+        if self._held and self.handshake_complete:
+            self._read_on()  # bytes from before the handshake was answered; or the answer to the close
 
     def _parted(self) -> bool:
         """Whether a message of several frames is incomplete, or the connection is closing after an error."""
