@@ -114,7 +114,7 @@ def test_an_offer_is_passed_over_in_chunks_and_in_company_too() -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"GET http://x HTTP/1.1", b"CONNECT x:443 HTTP/1.1", b"GET http://[/a HTTP/1.1", b"nonsense"],
+    [b"GET http:///a HTTP/1.1", b"CONNECT x:443 HTTP/1.1", b"GET http://[/a HTTP/1.1", b"nonsense"],
     ids=lambda head: head[:16],
 )
 def test_a_head_that_means_nothing_is_told_so_and_harms_nobody_before_it(head: bytes) -> None:
@@ -140,11 +140,17 @@ def test_a_head_that_means_nothing_is_told_so_and_harms_nobody_before_it(head: b
         (b"GET /parts HTTP/1.1\r\n" + OFFERS[0], b"400"),
         (b"GET /parts HTTP/1.0\r\n", b"200"),
         (b"GET /parts HTTP/1.1\r\nHost:\r\n", b"200"),
+        (b"GET /parts\r\n", b"400"),
+        (b"GET /parts HTTP/0.9\r\n", b"400"),
+        (b"GET /parts HTTP/2.0\r\nHost: x\r\n", b"400"),
         (b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n", b"501"),
         (b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", b"501"),
         (b"POST /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked \r\n", b"200"),
     ],
-    ids=["no host", "two", "two, long ago", "a websocket", "an offer", "none, long ago", "an empty one", "gzip", "apart", "chunks"],
+    ids=[
+        *("no host", "two", "two, long ago", "a websocket", "an offer", "none, long ago", "an empty one"),
+        *("no version", "before 1.0", "another HTTP", "gzip", "apart", "chunks"),
+    ],
 )
 def test_a_head_that_may_mean_something_else_to_a_proxy_is_refused(head: bytes, status: bytes) -> None:
     """A proxy must not read the host or the end of the body differently than the service does."""
@@ -179,6 +185,46 @@ def test_a_host_that_is_none_is_refused(host: bytes) -> None:
 def test_a_host_is_a_host_in_every_form(host: bytes) -> None:
     statuses, _, closed = answers(b"GET /parts HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
     assert (statuses, closed) == ([b"200"], False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "query"),
+    [
+        (b"GET http://x", "/", b""),
+        (b"GET http://x?a=b", "/", b"a=b"),
+        (b"GET http://x:80/parts?a", "/parts", b"a"),
+        (b"OPTIONS http://x", "*", b""),
+        (b"OPTIONS http://x?a", "/", b"a"),
+        (b"OPTIONS *", "*", b""),
+    ],
+)
+def test_a_whole_address_is_taken_even_without_a_path(asked: bytes, path: str, query: bytes) -> None:
+    """RFC 9112, section 3.2.2, requires that every server accepts it; section 3.2.4 says what it means for OPTIONS."""
+    statuses, told, closed = answers(asked + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (statuses, closed) == ([b"200"], False)
+    assert repr((asked.split()[0].decode(), path, query))[:-1].encode() in told
+
+
+@pytest.mark.parametrize("method", [b"POST", b"HEAD"])
+def test_a_handshake_is_a_get_and_otherwise_a_request_like_others(method: bytes) -> None:
+    """RFC 6455, section 4.1. Whoever sends a body and offers a WebSocket gets an answer to the body."""
+    body = b"abc" if method == b"POST" else b""
+    asked = HANDSHAKE.replace(b"GET /streams/ws", method + b" /parts")[:-2] + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    statuses, told, closed = answers(asked + request(b"next"))
+    assert (statuses, closed) == ([b"200", b"200"], False)
+    assert b"b'next'" in told
+
+
+KEY = b"A" * 22 + b"=="
+
+
+@pytest.mark.parametrize("key", [b"", b"abc=", b"!" * 22 + b"==", b"A" * 24, KEY + b"\r\nSec-WebSocket-Key: " + KEY])
+def test_a_handshake_without_one_good_key_is_told_so(key: bytes) -> None:
+    """As by every other refusal, and not in the library's plain text."""
+    statuses, told, closed = answers(HANDSHAKE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", key))
+    assert (statuses, closed) == ([b"400"], True)
+    assert b"application/problem+json" in told
+    assert b"one Sec-WebSocket-Key, 16 bytes in base64" in told
 
 
 def test_a_body_that_breaks_off_harms_nobody_before_it() -> None:

@@ -93,12 +93,14 @@ class Calls:
     def add(self, method: str, url: bytes, version: str, headers: list[Header], *, keep_alive: bool) -> None:
         """Take a request whose head has arrived."""
         target = httptools.parse_url(url)
-        path = target.path.decode("ascii")
+        empty = b"/" if method != "OPTIONS" or target.query else b"*"  # for a whole URL without a path: RFC 9112, section 3.2.4
+        raw = target.path or empty
+        path = raw.decode("ascii")
         scope = self._scope | {
             "http_version": version,
             "method": method,
             "path": unquote(path) if "%" in path else path,
-            "raw_path": target.path,
+            "raw_path": raw,
             "query_string": target.query or b"",
             "headers": headers,
             "state": {},

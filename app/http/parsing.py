@@ -23,14 +23,17 @@ _HOST = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # of a WebSocket's handshake: 16 bytes in base64
+
 Part = Literal["nothing yet", "head", "body", "all"]
 
 
 class Parser:
     """Passes the requests in the bytes that arrive to `calls`; raises a `RecurveError` if there is something wrong with them.
 
-    An offer to upgrade to anything but a WebSocket, or in HTTP/1.0, is ignored, as RFC 9110 says (section 7.8): the request is
-    answered as if there were no offer. Httptools alone would skip the body, and take it for the next request.
+    An offer to upgrade to anything but a WebSocket, in HTTP/1.0, or by another method than GET, is ignored, as RFC 9110 says
+    (section 7.8): the request is answered as if there were no offer. Httptools alone would skip the body, and take it for the
+    next request.
     """
 
     def __init__(self, calls: Calls, max_head_bytes: int, now: float) -> None:
@@ -139,7 +142,7 @@ class Parser:
         if method == "CONNECT":
             raise ValueError(method)
         self._check(version)
-        websocket = parser.should_upgrade() and version != "1.0" and self._offers_websocket()
+        websocket = parser.should_upgrade() and version != "1.0" and method == "GET" and self._offers_websocket()
         self._declined = parser.should_upgrade() and not websocket
         if websocket:
             self._check_handshake()
@@ -150,7 +153,9 @@ class Parser:
             self.came, self.began, self.loose, self.body = "body", self.heard, 0, 0
 
     def _check(self, version: str) -> None:
-        """Refuse a head that a proxy in front of the service may read in another way: RFC 9112, sections 3.2 and 6.1."""
+        """Refuse a head that a proxy in front of the service may read in another way: RFC 9112, sections 2.3, 3.2 and 6.1."""
+        if version not in ("1.0", "1.1"):  # httptools also takes 0.9 and 2.0, which are written in other ways
+            raise MalformedRequest(f"The request must be HTTP/1.1 or HTTP/1.0, got HTTP/{version}.")
         hosts = [value for name, value in self._headers if name == b"host"]
         if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise MalformedRequest(f"An HTTP/1.1 request must have one Host header, got {len(hosts) or 'none'}.")
@@ -170,8 +175,8 @@ class Parser:
         return b"upgrade" in offered and headers.get(b"upgrade", b"").lower() == b"websocket"
 
     def _check_handshake(self) -> None:
-        """Refuse a handshake that has a body or is not of version 13 (RFC 6455, section 4.4); keep only the path and query of a
-        target that is a whole URL (RFC 9112, section 3.2.2).
+        """Refuse a handshake that has a body, is not of version 13 or does not have one key (RFC 6455, sections 4.2.1 and 4.4);
+        keep only the path and query of a target that is a whole URL (RFC 9112, section 3.2.2).
         """
         headers = dict(self._headers)
         if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
@@ -179,6 +184,10 @@ class Parser:
         version = headers.get(b"sec-websocket-version", b"none")
         if version != b"13":
             raise UpgradeRequired(f"Sec-WebSocket-Version must be 13, got {version.decode('latin-1')[:MOST_SHOWN]}.")
+        keys = [value for name, value in self._headers if name == b"sec-websocket-key"]
+        if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+            shown = b", ".join(keys).decode("latin-1")[:MOST_SHOWN] or "none"
+            raise MalformedRequest(f"A handshake must have one Sec-WebSocket-Key, 16 bytes in base64, got {shown}.")
         if not self._url.startswith(b"/"):
             target = httptools.parse_url(self._url)
             self._url = b"?".join(part for part in (target.path or b"/", target.query) if part)
