@@ -384,6 +384,19 @@ def test_every_operation_is_described_and_has_a_name_for_a_method(client: httpx.
             assert header in told.get("headers", {}) or "problem+json" not in str(told), each["operationId"]
 
 
+@pytest.mark.parametrize(
+    ("path", "schema", "option"), [("/predict", "PredictRequest", "timeout_ms"), ("/streams/{id}/predict", "ChunkRequest", "seq")]
+)
+def test_an_option_has_the_same_limits_in_the_query_as_in_the_body(
+    client: httpx.Client, path: str, schema: str, option: str
+) -> None:
+    """Otherwise a generated client sends with octets what it would refuse to send as JSON."""
+    document = client.get("/openapi.json").json()
+    body, _ = document["components"]["schemas"][schema]["properties"][option]["anyOf"]
+    (query,) = [each["schema"] for each in document["paths"][path]["post"]["parameters"] if each["name"] == option]
+    assert query == body
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_stops_it_cleanly(repository: Path, name: str, workers: str) -> None:

@@ -16,7 +16,7 @@ from app.api.bodies import LARGE, OCTETS_ANSWER, Bodies, Headers, content, is_bi
 from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import json, octets
-from app.codecs.request import Limits, PredictRequest
+from app.codecs.request import LONGEST_TIMEOUT, Limits, PredictRequest
 from app.lifecycle import Model
 from app.manifest import ModelSpec
 from app.queue import Ticket
@@ -28,11 +28,11 @@ PATH = "/predict"
 STATE = "Recurve-State"
 _STATE = STATE.lower().encode()
 QUERY = {
-    "model": "string",
-    "version": "string",
-    "return_sequences": "boolean",
-    "return_state": "boolean",
-    "timeout_ms": "number",
+    "model": {"type": "string"},
+    "version": {"type": "string"},
+    "return_sequences": {"type": "boolean"},
+    "return_state": {"type": "boolean"},
+    "timeout_ms": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_TIMEOUT},
 }
 SAID = responses.headers(
     Recurve_Model="of octets: the model that gave them",
@@ -151,8 +151,8 @@ def router(predict: Predict) -> APIRouter:
         openapi_extra={
             "requestBody": {"required": True, "content": content("PredictRequest", octets=True)},
             "parameters": [
-                {"name": name, "in": "query", "schema": {"type": kind}, "description": "for an octet-stream body"}
-                for name, kind in QUERY.items()
+                {"name": name, "in": "query", "schema": schema, "description": "for an octet-stream body"}
+                for name, schema in QUERY.items()
             ]
             + [
                 {

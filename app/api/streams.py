@@ -15,12 +15,14 @@ from app.api import chunks, responses, schemas
 from app.api.bodies import Bodies, check_json, content, misplaced
 from app.api.chunks import Chunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
+from app.codecs.request import LARGEST_SEQ
 from app.errors import InvalidRequest, MalformedBody, StreamConflict, StreamExpired, StreamNotFound, UpgradeRequired
 from app.service import Service
 from app.streaming.service import StreamService
 from app.streaming.streams import Stream
 from app.streaming.tokens import BadToken, Tokens
 
+SEQ = {"type": "integer", "minimum": 0, "maximum": LARGEST_SEQ}
 BEGUN = {"headers": responses.headers(Location="where the stream is")}
 
 
@@ -176,7 +178,7 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
             "requestBody": {"required": True, "content": content("ChunkRequest", octets=True)},
             "parameters": [
                 {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "title": "Id"}},
-                {"name": "seq", "in": "query", "schema": {"type": "integer"}, "description": "for an octet-stream body"},
+                {"name": "seq", "in": "query", "schema": SEQ, "description": "for an octet-stream body"},
                 {"name": "return_sequences", "in": "query", "schema": {"type": "boolean"}, "description": "the same"},
             ],
         },

@@ -151,8 +151,9 @@ def router(infer: Infer) -> APIRouter:
         return (await infer(request.scope, request.receive)).response()
 
     for path, names in ((PATH, ("model",)), (VERSIONED, ("model", "version"))):
-        length = {"name": HEADER_LENGTH, "in": "header", "schema": {"type": "integer"}, "description": "bytes of the JSON"}
-        said = {HEADER_LENGTH: {"schema": {"type": "integer"}, "description": "bytes of the JSON, where bytes follow it"}}
+        bytes_of_json = {"type": "integer", "minimum": 0}
+        length = {"name": HEADER_LENGTH, "in": "header", "schema": bytes_of_json, "description": "bytes of the JSON"}
+        said = {HEADER_LENGTH: {"schema": bytes_of_json, "description": "bytes of the JSON, where bytes follow it"}}
         routes.add_api_route(
             path,
             answer,
