@@ -205,6 +205,15 @@ def test_a_whole_address_is_taken_even_without_a_path(asked: bytes, path: str, q
     assert repr((asked.split()[0].decode(), path, query))[:-1].encode() in told
 
 
+def test_headers_of_one_name_count_together_for_a_handshake() -> None:
+    """RFC 9110, section 5.3. The library that answers takes `Upgrade` only once."""
+    told = Told()
+    for more, taken in ((b"Connection: keep-alive\r\n", True), (b"Upgrade: websocket\r\n", False)):
+        parser = Parser(told, 1000, now=0.0)  # type: ignore[arg-type]  # `Told` stands in
+        parser.parse(HANDSHAKE[:-2] + more + b"\r\n")
+        assert bool(parser.handshake) == taken
+
+
 @pytest.mark.parametrize("method", [b"POST", b"HEAD"])
 def test_a_handshake_is_a_get_and_otherwise_a_request_like_others(method: bytes) -> None:
     """RFC 6455, section 4.1. Whoever sends a body and offers a WebSocket gets an answer to the body."""

@@ -8,6 +8,7 @@ import re
 from typing import Literal
 
 import httptools
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
 from app.errors import MOST_SHOWN, HeadTooLarge, MalformedRequest, RecurveError, TooSlow, UnsupportedTransfer, UpgradeRequired
 from app.http.calls import Calls
@@ -162,35 +163,45 @@ class Parser:
         if hosts and not _HOST.fullmatch(hosts[0]):
             shown = hosts[0].decode("latin-1")[:MOST_SHOWN]
             raise MalformedRequest(f"The Host header must be a host, with or without a port, got {shown}.")
-        codings = [value for name, value in self._headers if name == b"transfer-encoding"]
-        if codings and b", ".join(codings).lower() != b"chunked":
-            shown = b", ".join(codings).decode("latin-1")[:MOST_SHOWN]
+        codings = self._all(b"transfer-encoding")
+        if codings and codings.lower() != b"chunked":
+            shown = codings.decode("latin-1")[:MOST_SHOWN]
             raise UnsupportedTransfer(
                 f"Transfer-Encoding must be chunked, got {shown}; Content-Encoding says how a body is compressed."
             )
 
+    def _all(self, name: bytes) -> bytes | None:
+        """The values of all headers of this name as one list (RFC 9110, section 5.3)."""
+        values = [value for each, value in self._headers if each == name]
+        return b", ".join(values) if values else None
+
     def _offers_websocket(self) -> bool:
-        headers = dict(self._headers)  # of several with one name, the last counts
-        offered = [token.strip() for token in headers.get(b"connection", b"").lower().split(b",")]
-        return b"upgrade" in offered and headers.get(b"upgrade", b"").lower() == b"websocket"
+        offered = [token.strip() for token in (self._all(b"connection") or b"").lower().split(b",")]
+        return b"upgrade" in offered and (self._all(b"upgrade") or b"").lower() == b"websocket"
 
     def _check_handshake(self) -> None:
-        """Refuse a handshake that has a body, is not of version 13 or does not have one key (RFC 6455, sections 4.2.1 and 4.4);
-        keep only the path and query of a target that is a whole URL (RFC 9112, section 3.2.2).
+        """Refuse a handshake that has a body, is not of version 13 or does not have one key (RFC 6455, sections 4.2.1 and 4.4), or
+        is too large for the library that answers it; keep only the path and query of a target that is a whole URL (RFC 9112,
+        section 3.2.2).
         """
-        headers = dict(self._headers)
-        if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+        if self._all(b"transfer-encoding") is not None or self._all(b"content-length") not in (None, b"0"):
             raise MalformedRequest("The handshake of a WebSocket has no body: send its first message when it is open.")
-        version = headers.get(b"sec-websocket-version", b"none")
+        version, key = (self._all(b"sec-websocket-" + name) for name in (b"version", b"key"))
         if version != b"13":
-            raise UpgradeRequired(f"Sec-WebSocket-Version must be 13, got {version.decode('latin-1')[:MOST_SHOWN]}.")
-        keys = [value for name, value in self._headers if name == b"sec-websocket-key"]
-        if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
-            shown = b", ".join(keys).decode("latin-1")[:MOST_SHOWN] or "none"
+            shown = "none" if version is None else version.decode("latin-1")[:MOST_SHOWN]
+            raise UpgradeRequired(f"Sec-WebSocket-Version must be 13, got {shown}.")
+        if key is None or not _KEY.fullmatch(key):
+            shown = "none" if key is None else key.decode("latin-1")[:MOST_SHOWN]
             raise MalformedRequest(f"A handshake must have one Sec-WebSocket-Key, 16 bytes in base64, got {shown}.")
         if not self._url.startswith(b"/"):
             target = httptools.parse_url(self._url)
             self._url = b"?".join(part for part in (target.path or b"/", target.query) if part)
+        longest = max(map(len, self._packed("1.1", self._headers).splitlines(keepends=True)))
+        if len(self._headers) > MAX_NUM_HEADERS or longest > MAX_LINE_LENGTH:
+            raise HeadTooLarge(
+                f"The handshake of a WebSocket may have {MAX_NUM_HEADERS} headers and {MAX_LINE_LENGTH} bytes in a line, got "
+                f"{len(self._headers)} headers and {longest} bytes."
+            )
 
     def on_body(self, body: bytes) -> None:
         self.loose = 0

@@ -88,7 +88,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
         else:
             super().data_received(data)
-            if self.conn.handshake_exc is not None and not self.handshake_initiated:  # the library has its own limits for a head
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:  # parsing.py knows no such head
                 self.transport.write(UNREADABLE)
                 self.transport.close()
 
