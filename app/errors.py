@@ -11,7 +11,7 @@
     ├── TooSlow                     408  the whole request did not arrive in time
     ├── StreamConflict              409  the stream is not in the state that the client expects
     ├── StreamExpired               410
-    ├── TooLarge                    413  over the limit of bytes, instances or steps
+    ├── TooLarge                    413  over the limit of bytes, instances, chunks or steps
     ├── UnsupportedMediaType        415
     ├── InvalidRequest              422  well-formed but wrong; says where
     ├── NotFinite                   422  the model's answer overflows float32

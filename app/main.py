@@ -15,7 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import chunks, description, health, metrics, models, page, predict, problems, v2, v2_models, v2_repository
+from app.api import chunks, description, health, many_chunks, metrics, models, page, predict, problems, v2, v2_models, v2_repository
 from app.api.bodies import Bodies
 from app.api.direct import Direct, Endpoint
 from app.api.full import Full
@@ -146,10 +146,11 @@ def create_app(
     stream_routes = Streams(service, streams, bodies, tokens)
     decoder = chunks.ChunkDecoder(bodies, request_limits, new_parser)
     answer_chunk = chunks.Chunks(streams, bodies, decoder)
+    answer_chunks = many_chunks.ManyChunks(streams, bodies, decoder, counts.refused)
     infer = v2.Infer(service, streams, bodies, limits=request_limits, timeout=settings.request_timeout)
     described = v2_models.Models(service, counts, max_instances=settings.max_instances, idle_seconds=settings.stream_ttl)
     app.include_router(predict.router(answer))
-    app.include_router(router(stream_routes, answer_chunk))
+    app.include_router(router(stream_routes, answer_chunk, answer_chunks))
     app.include_router(health.router(service, keeper))
     if settings.metrics_port is None:
         app.include_router(metrics.router(counts))
@@ -161,7 +162,12 @@ def create_app(
     description.install(app, keyed=bool(settings.api_keys))
     guard = guard or Guard(settings.api_keys_file, settings.read_keys)
     # around the framework, not inside it, where the framework's own layers would come first
-    direct: dict[str, Endpoint] = {predict.PATH: answer, chunks.PATH: answer_chunk, v2.PATH: infer}
+    direct: dict[str, Endpoint] = {
+        predict.PATH: answer,
+        chunks.PATH: answer_chunk,
+        many_chunks.PATH: answer_chunks,
+        v2.PATH: infer,
+    }
     around = Direct(
         app,
         direct,

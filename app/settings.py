@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         256 * 2**20, ge=1, description="bytes of all bodies and messages at once, of all workers; each takes two of the largest"
     )
     max_head_bytes: int = Field(2**16, ge=4096, le=2**24, description="bytes of one request's head: path and headers")
-    max_instances: int = Field(1024, ge=1, description="instances in one request")
+    max_instances: int = Field(1024, ge=1, description="instances, or chunks, in one request")
     max_steps: int = Field(100_000, ge=1, description="time steps in one instance")
     max_connections: int = Field(10_000, ge=1, description="connections at once, of all workers; WebSockets are some of them")
     read_timeout: float = Field(

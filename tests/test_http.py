@@ -377,7 +377,7 @@ def test_every_operation_is_described_and_has_a_name_for_a_method(client: httpx.
     names = {each["operationId"] for each in operations}
     assert len(names) == len(operations)
     assert not [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", name) or name.endswith(("_get", "_post"))]
-    assert {"predict", "begin_stream", "predict_chunk", "infer", "list_models"} <= names
+    assert {"predict", "begin_stream", "predict_chunk", "predict_chunks", "infer", "list_models"} <= names
     for each in operations:
         for status, header in (("401", "WWW-Authenticate"), ("429", "Retry-After"), ("503", "Retry-After")):
             told = each["responses"].get(status, {})

@@ -20,6 +20,9 @@ STEP = [0.5, -1.0, 2.0, 0.25, -0.5, 1.0]
 GOOD = json.dumps({"instances": [[STEP] * 3]}).encode()
 LONG = json.dumps({"instances": [[STEP] * 9000] * 4}).encode()
 CHUNK = json.dumps({"input": [STEP]}).encode()
+CHUNKS = json.dumps(
+    {"chunks": [{"id": id, "input": [STEP], "seq": seq} for id in ("many", "none", "a") for seq in (0, 9999)]}
+).encode()
 UPGRADE = (
     b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -43,7 +46,7 @@ PINGS = bytes((0x89, 0x80, 0, 0, 0, 0)) * 2000
 def server(repository: Path) -> Iterator[Server]:
     flags = ("--workers", "1", "--stream-store", "memory", "--max-body-bytes", "4000000")
     with serve(repository, *flags, module="tests.littering") as running:
-        for id in ("a", "b"):
+        for id in ("a", "b", "many"):
             assert httpx.post(f"{running.url}/streams", json={"id": id}).status_code == 201
         yield running
 
@@ -90,6 +93,9 @@ def left_by(server: Server, visit: Callable[[], None]) -> str:
         pytest.param(request(CHUNK, b"/streams/a/predict"), b"200", id="chunk"),
         pytest.param(request(CHUNK[:-1] + b', "seq": 9999}', b"/streams/a/predict"), b"409", id="chunk, conflict"),
         pytest.param(request(CHUNK, b"/streams/none/predict"), b"404", id="chunk, no such stream"),
+        pytest.param(request(CHUNKS, b"/streams/predict"), b"200", id="chunks, good and bad"),
+        pytest.param(request(CHUNKS.replace(b"0.25", b"NaN"), b"/streams/predict"), b"200", id="chunks, not a number"),
+        pytest.param(request(CHUNKS.replace(b'"a"', b"1"), b"/streams/predict"), b"422", id="chunks, no id"),
         pytest.param(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"200", id="health"),
         pytest.param(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"404", id="no such page"),
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", b"400", id="no host"),

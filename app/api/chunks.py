@@ -4,6 +4,7 @@ Owns the HTTP side of a chunk. Knows nothing of how streams are stored.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
@@ -13,10 +14,13 @@ from app.api.bodies import LARGE, OCTETS_ANSWER, Bodies, Headers, is_binary, mis
 from app.api.caller import Caller
 from app.api.problems import Answer
 from app.codecs import json, octets
-from app.codecs.request import Limits
+from app.codecs.entries import Entry
+from app.codecs.request import CHUNK_MEMBERS, Limits
 from app.manifest import ModelSpec
 from app.streaming.service import StreamService
 from app.streaming.streams import Chunk
+
+T = TypeVar("T")
 
 PATH = "/streams/{id}/predict"
 
@@ -29,7 +33,7 @@ SAID = responses.headers(
 
 
 class ChunkDecoder:
-    """Reads the bodies of chunks, JSON or octets."""
+    """Reads the bodies of chunks, JSON or octets, and of requests with the chunks of many streams."""
 
     def __init__(self, bodies: Bodies, limits: Limits, new_parser: Callable[[], json.Decoder]) -> None:
         self._bodies = bodies
@@ -37,13 +41,29 @@ class ChunkDecoder:
         self._new_parser = new_parser
         self._parser = new_parser()
 
-    async def from_json(self, body: bytes, spec: ModelSpec) -> Chunk:
+    async def from_json(self, body: bytes, spec: ModelSpec, known: Sequence[str] = CHUNK_MEMBERS) -> Chunk:
+        """The chunk in a JSON body that may have the members `known`."""
         parser = self._parser
-        if len(body) < LARGE:
-            quick = parser.quick_chunk(body, spec)
-        else:  # a parser keeps memory for its largest body so far: a large one gets its own parser, freed before a search begins
-            quick = await self._bodies.call(len(body), lambda: self._new_parser().quick_chunk(body, spec))
-        return await self._bodies.search(len(body), lambda: parser.exact_chunk(body, spec)) if quick is None else quick
+        quick = parser.quick_chunk(body, spec, known) if len(body) < LARGE else None
+        if quick is not None:
+            return quick
+        return await self._aside(
+            body, lambda new: new.quick_chunk(body, spec, known), lambda: parser.exact_chunk(body, spec, known)
+        )
+
+    async def entries(self, body: bytes) -> list[Entry]:
+        """The chunks of many streams in a JSON body."""
+        parser = self._parser
+        quick = parser.quick_entries(body) if len(body) < LARGE else None
+        if quick is not None:
+            return quick
+        return await self._aside(body, lambda new: new.quick_entries(body), lambda: parser.exact_entries(body))
+
+    async def _aside(self, body: bytes, quick: Callable[[json.Decoder], T | None], exact: Callable[[], T]) -> T:
+        """Decode a body that is large, or that the quick parser did not accept."""
+        # A parser keeps memory for its largest body so far: a large one gets its own parser, freed before a search begins.
+        found = None if len(body) < LARGE else await self._bodies.call(len(body), lambda: quick(self._new_parser()))
+        return await self._bodies.search(len(body), exact) if found is None else found
 
     def from_octets(self, body: bytes, query: Sequence[tuple[str, str]], spec: ModelSpec) -> Chunk:
         return octets.decode_chunk(body, query, self._limits, spec)

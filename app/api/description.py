@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.api import model_schemas, schemas, v2_schemas
+from app.api import many_schemas, model_schemas, schemas, v2_schemas
 from app.api.guard import needs_no_key
 
 DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
@@ -20,7 +20,7 @@ SCHEMES = {
     "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same, as a header of its own"},
 }
 # Bodies that the routes do not declare to the framework; and one whose example the framework would show without its nulls.
-DESCRIBED = (*schemas.DESCRIBED, *v2_schemas.DESCRIBED, model_schemas.Models)
+DESCRIBED = (*schemas.DESCRIBED, *many_schemas.DESCRIBED, *v2_schemas.DESCRIBED, model_schemas.Models)
 FORMATS = {"integer": "int64", "number": "double"}  # else some generators take 32 bits, too few for nanoseconds
 NULL = {"type": "null"}
 

@@ -127,7 +127,7 @@ async def send_reply(scope: Scope, reply: Reply, send: Send) -> None:
 
 def route_of(path: str) -> str:
     """The route of a path: with placeholders for the id of a stream, and for the name and version of a model."""
-    if path.startswith("/streams/"):
+    if path.startswith("/streams/") and path != "/streams/predict":
         _, streams, _, *rest = path.split("/")
         return "/".join(("", streams, "{id}", *rest))
     if path.startswith("/v2/models/") and path.endswith("/infer"):

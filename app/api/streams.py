@@ -11,9 +11,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import chunks, responses, schemas
+from app.api import chunks, many_chunks, responses, schemas
 from app.api.bodies import Bodies, check_json, content, misplaced
 from app.api.chunks import Chunks
+from app.api.many_chunks import ManyChunks
 from app.api.queries import NoQuery, PageQuery, ShowQuery
 from app.codecs.request import LARGEST_SEQ
 from app.errors import InvalidRequest, MalformedBody, StreamConflict, StreamExpired, StreamNotFound, UpgradeRequired
@@ -73,7 +74,7 @@ class Streams:
         return self._tokens.encode(*await self.streams.state(stream))
 
 
-def router(streams: Streams, answer: Chunks) -> APIRouter:
+def router(streams: Streams, answer: Chunks, answer_many: ManyChunks) -> APIRouter:
     routes = APIRouter(prefix="/streams", tags=["streams"])
     service = streams.streams
 
@@ -191,6 +192,25 @@ def router(streams: Streams, answer: Chunks) -> APIRouter:
         little-endian, row-major, in both directions.
         """
         return (await answer(request.scope, request.receive)).response()
+
+    @routes.post(
+        many_chunks.PATH.removeprefix("/streams"),
+        operation_id="predict_chunks",
+        summary="The next steps of many streams",
+        response_class=Response,
+        responses={
+            200: {"content": content("ChunksResponse")},
+            **responses.problems(400, 401, 413, 415, 422, 500, 503),
+        },
+        openapi_extra={"requestBody": {"required": True, "content": content("ChunksRequest")}},
+    )
+    async def predict_many(request: Request) -> Response:
+        """Each chunk is done or refused by itself, as if it had come alone; its result says which. Chunks of one stream run in
+        their order.
+
+        The request as a whole is refused, and nothing of it done, only if it cannot be said which chunks it holds.
+        """
+        return (await answer_many(request.scope, request.receive)).response()
 
     return routes
 

@@ -43,7 +43,7 @@ class Traced:
 
     def _route(self, scope: Scope) -> str | None:
         route = route_of(scope["path"])
-        if route in self._direct:
+        if route in self._direct and scope["method"] == "POST":  # else it may be the path of a stream named "predict"
             return route
         path: str | None = getattr(scope.get("route"), "path", None)
         return path

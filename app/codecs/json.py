@@ -12,7 +12,8 @@ import numpy as np
 import orjson
 import simdjson
 
-from app.codecs import plain
+from app.codecs import entries, plain
+from app.codecs.entries import Entry
 from app.codecs.plain import Choose
 from app.codecs.request import (
     CHUNK_MEMBERS,
@@ -77,13 +78,24 @@ class Decoder:
         """The chunk in the body of a stream's request; raises MalformedBody, InvalidRequest, TooLarge."""
         return self.quick_chunk(body, spec) or self.exact_chunk(body, spec)
 
-    def quick_chunk(self, body: bytes, spec: ModelSpec) -> Chunk | None:
+    def quick_chunk(self, body: bytes, spec: ModelSpec, known: Sequence[str] = CHUNK_MEMBERS) -> Chunk | None:
         """The chunk in an ordinary body; None if anything in the body is unusual. Raises what `decode_chunk` raises."""
-        return self._try(self._decode_chunk, body, spec)
+        return self._try(self._decode_chunk, body, spec, known)
 
-    def exact_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
+    def exact_chunk(self, body: bytes, spec: ModelSpec, known: Sequence[str] = CHUNK_MEMBERS) -> Chunk:
         """The chunk in any body; takes many times as long. Raises what `decode_chunk` raises. Several threads may call it."""
-        return plain.decode_chunk(body, self._limits, spec)
+        return plain.decode_chunk(body, self._limits, spec, known)
+
+    def quick_entries(self, body: bytes) -> list[Entry] | None:
+        """The chunks of many streams in an ordinary body; None if anything but the inside of a chunk is unusual.
+
+        Raises InvalidRequest, TooLarge.
+        """
+        return self._try(self._entries, body)
+
+    def exact_entries(self, body: bytes) -> list[Entry]:
+        """The same in any body. Raises MalformedBody, InvalidRequest, TooLarge. Several threads may call it."""
+        return entries.split(body, self._limits)
 
     def _try(self, decode: Callable[..., T], *arguments: Any) -> T | None:
         """The result of the fast decoder; None when it cannot be sure of it."""
@@ -94,10 +106,17 @@ class Decoder:
         except RecurveError as error:  # its traceback must not keep the parser's document alive: a parser can have only one
             raise error.with_traceback(None) from None
 
-    def _decode_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
-        members = _members(self._parse(body), CHUNK_MEMBERS)
+    def _entries(self, body: bytes) -> list[Entry]:
+        chunks = _members(self._parse(body), entries.MEMBERS)["chunks"]
+        if not isinstance(chunks, simdjson.Array):
+            raise _Unusual
+        self._limits.check_chunks(len(chunks))
+        return [_entry(each) for each in chunks]
+
+    def _decode_chunk(self, body: bytes, spec: ModelSpec, known: Sequence[str] = CHUNK_MEMBERS) -> Chunk:
+        members = _members(self._parse(body), known)
         try:
-            options = chunk_options_of(members)
+            options = chunk_options_of(members, known)
         except InvalidRequest:
             raise _Unusual from None
         given = members["input"]
@@ -176,7 +195,7 @@ class Decoder:
             raise _Unusual from None
 
 
-def _members(value: object, known: tuple[str, ...]) -> dict[str, Any]:
+def _members(value: object, known: Sequence[str]) -> dict[str, Any]:
     """The members of an object. Raises _Unusual for an unknown or repeated member, and for a bracket in a string."""
     if not isinstance(value, simdjson.Object) or not 0 < len(value) <= len(known):
         raise _Unusual
@@ -190,6 +209,15 @@ def _members(value: object, known: tuple[str, ...]) -> dict[str, Any]:
     return members
 
 
+def _entry(value: object) -> Entry:
+    if not isinstance(value, simdjson.Object) or [*value.keys()].count("id") != 1:
+        raise _Unusual
+    id = value["id"]
+    if not isinstance(id, str):
+        raise _Unusual
+    return id, value.mini  # type: ignore[return-value]  # its stub is wrong: these are bytes
+
+
 def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec, provider: str, tokens: Tokens) -> bytes:
     """The body of the answer. Every float32 is written with the fewest digits that restore it exactly."""
     answer: dict[str, Any] = {"predictions": [_told(each.outputs, spec, options.return_sequences) for each in predictions]}
@@ -199,10 +227,20 @@ def encode(predictions: Sequence[Prediction], options: Options, spec: ModelSpec,
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def told_chunk(answer: ChunkAnswer, chunk: Chunk, spec: ModelSpec) -> dict[str, Any]:
+    """The members of the answer to a stream's chunk."""
+    told = _told(answer.outputs, spec, chunk.return_sequences)
+    return {"predictions": told, "seq": answer.seq, "steps": answer.steps}
+
+
 def encode_chunk(answer: ChunkAnswer, chunk: Chunk, spec: ModelSpec, **more: str) -> bytes:
     """The body of the answer to a stream's chunk."""
-    told = _told(answer.outputs, spec, chunk.return_sequences)
-    return orjson.dumps({"predictions": told, "seq": answer.seq, "steps": answer.steps, **more}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({**told_chunk(answer, chunk, spec), **more}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encode_results(results: Sequence[dict[str, Any]]) -> bytes:
+    """The body of the answer to the chunks of many streams, from an object for each; an error in it is JSON already, as bytes."""
+    return orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY, default=orjson.Fragment)
 
 
 def _told(outputs: Sequence[Array], spec: ModelSpec, return_sequences: bool) -> Array | dict[str, Array]:

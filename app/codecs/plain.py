@@ -4,7 +4,7 @@ Owns the validation of sequences, and the meaning of the format in doubtful case
 decoder, which must agree with this one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from json import JSONDecodeError
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from app.codecs import pieces
-from app.codecs.pieces import AT_ONCE, LONG_INTEGER, Elements
+from app.codecs.pieces import AT_ONCE, LONG_INTEGER, Elements, Hook
 from app.codecs.request import (
+    CHUNK_MEMBERS,
     INSTANCE_MEMBERS,
     MOST_VIOLATIONS,
     Limits,
@@ -46,7 +47,7 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens, *, at_on
 
     Raises MalformedBody, InvalidRequest, TooLarge, and what `choose` raises for a model or version that it does not have.
     """
-    members = _parse(body, at_once)
+    members = parse(body, at_once)
     if not isinstance(members, dict):
         raise InvalidRequest.at("", f"expected an object with the member instances, got {kind(members)}")
     options = options_of(members)
@@ -82,12 +83,14 @@ def decode(body: bytes, limits: Limits, choose: Choose, tokens: Tokens, *, at_on
     return PredictRequest(decoded, options)
 
 
-def decode_chunk(body: bytes, limits: Limits, spec: ModelSpec, *, at_once: int = AT_ONCE) -> Chunk:
-    """The chunk in the body of a stream's request; raises MalformedBody, InvalidRequest, TooLarge."""
-    members = _parse(body, at_once)
+def decode_chunk(
+    body: bytes, limits: Limits, spec: ModelSpec, known: Sequence[str] = CHUNK_MEMBERS, *, at_once: int = AT_ONCE
+) -> Chunk:
+    """The chunk in the body of a stream's request, with these members; raises MalformedBody, InvalidRequest, TooLarge."""
+    members = parse(body, at_once)
     if not isinstance(members, dict):
         raise InvalidRequest.at("", f"expected an object with the member input, got {kind(members)}")
-    options = chunk_options_of(members)
+    options = chunk_options_of(members, known)
     steps, violations = _sequence(members["input"], "/input", spec, limits)
     if steps is None:
         raise InvalidRequest(violations[:MOST_VIOLATIONS])
@@ -104,12 +107,15 @@ def read_state(token: Any, spec: ModelSpec, tokens: Tokens) -> State | None:
     return tokens.decode(token, spec)
 
 
-def _parse(body: bytes, at_once: int) -> Any:
-    """The JSON value of a body. NaN and Infinity are read too, so that an error can name their place."""
+def parse(body: bytes, at_once: int = AT_ONCE, hook: Hook | None = None) -> Any:
+    """The JSON value of a body. NaN and Infinity are read too, so that an error can name their place.
+
+    `hook` makes the value of an object; without one, a repeated member is refused. Raises MalformedBody, InvalidRequest.
+    """
     if not body.strip():
         raise MalformedBody("The body is empty.")
     try:
-        return pieces.read(body.decode("utf-8-sig"), _members, at_once=at_once)
+        return pieces.read(body.decode("utf-8-sig"), hook or _members, at_once=at_once)
     except JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise MalformedBody(f"The body is not valid JSON: {error.msg} at {where}.") from None

@@ -16,6 +16,7 @@ from app.tensors import Array, Instance
 MEMBERS = ("instances", "model", "version", "return_sequences", "return_state", "timeout_ms")
 INSTANCE_MEMBERS = ("input", "state")
 CHUNK_MEMBERS = ("input", "seq", "return_sequences")
+ENTRY_MEMBERS = ("id", *CHUNK_MEMBERS)  # of a chunk among the chunks of many streams
 MOST_VIOLATIONS = 10  # in one answer
 TAKEN = "ws"  # not allowed as a stream's id: /streams/ws is the WebSocket that begins a stream
 LARGEST_SEQ = 2**53  # integers up to here are exact in every JSON parser, also in those that use doubles
@@ -27,7 +28,7 @@ LONGEST_TIMEOUT = 86_400_000  # ms, a day
 class Limits:
     """The limits of one request."""
 
-    max_instances: int
+    max_instances: int  # or chunks
     max_steps: int  # of one instance
 
     def check_instances(self, count: int) -> None:
@@ -36,6 +37,13 @@ class Limits:
             raise InvalidRequest.at("/instances", "expected one instance or more, got none")
         if count > self.max_instances:
             raise TooLarge(f"The request holds {count} instances; at most {self.max_instances} are accepted in one.")
+
+    def check_chunks(self, count: int) -> None:
+        """Raises InvalidRequest for a request without chunks, TooLarge for one with too many."""
+        if count == 0:
+            raise InvalidRequest.at("/chunks", "expected one chunk or more, got none")
+        if count > self.max_instances:
+            raise TooLarge(f"The request holds {count} chunks; at most {self.max_instances} are accepted in one.")
 
     def check_steps(self, count: int, pointer: str) -> None:
         """Raises TooLarge for an instance with more steps than any model accepts."""
@@ -124,9 +132,9 @@ def options_of(members: dict[str, Any]) -> Options:
     )
 
 
-def chunk_options_of(members: dict[str, Any]) -> dict[str, Any]:
-    """The members of a chunk beside its input, as arguments of Chunk. Raises InvalidRequest, which lists what is wrong."""
-    violations = unknown_members(members, "", CHUNK_MEMBERS)
+def chunk_options_of(members: dict[str, Any], known: Sequence[str] = CHUNK_MEMBERS) -> dict[str, Any]:
+    """The members of a chunk beside its input and id, as arguments of Chunk. Raises InvalidRequest, which lists what is wrong."""
+    violations = unknown_members(members, "", known)
     given = {name: value for name, value in members.items() if value is not None}
     if "input" not in given:
         violations.append(Violation("", "the member input is missing"))
@@ -138,6 +146,7 @@ def chunk_options_of(members: dict[str, Any]) -> dict[str, Any]:
     if violations:
         raise InvalidRequest(violations[:MOST_VIOLATIONS])
     given.pop("input")
+    given.pop("id", None)
     return given
 
 

@@ -1,0 +1,107 @@
+"""POST /streams/predict: the next steps of many streams in one request.
+
+Owns that each chunk is done or refused by itself, as if it had come alone, and that those of one stream run in their order. What
+a chunk is, and how it is read, is chunks.py's.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
+
+from app.api import problems
+from app.api.bodies import Bodies, Headers, check_json, misplaced
+from app.api.caller import Caller
+from app.api.chunks import ChunkDecoder
+from app.api.problems import Answer
+from app.codecs import json
+from app.codecs.request import ENTRY_MEMBERS
+from app.errors import Unavailable
+from app.manifest import ModelSpec
+from app.streaming.service import StreamService
+from app.streaming.streams import Chunk
+
+PATH = "/streams/predict"
+MOST_AT_ONCE = 32  # chunks of one stream that run together
+BEGUN_AT_ONCE = 32  # streams, before the event loop does other work: some milliseconds
+
+
+class _Asked:
+    """One chunk of a request, decoded once for the model that its stream has."""
+
+    __slots__ = ("_body", "_chunk", "_decoder", "_spec", "index")
+
+    def __init__(self, index: int, body: bytes, decoder: ChunkDecoder) -> None:
+        self.index = index  # in the request
+        self._body = body
+        self._decoder = decoder
+        self._spec: ModelSpec | None = None
+        self._chunk: Chunk | None = None
+
+    async def decode(self, spec: ModelSpec) -> Chunk:
+        if self._chunk is None or self._spec is not spec:
+            self._chunk, self._spec = await self._decoder.from_json(self._body, spec, ENTRY_MEMBERS), spec
+        return self._chunk
+
+
+class ManyChunks:
+    """Answers the requests of this route; `refused` is called with the code of each error after which to try a chunk again."""
+
+    def __init__(self, streams: StreamService, bodies: Bodies, decoder: ChunkDecoder, refused: Callable[[str], None]) -> None:
+        self._streams = streams
+        self._bodies = bodies
+        self._decoder = decoder
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive) -> Answer:
+        headers: Headers = dict(scope["headers"])
+        check_json(headers)
+        if scope["query_string"]:
+            raise misplaced()
+        with Caller(scope) as caller:
+            body = self._bodies.at_hand(receive, headers) or await self._bodies.read(receive, headers)
+            entries = await self._decoder.entries(body)
+            if caller.gone:
+                raise ClientDisconnect
+        by_stream: dict[str, list[_Asked]] = defaultdict(list)
+        for index, (id, chunk) in enumerate(entries):
+            by_stream[id].append(_Asked(index, chunk, self._decoder))
+        results: list[Any] = [None] * len(entries)
+        models: set[tuple[str, str]] = set()
+        deadline = monotonic() + self._streams.keeper.limits.timeout
+        async with asyncio.TaskGroup() as streams:
+            for number, (id, asked) in enumerate(by_stream.items(), 1):
+                streams.create_task(self._follow(id, asked, scope, deadline, results, models))
+                if number % BEGUN_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        if None in results:
+            raise ClientDisconnect
+        if len(models) == 1:
+            (scope["state"]["model"],) = models
+        return await self._bodies.json(json.encode_results(results), headers)
+
+    async def _follow(
+        self, id: str, asked: list[_Asked], scope: Scope, deadline: float, results: list[Any], models: set[tuple[str, str]]
+    ) -> None:
+        """Run the chunks of one stream in their order, and put what came of each into `results`, until the caller leaves."""
+        with Caller(scope) as caller:
+            while asked:
+                decoders = [each.decode for each in asked[:MOST_AT_ONCE]]
+                try:
+                    answered, model = await self._streams.predict(id, decoders, caller, timeout=deadline - monotonic())
+                except ClientDisconnect:
+                    return
+                except Exception as error:
+                    if isinstance(error, Unavailable):
+                        self._refused(error.code)
+                    results[asked.pop(0).index] = {"id": id, "error": problems.of(scope, error).body}
+                    continue
+                spec = model.spec
+                models.add((spec.name, spec.version))
+                for (answer, chunk), each in zip(answered, asked, strict=False):
+                    results[each.index] = {"id": id, **json.told_chunk(answer, chunk, spec)}
+                del asked[: len(answered)]
