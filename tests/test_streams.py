@@ -127,6 +127,19 @@ def test_only_the_last_answer_is_kept_where_no_more_are_needed(options: dict[str
     assert refused.value.expected == 3
 
 
+def test_chunks_that_run_together_leave_the_answers_that_they_leave_one_after_the_other() -> None:
+    """Whether chunks run together depends on the moment, so nothing may depend on it that a client can see."""
+    numbers, lengths = (0, 1, None, 3), (2, 3, 1, 4)
+    chunks = [Chunk(chunk(length, index), seq) for index, (length, seq) in enumerate(zip(lengths, numbers, strict=True))]
+    digests = [digest_of(each.steps) for each in chunks]
+    one_by_one = begun()
+    for each, digest in zip(chunks, digests, strict=True):
+        one_by_one, _ = one_by_one.after(prediction(len(each.steps)), [each], [digest], now=1001.0)
+    together, _ = begun().after(prediction(sum(lengths)), chunks, digests, now=1001.0)
+    assert together.sizes == one_by_one.sizes
+    assert len(together.sizes) == 2
+
+
 @pytest.mark.parametrize("seq", [None, 3])
 def test_a_chunk_without_a_number_is_next_and_so_is_the_one_with_the_next_number(seq: int | None) -> None:
     assert find(done([4, 4, 4]), seq, chunk(4)) is None

@@ -2,8 +2,8 @@
 
 Owns the format of the record and which chunk is next. Knows nothing of stores, loaded models or clocks: the time is an argument.
 A chunk's number is how many chunks were done before it. The record holds the last answers beside the state, so that a chunk
-that was done lately and is sent again is answered from it: many if chunks are numbered, else only the very last, for who does not
-number chunks cannot send one again.
+that was done lately and is sent again is answered from it: none before that of the last chunk without a number, for a client that
+does not number its chunks cannot send one again.
 """
 
 import os
@@ -170,7 +170,7 @@ class Stream(NamedTuple):  # not a dataclass: two are made for each chunk
         ]
         done.reverse()
         answers, sizes = b"".join((*done, self.answers)), (*map(len, done), *self.sizes)
-        most = 1 if chunks[-1].seq is None else most
+        most = next((number for number, chunk in enumerate(reversed(chunks[-most:]), 1) if chunk.seq is None), most)
         if len(answers) > MOST_BYTES or len(sizes) > most:
             fitting = sum(size <= MOST_BYTES for size in accumulate(sizes[:most]))
             sizes = sizes[: max(1, fitting)]
