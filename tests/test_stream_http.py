@@ -401,6 +401,39 @@ def test_a_lost_connection_is_resumed_by_the_number_of_the_first_chunk_that_was_
     assert client.get(f"/streams/{id}").json()["steps"] == 60
 
 
+def test_a_message_without_a_number_is_done_though_one_before_it_had_one(server: Server, client: httpx.Client) -> None:
+    """Numbered by the one before it, it would get the answer to the same steps of another client, and never be done."""
+    id, steps = begin(client), signal_of(1, seed=5)
+    without = json.dumps({"input": steps.tolist()})
+    with websocket(server, f"/streams/{id}/ws") as connection:
+        connection.send(json.dumps({"input": steps.tolist(), "seq": 0}))
+        assert json.loads(connection.recv(timeout=10))["seq"] == 1
+        client.post(f"/streams/{id}/predict", json={"input": steps.tolist()}).raise_for_status()
+        connection.send(without)
+        assert json.loads(connection.recv(timeout=10))["seq"] == 3
+        client.post(f"/streams/{id}/predict", json={"input": steps.tolist()}).raise_for_status()
+        connection.send(json.dumps({"input": steps.tolist(), "seq": 4}))  # three at once: the first with a number
+        connection.send(without)
+        connection.send(steps.tobytes())
+        assert [json.loads(connection.recv(timeout=10))["seq"] for _ in range(2)] == [5, 6]
+        assert len(said(connection.recv(timeout=10))) == 1
+    assert client.get(f"/streams/{id}").json()["seq"] == 7
+
+
+def test_a_websocket_that_counts_goes_on_from_the_number_that_a_message_has(server: Server, client: httpx.Client) -> None:
+    """So a client may send all again from some chunk on and say only where: what was done is not done again."""
+    id, pieces = begin(client), np.array_split(signal_of(5, seed=6), 5)
+    numbered = json.dumps({"input": pieces[1].tolist(), "seq": 1})
+    with websocket(server, f"/streams/{id}/ws?seq=0") as connection:
+        for message in (pieces[0].tobytes(), pieces[1].tobytes(), pieces[2].tobytes(), numbered, pieces[2].tobytes()):
+            connection.send(message)
+        answers = [connection.recv(timeout=10) for _ in range(5)]
+        assert answers[4] == answers[2]
+        connection.send(pieces[3].tobytes())
+        assert len(said(connection.recv(timeout=10))) == 1
+    assert client.get(f"/streams/{id}").json()["seq"] == 4
+
+
 def test_a_websocket_counts_on_when_its_stream_is_begun_anew_with_another_version(tmp_path: Path) -> None:
     """A chunk that the client then sends again is not done again, though the WebSocket has read it for the version before."""
     for seed in (0, 1):

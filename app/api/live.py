@@ -46,14 +46,20 @@ class Connection:
     """What holds for all messages of one connection."""
 
     id: str
-    next: int | None  # the number of the next chunk; None: the client does not number them
+    next: int | None  # the number of the next chunk; None: the connection was opened without ?seq, and counts nothing
     return_sequences: bool
     bookmark: Bookmark = field(default_factory=Bookmark)
 
     def complete(self, chunk: Chunk) -> Chunk:
-        """The next chunk, with the connection's number and options where its message has none."""
-        seq = self.next if chunk.seq is None else chunk.seq
-        self.next = None if seq is None else seq + 1
+        """The next chunk, with the connection's number and options where its message has none.
+
+        A connection that counts goes on from the number that a message has. One that does not leaves a message without a number as
+        it is: it may be taken for a chunk that another client sent, and would then never be done.
+        """
+        seq = chunk.seq
+        if self.next is not None:
+            seq = self.next if seq is None else seq
+            self.next = seq + 1
         return Chunk(chunk.steps, seq, chunk.return_sequences and self.return_sequences)
 
 
@@ -145,8 +151,8 @@ class Live:
 
         decoders = [decoder(message) for message in given]
         answered, model = await self._streams.predict(connection.id, decoders, caller, bookmark=connection.bookmark)
-        last, chunk = answered[-1]
-        connection.next = None if chunk.seq is None else last.seq
+        if begin is not None:
+            connection.next = answered[-1][0].seq
         return [_told(connection, model.spec, message, *each) for message, each in zip(given, answered, strict=False)], model.spec
 
 
