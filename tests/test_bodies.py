@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 from starlette.types import Message
 
-from app.api.bodies import LARGE, SEARCHED, Bodies, ReceivedBody
+from app.api.bodies import COUNTED, LARGE, SEARCHED, Bodies, ReceivedBody
 from app.api.chunks import ChunkDecoder
 from app.api.predict import Predict
 from app.codecs import json as codec
@@ -91,6 +91,43 @@ def test_all_bodies_together_have_a_limit_too() -> None:
         assert room.left == 3000
 
     asyncio.run(scenario())
+
+
+def test_a_body_that_has_arrived_in_one_piece_counts_until_its_request_is_answered_unless_it_is_small() -> None:
+    """The event loop reads up to 256 KiB at once, so that many requests of that size would all go uncounted."""
+
+    async def request(bodies: Bodies, size: int, answered: asyncio.Event) -> int:
+        receive = ReceivedBody(bytes(size))
+        body = bodies.at_hand(receive, {}) or await bodies.read(receive, {})
+        await answered.wait()
+        return len(body)
+
+    async def scenario() -> None:
+        bodies, answered = Bodies(LIMIT, room := Room(2 * COUNTED)), asyncio.Event()
+        under_way = [asyncio.create_task(request(bodies, size, answered)) for size in (COUNTED, COUNTED - 1, 1, 0, COUNTED)]
+        await asyncio.sleep(0)
+        assert room.left == 0
+        with pytest.raises(TooManyBytes, match="has 0 bytes of room left"):
+            await asyncio.create_task(request(bodies, COUNTED, answered))
+        with pytest.raises(TooLarge):
+            await asyncio.create_task(request(bodies, LIMIT + 1, answered))
+        answered.set()
+        assert await asyncio.gather(*under_way) == [COUNTED, COUNTED - 1, 1, 0, COUNTED]
+        assert room.left == 2 * COUNTED
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("limit", [1, COUNTED - 1, COUNTED, COUNTED + 1])
+def test_a_body_that_has_arrived_has_the_same_limit_whether_it_counts_or_not(limit: int) -> None:
+    bodies = Bodies(limit, Room(2 * limit))
+    for size in (limit, limit + 1):
+        receive = ReceivedBody(bytes(size))
+        if (body := bodies.at_hand(receive, {})) is None and size > limit:
+            with pytest.raises(TooLarge, match=f"has {size} bytes; at most {limit} "):
+                asyncio.run(bodies.read(receive, {}))
+        else:
+            assert len(asyncio.run(bodies.read(receive, {})) if body is None else body) == size <= limit
 
 
 def test_what_becomes_of_a_packed_body_counts() -> None:

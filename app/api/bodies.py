@@ -25,6 +25,7 @@ OCTETS = "application/octet-stream"
 LARGE = 2**20  # bytes; smaller bodies are decompressed, read or compressed in some milliseconds, if nothing is wrong with them
 SEARCHED = 2**16  # bytes; to find out what is wrong with so many takes some milliseconds too
 WORTH_PACKING = 2**10  # bytes
+COUNTED = 2**14  # bytes; to count a smaller body that has arrived in one piece costs more than its memory is worth
 
 _OCTETS = OCTETS.encode()
 JSON_ANSWER = [(b"content-type", JSON.encode())]
@@ -71,20 +72,26 @@ class Bodies:
     def __init__(self, limit: int, room: Room) -> None:
         self._limit = limit
         self._room = room
+        self._least = min(COUNTED, limit + 1)  # bytes for which `at_hand` is not enough
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="codec")
 
     def at_hand(self, receive: Receive, headers: Headers) -> bytes | None:
-        """The body, if it has arrived and is not compressed; None: use `read`."""
-        if isinstance(receive, ReceivedBody) and b"content-encoding" not in headers and len(receive.body) <= self._limit:
+        """The body, if it has arrived, is not compressed and is too small to be counted; None: use `read`."""
+        if isinstance(receive, ReceivedBody) and b"content-encoding" not in headers and len(receive.body) < self._least:
             return receive.body
         return None
 
     async def read(self, receive: Receive, headers: Headers) -> bytes:
         """The whole body, decompressed. Raises ClientDisconnect, and TooLarge or TooManyBytes as soon as that is known."""
         hold = _Hold(self._room)
-        body = receive.body if isinstance(receive, ReceivedBody) else await _read(receive, headers, self._limit, hold)
-        if len(body) > self._limit:
-            raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are accepted.")
+        if isinstance(receive, ReceivedBody):
+            body = receive.body
+            if len(body) > self._limit:
+                raise TooLarge(f"The body has {len(body)} bytes; at most {self._limit} are accepted.")
+            if len(body) >= COUNTED:
+                hold.more(len(body))
+        else:
+            body = await _read(receive, headers, self._limit, hold)
         if b"content-encoding" in headers:
             body = await self._unpack(body, headers)
             hold.more(len(body))
