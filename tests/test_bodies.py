@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 from starlette.types import Message
 
-from app.api.bodies import COUNTED, LARGE, SEARCHED, Bodies, ReceivedBody
+from app.api.bodies import COUNTED, LARGE, SEARCHED, Bodies, ReceivedBody, takes_octets
 from app.api.chunks import ChunkDecoder
 from app.api.predict import Predict
 from app.codecs import json as codec
@@ -134,6 +134,40 @@ def test_what_becomes_of_a_packed_body_counts() -> None:
     bodies = Bodies(LIMIT, Room(999))
     with pytest.raises(TooManyBytes):
         asyncio.run(bodies.read(ReceivedBody(gzip.compress(bytes(1000))), PACKED))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "octets"),
+    [
+        ("application/octet-stream", True),
+        ("Application/Octet-Stream", True),
+        ("application/octet-stream;q=0.5", True),
+        ("application/octet-stream , application/json", True),
+        ("application/json;q=0.5, application/octet-stream;q=0.5", True),
+        ("application/json;charset=utf-8;q=0.1, application/octet-stream ; q=0.2", True),
+        ("*/*;q=0.1, application/octet-stream;q=0.2", True),
+        ("*/*, application/json;q=0.1, application/octet-stream;q=0.2", True),
+        ("text/html, application/*;q=0, application/octet-stream;q=0.001", True),
+        ("", False),
+        ("*/*", False),
+        ("application/*", False),
+        ("application/json", False),
+        ("application/json, application/octet-stream;q=0", False),
+        ("application/octet-stream;q=0.000", False),
+        ("application/octet-stream;Q=0", False),
+        ("application/json, application/octet-stream;q=0.9", False),
+        ("*/*, application/octet-stream;q=0.9", False),
+        ("*/*;q=0.1, application/*, application/octet-stream;q=0.9", False),
+        ("application/octet-stream;q=much", False),
+        ("application/octet-stream-like", False),
+        ("x-application/octet-stream, text/html", False),
+        ("application/octet-stream;q=, ,;", False),
+    ],
+)
+def test_the_answer_is_octets_if_they_are_named_and_json_is_not_preferred(accepted: str, octets: bool) -> None:
+    """RFC 9110, 12.5.1. A wildcard, which most clients send without thinking, asks for nothing but JSON."""
+    assert takes_octets({b"accept": accepted.encode()}) is octets
+    assert not takes_octets({})
 
 
 class Noting(codec.Decoder):

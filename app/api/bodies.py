@@ -4,6 +4,7 @@ Owns media types, sizes and compression, in both directions. Knows nothing of th
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ WORTH_PACKING = 2**10  # bytes
 COUNTED = 2**14  # bytes; to count a smaller body that has arrived in one piece costs more than its memory is worth
 
 _OCTETS = OCTETS.encode()
+_JSON_AMONG = (JSON.encode(), b"application/*", b"*/*")  # what a client accepts JSON with, the nearest first
+_QUALITY = re.compile(rb"0(\.\d{0,3})?|1(\.0{0,3})?")
 JSON_ANSWER = [(b"content-type", JSON.encode())]
 OCTETS_ANSWER = [(b"content-type", _OCTETS)]
 CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate"}
@@ -207,5 +210,17 @@ async def _read(receive: Receive, headers: Headers, limit: int, hold: _Hold) -> 
 
 
 def takes_octets(headers: Headers) -> bool:
-    """Whether the client accepts octets as the answer, instead of JSON."""
-    return _OCTETS in headers.get(b"accept", b"")
+    """Whether the answer is to be octets, instead of JSON: the client names them and does not prefer JSON (RFC 9110, 12.5.1)."""
+    accepted = headers.get(b"accept", b"")
+    if accepted == _OCTETS:  # most clients that want octets send exactly this
+        return True
+    accepted = accepted.lower()
+    if _OCTETS not in accepted:
+        return False
+    qualities: dict[bytes, float] = {}
+    for given in accepted.split(b","):
+        kind, *parameters = (part.strip() for part in given.split(b";"))
+        said = next((part[2:] for part in parameters if part.startswith(b"q=")), b"1")
+        qualities[kind] = max(qualities.get(kind, 0.0), float(said) if _QUALITY.fullmatch(said) else 0.0)
+    json = next((qualities[kind] for kind in _JSON_AMONG if kind in qualities), 0.0)
+    return 0 < qualities.get(_OCTETS, 0.0) >= json
