@@ -1,11 +1,9 @@
 """API keys: who may ask for predictions, and who may load and unload models.
 
-Owns their format, `name:role:secret` or `name:role@rate:secret`, and how a secret is checked: secrets are kept as digests and
-compared in constant time.
+Owns their format, `name:role:secret` or `name:role@rate:secret`, and how a secret is checked: secrets are kept as digests.
 Knows nothing of HTTP.
 """
 
-import hmac
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,9 +15,10 @@ from app.watched import Watched
 
 Role = Literal["predict", "admin"]
 
-MOST = 4096  # keys of one service
+MOST = 65_536  # keys of one service
 SHORTEST = 16  # characters of a secret
 HIGHEST = 1e6  # requests a second
+IN_VARIABLE, IN_FILE = "RECURVE_API_KEYS", "RECURVE_API_KEYS_FILE"  # where they are given, in messages
 
 _RATE = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -43,35 +42,34 @@ class Keys:
         self._keys = keys  # by the digest of the secret
 
     @classmethod
-    def parse(cls, text: str, *, rate: float = 0.0) -> Self:
-        """Keys from `name:role:secret`, separated by commas or line ends. Raises ValueError, which says which key is wrong, and
-        shows no secret.
+    def parse(cls, text: str, *, rate: float = 0.0, source: str = IN_VARIABLE) -> Self:
+        """Keys from `name:role:secret`, separated by commas or line ends. Raises ValueError, which says which key of `source` is
+        wrong, and shows no secret.
 
         `rate` is for all keys but those with a rate of their own, as in `role@50`; in requests a second, 0: any.
         """
         keys: dict[bytes, Key] = {}
-        names = set()
+        names, roles = set(), get_args(Role)
         for number, given in enumerate(parted(text), start=1):
             name, role, secret = [*given.split(":", 2), "", ""][:3]
-            which = f"key {number} of RECURVE_API_KEYS"
+            which = f"key {number} of {source}"
             if not _NAME.fullmatch(name) or name in names:
                 raise ValueError(f"{which} has no name of its own: expected name:role:secret")
             role, at, own = role.partition("@")
-            if role not in get_args(Role):
-                raise ValueError(f"{which} has no role that is known: expected name:role:secret with {' or '.join(get_args(Role))}")
+            if role not in roles:
+                raise ValueError(f"{which} has no role that is known: expected name:role:secret with {' or '.join(roles)}")
             if at and not (_RATE.fullmatch(own) and float(own) <= HIGHEST):
                 raise ValueError(f"{which} has no rate that can be kept: expected {role}@50, requests a second, up to {HIGHEST:g}")
             if len(secret) < SHORTEST or not secret.isascii() or not secret.isprintable():
                 raise ValueError(f"{which} has a secret that is too weak: expected {SHORTEST} characters of ASCII or more")
-            if _digest(secret) in keys:
+            if (digest := _digest(secret)) in keys:
                 raise ValueError(f"{which} has the secret of another")
             names.add(name)
-            key = Key(len(keys), name, role, float(own) if at else rate, _digest(secret))  # type: ignore[arg-type]  # checked above
-            keys[key.digest] = key
+            keys[digest] = Key(len(keys), name, role, float(own) if at else rate, digest)  # type: ignore[arg-type]  # checked above
         if text and not keys:
-            raise ValueError("RECURVE_API_KEYS holds no key: expected name:role:secret")
+            raise ValueError(f"{source} holds no key: expected name:role:secret")
         if len(keys) > MOST:
-            raise ValueError(f"RECURVE_API_KEYS holds {len(keys)} keys: expected {MOST} at most")
+            raise ValueError(f"{source} holds {len(keys)} keys: expected {MOST} at most")
         return cls(keys)
 
     def __len__(self) -> int:
@@ -83,11 +81,9 @@ class Keys:
 
     def find(self, secret: str) -> Key | None:
         """The key with this secret, or None."""
-        digest, found = _digest(secret), None
-        for known, key in self._keys.items():  # always all of them, so that the time reveals nothing
-            if hmac.compare_digest(known, digest):
-                found = key
-        return found
+        # What the time of a look-up may tell is how a digest begins. Nobody can find a secret to a digest of SHA-256, nor choose
+        # the next guess by it, since secrets that are alike have digests that are not.
+        return self._keys.get(_digest(secret))
 
     def renewed(self, key: Key) -> Key | None:
         """The key that now has the secret of `key`, which was found in an earlier file; None: it was removed."""

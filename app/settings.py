@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.certificates import context_of
 from app.cpus import available
 from app.gpu import has_driver, smallest_memory
-from app.keys import HIGHEST, SHORTEST, Keys, parted
+from app.keys import HIGHEST, IN_FILE, IN_VARIABLE, SHORTEST, Keys, parted
 from app.logs import LogFormat, LogLevel
 
 Auto = Literal["auto"]
@@ -167,9 +167,9 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys")
     @classmethod
-    def _keys_can_be_told_apart(cls, value: SecretStr | None) -> SecretStr | None:
+    def _keys_can_be_told_apart(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
         if value is not None:
-            Keys.parse(value.get_secret_value())
+            Keys.parse(value.get_secret_value(), source=IN_FILE if others.data.get("api_keys_file") else IN_VARIABLE)
         return value
 
     @field_validator("state_key")
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     def read_keys(self) -> Keys:
         """The API keys, read from their file now if there is one; raises ValueError, which says what is wrong with them."""
         if self.api_keys_file is not None:
-            return Keys.parse(_secret_in(self.api_keys_file, "RECURVE_API_KEYS_FILE"), rate=self.rate_limit)
+            return Keys.parse(_secret_in(self.api_keys_file, IN_FILE), rate=self.rate_limit, source=IN_FILE)
         return Keys.parse(self.api_keys.get_secret_value() if self.api_keys else "", rate=self.rate_limit)
 
     @property

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from timeit import repeat
 
 import httpx
 import pytest
@@ -35,6 +36,16 @@ def test_a_key_is_known_by_its_secret_alone() -> None:
         assert repr(key.digest) not in repr(key)
     for wrong in ("", READER[:-1], READER + "r", "sensor", "é", "\udc80"):
         assert keys.find(wrong) is None
+
+
+def test_a_key_is_found_as_fast_among_many() -> None:
+    """Every request is checked: to compare its secret with all the others took longer than some predictions."""
+    keys = Keys.parse("\n".join(f"{n}:predict:{n:016}" for n in range(MOST)))
+    assert len(keys) == MOST == 65_536
+    assert (last := keys.find(f"{MOST - 1:016}")) is not None
+    assert last.number == MOST - 1
+    many, few = (min(repeat(lambda keys=keys: keys.find("x" * 16), number=1000)) for keys in (keys, Keys.parse(KEYS)))
+    assert many < 20 * few  # it would be ten thousand times as long
 
 
 def test_a_key_may_have_a_rate_of_its_own() -> None:
@@ -122,7 +133,7 @@ def test_a_file_without_keys_does_not_open_the_service(repository: Path, tmp_pat
     """A secret that was not mounted in time must not let everyone in."""
     (tmp_path / "keys").write_text("\n")
     with (
-        pytest.raises(RuntimeError, match="RECURVE_API_KEYS holds no key"),
+        pytest.raises(RuntimeError, match="RECURVE_API_KEYS_FILE holds no key"),
         serve(repository, "--api-keys-file", str(tmp_path / "keys")),
     ):
         pass
@@ -164,7 +175,7 @@ def test_keys_in_a_file_are_exchanged_without_a_restart(repository: Path, tmp_pa
                 assert [answered(server, secret) for secret in (FRESH, OTHER, READER)] == [200, 200, 401]
             server.wait_for("have changed, and are in use")  # the supervisor has seen it, too, and forks new workers
             rewrite(f"fresh:predict:{FRESH}, other:everything:{OTHER}")
-            server.wait_for("The keys that were read before stay in use: key 2 of RECURVE_API_KEYS has no role")
+            server.wait_for("The keys that were read before stay in use: key 2 of RECURVE_API_KEYS_FILE has no role")
             os.kill(min(children(server.process.pid)), signal.SIGKILL)
             server.wait_for("Loaded", times=3)  # its replacement starts while the file is wrong
             for _ in range(6):
