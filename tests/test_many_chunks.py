@@ -125,7 +125,7 @@ def test_each_chunk_is_answered_as_if_it_had_come_alone(
             close = {"rtol": spec.tolerance.rtol, "atol": spec.tolerance.atol}
             np.testing.assert_allclose(said.pop("predictions"), expected.pop("predictions"), **close, err_msg=name)
         else:
-            said = json.loads(json.dumps(said["error"]).replace("known are: id, ", "known are: "))
+            said = json.loads(json.dumps(said["error"]).replace("nown are: id, ", "nown are: "))
             assert said.pop("instance") == answer.headers["x-request-id"]
             expected.pop("instance")
         assert said == expected, name

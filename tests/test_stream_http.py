@@ -212,6 +212,11 @@ def test_a_chunk_that_comes_again_gets_its_answer_again(client: httpx.Client) ->
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 6], "seq": -1}, 422, "/seq", id="negative"),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 6], "seq": True}, 422, "/seq", id="boolean"),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[1] * 6], "sek": 1}, 422, "did you mean seq", id="unknown"),
+        pytest.param(
+            *("POST", "/streams/{id}/predict", {"input": [[1] * 6], "return_state": True}, 422),
+            "/return_state: unknown member; did you mean return_sequences? Known are: input, seq, return_sequences",
+            id="of-predict-only",
+        ),
         pytest.param("POST", "/streams/{id}/predict", {"input": [[0] * 6] * 301}, 413, "at most 300", id="too-many-steps"),
         pytest.param("POST", "/streams/{id}/predict?seq=0", {"input": [[1] * 6]}, 422, "not the query", id="query"),
         pytest.param("POST", "/streams", {"model": "x"}, 404, "has gyro-denoiser", id="model"),
@@ -282,7 +287,7 @@ def test_what_a_query_holds_that_is_not_known_ends_no_stream(client: httpx.Clien
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [
-        ("/streams", {"idd": "a"}, "/idd: unknown member; did you mean id?"),
+        ("/streams", {"idd": "a"}, "/idd: unknown member; did you mean id? Known are: model, version, id, "),
         ("/streams", {"id": "a b"}, "/id: expected 1 to 128 letters, digits, dots, dashes and underscores, "),
         ("/streams", {"id": 3}, "/id: expected a string, got 3"),
         ("/streams", {"resume": True}, "/id: resume goes on with the stream of an id, and none is given"),

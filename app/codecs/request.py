@@ -158,7 +158,8 @@ def unknown_members(members: Iterable[str], pointer: str, known: Sequence[str]) 
 
 def _hint(name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name[:MOST_SHOWN], known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
+    listed = ", ".join(known)  # also beside a name that is close: what was meant may be something that is not here
+    return f"did you mean {close[0]}? Known are: {listed}" if close else f"known are: {listed}"
 
 
 def kind(value: object) -> str:
