@@ -561,6 +561,27 @@ def two_sequences(path: Path) -> Path:
     return g.save(path)
 
 
+def tokens(path: Path, *, operator: str = "GRU", dims: Dims = ("batch", "time")) -> Path:
+    """A network over token numbers, as torch exports nn.Embedding before nn.GRU or nn.LSTM, with its states."""
+    g = Builder()
+    embedded = g.add("Gather", [g.weight(20, FEATURES), g.input("tokens", dims, INT64)])
+    states = [g.input(name, [1, dims[0], HIDDEN]) for name in (("h0",) if operator == "GRU" else ("h0", "c0"))]
+    more = {"linear_before_reset": 1} if operator == "GRU" else {"cell": states[1]}
+    y, *finals = g.cell(g.add("Transpose", [embedded], perm=[1, 0, 2]), states[0], operator=operator, **more)
+    g.output("y", [*dims, HIDDEN], g.add("Transpose", [y], perm=[1, 0, 2]))
+    for name, final in zip(("hn", "cn")[: len(states)], finals, strict=False):
+        g.output(name, [1, dims[0], HIDDEN], final)
+    return g.save(path)
+
+
+def masked(path: Path, kind: int) -> Path:
+    """Takes another input for each step of each row, of this type."""
+    g = Builder()
+    x, other = g.input("x", ["batch", "time", FEATURES]), g.input("other", ["batch", "time", 1], kind)
+    g.output("y", ["batch", "time", FEATURES], g.add("Mul", [x, g.add("Cast", [other], to=FLOAT)]))
+    return g.save(path)
+
+
 def lost_state(path: Path) -> Path:
     """Takes a state and returns none."""
     g = Builder()

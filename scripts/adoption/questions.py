@@ -13,6 +13,14 @@ CONSTANTS = ("bool", "float32", "float64", "int32", "int64")  # the types that a
 MOST_FEATURES = 65_536
 MOST_STEPS = 1_000_000  # that a graph may fix
 MOST_NUMBERS = 2**24  # in one sequence or state of fixed size
+INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+HALVES = frozenset(("float16", "bfloat16"))
+IN_FLOAT32 = "Recurve feeds float32: export the model in float32 (model.float() in PyTorch)."
+EMBEDDED = (
+    "Recurve feeds one sequence, of float32 with the features on its last axis. If these are token numbers, export the part of the "
+    "model behind the embedding, and send the vectors; or have the graph take one-hot vectors (x @ embedding.weight in PyTorch)."
+)
+JOINED = "export the model with one input that has the features of both side by side"
 _BY_CHANCE = {"Bernoulli", "Dropout", "Multinomial"}  # and all whose names begin with Random
 
 
@@ -22,10 +30,17 @@ def ask(tensors: Sequence[Tensor], more: str) -> None:
         return
     asked = []
     for tensor in tensors:
-        if tensor.type not in CONSTANTS:
+        several = len(tensor.free) > 1
+        if tensor.type in HALVES:
+            asked.append(f"{tensor} cannot be fed. {IN_FLOAT32}")
+        elif tensor.type in INTEGERS and several:
+            asked.append(f"{tensor} looks like a sequence of token numbers. {EMBEDDED}")
+        elif tensor.type not in CONSTANTS:
             asked.append(f"{tensor} cannot be fed: export the graph without it.")
-        elif tensor.rank and len(tensor.free) > 1:
-            asked.append(f"{tensor} has several free axes, and Recurve feeds one sequence: export the graph without it.")
+        elif several and tensor.type == "bool":
+            asked.append(f"{tensor} looks like a mask of the padding: export the graph without it, or with lengths in its place.")
+        elif several:
+            asked.append(f"{tensor} looks like a second sequence, and Recurve feeds one: {JOINED}.")
         elif tensor.type in ("int32", "int64") and tensor.rank == 1:
             asked.append(
                 f"{tensor}: give --constant {tensor.name}=VALUE, or --lengths {tensor.name} if it is one length a sequence."
@@ -42,10 +57,10 @@ def no_sequence(rest: Sequence[Tensor]) -> str:
     found = "; ".join(map(str, rest)) or "none"
     types = {tensor.type for tensor in rest}
     step = "Export the model so that its input is float32 of 3 axes (batch, time, features), or 2, one step a call."
-    if types & {"float16", "bfloat16", "float64"}:
-        step = "Recurve feeds float32: export the model in float32 (model.float() in PyTorch)."
-    elif types & {"int32", "int64", "uint8", "int8"} and not types & {"float32"}:
-        step = "Recurve feeds float32: if these are token numbers, export the part of the model behind the embedding."
+    if types & (HALVES | {"float64"}):
+        step = IN_FLOAT32
+    elif types & INTEGERS and not types & {"float32"}:
+        step = EMBEDDED
     elif types & {"string", "sequence", "optional", "map"}:
         step = "Recurve feeds tensors of float32: leave the preparation of the input out of the graph, and export it again."
     return f"No input can be the sequence; the inputs are {found}. {step}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from app.manifest import ConstantSpec, LengthsSpec
 from scripts.adoption.inspection import Graph, Tensor
-from scripts.adoption.questions import CONSTANTS, ask, no_sequence, unnumbered
+from scripts.adoption.questions import CONSTANTS, EMBEDDED, INTEGERS, JOINED, ask, no_sequence, unnumbered
 from scripts.adoption.refusal import Refused, WrongUse
 from scripts.adoption.wiring import Wiring
 from scripts.adoption.wishes import Wishes
@@ -94,8 +94,10 @@ def _sequence(
         return _checked(tensor, asked=True)
     named = {pair[0] for pair in wishes.states}
     candidates = [tensor for tensor in floats if tensor.rank in (2, 3) and tensor.name not in named]
+    if tokens := _tokens(rest, candidates, graph, wiring):
+        raise Refused(f"{'; '.join(map(str, tokens))} cannot be the sequence. {EMBEDDED}")
     if not candidates:
-        raise Refused(no_sequence(rest))
+        raise Refused(no_sequence([tensor for tensor in rest if tensor.name not in named]))
     reason = "it is the only input of float32 that can be one"
     for why, kept in (
         (
@@ -111,10 +113,20 @@ def _sequence(
         raise Refused(
             f"Several inputs could be the sequence: {'; '.join(map(str, candidates))}. Give "
             f"{' or '.join(f'--input {tensor.name}' for tensor in candidates)}; every other must be a state (--state IN:OUT) or "
-            "a constant (--constant NAME=VALUE), for Recurve feeds one sequence."
+            f"a constant (--constant NAME=VALUE), for Recurve feeds one sequence: to feed two, {JOINED}."
         )
     reasons[candidates[0].name] = reason
     return _checked(candidates[0], asked=False)
+
+
+def _tokens(rest: Sequence[Tensor], candidates: Sequence[Tensor], graph: Graph, wiring: Wiring) -> list[Tensor]:
+    """The inputs of integers that must be the sequence, because everything of float32 can only be a state."""
+    if not candidates:
+        return []
+    started = all(tensor.name in wiring.starts for tensor in candidates)
+    returned = all(tensor.name in wiring.starts or _any_back(tensor, graph) for tensor in candidates)
+    most = [tensor for tensor in rest if tensor.type in INTEGERS and (tensor.rank or 0) > 1]
+    return [tensor for tensor in most if (started and tensor.free) or (returned and len(tensor.free) > 1)]
 
 
 def _checked(tensor: Tensor, *, asked: bool) -> Tensor:
