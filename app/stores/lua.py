@@ -11,7 +11,7 @@ from hashlib import sha1
 
 DUE = "{recurve}:due"
 RECORD = "{recurve}:stream:"
-MEMORY = "{recurve}:gone:"
+EXPIRED = "{recurve}:gone:"
 
 
 class Script:

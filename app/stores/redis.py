@@ -11,7 +11,7 @@ from typing import ClassVar, cast
 
 from app.errors import InvalidRequest
 from app.stores import GONE, TAG
-from app.stores.lua import DUE, MEMORY, RECORD, REMOVE, SWAP, SWEEP
+from app.stores.lua import DUE, EXPIRED, RECORD, REMOVE, SWAP, SWEEP
 from app.stores.pipeline import Change, Pipeline
 
 
@@ -34,17 +34,17 @@ class Redis:
         change = Change(RECORD + key, expected or b"", record[:TAG])
         end = ceil(until * 1000)
         arguments = (change.before, record, end, end + int(GONE * 1000), key)
-        return bool(await self._redis.ask(3, change.name, DUE, MEMORY + key, *arguments, script=SWAP, change=change))
+        return bool(await self._redis.ask(3, change.name, DUE, EXPIRED + key, *arguments, script=SWAP, change=change))
 
     async def remove(self, key: str, *, expected: bytes) -> bool:
         change = Change(RECORD + key, expected, b"")
         return bool(await self._redis.ask(2, change.name, DUE, expected, key, script=REMOVE, change=change))
 
     async def expired(self, key: str) -> bool:
-        return bool(await self._redis.ask("EXISTS", MEMORY + key))
+        return bool(await self._redis.ask("EXISTS", EXPIRED + key))
 
     async def sweep(self, now: float, *, limit: int) -> int:
-        swept = self._redis.ask(1, DUE, int(now * 1000), limit, RECORD, MEMORY, int(GONE), script=SWEEP)
+        swept = self._redis.ask(1, DUE, int(now * 1000), limit, RECORD, EXPIRED, int(GONE), script=SWEEP)
         dropped, clock = await asyncio.gather(swept, self._redis.ask("TIME"))
         self._redis.learn_time(clock)
         return int(dropped)
