@@ -186,6 +186,10 @@ def test_models_are_told_with_names_and_units(client: httpx.Client) -> None:
     assert [(each["name"], each["shape"]) for each in forecaster["outputs"]] == [("output", [24, 2]), ("quantiles", [24, 2, 3])]
     assert gyro["provider"] == "CPUExecutionProvider"
     assert gyro["truth"] is None  # a model that was not trained on tables does not say
+    for name, description in told.items():
+        assert client.get(f"/models/{name}").json() == client.get(f"/models/{name}?version=1").json() == description
+    for path in ("/models/gyro-denoiser?version=7", "/models/nobody"):
+        assert client.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("model", ["gyro-denoiser", "load-forecaster", "activity-classifier"])
@@ -680,7 +684,14 @@ def test_a_key_with_a_rate_is_asked_no_more_often_than_it_allows(window: Browser
     assert window.number("#chunks") < 100
 
 
+def test_the_documentation_tells_of_the_websockets(client: httpx.Client) -> None:
+    """OpenAPI has no way to describe them, so /docs would show nothing of the way that live signals are meant to go."""
+    description = client.get("/openapi.json").json()["info"]["description"]
+    for words in ("WS /streams/{id}/ws", "WS /streams/ws", "docs/api.md"):
+        assert words in description
+
+
 def test_the_members_of_the_example_are_documented(client: httpx.Client) -> None:
     paths: dict[str, Any] = client.get("/openapi.json").json()["paths"]
-    assert {"/models", "/models/{model}/example"} < paths.keys()
+    assert {"/models", "/models/{model}", "/models/{model}/example"} < paths.keys()
     assert not {path for path in paths if path == "/" or path.startswith("/assets")}

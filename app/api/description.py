@@ -13,7 +13,13 @@ from fastapi import FastAPI
 from app.api import many_schemas, model_schemas, schemas, v2_schemas
 from app.api.guard import needs_no_key
 
-DESCRIPTION = "Batched sequence predictions from recurrent models. Sequences in one request may have any lengths."
+DESCRIPTION = """Batched sequence predictions from recurrent models. Sequences in one request may have any lengths.
+
+A live signal goes through a WebSocket, which OpenAPI cannot describe: `WS /streams/{id}/ws` goes on with a stream, and
+`WS /streams/ws` begins one. Each message is a chunk, the next time steps, and is answered in order and in its kind: a text is the
+JSON of `POST /streams/{id}/predict`, and so is its answer; binary is float32, little-endian, row-major. Numbers, options and close
+codes are in `docs/api.md`, under *WebSockets*.
+"""
 # How a key may be sent: guard.py reads it.
 SCHEMES = {
     "Bearer": {"type": "http", "scheme": "bearer", "description": "the secret of a key"},

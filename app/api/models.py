@@ -1,4 +1,4 @@
-"""GET /models: the models that are served, described by their data; and an example for each of them.
+"""GET /models: the models that are served, described by their data, all or one; and an example for each of them.
 
 Owns how a model is described to clients that want to send it something. Knows nothing of its tensors: those are v2_models.py's.
 """
@@ -39,6 +39,17 @@ def router(service: Service) -> APIRouter:
         default = service.default_model if service.has_default else None
         answer = model_schemas.Models(default=default, models=[_told(model) for model in service.catalog.served])
         return JSONResponse(answer.model_dump(mode="json"))
+
+    @routes.get(
+        "/{model}",
+        operation_id="get_model",
+        summary="A model, its features and outputs",
+        response_model=model_schemas.ServedModel,
+        responses=responses.problems(401, 404, 422, 503),
+    )
+    async def one(model: str, query: WhichQuery) -> JSONResponse:
+        """The newest version that is served, or the one that is asked for, as GET /models describes it."""
+        return JSONResponse(_told(service.model(model, query.version)).model_dump(mode="json"))
 
     @routes.get(
         "/{model}/example",
