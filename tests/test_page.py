@@ -633,7 +633,7 @@ def test_everything_that_is_worked_has_a_name(window: Browser, server: Server) -
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [360, 390, 800, 1440])
+@pytest.mark.parametrize("width", [320, 360, 390, 800, 1440])
 def test_no_width_makes_the_page_scroll_sideways(window: Browser, server: Server, width: int) -> None:
     window.open(server.url, width=width, height=740)
     window.wait(answered(window, 10), "samples are answered")
@@ -642,6 +642,22 @@ def test_no_width_makes_the_page_scroll_sideways(window: Browser, server: Server
     window.choose("#predict-model", "activity-classifier")
     window.wait_for("#predict-status", "answered")
     assert window.run("return document.documentElement.scrollWidth") == width
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [320, 480, 640, 1000, 1440])
+def test_no_width_makes_texts_run_into_each_other(window: Browser, server: Server, width: int) -> None:
+    """Also where they are longest."""
+    window.open(server.url, width=width, height=740)
+    window.wait(lambda: "\u00d7" in window.text("#error-gain"), "the errors are compared")
+    window.set("#noise", 9.5)
+    window.run("for (const each of document.querySelectorAll('.gain')) each.innerHTML = each.innerHTML.replace(/[0-9.]+/, 100)")
+    reach = """return [...document.querySelectorAll(".sliders label, .gain")].filter((each) => {
+        const text = document.createRange();
+        text.selectNodeContents(each);
+        return text.getBoundingClientRect().right > each.getBoundingClientRect().right + 0.5;
+    }).map((each) => each.textContent)"""
+    assert window.run(reach) == []
 
 
 @needs_chromium

@@ -33,6 +33,7 @@ export class Readouts {
     for (const [name, is] of Object.entries(told)) {
       find(`#figure-${name}`).hidden = !is;
       for (const each of ["raw", "answer", "gain"]) say(find(`#${name}-${each}`), "–");
+      say(find(`#${name}-so`), "");
     }
     find("#figures").hidden = !Object.values(told).some(Boolean);
     const units = new Set(run.model.outputs[0].signals.map(({ unit }) => unit));
@@ -89,7 +90,8 @@ function compare(name, raw, answer) {
   const better = gain >= 1;
   find(`#figure-${name} .gain`).classList.toggle("worse", !better);
   const times = better ? gain : 1 / gain;
-  say(find(`#${name}-gain`), `${times.toFixed(times < 9.95 ? 1 : 0)}× ${better ? "less" : "more"}`);
+  say(find(`#${name}-gain`), `${times.toFixed(times < 9.95 ? 1 : 0)}×`);
+  say(find(`#${name}-so`), better ? "lower" : "higher");
 }
 
 function milliseconds(value) {

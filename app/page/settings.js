@@ -47,7 +47,7 @@ export class Settings {
     const told = {
       noise: `${noise} × datasheet`,
       bias: `${bias} deg/s`,
-      motion: motion === 0 ? "none" : `${Number((100 * motion).toPrecision(2))} %`,
+      motion: motion === 0 ? "none" : `${Number((100 * motion).toPrecision(2))} % of training`,
       rate: this.speed?.text ?? `${rate} Hz`,
     };
     for (const name of NAMES) {
