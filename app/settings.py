@@ -76,12 +76,12 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(4096, ge=1, description="instances that may wait; an empty queue takes one request of any size")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="bytes of one request's body, or of one WebSocket message")
     max_bodies_bytes: int = Field(
-        256 * 2**20, ge=1, description="bytes of all bodies and messages at once, of all workers; each takes two of the largest"
+        256 * 2**20, ge=1, description="bytes of all bodies and messages, summed over all workers; each takes two of the largest"
     )
     max_head_bytes: int = Field(2**16, ge=4096, le=2**24, description="bytes of one request's head: path and headers")
     max_instances: int = Field(1024, ge=1, description="instances, or chunks, in one request")
     max_steps: int = Field(100_000, ge=1, description="time steps in one instance")
-    max_connections: int = Field(10_000, ge=1, description="connections at once, of all workers; WebSockets are some of them")
+    max_connections: int = Field(10_000, ge=1, description="connections at once, WebSockets too, summed over all workers")
     read_timeout: float = Field(
         20.0, gt=0, le=3600, description="for a request's head; the longest silence in its body, of 4 KiB a second at least"
     )
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     state_key_file: Path | None = Field(None, description="a file that holds what signs state tokens; after a comma, older keys")
     state_key: SecretStr | None = Field(None, validate_default=True)
     api_keys_file: Path | None = Field(
-        None, description="a file that says who may do what: name:role:secret, comma-separated; roles: predict, admin"
+        None, description="a file with API keys and their roles: name:role:secret, comma-separated; roles: predict, admin"
     )
     api_keys: SecretStr | None = Field(None, validate_default=True)
     rate_limit: float = Field(0.0, ge=0, le=HIGHEST, description="requests a second of each key; 0: any; role@50 for one key")
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="folder of the embedded store")
     stream_ttl: float = Field(600.0, gt=0, le=LONGEST_TTL, description="idle time of a stream before it expires")
     stream_answers: int = Field(32, ge=1, le=32, description="answers kept of a stream, for chunks with a number that come again")
-    max_streams: int = Field(100_000, ge=1, description="streams at once, of all workers and replicas")
+    max_streams: int = Field(100_000, ge=1, description="streams at once, in all workers and replicas together")
     drain_streams: float = Field(3600.0, ge=0, description="how long streams of an older version go on")
     drain_delay: float = Field(0.0, ge=0, le=3600, description="how long a stopping service takes requests while it is not ready")
     drain_timeout: float = Field(25.0, ge=0, le=3600, description="how long a stopping service finishes what waits")
