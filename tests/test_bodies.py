@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from app.api.chunks import ChunkDecoder
 from app.api.predict import Predict
 from app.codecs import json as codec
 from app.codecs.plain import Choose
-from app.codecs.request import Limits, PredictRequest
+from app.codecs.request import CHUNK_MEMBERS, Limits, PredictRequest
 from app.errors import InvalidRequest, TooLarge, TooManyBytes
 from app.http.ahead import Room
 from app.manifest import ModelSpec
@@ -181,9 +181,9 @@ class Noting(codec.Decoder):
         self._threads.append(threading.current_thread())
         return super().exact(body, choose)
 
-    def exact_chunk(self, body: bytes, spec: ModelSpec) -> Chunk:
+    def exact_chunk(self, body: bytes, spec: ModelSpec, known: Sequence[str] = CHUNK_MEMBERS) -> Chunk:
         self._threads.append(threading.current_thread())
-        return super().exact_chunk(body, spec)
+        return super().exact_chunk(body, spec, known)
 
 
 class Idle:
