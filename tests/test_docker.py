@@ -5,16 +5,21 @@ Grafana and the GPU are left out.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from websockets.sync.client import connect
 
 from tests.servers import ROOT
 
@@ -177,6 +182,66 @@ def test_prometheus_scrapes_all_that_runs_and_nginx_gives_each_replica_its_share
 def rule_groups() -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())["groups"]
     return groups
+
+
+def test_no_request_is_lost_while_each_replica_gives_way_to_one_at_another_address(replicas: list[str]) -> None:
+    """As the image stops, and as nginx looks for the replicas; what held a replica's address meanwhile keeps it from the next."""
+    assert replicas
+    compose(*SCALE, "up", "--no-recreate", "--wait", "nginx")
+    old = addresses()
+    url, body = f"http://127.0.0.1:{SCALED}", {"instances": [[[0.5, -0.3, 0.1, 0.0, 0.0, 9.8]]]}
+    done = Event()
+
+    def ask() -> Counter[str]:
+        seen: Counter[str] = Counter()
+        with httpx.Client(base_url=url, timeout=30) as client:
+            while not done.is_set():
+                try:
+                    seen[str(client.post("/predict", json=body).status_code)] += 1
+                except httpx.HTTPError as error:
+                    seen[repr(error)] += 1
+        return seen
+
+    placeholders = []
+    with ThreadPoolExecutor(4) as callers:
+        asked = [callers.submit(ask) for _ in range(4)]
+        try:
+            for replica in old:
+                for command in (("stop", "--timeout", "40", replica), ("rm", "--volumes", replica)):
+                    subprocess.run(["docker", *command], check=True, capture_output=True)
+                hold = ["docker", "run", "--detach", "--network", "recurve-test_default", "redis:7-alpine"]
+                placeholders.append(subprocess.check_output(hold, text=True).strip())
+                compose(*SCALE, "up", "--no-recreate", "--wait", "nginx")
+        finally:
+            done.set()
+            subprocess.run(["docker", "rm", "--force", "--volumes", *placeholders], check=True, capture_output=True)
+    answers = sum((each.result() for each in asked), Counter[str]())
+    assert answers.keys() == {"200"}
+    new = addresses()
+    assert len(new) == 3
+    assert not {*new.values()} & {*old.values()}
+
+    with httpx.Client() as client:
+
+        def counted(name: str) -> list[float]:
+            texts = [client.get(f"http://{address}:8000/metrics").text for address in new.values()]
+            return [float(re.findall(rf"^{name}(?:{{.*}})? (.*)$", text, re.MULTILINE)[0]) for text in texts]
+
+        before = counted("recurve_inferences_total")
+        for _ in range(30):
+            client.post(f"{url}/predict", json=body)
+        assert all(now > then for now, then in zip(counted("recurve_inferences_total"), before, strict=True))
+        eventually(lambda: min(counted("recurve_connections")) > 1, True)  # this client's, and one that nginx keeps
+    with connect(f"ws://127.0.0.1:{SCALED}/streams/ws") as stream:
+        stream.send(json.dumps({"input": body["instances"][0], "seq": 0}))
+        assert json.loads(stream.recv())["seq"] == 1
+
+
+def addresses() -> dict[str, str]:
+    """The address of each replica's container."""
+    running = compose(*SCALE, "ps", "--quiet", "replica").split()
+    found = json.loads(subprocess.check_output(["docker", "inspect", *running]))
+    return {each["Id"]: each["NetworkSettings"]["Networks"]["recurve-test_default"]["IPAddress"] for each in found}
 
 
 def test_what_is_trained_in_a_container_is_the_hosts(tmp_path: Path) -> None:
