@@ -292,6 +292,15 @@ def test_compose_starts_one_service_unless_a_profile_is_named() -> None:
     assert SERVICES["gpu"].keys() - SERVICES["recurve"].keys() == {"profiles", "deploy"}
 
 
+def test_services_read_the_hosts_models_and_look_for_new_ones() -> None:
+    """What is exported is served without a new image; the repository is where the image has its own."""
+    assert on_the_host("recurve", "/recurve/model") == ROOT / Settings.model_fields["model_dir"].default
+    assert re.findall(r"^WORKDIR (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[-1] == "/recurve"
+    for name in OURS:
+        assert "./model:/recurve/model:ro" in SERVICES[name]["volumes"], name
+        assert SERVICES[name]["environment"]["RECURVE_MODEL_POLL_SECONDS"] == "${RECURVE_MODEL_POLL_SECONDS:-10}", name
+
+
 def test_containers_have_no_rights() -> None:
     for name in OURS | {"prometheus", "grafana", "state-key", "train"}:
         service = SERVICES[name]
@@ -321,7 +330,7 @@ def test_ports_are_published_on_this_machine_alone_unless_a_variable_says_otherw
     found = [re.fullmatch(r"\$\{(RECURVE_\w+):-127\.0\.0\.1:\d+\}:\d+", mapping) for mapping in published]
     assert {match[1] for match in found} == COMPOSE
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
-    assert used == COMPOSE
+    assert used - {f"RECURVE_{name.upper()}" for name in Settings.model_fields} == COMPOSE
 
 
 def test_every_volume_is_declared_and_used() -> None:
@@ -466,6 +475,22 @@ def test_the_environment_is_that_of_the_settings(manifests: list[Manifest]) -> N
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
     for name, value in values.items():
         assert not name.endswith("_file") or str(Path(value).parent) in mounts
+
+
+def test_the_documented_patch_mounts_a_repository_where_the_image_has_its_own(manifests: list[Manifest]) -> None:
+    """It must fit every overlay, as the container of docker-compose.yml has its models."""
+    (block,) = re.findall(r"^  ```yaml\n(.*?)^  ```$", (ROOT / "docs/operate.md").read_text(), re.MULTILINE | re.DOTALL)
+    deployment = merged(the("Deployment", manifests), yaml.safe_load(block))
+    for cluster in CLUSTERS:
+        kubernetes_validate.validate(deployment, cluster, strict=True)
+    pod = pod_of(deployment)
+    (container,) = pod["containers"]
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "models")
+    assert f"./model:{mount['mountPath']}:ro" in SERVICES["recurve"]["volumes"]
+    assert mount["readOnly"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    values = {each["name"].removeprefix("RECURVE_").lower(): each["value"] for each in container["env"]}
+    assert Settings(**{name: value for name, value in values.items() if not name.endswith("_file")}).model_poll_seconds == 10
 
 
 def test_what_points_at_pods_finds_some(manifests: list[Manifest]) -> None:

@@ -21,9 +21,11 @@ import pytest
 import yaml
 from websockets.sync.client import connect
 
+from app import manifest
+from scripts.training.publish import publish, staging
 from tests.servers import ROOT
 
-PORT, SCALED, PROMETHEUS = "18000", "18080", "19090"
+PORT, SCALED, PROMETHEUS, OTHER = "18000", "18080", "19090", "18001"
 SCALE, MONITOR = ("--profile", "scale"), ("--profile", "monitor")
 
 
@@ -36,10 +38,10 @@ def engine() -> bool:
 pytestmark = [pytest.mark.docker, pytest.mark.skipif(not engine(), reason="no Docker engine answers")]
 
 
-def compose(*arguments: str, folder: Path = ROOT, project: str = "recurve-test") -> str:
+def compose(*arguments: str, folder: Path = ROOT, project: str = "recurve-test", port: str = PORT) -> str:
     command = ["docker", "compose", "--project-name", project, *arguments]
     environment = os.environ | {
-        "RECURVE_PUBLISH": f"127.0.0.1:{PORT}",
+        "RECURVE_PUBLISH": f"127.0.0.1:{port}",
         "RECURVE_PUBLISH_SCALED": f"127.0.0.1:{SCALED}",
         "RECURVE_PUBLISH_PROMETHEUS": f"127.0.0.1:{PROMETHEUS}",
     }
@@ -76,6 +78,44 @@ def test_compose_serves_the_committed_model_and_stops_cleanly(container: str) ->
     subprocess.run(["docker", "stop", "--timeout", "10", container], check=True, capture_output=True)
     (details,) = json.loads(subprocess.check_output(["docker", "inspect", container]))
     assert details["State"]["ExitCode"] == 0
+
+
+def test_what_is_published_is_served_by_the_container_that_runs(tmp_path: Path) -> None:
+    """By whoever trains, with a umask that hides his files, and without a new image; a copy of the folders stands for the clone."""
+    copy_clone(tmp_path)
+    first = tmp_path / "model/gyro-denoiser/1"
+    before = os.umask(0o077)
+
+    def run(*arguments: str) -> None:
+        compose(*arguments, folder=tmp_path, project="recurve-test-model", port=OTHER)
+
+    def health() -> tuple[str, str]:
+        answer = httpx.get(f"http://127.0.0.1:{OTHER}/health").json()
+        return answer["status"], answer["models"][0]["version"]
+
+    try:
+        run("up", "--build", "--wait")
+        assert health() == ("ok", "1")
+        with staging(tmp_path / "model", "gyro-denoiser") as staged:
+            spec = manifest.read(first)
+            for file in spec.files:
+                (staged / file).write_bytes((first / file).read_bytes())
+            publish(staged, lambda version: spec.model_copy(update={"version": version}))
+        eventually(health, ("ok", "2"))
+        hidden = shutil.copytree(first.parent / "2", first.parent / "3")  # not published, and of another user
+        hidden.chmod(0o700)
+        eventually(health, ("degraded", "2"))
+    finally:
+        os.umask(before)
+        run("down", "--volumes")
+
+
+def copy_clone(to: Path) -> None:
+    """Copy what images are built from, and what runs them."""
+    for folder in ("app", "model", "requirements", "scripts"):
+        shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (".dockerignore", "Dockerfile", "docker-compose.yml"):
+        shutil.copy(ROOT / file, to)
 
 
 def test_a_profile_starts_what_it_says() -> None:
@@ -246,10 +286,7 @@ def addresses() -> dict[str, str]:
 
 def test_what_is_trained_in_a_container_is_the_hosts(tmp_path: Path) -> None:
     """The clone belongs to a user that is not root, and has no folder runs yet; a copy of its folders stands for the clone."""
-    for folder in ("app", "model", "requirements", "scripts"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (".dockerignore", "Dockerfile", "docker-compose.yml"):
-        shutil.copy(ROOT / file, tmp_path)
+    copy_clone(tmp_path)
     owner = (os.getuid(), os.getgid()) if os.getuid() else (12345, 23456)
     if not os.getuid():
         for path in (tmp_path / "model", *(tmp_path / "model").rglob("*")):

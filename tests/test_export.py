@@ -1,6 +1,7 @@
 """The published model is the trained one: graph, torch and equations agree, or nothing is published."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -500,6 +501,17 @@ def test_each_publisher_has_a_staging_folder_of_its_own(tmp_path: Path) -> None:
         with publish.staging(tmp_path, "model") as second:
             assert second != first
         assert (first / "model.onnx").exists()
+
+
+def test_what_is_published_can_be_read_by_another_user(tmp_path: Path) -> None:
+    """A service in a container does not run as whoever trains, whose umask may hide all from others."""
+    before = os.umask(0o077)
+    try:
+        published = artifacts.build(tmp_path / "models")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (published.parent, published)} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in published.iterdir()} == {0o644}
 
 
 def test_what_a_killed_publisher_left_goes_with_the_next(tmp_path: Path) -> None:

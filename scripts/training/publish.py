@@ -21,6 +21,7 @@ from app.manifest import FILE_NAME, VERSION_PATTERN, ModelSpec
 
 HIGHEST = 999_999_999
 STAGING = ".staging-"
+READABLE = 0o755  # whatever the umask: the service may run as another user, as in a container
 _VERSION = re.compile(VERSION_PATTERN)  # other folders are no versions
 
 
@@ -28,14 +29,16 @@ _VERSION = re.compile(VERSION_PATTERN)  # other folders are no versions
 def staging(model_dir: Path, name: str) -> Iterator[Path]:
     """An empty folder to build a version of the model `name` in; it is gone afterwards, published or not."""
     model = model_dir / name
-    model.mkdir(parents=True, exist_ok=True)
+    if not model.exists():
+        model.mkdir(parents=True, exist_ok=True)
+        model.chmod(READABLE)
     with ExitStack() as held:
         with _locked(model, wait=True) as alone:  # else another could sweep the folder before it is locked
             if alone:
                 _sweep(model)
             folder = model / Path(mkdtemp(prefix=STAGING, dir=model)).name  # mkdtemp's path is absolute from 3.12 on
             held.enter_context(_locked(folder))
-        folder.chmod(0o755)  # mkdtemp's is for one user; the service may run as another
+        folder.chmod(READABLE)  # mkdtemp's is for one user
         try:
             yield folder
         finally:
@@ -94,6 +97,8 @@ def publish(staged: Path, spec_of: Callable[[str], ModelSpec]) -> Path:
     while True:
         version = next_version(model.parent, model.name)
         (staged / FILE_NAME).write_text(spec_of(version).model_dump_json(indent=2) + "\n")
+        for file in staged.iterdir():
+            file.chmod(READABLE & 0o666)
         target = model / version
         try:
             os.rename(staged, target)
