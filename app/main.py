@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
-from app import __version__
+from app import __version__, runtime
 from app.api import chunks, description, health, many_chunks, metrics, models, page, predict, problems, v2, v2_models, v2_repository
 from app.api.bodies import Bodies
 from app.api.direct import Direct, Endpoint
@@ -71,6 +71,7 @@ def create_app(
     the embedded store may take, if it is in a folder that ends with the service; `traces`: where spans go.
     """
     counts = Metrics()
+    counts.build.labels(__version__, runtime.VERSION).set(1)
     assert settings.state_keys, "made at the edge, once for all workers"
     loader = Loader(
         device=settings.device,

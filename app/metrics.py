@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from app.counted import ModelCounts, Samples
-from app.observed import Buckets, Children, Totals, expiring, replaced, tally
+from app.observed import Buckets, Children, Totals, built, expiring, replaced, tally
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 MODEL = ("model", "version")
 
@@ -92,6 +92,7 @@ class Metrics:
         )
         replaced(own)
         self.certificate = expiring(own)
+        self.build = built(own)
         self._with_refusals: set[str] = set()  # models that have ever had refused versions
         self.in_use: dict[tuple[str, str], Gauge] = {}  # of `providers`; a version that is loaded again finds its old one
         self.streams = StreamMetrics(own)

@@ -28,6 +28,16 @@ def expiring(registry: CollectorRegistry) -> Gauge:
     )
 
 
+def built(registry: CollectorRegistry) -> Gauge:
+    return Gauge(
+        "recurve_build_info",
+        "1, with the versions of the service and of ONNX Runtime",
+        ("version", "onnxruntime"),
+        registry=registry,
+        multiprocess_mode="livemax",
+    )
+
+
 class Children(dict[K, T]):
     """A metric's children by their labels, as prometheus_client takes longer to look up a child than to count."""
 

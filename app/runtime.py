@@ -31,6 +31,7 @@ from app.errors import BadArtifact, ProviderUnavailable
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+VERSION: str = ort.__version__
 
 CUDA_OPTIONS = {
     "use_tf32": "0",  # TF32 is on by default, and keeps 3 digits of 7

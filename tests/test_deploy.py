@@ -62,6 +62,7 @@ def exposed() -> dict[str, list[dict[str, str]]]:
     counts.runs_on("CPUExecutionProvider", fallback=True)
     counts.ran([Executed(2, steps=4, padded=6, seconds=0.01, waited=0.01, provider="CPUExecutionProvider")], waiting=1)
     metrics.streams.ended.labels("expired").inc()
+    metrics.build.labels("0.1.0", "1.31.1").set(1)
     metrics.certificate.labels("/tls/tls.crt").set(1)
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):

@@ -13,14 +13,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPResponse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import onnxruntime as ort
 import pytest
 
-from app import manifest
+from app import __version__, manifest
+from app.metrics import SECONDS
+from app.settings import Settings
 from tests import artifacts
 from tests.servers import ROOT, Server, serve
 
@@ -285,9 +289,16 @@ def test_metrics_are_those_of_all_workers(repository: Path) -> None:
     assert 32 <= float(found[f"recurve_padded_steps_total{model}"]) <= 48
     assert float(found[f"recurve_lanes{model}"]) == 2
     assert float(found["recurve_streams_limit"]) == 100_000
+    assert float(found[f'recurve_build_info{{onnxruntime="{ort.__version__}",version="{__version__}"}}']) == 1
     assert float(found["recurve_workers_replaced_total"]) == 1
     assert float(found['recurve_request_seconds_count{route="/predict",status="200"}']) == 8
     assert float(found['recurve_request_seconds_count{route="/predict",status="400"}']) == 1
+
+
+def test_every_histogram_of_seconds_tells_what_is_late_by_default() -> None:
+    """Without a bucket at the deadline, whatever takes longer than the one before looks alike, and its quantiles are guessed."""
+    assert Settings.model_fields["request_timeout"].default in SECONDS
+    assert all(longer <= 3 * shorter for shorter, longer in pairwise(SECONDS))
 
 
 def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> None:
