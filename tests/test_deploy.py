@@ -1,6 +1,7 @@
 """The files that operators deploy: rules, dashboard and manifests match the real service, and the tools accept them."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ def documents(path: Path) -> list[Manifest]:
 # ------------------------------------------------------------------------------------------------------------ Prometheus
 
 RULES: list[dict[str, Any]] = [rule for group in documents(PROMETHEUS / "rules.yml")[0]["groups"] for rule in group["rules"]]
+SCRAPED = documents(PROMETHEUS / "prometheus.yml")[0]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDS = {rule["record"] for rule in RULES if "record" in rule}
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/recurve.json").read_text())
@@ -229,7 +231,7 @@ def test_grafana_finds_its_dashboard_and_its_data_source() -> None:
     provisioning = DEPLOY / "grafana/provisioning"
     (source,) = documents(provisioning / "datasources/prometheus.yml")[0]["datasources"]
     assert (source["type"], source["access"]) == ("prometheus", "proxy")
-    assert source["jsonData"]["timeInterval"] == documents(PROMETHEUS / "prometheus.yml")[0]["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == SCRAPED["global"]["scrape_interval"]
     (provider,) = documents(provisioning / "dashboards/recurve.yml")[0]["providers"]
     assert provider["type"] == "file"
     assert (DEPLOY / "grafana" / Path(provider["options"]["path"]).name / "recurve.json").exists()
@@ -267,7 +269,7 @@ def test_what_monitors_finds_its_files_where_they_are_mounted() -> None:
 
 def test_what_monitors_asks_services_of_compose() -> None:
     """By their Docker DNS names, Prometheus must scrape every service that answers requests, and the dashboard ask Prometheus."""
-    jobs = documents(PROMETHEUS / "prometheus.yml")[0]["scrape_configs"]
+    jobs = SCRAPED["scrape_configs"]
     places = [(name, asked["port"]) for job in jobs for asked in job["dns_sd_configs"] for name in asked["names"]]
     (port,) = re.findall(r"^EXPOSE (\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert sorted(places) == [(name, int(port)) for name in sorted(OURS)]
@@ -278,7 +280,7 @@ def test_what_monitors_asks_services_of_compose() -> None:
 
 
 def test_the_jobs_are_those_that_the_alerts_speak_of() -> None:
-    jobs = {job["job_name"] for job in documents(PROMETHEUS / "prometheus.yml")[0]["scrape_configs"]}
+    jobs = {job["job_name"] for job in SCRAPED["scrape_configs"]}
     spoken = [set(names.split("|")) for rule in RULES for names in re.findall(r'job=~"([^"$]+)"', rule["expr"])]
     assert spoken
     assert all(names == jobs for names in spoken)
@@ -544,6 +546,32 @@ def test_the_autoscaler_asks_for_a_metric_that_the_adapter_gives() -> None:
     assert scaler["scaleTargetRef"]["apiVersion"] == target["apiVersion"]
     (asked,) = (metric["pods"]["metric"]["name"] for metric in scaler["metrics"] if metric["type"] == "Pods")
     assert asked == ADAPTER["name"]["as"]
+
+
+def test_the_prometheus_operator_scrapes_every_pod_as_a_job_that_the_rules_know(manifests: list[Manifest]) -> None:
+    (monitor,) = documents(KUBERNETES / "pod-monitor.yaml")
+    assert identity(monitor) == ("monitoring.coreos.com/v1", "PodMonitor", "recurve")
+    deployment = the("Deployment", manifests)
+    labels = labels_of(deployment)
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert labels[monitor["spec"]["jobLabel"]] in {job["job_name"] for job in SCRAPED["scrape_configs"]}
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["interval"] == SCRAPED["global"]["scrape_interval"]
+    assert endpoint["port"] in {port["name"] for port in pod_of(deployment)["containers"][0]["ports"]}
+
+
+def test_the_documented_command_makes_a_prometheus_rule_of_the_rules(tmp_path: Path) -> None:
+    """Run as it stands in the documentation, with a kubectl that shows what it is given."""
+    stub = tmp_path / "kubectl"
+    stub.write_text("#!/bin/sh\ncat\n")
+    stub.chmod(0o755)
+    (command,) = re.findall(
+        r"^  (\{ printf .*?kubectl apply -f -)$", (ROOT / "docs/operate.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    made = yaml.safe_load(subprocess.check_output(["sh", "-c", command], cwd=ROOT, env=environment, text=True))
+    assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert made["spec"] == documents(PROMETHEUS / "rules.yml")[0]
 
 
 def test_a_gpu_is_held_by_one_pod_at_a_time() -> None:
