@@ -1,4 +1,5 @@
-"""Visits by clients of streams: they begin, continue, repeat, fork, end or abandon them, over HTTP and WebSockets, or vanish.
+"""Visits by clients of streams: they begin, continue, repeat, fork, end or abandon them, one or many at a time, over HTTP and
+WebSockets, or vanish.
 
 Owns these visits and their right answers; they end as those of visits.py do.
 """
@@ -15,6 +16,7 @@ from scripts.bench.truth import SIGNALS, STEPS, Part
 from scripts.bench.visits import JSON, OCTETS, Client, Refused, Wrong, check, deserved
 
 CHUNKS, CHUNK = 8, 100  # chunks of a stream, and steps of a chunk, at most
+FOLLOWED = 8  # streams with their chunks in one request, at most
 AGAIN, FORKED, ENDED, VANISHED = 0.2, 0.2, 0.5, 0.3  # probabilities
 
 
@@ -43,6 +45,30 @@ async def over_http(client: Client) -> None:
     if client.random.random() < ENDED:
         deserved(await client.peer.ask("DELETE", path), 204)
         deserved(await client.peer.ask("GET", path), 404)
+
+
+async def many_at_once(client: Client) -> None:
+    """Continue several streams with each request, which sometimes holds an invalid chunk too, or comes twice."""
+    random = client.random
+    followed = {}
+    for _ in range(random.randint(2, FOLLOWED)):
+        followed[deserved(await client.peer.ask("POST", "/streams"), 201).json()["id"]] = chunks(client)
+    for seq in range(CHUNKS):
+        due = [(id, parts[seq]) for id, parts in followed.items() if seq < len(parts)]
+        if not due:
+            return
+        given = [b'{"id": "%b", "input": %b, "seq": %d}' % (id.encode(), client.truth.text(part), seq) for id, part in due]
+        given += [b'{"id": "%b", "input": [[]]}' % due[0][0].encode()] if random.random() < AGAIN else []
+        for _ in range(1 + (random.random() < AGAIN)):
+            body = b'{"chunks": [%b]}' % b",".join(given)
+            results = deserved(await client.peer.ask("POST", "/streams/predict", body, **JSON)).json()["results"]
+            statuses = [told.get("error", {"status": 200})["status"] for told in results]
+            if 503 in statuses:
+                raise Refused
+            if statuses != [200] * len(due) + [422] * (len(given) - len(due)):
+                raise Wrong(f"{statuses} for {len(due)} chunks and {len(given) - len(due)} invalid ones")
+            for (_, part), told in zip(due, results, strict=False):
+                check(told["seq"] == seq + 1 and client.truth.is_right(part, told["predictions"]))
 
 
 async def _chunk(client: Client, path: str, part: Part, seq: int) -> None:

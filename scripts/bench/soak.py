@@ -37,6 +37,7 @@ QUICK: Mapping[str, tuple[Visit, int]] = {  # name -> the visit and its weight
     "V2, JSON and binary": (visits.v2, 10),
     "streams over HTTP": (sittings.over_http, 6),
     "streams over WebSockets": (sittings.over_websocket, 8),
+    "many streams at once": (sittings.many_at_once, 3),
     "broken": (visits.broken, 10),
     "gone in the middle": (greedy.leave, 8),
 }
