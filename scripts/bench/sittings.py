@@ -56,7 +56,7 @@ async def many_at_once(client: Client) -> None:
     for seq in range(CHUNKS):
         due = [(id, parts[seq]) for id, parts in followed.items() if seq < len(parts)]
         if not due:
-            return
+            break
         given = [b'{"id": "%b", "input": %b, "seq": %d}' % (id.encode(), client.truth.text(part), seq) for id, part in due]
         given += [b'{"id": "%b", "input": [[]]}' % due[0][0].encode()] if random.random() < AGAIN else []
         for _ in range(1 + (random.random() < AGAIN)):
@@ -69,6 +69,9 @@ async def many_at_once(client: Client) -> None:
                 raise Wrong(f"{statuses} for {len(due)} chunks and {len(given) - len(due)} invalid ones")
             for (_, part), told in zip(due, results, strict=False):
                 check(told["seq"] == seq + 1 and client.truth.is_right(part, told["predictions"]))
+    for id in followed:
+        if random.random() < ENDED:
+            deserved(await client.peer.ask("DELETE", f"/streams/{id}"), 204)
 
 
 async def _chunk(client: Client, path: str, part: Part, seq: int) -> None:
