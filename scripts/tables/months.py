@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scripts.tables.tracks import Track
 
+_MONTH = np.timedelta64(1, "M")
 _DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
 
 
@@ -31,7 +32,7 @@ class Months:
             return None
         moments = track.nanoseconds.astype("datetime64[ns]")
         months = moments.astype("datetime64[M]")
-        before, after = moments - months, (months + 1).astype("datetime64[ns]") - moments
+        before, after = moments - months, (months + _MONTH).astype("datetime64[ns]") - moments
         first, last = (bool((each == each[0]).all()) for each in (before, after))
         counted = months.astype(np.int64)
         if not (first or last) or not (np.diff(counted) > 0).all():
@@ -41,7 +42,7 @@ class Months:
     def nanoseconds(self, counted: NDArray[np.int64]) -> NDArray[np.int64]:
         """The times since 1970 of rows in these months; the last day of a month that has too few."""
         months = counted.astype("datetime64[M]")
-        ends = (months + 1).astype("datetime64[ns]")
+        ends = (months + _MONTH).astype("datetime64[ns]")
         moments = ends - self.after if self.last else np.minimum(months + self.before, ends - _DAY + self.before % _DAY)
         return np.asarray(moments.astype(np.int64))
 
