@@ -1,5 +1,6 @@
 """Chunks of many streams in one request: each is done or refused by itself, as if it had come alone."""
 
+import asyncio
 import gzip
 import json
 import random
@@ -17,12 +18,17 @@ import numpy as np
 import pytest
 
 from app import manifest
-from app.api.bodies import LARGE
-from app.api.many_chunks import MOST_AT_ONCE
+from app.api import many_chunks
+from app.api.bodies import LARGE, Bodies, ReceivedBody
+from app.api.chunks import ChunkDecoder
+from app.api.many_chunks import MOST_AT_ONCE, ManyChunks
 from app.codecs import entries
 from app.codecs.json import Decoder
 from app.codecs.request import ENTRY_MEMBERS, Limits
-from app.errors import InvalidRequest, MalformedBody, RecurveError, TooLarge
+from app.errors import InvalidRequest, MalformedBody, RecurveError, StreamConflict, TooLarge
+from app.http.ahead import Room
+from app.streaming import streams
+from app.streaming.streams import Chunk, Decode, StreamLimits
 from app.streaming.tokens import Tokens
 from app.tensors import Array
 from tests import artifacts
@@ -542,3 +548,75 @@ def test_many_members_are_looked_through_in_little_time() -> None:
     names = ", ".join(f'"k{number}": 0' for number in range(100_000))
     found = entries.split(f'{{"chunks": [{{"id": "a", {names}, "k0": 1}}]}}'.encode(), LIMITS)
     assert [id for id, _ in found] == ["a"]
+
+
+class Slow(ChunkDecoder):
+    """Takes `lasts` seconds of a clock for each chunk, and finds something wrong with those whose JSON says so."""
+
+    def __init__(self, lasts: float) -> None:
+        limits = Limits(max_instances=1024, max_steps=100)
+        super().__init__(Bodies(LARGE, Room(LARGE)), limits, lambda: Decoder(limits, Tokens([b"secret"])))
+        self.lasts = lasts
+        self.now = 0.0
+        self.decoded: list[bytes] = []
+
+    async def from_json(self, body: bytes, *_: object) -> Chunk:
+        self.now += self.lasts
+        self.decoded.append(body)
+        if b"wrong" in body:
+            raise InvalidRequest.at("/input", "wrong")
+        return Chunk(np.zeros((1, 6), np.float32), 9)
+
+
+class Refusing:
+    """Streams whose next chunk has another number than all that come, in a store that is never waited for."""
+
+    def __init__(self, spec: manifest.ModelSpec) -> None:
+        self.keeper = self
+        self.limits = StreamLimits(60.0, 1000, 30.0)
+        self._spec = spec
+
+    async def predict(self, _id: str, decoders: Sequence[Decode], *_: object, **_options: object) -> None:
+        await streams.decoded(decoders, self._spec)
+        raise StreamConflict("Chunk 9 is out of order: chunk 0 is next.", expected=0)
+
+
+def refuse(decoder: Slow, chunks: Sequence[dict[str, Any]], spec: manifest.ModelSpec) -> tuple[list[int], float]:
+    """The status of each chunk's result, and the longest time of `decoder` in one round of the event loop."""
+
+    async def run() -> tuple[list[int], float]:
+        many = ManyChunks(Refusing(spec), Bodies(LARGE, Room(LARGE)), decoder, [].append)  # type: ignore[arg-type]  # a fake
+        headers = [(b"content-type", b"application/json")]
+        scope = {"headers": headers, "query_string": b"", "path": "/", "state": {"request_id": "a"}}
+        body = json.dumps({"chunks": chunks}).encode()
+        answering = asyncio.ensure_future(many(scope, ReceivedBody(body)))
+        longest = 0.0
+        while not answering.done():
+            before = decoder.now
+            await asyncio.sleep(0)
+            longest = max(longest, decoder.now - before)
+        return [status_of(result) for result in json.loads(answering.result().body)["results"]], longest
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("ids", [["a"], [*"abcdefgh"]], ids=["one stream", "many streams"])
+@pytest.mark.parametrize("wrong", [True, False], ids=["wrong", "early"])
+def test_the_event_loop_does_other_work_while_many_chunks_are_decoded(
+    spec: manifest.ModelSpec, monkeypatch: pytest.MonkeyPatch, ids: list[str], wrong: bool
+) -> None:
+    """Each may take some milliseconds: a probe must not wait until the last of a thousand is looked at."""
+    decoder = Slow(lasts=0.003)
+    monkeypatch.setattr(many_chunks, "perf_counter", lambda: decoder.now, raising=False)
+    chunks = [{"id": ids[n % len(ids)], "input": "wrong" if wrong else [STEP]} for n in range(200)]
+    statuses, longest = refuse(decoder, chunks, spec)
+    assert statuses == [422 if wrong else 409] * 200
+    assert longest < 0.01
+
+
+def test_a_wrong_chunk_is_not_decoded_again_with_each_that_comes_before_it(spec: manifest.ModelSpec) -> None:
+    decoder = Slow(lasts=0.0)
+    chunks = [{"id": "a", "input": [[n]] if n % MOST_AT_ONCE else f"wrong {n}"} for n in range(1, 4 * MOST_AT_ONCE + 1)]
+    statuses, _ = refuse(decoder, chunks, spec)
+    assert statuses == ([409] * (MOST_AT_ONCE - 1) + [422]) * 4
+    assert max(decoder.decoded.count(body) for body in decoder.decoded) == 2

@@ -7,7 +7,8 @@ a chunk is, and how it is read, is chunks.py's.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from time import monotonic
+from itertools import takewhile
+from time import monotonic, perf_counter
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -20,7 +21,7 @@ from app.api.chunks import ChunkDecoder
 from app.api.problems import Answer
 from app.codecs import json
 from app.codecs.request import ENTRY_MEMBERS
-from app.errors import Unavailable
+from app.errors import RecurveError, Unavailable
 from app.manifest import ModelSpec
 from app.streaming.service import StreamService
 from app.streaming.streams import Chunk
@@ -28,23 +29,49 @@ from app.streaming.streams import Chunk
 PATH = "/streams/predict"
 MOST_AT_ONCE = 32  # chunks of one stream that run together
 BEGUN_AT_ONCE = 32  # streams, before the event loop does other work: some milliseconds
+BUSY = 0.004  # seconds of decoding, after which the event loop does other work
+
+
+class _Reader:
+    """Decodes the chunks of one request, one at a time: together they may be large, or take long to find out what is wrong."""
+
+    def __init__(self, decoder: ChunkDecoder) -> None:
+        self._decoder = decoder
+        self._alone = asyncio.Lock()
+        self._busy = 0.0  # seconds
+
+    async def decode(self, body: bytes, spec: ModelSpec) -> Chunk:
+        async with self._alone:
+            begin = perf_counter()
+            try:
+                return await self._decoder.from_json(body, spec, ENTRY_MEMBERS)
+            finally:
+                self._busy += perf_counter() - begin
+                if self._busy > BUSY:
+                    self._busy = 0.0
+                    await asyncio.sleep(0)
 
 
 class _Asked:
     """One chunk of a request, decoded once for the model that its stream has."""
 
-    __slots__ = ("_body", "_chunk", "_decoder", "_spec", "index")
+    __slots__ = ("_body", "_chunk", "_reader", "_spec", "index", "wrong")
 
-    def __init__(self, index: int, body: bytes, decoder: ChunkDecoder) -> None:
+    def __init__(self, index: int, body: bytes, reader: _Reader) -> None:
         self.index = index  # in the request
+        self.wrong = False  # it could not be decoded; why is found out once more when it comes first
         self._body = body
-        self._decoder = decoder
+        self._reader = reader
         self._spec: ModelSpec | None = None
         self._chunk: Chunk | None = None
 
     async def decode(self, spec: ModelSpec) -> Chunk:
         if self._chunk is None or self._spec is not spec:
-            self._chunk, self._spec = await self._decoder.from_json(self._body, spec, ENTRY_MEMBERS), spec
+            try:
+                self._chunk, self._spec = await self._reader.decode(self._body, spec), spec
+            except RecurveError:
+                self.wrong = True
+                raise
         return self._chunk
 
 
@@ -67,9 +94,10 @@ class ManyChunks:
             entries = await self._decoder.entries(body)
             if caller.gone:
                 raise ClientDisconnect
+        reader = _Reader(self._decoder)
         by_stream: dict[str, list[_Asked]] = defaultdict(list)
         for index, (id, chunk) in enumerate(entries):
-            by_stream[id].append(_Asked(index, chunk, self._decoder))
+            by_stream[id].append(_Asked(index, chunk, reader))
         results: list[Any] = [None] * len(entries)
         models: set[tuple[str, str]] = set()
         deadline = monotonic() + self._streams.keeper.limits.timeout
@@ -89,8 +117,9 @@ class ManyChunks:
     ) -> None:
         """Run the chunks of one stream in their order, and put what came of each into `results`, until the caller leaves."""
         with Caller(scope) as caller:
-            while asked:
-                decoders = [each.decode for each in asked[:MOST_AT_ONCE]]
+            while asked and not caller.gone:
+                able = takewhile(lambda each: not each.wrong, asked[1:MOST_AT_ONCE])
+                decoders = [each.decode for each in (asked[0], *able)]
                 try:
                     answered, model = await self._streams.predict(id, decoders, caller, timeout=deadline - monotonic())
                 except ClientDisconnect:
