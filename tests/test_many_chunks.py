@@ -7,7 +7,7 @@ import random
 import re
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.requests import ClientDisconnect
 
 from app import manifest
 from app.api import many_chunks
@@ -27,6 +28,7 @@ from app.codecs.json import Decoder
 from app.codecs.request import ENTRY_MEMBERS, Limits
 from app.errors import InvalidRequest, MalformedBody, RecurveError, StreamConflict, TooLarge
 from app.http.ahead import Room
+from app.http.extensions import ON_DISCONNECT
 from app.streaming import streams
 from app.streaming.streams import Chunk, Decode, StreamLimits
 from app.streaming.tokens import Tokens
@@ -620,3 +622,35 @@ def test_a_wrong_chunk_is_not_decoded_again_with_each_that_comes_before_it(spec:
     statuses, _ = refuse(decoder, chunks, spec)
     assert statuses == ([409] * (MOST_AT_ONCE - 1) + [422]) * 4
     assert max(decoder.decoded.count(body) for body in decoder.decoded) == 2
+
+
+class Losing(Refusing):
+    """Streams of which the first one that is asked for a prediction loses the client."""
+
+    def __init__(self, spec: manifest.ModelSpec, leaving: set[Callable[[], None]]) -> None:
+        super().__init__(spec)
+        self.asked: list[str] = []
+        self._leaving = leaving
+
+    async def predict(self, id: str, *_: object, **_options: object) -> None:
+        self.asked.append(id)
+        for tell in [*self._leaving]:
+            tell()
+        raise ClientDisconnect
+
+
+def test_no_more_streams_are_asked_when_the_caller_has_left(spec: manifest.ModelSpec) -> None:
+    """Only those that were asked before hear of it by themselves."""
+
+    async def ask() -> list[str]:
+        leaving: set[Callable[[], None]] = set()
+        losing = Losing(spec, leaving)
+        many = ManyChunks(losing, Bodies(LARGE, Room(LARGE)), Slow(0.0), [].append)  # type: ignore[arg-type]  # a fake
+        headers = [(b"content-type", b"application/json")]
+        scope = {"headers": headers, "query_string": b"", "state": {}, "extensions": {ON_DISCONNECT: leaving}}
+        body = json.dumps({"chunks": [{"id": str(number), "input": [STEP]} for number in range(200)]}).encode()
+        with pytest.raises(ClientDisconnect):
+            await many(scope, ReceivedBody(body))
+        return losing.asked
+
+    assert asyncio.run(ask()) == [str(number) for number in range(many_chunks.BEGUN_AT_ONCE)]

@@ -92,20 +92,20 @@ class ManyChunks:
         with Caller(scope) as caller:
             body = self._bodies.at_hand(receive, headers) or await self._bodies.read(receive, headers)
             entries = await self._decoder.entries(body)
-            if caller.gone:
-                raise ClientDisconnect
-        reader = _Reader(self._decoder)
-        by_stream: dict[str, list[_Asked]] = defaultdict(list)
-        for index, (id, chunk) in enumerate(entries):
-            by_stream[id].append(_Asked(index, chunk, reader))
-        results: list[Any] = [None] * len(entries)
-        models: set[tuple[str, str]] = set()
-        deadline = monotonic() + self._streams.keeper.limits.timeout
-        async with asyncio.TaskGroup() as streams:
-            for number, (id, asked) in enumerate(by_stream.items(), 1):
-                streams.create_task(self._follow(id, asked, scope, deadline, results, models))
-                if number % BEGUN_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            reader = _Reader(self._decoder)
+            by_stream: dict[str, list[_Asked]] = defaultdict(list)
+            for index, (id, chunk) in enumerate(entries):
+                by_stream[id].append(_Asked(index, chunk, reader))
+            results: list[Any] = [None] * len(entries)
+            models: set[tuple[str, str]] = set()
+            deadline = monotonic() + self._streams.keeper.limits.timeout
+            async with asyncio.TaskGroup() as streams:
+                for number, (id, asked) in enumerate(by_stream.items(), 1):
+                    if caller.gone:
+                        break
+                    streams.create_task(self._follow(id, asked, scope, deadline, results, models))
+                    if number % BEGUN_AT_ONCE == 0:
+                        await asyncio.sleep(0)
         if None in results:
             raise ClientDisconnect
         if len(models) == 1:
