@@ -93,6 +93,22 @@ def test_all_bodies_together_have_a_limit_too() -> None:
     asyncio.run(scenario())
 
 
+def test_the_room_of_a_body_that_begins_with_an_empty_piece_is_given_back_once() -> None:
+    """Given back twice, it would let more in with every such body, until there is no limit."""
+
+    async def scenario() -> None:
+        bodies, pieces = Bodies(LIMIT, room := Room(1000)), [bytes(500), b""]
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": pieces.pop(), "more_body": len(pieces) > 0}
+
+        assert await asyncio.create_task(bodies.read(receive, {})) == bytes(500)
+        await asyncio.sleep(0)  # what the task's end calls comes after who waits for it
+        assert room.left == 1000
+
+    asyncio.run(scenario())
+
+
 def test_a_body_that_has_arrived_in_one_piece_counts_until_its_request_is_answered_unless_it_is_small() -> None:
     """The event loop reads up to 256 KiB at once, so that many requests of that size would all go uncounted."""
 

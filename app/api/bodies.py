@@ -60,7 +60,7 @@ class _Hold:
         room, task = self._room, asyncio.current_task()
         if size > room.left:
             raise TooManyBytes(f"The service has {room.left} bytes of room left for bodies: send it again in a moment.")
-        if not self._bytes and task is not None:
+        if size and not self._bytes and task is not None:
             task.add_done_callback(self._free)
         room.left -= size
         self._bytes += size
